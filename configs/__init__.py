@@ -1,0 +1,28 @@
+"""Settings: the YAML files, the one strict loader and the tree of errors."""
+
+from configs.errors import (
+    BrokerError,
+    CheckpointError,
+    CidcError,
+    ConfigError,
+    DataError,
+    MediaError,
+    OutboxError,
+    ShapeError,
+)
+from configs.loader import StrictModel, example_path, load_config, parse_config
+
+__all__ = [
+    "BrokerError",
+    "CheckpointError",
+    "CidcError",
+    "ConfigError",
+    "DataError",
+    "MediaError",
+    "OutboxError",
+    "ShapeError",
+    "StrictModel",
+    "example_path",
+    "load_config",
+    "parse_config",
+]

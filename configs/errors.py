@@ -1,0 +1,58 @@
+"""Every error this project raises on purpose, in one tree.
+
+    CidcError
+    |-- ConfigError       a setting is unknown, missing or outside its range
+    |-- CheckpointError   a weights file is missing, damaged or made for something else
+    |-- DataError         a manifest, truth file or event file is malformed
+    |-- MediaError        a video cannot be opened or decoded
+    |-- ShapeError        a tensor or clip has a size the operation cannot take
+    |-- OutboxError       the event store cannot be opened or written
+    `-- BrokerError       the Kafka broker refused or cannot be used as configured
+
+Messages say what was wrong, the value, what is allowed and what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrokerError",
+    "CheckpointError",
+    "CidcError",
+    "ConfigError",
+    "DataError",
+    "MediaError",
+    "OutboxError",
+    "ShapeError",
+]
+
+
+class CidcError(Exception):
+    """Base of every error raised on purpose by this project."""
+
+
+class ConfigError(CidcError):
+    """A setting is unknown, missing or outside its range."""
+
+
+class CheckpointError(CidcError):
+    """A weights file is missing, damaged or made for something else."""
+
+
+class DataError(CidcError):
+    """A manifest, truth file or event file is malformed."""
+
+
+class MediaError(CidcError):
+    """A video cannot be opened or decoded."""
+
+
+class ShapeError(CidcError, ValueError):
+    """A tensor or clip has a size the operation cannot take."""
+
+
+class OutboxError(CidcError):
+    """The event store cannot be opened or written."""
+
+
+class BrokerError(CidcError):
+    """The Kafka broker refused or cannot be used as configured."""

@@ -1,0 +1,183 @@
+"""The one way from a YAML file to a checked settings object.
+
+Files are complete: no inheritance, no includes, no environment variables. Unknown keys, duplicate
+keys and values out of range fail here, before a device is touched, with the dotted path.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from configs.errors import ConfigError
+
+__all__ = ["StrictModel", "example_path", "load_config", "parse_config"]
+
+
+class StrictModel(BaseModel):
+    """Base of every settings class: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML 1.1 safe loader that refuses a key given twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (list, dict, set)):
+                raise ConfigError(f"{_mark(key_node)}: a key must be a plain word, not a list or mapping")
+            if key in seen:
+                raise ConfigError(f"{_mark(key_node)}: the key {key!r} is given twice; keep one of them")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_config(path: str | Path, schema: type[Model], overrides: Iterable[str] = ()) -> Model:
+    """Read one YAML file into `schema`.
+
+    Args:
+        path: the YAML file.
+        schema: the settings class that owns the file.
+        overrides: `section.key=value` strings, applied in order; values are parsed as YAML.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds a bad key or value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file not found: {path}; give --config an existing YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error}") from None
+    return parse_config(text, schema, overrides, name=str(path))
+
+
+def parse_config(text: str, schema: type[Model], overrides: Iterable[str] = (), *, name: str = "<text>") -> Model:
+    """Like `load_config`, from the YAML text itself; `name` is used in messages."""
+    tree = _parse_yaml(text, name)
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: " + "; ".join(_describe(item, schema) for item in error.errors())) from None
+
+
+def example_path(file_name: str) -> Path:
+    """The path of a YAML file that ships in this package.
+
+    Raises:
+        ConfigError: no such file ships; the message lists those that do.
+    """
+    folder = Path(str(resources.files("configs")))
+    path = folder / file_name
+    if not path.is_file():
+        known = ", ".join(sorted(file.name for file in folder.glob("*.yaml")))
+        raise ConfigError(f"no configuration named {file_name!r} ships with the project; there are: {known}")
+    return path
+
+
+def _parse_yaml(text: str, name: str) -> dict[str, Any]:
+    try:
+        tree = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader: builds plain values only
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split()) or "nested too deeply"
+        raise ConfigError(f"{name} is not valid YAML: {problem}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name} must be a mapping of settings, not {type(tree).__name__}")
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+    node: Any = tree
+    for depth, key in enumerate(keys[:-1]):
+        child = _child(node, key, override)
+        if child is None:
+            child = {}
+            _assign(node, key, child, override)
+        if not isinstance(child, (dict, list)):
+            raise ConfigError(f"--set {override}: {'.'.join(keys[: depth + 1])} is a value, not a section")
+        node = child
+    try:
+        parsed = yaml.load(value, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"--set {override}: {value!r} is not a YAML value; quote it") from None
+    _assign(node, keys[-1], parsed, override)
+
+
+def _child(node: Any, key: str, override: str) -> Any:
+    if isinstance(node, list):
+        return node[_list_index(node, key, override)]
+    return node.get(key)
+
+
+def _assign(node: Any, key: str, value: Any, override: str) -> None:
+    if isinstance(node, list):
+        node[_list_index(node, key, override)] = value
+    else:
+        node[key] = value
+
+
+def _list_index(node: list[Any], key: str, override: str) -> int:
+    if not (key.isascii() and key.isdigit() and int(key) < len(node)):
+        raise ConfigError(f"--set {override}: {key!r} is not a position in a list of {len(node)} entries")
+    return int(key)
+
+
+def _describe(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in item["loc"]) or "configuration"
+    if item["type"] == "extra_forbidden":
+        names = _field_names(schema, item["loc"][:-1])
+        close = difflib.get_close_matches(str(item["loc"][-1]), names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed here: {', '.join(sorted(names))}"
+        return f"{path}: unknown setting; {hint}"
+    if item["type"] == "missing":
+        return f"{path}: this setting is required"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}"
+
+
+def _field_names(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    """Field names of the settings class at a dotted location; empty if it is not a class."""
+    current: Any = schema
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(current, "model_fields", {}).get(part)
+        current = _settings_class(field.annotation) if field else None
+    return list(getattr(current, "model_fields", {}))
+
+
+def _settings_class(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _settings_class(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _mark(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"

@@ -1,0 +1,68 @@
+"""The channel-independent directional convolution unit (paper, sections 3.1 and 3.3, figure 2).
+
+Letters: B clips, C channels, T time, H and W space, D directions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from configs import ShapeError
+from model.mixing import directional_mix, directional_weights
+from model.mixing.reference import Normalisation
+
+__all__ = ["CIDCUnit", "Direction"]
+
+Direction = Literal["none", "uni", "bi"]
+
+
+class CIDCUnit(nn.Module):
+    """Directional mixing over time, then a 1x1x1 convolution, batch norm and ReLU.
+
+    Args:
+        channels: C, in and out.
+        t_in: T of the input.
+        t_out: T of the output; a `bi` unit's two halves together, so it must be even there.
+        direction: `none` (every row sees all), `uni` (each row sees no later than its place), `bi` (both ways).
+        normalisation: how softmax values are mapped to [-1, 1]; see `directional_weights`.
+
+    Raises:
+        ShapeError: a size is below 1, or `t_out` is odd for `bi`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        t_in: int,
+        t_out: int,
+        direction: Direction = "bi",
+        normalisation: Normalisation = "affine",
+    ) -> None:
+        super().__init__()
+        if min(channels, t_in, t_out) < 1:
+            raise ShapeError(f"CIDCUnit sizes must be at least 1, got channels={channels}, t_in={t_in}, t_out={t_out}")
+        if direction == "bi" and t_out % 2:
+            raise ShapeError(f"a bi unit's t_out counts both halves and must be even, got {t_out}")
+        if direction not in ("none", "uni", "bi"):
+            raise ValueError(f"direction must be 'none', 'uni' or 'bi', got {direction!r}")
+        directions = 2 if direction == "bi" else 1
+        self.direction: Direction = direction
+        self.normalisation: Normalisation = normalisation
+        self.logits_DCTT = nn.Parameter(torch.randn(directions, channels, t_out // directions, t_in))
+        self.project = nn.Conv3d(channels, channels, kernel_size=1, bias=False)
+        self.norm = nn.BatchNorm3d(channels)
+
+    def mixing_weights(self) -> Tensor:
+        """The weights in use, `D C T' T`."""
+        # float32 even under autocast: a softmax of a few entries costs nothing and rounds badly.
+        return directional_weights(
+            self.logits_DCTT.float(), normalisation=self.normalisation, masked=self.direction != "none"
+        )
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """`B C t_in H W` to `B C t_out H W`."""
+        mixed = directional_mix(x_BCTHW, self.mixing_weights())
+        return torch.relu(self.norm(self.project(mixed)))

@@ -1,0 +1,109 @@
+"""Software decoding with PyAV: what training and the live pipeline share.
+
+Pictures are RGB uint8 `H W C`, upright (display rotation applied), contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from configs import MediaError
+
+__all__ = ["Picture", "decode_frames", "frame_picture", "open_container", "video_stream"]
+
+Picture = NDArray[np.uint8]
+
+
+def open_container(url: str, **options: Any) -> Any:
+    """Open a file or stream for reading; `options` go to `av.open`.
+
+    Raises:
+        MediaError: it does not exist, cannot be reached, or is no media file.
+    """
+    try:
+        return av.open(url, **options)
+    except (FFmpegError, OSError, ValueError, IndexError) as error:
+        raise MediaError(f"cannot open: {explain(error)}") from error
+
+
+def video_stream(container: Any) -> Any:
+    """The video stream to analyse: the container's best one, cover pictures left out.
+
+    Raises:
+        MediaError: there is none, or no decoder for it.
+    """
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        raise MediaError("no video stream (sound only, or not a video)")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise MediaError("no decoder for its video stream")
+    # Frame threads delay every frame by their number and can hang when a broken stream is closed.
+    stream.thread_type = "SLICE"
+    return stream
+
+
+def decode_frames(path: str | Path) -> Iterator[Any]:
+    """All decodable frames of a file, in presentation order. Broken packets are skipped.
+
+    Raises:
+        MediaError: the file cannot be opened, has no video, or not one frame of it decodes.
+    """
+    with open_container(str(path)) as container:
+        stream = video_stream(container)
+        count = 0
+        for packet in demux_packets(container, stream):
+            for frame in decode_packet(packet):
+                count += 1
+                yield frame
+    if count == 0:
+        raise MediaError("no frame could be decoded")
+
+
+def demux_packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets of one stream, the empty one that flushes the decoder last; ends at the first read error."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, IndexError):
+            return
+        except FFmpegError:
+            return
+
+
+def decode_packet(packet: Any) -> list[Any]:
+    """Frames that a packet completes; a packet that does not decode gives none."""
+    try:
+        return list(packet.decode())
+    except (FFmpegError, ValueError):
+        return []
+
+
+def frame_picture(frame: Any) -> Picture:
+    """A decoded frame as an upright RGB picture."""
+    picture = frame.to_ndarray(format="rgb24", threads=1)
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    if turns:
+        picture = np.rot90(picture, turns)
+    upright: Picture = np.ascontiguousarray(picture)
+    return upright
+
+
+def explain(error: BaseException) -> str:
+    """FFmpeg's reason in a few words, without the address, which may hold a password."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(reason)
+
+
+def _is_cover(stream: Any) -> bool:
+    disposition = getattr(stream, "disposition", None)
+    return bool(disposition and disposition & av.stream.Disposition.attached_pic)

@@ -1,0 +1,182 @@
+"""`python -m train`: train, evaluate, make scenes, validate manifests, score events."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from configs import CidcError, load_config
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 (some files are bad), 2 (bad input), 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
+    try:
+        return int(options.run(options))
+    except CidcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; `--resume` goes on after the last finished epoch", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train", description="Train and evaluate action recognition networks.")
+    parser.add_argument("--config", type=Path, help="training configuration (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting; repeatable")
+    parser.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
+    parser.set_defaults(run=_train)
+    commands = parser.add_subparsers(title="other commands")
+    _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint on labelled clips"))
+    _add_scenes(commands.add_parser("scenes", help="write generated, labelled video"))
+    _add_validate(commands.add_parser("validate", help="decode every file of a manifest"))
+    _add_score(commands.add_parser("score", help="compare events with the truth of recordings"))
+    return parser
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="training configuration (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
+    parser.add_argument("--manifest", type=Path, help="videos; by default the configuration's validation manifest")
+    parser.add_argument("--views", default="1x1", help="clips x crops per video, such as 10x3")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_scenes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same files")
+    parser.add_argument("--clips", type=int, default=20, help="trimmed clips per action")
+    parser.add_argument("--background-share", type=float, default=4.0, help="background clips per clip of one action")
+    parser.add_argument("--recordings", type=int, default=4, help="untrimmed recordings")
+    parser.add_argument("--minutes", type=float, default=2.0, help="length of each recording")
+    parser.add_argument("--jobs", type=int, default=0, help="processes; 0 for one per core")
+    parser.set_defaults(run=_scenes)
+
+
+def _add_validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("manifest", type=Path)
+    parser.set_defaults(run=_validate)
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--truth", type=Path, required=True, help="truth.csv beside the recordings")
+    parser.add_argument("--events", type=Path, required=True, help="events as JSON Lines")
+    parser.add_argument("--hours", type=float, help="camera-hours analysed; by default the recordings' lengths")
+    parser.add_argument("--tolerance", type=float, default=1.0, help="seconds between true and announced start")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.set_defaults(run=_score)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from train.loop import train
+    from train.recipe import TrainConfig
+
+    if options.config is None:
+        _parser().print_usage(sys.stderr)
+        print("error: --config is needed to train", file=sys.stderr)
+        return 2
+    config = load_config(options.config, TrainConfig, options.set)
+    scores = train(config, resume=options.resume)
+    print(json.dumps(scores.summary(), indent=2))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from model.runtime import keep_freed_memory, pick_device, pick_dtype
+    from model.weights import ModelSpec, load_model
+    from train.clips import ClipStore
+    from train.evaluate import evaluate_network, parse_views
+    from train.loader import readable_entries
+    from train.manifests import read_manifest
+    from train.recipe import TrainConfig
+
+    keep_freed_memory()
+    config = load_config(options.config, TrainConfig, options.set)
+    views = parse_views(options.views)
+    device = pick_device(config.device)
+    network = load_model(options.checkpoint).to(device)
+    spec = network.spec
+    assert isinstance(spec, ModelSpec)
+    manifest = read_manifest(options.manifest or config.data.validation)
+    data = config.data.model_copy(update={"labels": spec.labels})
+    # At the videos' own size and without the cache: what the live pipeline sees.
+    store = ClipStore(fps=spec.fps, frames=spec.model.frames, short_side=None, cache=None)
+    entries = readable_entries(manifest, data, store)
+    scores = evaluate_network(
+        network, entries, views, labels=spec.labels, background=spec.background, store=store,
+        preprocess=spec.preprocess, dtype=pick_dtype(config.precision, device),
+    )  # fmt: skip
+    return _report(scores.summary() | {"views": options.views, "model": spec.name}, options.json)
+
+
+def _scenes(options: argparse.Namespace) -> int:
+    from train.scenes import ScenesPlan, write_scenes
+
+    write_scenes(
+        ScenesPlan(
+            out=options.out, seed=options.seed, clips_per_action=options.clips, background_share=options.background_share,
+            recordings=options.recordings, minutes=options.minutes, jobs=options.jobs,
+        )
+    )  # fmt: skip
+    return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from train.manifests import read_manifest
+    from train.validate import summary_line, validate_manifest
+
+    reports = validate_manifest(read_manifest(options.manifest))
+    for report in reports:
+        if report.problem is not None:
+            print(f"bad: {report.path}: {report.problem}")
+    print(summary_line(reports))
+    return int(any(report.problem is not None for report in reports))
+
+
+def _score(options: argparse.Namespace) -> int:
+    from train.manifests import read_manifest
+    from train.score import read_started_events, score_events
+    from train.validate import recording_hours
+
+    truth = read_manifest(options.truth)
+    hours = options.hours if options.hours is not None else recording_hours(truth)
+    score = score_events(truth, read_started_events(options.events), hours=hours, tolerance_seconds=options.tolerance)
+    table = Table("action", "true", "found", "missed", "false", title="events against the truth")
+    for action, (found, missed, false) in score.per_action.items():
+        table.add_row(action, str(found + missed), str(found), str(missed), str(false))
+    Console().print(table)
+    summary = score.summary()
+    print(
+        f"found {summary['found']} of {summary['true_events']} true events (start within {options.tolerance:g} s), "
+        f"{summary['false']} false: precision {score.precision:.3f}, recall {score.recall:.3f}, F1 {score.f1:.3f}, "
+        f"{summary['false_per_camera_hour']} false events per camera-hour"
+    )
+    if options.json is not None:
+        options.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _report(summary: dict[str, object], path: Path | None) -> int:
+    text = json.dumps(summary, indent=2)
+    print(text)
+    if path is not None:
+        path.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

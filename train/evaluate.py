@@ -1,0 +1,120 @@
+"""How good a network is on labelled clips: top-1, per class, and within the confusable pairs.
+
+Letters: B clips, K classes, N videos.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs import DataError
+from model.network import ActionNetwork
+from model.preprocess import PreprocessConfig, normalise_clips
+from train.clips import ClipStore
+from train.loader import EvaluationViews, batches
+from train.manifests import ManifestEntry
+from train.scenes.actions import PAIRS
+
+__all__ = ["Scores", "evaluate_network", "parse_views"]
+
+_BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Probabilities `probabilities_NK` and true classes `truth_N` of the evaluated videos."""
+
+    probabilities_NK: Tensor
+    truth_N: Tensor
+    labels: tuple[str, ...]
+    background: str | None = None
+
+    def top1(self) -> float:
+        """Share of videos whose likeliest class is the true one, over all classes."""
+        return _mean(self.probabilities_NK.argmax(1) == self.truth_N)
+
+    def top5(self) -> float:
+        """Share of videos whose true class is among the five likeliest."""
+        best = self.probabilities_NK.topk(min(5, len(self.labels)), dim=1).indices
+        return _mean((best == self.truth_N.unsqueeze(1)).any(1))
+
+    def actions_top1(self) -> float:
+        """As `top1`, over the videos of actions and among the action classes: background is left out of both."""
+        classes = [index for index, label in enumerate(self.labels) if label != self.background]
+        chosen = torch.isin(self.truth_N, torch.tensor(classes))
+        best = torch.tensor(classes)[self.probabilities_NK[chosen][:, classes].argmax(1)]
+        return _mean(best == self.truth_N[chosen])
+
+    def within_pairs(self) -> dict[str, float]:
+        """For each time-reversed pair: how often the true member is rated above the other (chance is 0.5)."""
+        results = {}
+        index = {label: position for position, label in enumerate(self.labels)}
+        for first, second in PAIRS:
+            if first in index and second in index:
+                pair = torch.tensor([index[first], index[second]])
+                chosen = torch.isin(self.truth_N, pair)
+                best = pair[self.probabilities_NK[chosen][:, pair].argmax(1)]
+                results[f"{first}/{second}"] = _mean(best == self.truth_N[chosen])
+        return results
+
+    def per_class(self) -> dict[str, float]:
+        """Top-1 of each class that has videos."""
+        best = self.probabilities_NK.argmax(1)
+        return {
+            label: _mean(best[self.truth_N == index] == index)
+            for index, label in enumerate(self.labels)
+            if (self.truth_N == index).any()
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as one JSON value."""
+        pairs = self.within_pairs()
+        facts: dict[str, Any] = {"videos": len(self.truth_N), "top1": round(self.top1(), 4), "top5": round(self.top5(), 4)}
+        if self.background is not None:
+            facts["actions_top1"] = round(self.actions_top1(), 4)
+        if pairs:
+            facts["within_pairs_mean"] = round(sum(pairs.values()) / len(pairs), 4)
+            facts["within_pairs"] = {name: round(value, 4) for name, value in pairs.items()}
+        facts["per_class"] = {name: round(value, 4) for name, value in self.per_class().items()}
+        return facts
+
+
+def parse_views(text: str) -> EvaluationViews:
+    """`10x3` is ten clips by three crops.
+
+    Raises:
+        DataError: anything else than two positive whole numbers joined by an x.
+    """
+    clips, cross, crops = text.partition("x")
+    if not (cross and clips.isascii() and clips.isdigit() and crops.isascii() and crops.isdigit() and int(clips) and int(crops)):
+        raise DataError(f"--views takes CLIPSxCROPS such as 10x3 or 1x1, got {text!r}")
+    return EvaluationViews(int(clips), int(crops))
+
+
+@torch.no_grad()
+def evaluate_network(
+    network: ActionNetwork, entries: Sequence[ManifestEntry], views: EvaluationViews, *, labels: tuple[str, ...],
+    background: str | None, store: ClipStore, preprocess: PreprocessConfig, dtype: torch.dtype,
+) -> Scores:  # fmt: skip
+    """Average the probabilities of every view of every entry (paper, section 3.3)."""
+    network.eval()
+    device = next(network.parameters()).device
+    planned = views.plan(entries, labels)
+    parts = []
+    for batch in batches(planned, _BATCH, store=store, preprocess=preprocess, frames=network.config.frames, drop_last=False):
+        clips = normalise_clips(batch.clips_BTHWC.to(device), dtype)
+        with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
+            logits_BK = network(clips)
+        parts.append(torch.softmax(logits_BK, dim=1).cpu())
+    per_view = torch.cat(parts).unflatten(0, (len(entries), views.clips * views.crops))
+    truth = torch.tensor([labels.index(entry.label) for entry in entries])
+    return Scores(per_view.mean(dim=1), truth, labels, background)
+
+
+def _mean(hits: Tensor) -> float:
+    return float(hits.float().mean()) if len(hits) else float("nan")

@@ -1,0 +1,77 @@
+"""Settings of a training run: data, network, augmentation and schedule, each with its default and meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from configs import StrictModel
+from model.network import ModelConfig
+from model.preprocess import PreprocessConfig
+from model.runtime import DeviceChoice, Precision
+
+__all__ = ["DataConfig", "OptimiserConfig", "TrainConfig"]
+
+
+class DataConfig(StrictModel):
+    """Where the videos are and how clips are cut from them."""
+
+    train: Path = Field(description="manifest of the training videos")
+    validation: Path = Field(description="manifest of the validation videos")
+    labels: tuple[str, ...] = Field(description="class names in the order of the logits", min_length=2)
+    background: str | None = Field(None, description="the label that stands for no action")
+    fps: float = Field(15.0, gt=0, le=120, description="frames per second of a clip")
+    cache: Path | None = Field(None, description="folder for decoded frames; null decodes anew every time")
+    short_side_min: int = Field(256, ge=32, description="random shorter side: smallest, pixels")
+    short_side_max: int = Field(320, ge=32, description="random shorter side: largest, pixels")
+    flip: bool = Field(True, description="mirror half of the clips")
+    flip_labels: dict[str, str] = Field({}, description="labels that a mirror changes, and what they become")
+    max_bad_share: float = Field(0.05, ge=0, le=1, description="stop if more than this share of the videos is unreadable")
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.short_side_min > self.short_side_max:
+            raise ValueError(f"short_side_min ({self.short_side_min}) is above short_side_max ({self.short_side_max})")
+        unknown = (set(self.flip_labels) | set(self.flip_labels.values())) - set(self.labels)
+        if unknown:
+            raise ValueError(f"flip_labels names {sorted(unknown)}, which are not among the labels")
+        if any(self.flip_labels.get(new) != old for old, new in self.flip_labels.items()):
+            raise ValueError("flip_labels must go both ways: mirroring twice gives the label back")
+        if self.background is not None and self.background not in self.labels:
+            raise ValueError(f"background {self.background!r} is not one of the labels")
+        return self
+
+
+class OptimiserConfig(StrictModel):
+    """Stochastic gradient descent as in the paper."""
+
+    epochs: int = Field(100, ge=1, description="passes over the training videos")
+    batch: int = Field(32, ge=2, description="clips per step")
+    learning_rate: float = Field(0.01, gt=0, description="at the start, after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on all weights")
+    milestones: tuple[float, ...] = Field((0.4, 0.8), description="shares of the run after which the rate drops to a tenth")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the rate rises linearly from zero")
+    clip_gradient: float = Field(0.0, ge=0, description="largest gradient norm; 0 for no limit")
+
+
+class TrainConfig(StrictModel):
+    """One training run."""
+
+    name: str = Field(description="short name, written into the weights", min_length=1, max_length=100)
+    out: Path = Field(description="folder for checkpoints, log and metrics")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+    device: DeviceChoice = Field("auto", description="where to train")
+    precision: Precision = Field("auto", description="number format of convolutions")
+    compile: bool = Field(False, description="torch.compile the network; needs a C++ compiler on CPUs")
+    model: ModelConfig = Field(description="the network")
+    preprocess: PreprocessConfig = Field(description="the picture the network sees")
+    data: DataConfig = Field(description="videos and clips")
+    optimiser: OptimiserConfig = Field(OptimiserConfig(), description="schedule")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.model.num_classes != len(self.data.labels):
+            raise ValueError(f"model.num_classes is {self.model.num_classes}, but data.labels has {len(self.data.labels)} names")
+        return self

@@ -1,0 +1,137 @@
+"""Events against the truth of untrimmed recordings: precision, recall, F1, false events per camera-hour.
+
+An event is right if a true interval of the same recording has the same action and starts within the tolerance;
+every interval is found at most once, nearest first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs import DataError
+from train.manifests import Manifest
+
+__all__ = ["EventScore", "StartedEvent", "read_started_events", "score_events"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StartedEvent:
+    """The start of an action as the live pipeline announced it; presentation time in seconds."""
+
+    camera: str
+    action: str
+    start_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EventScore:
+    """Counts over all recordings, and the same per action: (found, missed, false)."""
+
+    found: int
+    missed: int
+    false: int
+    camera_hours: float
+    per_action: dict[str, tuple[int, int, int]]
+    start_errors_seconds: tuple[float, ...]
+
+    @property
+    def precision(self) -> float:
+        """Share of events that are right."""
+        return self.found / max(self.found + self.false, 1)
+
+    @property
+    def recall(self) -> float:
+        """Share of true actions that were found."""
+        return self.found / max(self.found + self.missed, 1)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return 2 * self.found / max(2 * self.found + self.missed + self.false, 1)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as one JSON value."""
+        errors = sorted(abs(error) for error in self.start_errors_seconds)
+        return {
+            "true_events": self.found + self.missed, "found": self.found, "missed": self.missed, "false": self.false,
+            "precision": round(self.precision, 4), "recall": round(self.recall, 4), "f1": round(self.f1, 4),
+            "false_per_camera_hour": round(self.false / self.camera_hours, 2) if self.camera_hours else None,
+            "median_start_error_seconds": round(errors[len(errors) // 2], 3) if errors else None,
+            "per_action": {name: dict(zip(("found", "missed", "false"), counts, strict=True)) for name, counts in self.per_action.items()},
+        }  # fmt: skip
+
+
+def read_started_events(path: Path) -> list[StartedEvent]:
+    """The `started` events of a JSON Lines file as `python -m stream events --format jsonl` prints it.
+
+    Raises:
+        DataError: the file is missing or a line is not an event.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"event file {path} cannot be read: {error}") from None
+    events = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            event = json.loads(line)
+            if event["kind"] == "started":
+                events.append(StartedEvent(event["camera_id"], event["action"], float(event["pts_start_seconds"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"event file {path}, line {number} is not an action event: {error!r}") from None
+    return events
+
+
+def score_events(truth: Manifest, events: Sequence[StartedEvent], *, hours: float, tolerance_seconds: float = 1.0) -> EventScore:
+    """Compare events with the truth; a recording's file name without its ending is its camera's name.
+
+    Raises:
+        DataError: a truth entry has no interval.
+    """
+    found: dict[str, int] = {}
+    errors: list[float] = []
+    true_counts = _count(entry.label for entry in truth.entries)
+    event_counts = _count(event.action for event in events)
+    for key, starts in _truth_starts(truth).items():
+        mine = [event.start_seconds for event in events if (event.camera, event.action) == key]
+        pairs = _match(starts, mine, tolerance_seconds)
+        errors += pairs
+        found[key[1]] = found.get(key[1], 0) + len(pairs)
+    per_action = {
+        action: (found.get(action, 0), true_counts.get(action, 0) - found.get(action, 0), event_counts.get(action, 0) - found.get(action, 0))
+        for action in sorted(true_counts.keys() | event_counts.keys())
+    }
+    hit, missed, false = (sum(counts[i] for counts in per_action.values()) for i in range(3))
+    return EventScore(hit, missed, false, hours, per_action, tuple(errors))
+
+
+def _truth_starts(truth: Manifest) -> dict[tuple[str, str], list[float]]:
+    starts: dict[tuple[str, str], list[float]] = {}
+    for entry in truth.entries:
+        if entry.start_seconds is None:
+            raise DataError(f"truth {truth.path}: {entry.path.name} has no start_seconds and end_seconds")
+        starts.setdefault((entry.path.stem, entry.label), []).append(entry.start_seconds)
+    return starts
+
+
+def _match(truth: list[float], events: list[float], tolerance: float) -> list[float]:
+    """Start errors of matched pairs, nearest pairs first, each used once."""
+    candidates = sorted((abs(e - t), i, j) for i, t in enumerate(truth) for j, e in enumerate(events) if abs(e - t) <= tolerance)
+    used_truth, used_events, errors = set(), set(), []
+    for _, i, j in candidates:
+        if i not in used_truth and j not in used_events:
+            used_truth.add(i)
+            used_events.add(j)
+            errors.append(events[j] - truth[i])
+    return errors
+
+
+def _count(names: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
