@@ -9,7 +9,7 @@ import numpy as np
 
 from train.scenes.actions import BACKGROUND, Figure, Motion, Place, draw_motion, idle_sway, reverse
 from train.scenes.body import FloatArray, random_body
-from train.scenes.stage import Camera, Person, Room, aim, random_camera, random_room
+from train.scenes.stage import Camera, Person, Room, random_camera, random_room
 
 __all__ = ["CLIP_SECONDS", "Interval", "Script", "clip_script", "recording_script"]
 
@@ -18,7 +18,7 @@ CLIP_SECONDS = 32 / 15  # what the network sees at once
 _SHOWN = 0.62
 # ... and a window of a background clip at most this share.
 _GLIMPSE = 0.18
-_SIZES = ((640, 360), (640, 360), (640, 480), (854, 480), (960, 540), (1280, 720))
+_SIZES = ((640, 360),) * 5 + ((640, 480), (854, 480), (854, 480), (960, 540), (1280, 720))
 _PASSER_SPEED = (0.7, 1.6)
 
 
@@ -301,11 +301,11 @@ def _passer(rng: np.random.Generator, place: Place, seconds: float) -> Callable[
 
 def _draw_place(rng: np.random.Generator) -> tuple[Place, Camera]:
     width, height = _SIZES[int(rng.integers(len(_SIZES)))]
-    camera = random_camera(rng, width, height)
     z = float(rng.uniform(4.0, 5.8))
-    reach = 0.28 * width / camera.focal_pixels * z
+    camera = random_camera(rng, width, height, z)
+    reach = 0.25 * width / camera.focal_pixels * z
     place = Place(float(rng.uniform(-reach, reach)), z, float(rng.uniform(-0.8, 0.8) * reach), z + float(rng.uniform(0.7, 1.5)))
-    return place, aim(camera, z)
+    return place, camera
 
 
 def _draw_spots(rng: np.random.Generator, place: Place) -> dict[str, tuple[float, float]]:

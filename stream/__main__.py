@@ -1,0 +1,149 @@
+"""`python -m stream`: run the pipeline, check a configuration, read events."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from configs import CidcError, load_config
+from stream.events import ActionEvent
+from stream.outbox import OutboxConfig, read_events
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 2 for a configuration that cannot be used."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False, show_level=True)]
+    )
+    try:
+        return int(options.run(options))
+    except CidcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe went away
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stream", description="Recognise actions in camera streams.")
+    commands = parser.add_subparsers(title="commands", required=True)
+    run = commands.add_parser("run", help="analyse the cameras of a configuration")
+    _add_config(run)
+    run.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="stop after this long")
+    run.add_argument("--summary", type=Path, metavar="FILE", help="write counts and latencies as JSON at the end")
+    run.set_defaults(run=_run)
+    check = commands.add_parser("check", help="validate a configuration without running it")
+    _add_config(check)
+    check.set_defaults(run=_check)
+    events = commands.add_parser("events", help="read events from an outbox or a broker")
+    source = events.add_mutually_exclusive_group()
+    source.add_argument("--outbox", type=Path, default=OutboxConfig().path, help="outbox database")
+    source.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
+    events.add_argument("--topic", default="action-events", help="Kafka topic")
+    events.add_argument("--follow", action="store_true", help="go on printing new events")
+    events.add_argument("--format", choices=("table", "jsonl"), default="table")
+    events.set_defaults(run=_events)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="pipeline configuration (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting; repeatable")
+
+
+def _positive_seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"a number of seconds above 0 is needed, got {text!r}")
+    return value
+
+
+def _run(options: argparse.Namespace) -> int:
+    from stream.pipeline import Pipeline
+    from stream.settings import StreamConfig
+    from stream.summary import summary_lines, write_summary
+    from stream.table import LiveTable
+
+    config = load_config(options.config, StreamConfig, options.set)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    pipeline = Pipeline(config)
+    with LiveTable(pipeline, Console()) as tick:
+        summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
+    for line in summary_lines(summary):
+        print(line)
+    if options.summary is not None:
+        write_summary(summary, options.summary)
+    return 1 if pipeline.failed else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from stream.settings import StreamConfig, check_settings
+
+    config = load_config(options.config, StreamConfig, options.set)
+    spec = check_settings(config)
+    print(f"ok: {len(config.cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
+    return 0
+
+
+def _events(options: argparse.Namespace) -> int:
+    events = _topic_events(options) if options.bootstrap else _outbox_events(options)
+    if options.format == "jsonl":
+        for event in events:
+            print(event.to_json(), flush=options.follow)
+        return 0
+    if options.follow:
+        from stream.table import event_line
+
+        for event in events:
+            print(event_line(event), flush=True)
+        return 0
+    table = Table("started at", "camera", "kind", "action", "confidence", "stream seconds", "reason")
+    for event in events:
+        span = f"{event.pts_start_seconds:.1f}" + (f" to {event.pts_end_seconds:.1f}" if event.pts_end_seconds is not None else "")
+        table.add_row(event.started_at, event.camera_id, event.kind, event.action, f"{event.confidence:.2f}", span, event.reason or "")
+    Console().print(table)
+    return 0
+
+
+def _outbox_events(options: argparse.Namespace) -> Iterator[ActionEvent]:
+    last = 0
+    while True:
+        for stored in read_events(options.outbox, after_id=last):
+            last = stored.id
+            yield stored.event
+        if not options.follow:
+            return
+        time.sleep(0.5)
+
+
+def _topic_events(options: argparse.Namespace) -> Iterator[ActionEvent]:
+    from stream.publish import KafkaConfig, read_topic
+
+    yield from read_topic(KafkaConfig(bootstrap=(options.bootstrap,), topic=options.topic), threading.Event(), follow=options.follow)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Fair, bounded hand-over between the cameras' threads and the analysis, and the forming of batches."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from collections.abc import Callable
+
+from pydantic import Field
+
+from configs import StrictModel
+from stream.frames import SampledFrame, StreamBreak, Window
+
+__all__ = ["BatchConfig", "Inbox", "WindowBatch"]
+
+Item = SampledFrame | StreamBreak
+
+
+class BatchConfig(StrictModel):
+    """Bounds of the hand-over and of batches."""
+
+    max_batch: int = Field(8, ge=1, le=1024, description="most clips in one run of the network")
+    deadline_seconds: float = Field(0.05, ge=0, le=10, description="a clip waits at most this long for others to join its batch")
+    camera_queue: int = Field(32, ge=2, le=4096, description="sampled frames of one camera that may wait; then its reader is blocked")
+    ready_batches: int = Field(2, ge=1, le=64, description="formed batches that may wait for the network")
+
+
+class Inbox:
+    """One bounded queue per camera; taking goes round the cameras, so none can starve another."""
+
+    def __init__(self, config: BatchConfig) -> None:
+        self._most = config.camera_queue
+        self._queues: dict[str, collections.deque[Item]] = {}
+        self._turns: collections.deque[str] = collections.deque()
+        self._condition = threading.Condition()
+
+    def put(self, item: Item, stop: threading.Event, on_blocked: Callable[[bool], None] = lambda blocked: None) -> bool:
+        """Add an item of its camera, waiting for room; False if `stop` was set first. Breaks never wait."""
+        with self._condition:
+            waiting = self._queues.setdefault(item.camera_id, collections.deque())
+            if len(waiting) >= self._most and isinstance(item, SampledFrame):
+                on_blocked(True)
+                while len(waiting) >= self._most:
+                    if stop.is_set():
+                        return False
+                    self._condition.wait(0.2)
+                on_blocked(False)
+            if not waiting:
+                self._turns.append(item.camera_id)
+            waiting.append(item)
+            self._condition.notify_all()
+        return True
+
+    def take(self, most: int, timeout_seconds: float) -> list[Item]:
+        """Up to `most` items, one camera after the other; empty after the timeout."""
+        with self._condition:
+            if not self._turns:
+                self._condition.wait(max(timeout_seconds, 0.0))
+            items: list[Item] = []
+            while self._turns and len(items) < most:
+                camera_id = self._turns.popleft()
+                waiting = self._queues[camera_id]
+                items.append(waiting.popleft())
+                if waiting:
+                    self._turns.append(camera_id)
+            if items:
+                self._condition.notify_all()
+            return items
+
+    def __len__(self) -> int:
+        with self._condition:
+            return sum(len(waiting) for waiting in self._queues.values())
+
+
+class WindowBatch:
+    """Clips that are due, gathered until the batch is full or its oldest has waited for the deadline."""
+
+    def __init__(self, config: BatchConfig) -> None:
+        self._config = config
+        self._windows: list[tuple[int, Window]] = []
+        self._oldest = 0.0
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def add(self, slot: int, window: Window) -> None:
+        """A clip of this ring slot is due now."""
+        if not self._windows:
+            self._oldest = time.monotonic()
+        self._windows.append((slot, window))
+
+    def holds(self, slot: int) -> bool:
+        """Whether a clip of this slot waits: it must be gathered before the slot is written again."""
+        return any(waiting == slot for waiting, _ in self._windows)
+
+    def is_due(self) -> bool:
+        """Whether the batch should go now."""
+        return len(self) >= self._config.max_batch or (bool(self._windows) and self.seconds_left() <= 0)
+
+    def seconds_left(self) -> float:
+        """Time until the deadline; infinite while nothing waits."""
+        if not self._windows:
+            return float("inf")
+        return self._oldest + self._config.deadline_seconds - time.monotonic()
+
+    def take(self) -> list[tuple[int, Window]]:
+        """All waiting clips as (slot, window), and start anew."""
+        windows, self._windows = self._windows, []
+        return windows

@@ -1,0 +1,51 @@
+"""Packets to frames in software. Every frame is decoded, because later ones refer to it; none is converted here."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+from av.error import FFmpegError
+
+from stream.frames import CodedPacket, DecodedFrame
+
+__all__ = ["Decoder"]
+
+# Packets whose frames never appear must not be remembered for ever.
+_MOST_PENDING = 256
+
+
+class Decoder:
+    """Decodes one camera's packets, in presentation order, with the arrival time of the packet each frame came in.
+
+    Frames without presentation time take the time of the packet's arrival since the connection began.
+    """
+
+    def __init__(self, on_corrupt: Callable[[], None] = lambda: None) -> None:
+        self._on_corrupt = on_corrupt
+        self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = collections.OrderedDict()
+        self._begun_monotonic = 0.0
+        self._waiting_for_key = True
+
+    def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
+        """Frames that this packet completes: often one, sometimes none or several."""
+        if coded.packet is None:
+            self._arrivals.clear()
+            self._begun_monotonic = coded.arrived_monotonic
+            return []
+        packet = coded.packet
+        self._arrivals[packet.pts] = (coded.arrived_monotonic, coded.wall_seconds)
+        if len(self._arrivals) > _MOST_PENDING:
+            self._arrivals.popitem(last=False)
+        try:
+            frames = packet.decode()
+        except (FFmpegError, ValueError):
+            self._on_corrupt()
+            return []
+        return [self._stamped(frame, coded) for frame in frames if not frame.is_corrupt]
+
+    def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
+        arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))
+        seconds = frame.time if frame.time is not None else arrived - self._begun_monotonic
+        return DecodedFrame(frame, float(seconds), arrived, wall, frame.width, frame.height)

@@ -1,0 +1,101 @@
+"""From raw clips to class probabilities on the device at hand.
+
+Letters: B clips, T frames, H and W space, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from configs import CheckpointError, ConfigError, StrictModel
+from model.network import to_channels_last
+from model.preprocess import normalise_clips
+from model.runtime import DeviceChoice, Precision, pick_device, pick_dtype
+from model.weights import ModelSpec, load_model
+
+__all__ = ["InferConfig", "Recogniser", "check_spec", "weights_path"]
+
+_log = logging.getLogger(__name__)
+_SHIPPED = Path(__file__).parent.parent / "model" / "pretrained"
+
+
+class InferConfig(StrictModel):
+    """The network and what it runs on."""
+
+    weights: str = Field("scenes-r2d18-cidc", description="a weights file, or the name of weights that ship with the package")
+    labels: tuple[str, ...] | None = Field(None, description="class names that the weights must have; null to accept theirs")
+    device: DeviceChoice = Field("auto", description="where to run")
+    precision: Precision = Field("auto", description="number format of convolutions")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0 leaves the choice to PyTorch")
+
+
+def weights_path(config: InferConfig) -> Path:
+    """The weights file that a configuration names.
+
+    Raises:
+        ConfigError: there is no such file and no such name; the message lists the names that ship.
+    """
+    shipped = _SHIPPED / f"{config.weights}.safetensors"
+    if shipped.is_file():
+        return shipped
+    path = Path(config.weights)
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
+    raise ConfigError(f"infer.weights: no weights file {config.weights!r}; give a path, or a name that ships: {names}")
+
+
+def check_spec(spec: ModelSpec, config: InferConfig, fps: float) -> None:
+    """Compare what the weights say with what the configuration expects.
+
+    Raises:
+        CheckpointError: other labels, or another frame rate.
+    """
+    if config.labels is not None and config.labels != spec.labels:
+        raise CheckpointError(
+            f"infer.labels is {list(config.labels)}, but the weights {config.weights} have {list(spec.labels)}; "
+            "use the weights these labels belong to, or remove infer.labels"
+        )
+    if fps != spec.fps:
+        raise CheckpointError(f"clip.fps is {fps:g}, but the weights {config.weights} were trained at {spec.fps:g}; set clip.fps: {spec.fps:g}")
+
+
+class Recogniser:
+    """Runs the network on batches of raw clips.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another network.
+        ConfigError: the device that was asked for is not there.
+    """
+
+    def __init__(self, config: InferConfig) -> None:
+        self.device = pick_device(config.device)
+        self.dtype = pick_dtype(config.precision, self.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        network = load_model(weights_path(config))
+        assert isinstance(network.spec, ModelSpec)
+        self.spec: ModelSpec = network.spec
+        self._network = network.to(self.device)
+        to_channels_last(self._network)
+        if self.device.type == "cpu" and config.device == "auto":
+            _log.info("no CUDA device found: running on the CPU in %s", str(self.dtype).removeprefix("torch."))
+
+    @torch.inference_mode()
+    def probabilities(self, clips_BTHWC: Tensor) -> Tensor:
+        """uint8 `B T H W C` to probabilities `B K` in float32 on the CPU."""
+        clips = normalise_clips(clips_BTHWC.to(self.device), self.dtype)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is torch.bfloat16):
+            logits_BK = self._network(clips)
+        return torch.softmax(logits_BK, dim=1).cpu()
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run once at the smallest and the largest batch, so that the first camera does not pay for it."""
+        picture = self.spec.preprocess
+        for size in {1, max_batch}:
+            self.probabilities(torch.zeros(size, self.spec.model.frames, picture.height, picture.width, 3, dtype=torch.uint8))

@@ -1,0 +1,91 @@
+"""The rolling clip of every camera, in one preallocated buffer on the device.
+
+Letters: S slots, T frames of a clip, H and W space, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from configs import ShapeError
+
+__all__ = ["ClipRing"]
+
+
+class ClipRing:
+    """uint8 `S T H W C`: each slot holds the last T frames of one camera, written round and round, never moved.
+
+    Args:
+        slots: cameras at once.
+        frames: T.
+        height, width: of the stored pictures, pixels.
+        device: where the buffer lives.
+
+    Raises:
+        ShapeError: a size is below 1.
+    """
+
+    def __init__(self, slots: int, *, height: int, width: int, frames: int = 32, device: torch.device | str = "cpu") -> None:
+        if min(slots, frames, height, width) < 1:
+            raise ShapeError(f"ClipRing sizes must be at least 1, got slots={slots}, frames={frames}, height={height}, width={width}")
+        self.buffer_STHWC = torch.zeros(slots, frames, height, width, 3, dtype=torch.uint8, device=device)
+        self._frames = frames
+        self._written = [0] * slots
+        self._free = list(range(slots - 1, -1, -1))
+
+    def __repr__(self) -> str:
+        return f"ClipRing({tuple(self.buffer_STHWC.shape)}, {len(self._free)} slots free)"
+
+    def acquire(self) -> int:
+        """A free slot, empty.
+
+        Raises:
+            ShapeError: all slots are taken.
+        """
+        if not self._free:
+            raise ShapeError(f"all {len(self._written)} slots of the ring are taken")
+        slot = self._free.pop()
+        self.clear(slot)
+        return slot
+
+    def release(self, slot: int) -> None:
+        """Give a slot back.
+
+        Raises:
+            ShapeError: it is not taken.
+        """
+        if slot in self._free or not 0 <= slot < len(self._written):
+            raise ShapeError(f"slot {slot} is not taken")
+        self._free.append(slot)
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot's frames: the next clip needs T new ones."""
+        self._written[slot] = 0
+
+    def push(self, slot: int, picture_HWC: Tensor) -> int:
+        """Write the next frame; returns how many frames the slot has had since it was cleared.
+
+        Raises:
+            ShapeError: the picture is not uint8 `H W C` of the ring's size.
+        """
+        expected = self.buffer_STHWC.shape[2:]
+        if picture_HWC.shape != expected or picture_HWC.dtype != torch.uint8:
+            raise ShapeError(f"the ring holds uint8 {tuple(expected)}, got {picture_HWC.dtype} {tuple(picture_HWC.shape)}")
+        self.buffer_STHWC[slot, self._written[slot] % self._frames] = picture_HWC
+        self._written[slot] += 1
+        return self._written[slot]
+
+    def gather(self, slots: list[int]) -> Tensor:
+        """The last T frames of each slot, oldest first: uint8 `B T H W C`.
+
+        Raises:
+            ShapeError: a slot has had fewer than T frames.
+        """
+        short = [slot for slot in slots if self._written[slot] < self._frames]
+        if short:
+            raise ShapeError(f"slots {short} have fewer than {self._frames} frames")
+        heads = torch.tensor([self._written[slot] % self._frames for slot in slots])
+        order = (heads.unsqueeze(1) + torch.arange(self._frames)) % self._frames
+        device = self.buffer_STHWC.device
+        return self.buffer_STHWC[torch.tensor(slots, device=device).unsqueeze(1), order.to(device)]

@@ -1,0 +1,75 @@
+"""The run as a live table in the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from stream.events import ActionEvent
+
+if TYPE_CHECKING:
+    from stream.pipeline import Pipeline
+
+__all__ = ["LiveTable"]
+
+_COLOURS = {"running": "green", "connecting": "yellow", "blocked": "yellow", "stalled": "red", "offline": "red", "ended": "dim"}
+
+
+class LiveTable:
+    """Redraws a table of cameras and the latest events; on something that is not a terminal it prints events as lines."""
+
+    def __init__(self, pipeline: Pipeline, console: Console) -> None:
+        self._pipeline, self._console = pipeline, console
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._draw) if console.is_terminal else None
+        self._printed: set[tuple[str, str, int]] = set()
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Callable[[], None]:
+        if self._live is not None:
+            self._live.start(refresh=True)
+        return self.tick
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def tick(self) -> None:
+        """Show what is new; terminals redraw by themselves."""
+        if self._live is not None:
+            return
+        for event in list(self._pipeline.recent_events):
+            key = (event.event_id, event.kind, event.sequence)
+            if key not in self._printed and event.kind != "updated":
+                self._printed.add(key)
+                self._console.print(event_line(event), highlight=False)
+
+    def _draw(self) -> Group:
+        metrics = self._pipeline.metrics
+        table = Table("camera", "state", "fps", "frames", "clips", "now", title=f"{time.monotonic() - self._begun:5.0f} s", expand=False)
+        for status in self._pipeline.fleet.statuses.values():
+            camera_id = status.camera.id
+            active = self._pipeline.detectors[camera_id].active
+            table.add_row(
+                camera_id,
+                Text(status.state, _COLOURS[status.state]),
+                f"{status.fps():.1f}",
+                str(metrics.total(metrics.decoded, camera=camera_id)),
+                str(metrics.total(metrics.windows, camera=camera_id)),
+                ", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items()),
+            )
+        lines = [Text(event_line(event)) for event in list(self._pipeline.recent_events) if event.kind != "updated"]
+        return Group(table, *lines)
+
+
+def event_line(event: ActionEvent) -> str:
+    """One event in one line: when in the stream, where, what."""
+    if event.kind == "ended":
+        span = f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s"
+        return f"{event.started_at[11:19]}  {event.camera_id:<12} ended    {event.action:<12} {span} ({event.reason})"
+    return f"{event.started_at[11:19]}  {event.camera_id:<12} {event.kind:<8} {event.action:<12} from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"
