@@ -58,9 +58,7 @@ class CIDCUnit(nn.Module):
     def mixing_weights(self) -> Tensor:
         """The weights in use, `D C T' T`."""
         # float32 even under autocast: a softmax of a few entries costs nothing and rounds badly.
-        return directional_weights(
-            self.logits_DCTT.float(), normalisation=self.normalisation, masked=self.direction != "none"
-        )
+        return directional_weights(self.logits_DCTT.float(), normalisation=self.normalisation, masked=self.direction != "none")
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C t_in H W` to `B C t_out H W`."""

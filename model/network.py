@@ -5,6 +5,7 @@ Letters: B clips, C channels, T time, H and W space, K classes.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional
 from configs import ShapeError, StrictModel
 from model.cidc import CIDCUnit, Direction
 from model.mixing.reference import Normalisation
-from model.resnet import TIME_STRIDE, ResNet, stage_channels
+from model.resnet import TIME_STRIDE, ResNet, stage_channels, unfold_time
 
 if TYPE_CHECKING:
     from model.weights import ModelSpec
@@ -118,22 +119,23 @@ class CIDCNetwork(nn.Module):
         sizes = [time] + [config.t_hidden] * (config.columns - 1) + [time]
         self.columns = nn.ModuleList(
             nn.ModuleList(CIDCUnit(c, t_in, t_out, config.direction, config.normalisation) for c in channels)
-            for t_in, t_out in zip(sizes, sizes[1:], strict=False)
+            for t_in, t_out in itertools.pairwise(sizes)
         )
         lowest = len(channels) - 1
         # After the last column only the lowest resolution is read, so only it is aggregated into.
         targets = [list(range(1, len(channels)))] * (config.columns - 1) + [[lowest]]
         self.links = nn.ModuleList(
-            nn.ModuleDict({f"{i}_{j}": nn.Conv3d(channels[i], channels[j], 1) for j in column for i in range(j)})
-            for column in targets
+            nn.ModuleDict({f"{i}_{j}": nn.Conv3d(channels[i], channels[j], 1) for j in column for i in range(j)}) for column in targets
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Maps of stages 3, 4, 5 to one map of the shape of the last."""
         maps = propagate_attention(maps)
         for units, links in zip(self.columns, self.links, strict=True):
-            maps = [unit(x) for unit, x in zip(units, maps, strict=True)]  # type: ignore[arg-type]
-            maps = _aggregate(maps, links)  # type: ignore[arg-type]
+            assert isinstance(units, nn.ModuleList)
+            assert isinstance(links, nn.ModuleDict)
+            maps = [unit(x) for unit, x in zip(units, maps, strict=True)]
+            maps = _aggregate(maps, links)
         return maps[-1]
 
 
@@ -164,7 +166,7 @@ def _aggregate(maps: list[Tensor], links: nn.ModuleDict) -> list[Tensor]:
 
 def _pool_space_to(x_BCTHW: Tensor, size: torch.Size) -> Tensor:
     """Average pooling in each frame to an exact size."""
-    batch, _, time = x_BCTHW.shape[:3]
+    height, width = size
     frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
-    pooled = functional.adaptive_avg_pool2d(frames, list(size))
-    return pooled.unflatten(0, (batch, time)).transpose(1, 2)
+    pooled = functional.adaptive_avg_pool2d(frames, (height, width))
+    return unfold_time(pooled, x_BCTHW.shape[2])

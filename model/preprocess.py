@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from nvidia.dali import fn, pipeline_def, types
+import torch.utils.dlpack
 from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def, types
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class View:
 CENTRE = View(short_side=0)  # short_side 0 stands for the configured one
 
 
-@pipeline_def
+@pipeline_def  # type: ignore[untyped-decorator]
 def _graph(device: str, height: int, width: int) -> Any:
     """Frames in, model-size uint8 frames out; every random choice comes in from outside, as a plan."""
     frames = fn.external_source(name="frames", layout="FHWC", no_copy=True)
@@ -62,9 +63,7 @@ def _graph(device: str, height: int, width: int) -> Any:
     if device == "gpu":
         frames = frames.gpu()
     resized = fn.resize(frames, resize_shorter=short_side, interp_type=types.INTERP_LINEAR, antialias=True)
-    cropped = fn.crop(
-        resized, crop_h=height, crop_w=width, crop_pos_x=crop_x, crop_pos_y=crop_y, out_of_bounds_policy="pad", fill_values=0
-    )
+    cropped = fn.crop(resized, crop_h=height, crop_w=width, crop_pos_x=crop_x, crop_pos_y=crop_y, out_of_bounds_policy="pad", fill_values=0)
     return fn.flip(cropped, horizontal=mirror)
 
 
@@ -103,13 +102,13 @@ class Preprocessor:
         views = [CENTRE] * len(clips_FHWC) if views is None else views
         self._check(clips_FHWC, views)
         feed = self._pipeline.feed_input
-        feed("frames", list(clips_FHWC))
+        feed("frames", [np.ascontiguousarray(clip) for clip in clips_FHWC])
         feed("short_side", [np.float32(view.short_side or self.config.short_side) for view in views])
         feed("crop_x", [np.float32(view.crop_x) for view in views])
         feed("crop_y", [np.float32(view.crop_y) for view in views])
         feed("mirror", [np.int32(view.mirror) for view in views])
         (output,) = self._pipeline.run()
-        pictures: Tensor = torch.from_dlpack(output.as_tensor())
+        pictures: Tensor = torch.utils.dlpack.from_dlpack(output.as_tensor())
         return pictures
 
     def _check(self, clips_FHWC: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ResNet", "STAGE_BLOCKS", "TIME_STRIDE", "stage_channels"]
+__all__ = ["STAGE_BLOCKS", "TIME_STRIDE", "ResNet", "stage_channels"]
 
 STAGE_BLOCKS: dict[int, tuple[int, int, int, int]] = {18: (2, 2, 2, 2)}
 TIME_STRIDE = 8
@@ -38,9 +38,7 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm3d(channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv3d(channels_in, channels, 1, (1, stride, stride), bias=False), nn.BatchNorm3d(channels)
-            )
+            self.shortcut = nn.Sequential(nn.Conv3d(channels_in, channels, 1, (1, stride, stride), bias=False), nn.BatchNorm3d(channels))
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C T H W` to `B C' T H/stride W/stride`."""
@@ -83,19 +81,23 @@ class ResNet(nn.Module):
 
 def max_pool_space(x_BCTHW: Tensor) -> Tensor:
     """3x3 maximum with stride 2 in each frame."""
-    batch, channels, time = x_BCTHW.shape[:3]
     # In channels-last-3d memory, folding time into the batch is a view, and the 2D kernel is the vectorised one.
     frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
-    pooled = functional.max_pool2d(frames, 3, 2, 1)
-    return pooled.unflatten(0, (batch, time)).transpose(1, 2)
+    return unfold_time(functional.max_pool2d(frames, 3, 2, 1), x_BCTHW.shape[2])
 
 
 def max_pool_time(x_BCTHW: Tensor) -> Tensor:
     """Maximum of each two neighbours in time."""
     # Rows and columns folded into one axis: again a view in channels-last memory, and a 2D kernel.
-    height = x_BCTHW.shape[3]
+    batch, channels, _, height, width = x_BCTHW.shape
     pooled = functional.max_pool2d(x_BCTHW.flatten(3), (2, 1))
-    return pooled.unflatten(3, (height, -1))
+    return pooled.view(batch, channels, -1, height, width)
+
+
+def unfold_time(frames_NCHW: Tensor, time: int) -> Tensor:
+    """`B*T C H W` back to `B C T H W`."""
+    _, channels, height, width = frames_NCHW.shape
+    return frames_NCHW.view(-1, time, channels, height, width).transpose(1, 2)
 
 
 def _stage(channels_in: int, channels: int, strides: Sequence[int]) -> nn.Sequential:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import av
 import numpy as np
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from configs import MediaError
 
-__all__ = ["Picture", "decode_frames", "frame_picture", "open_container", "video_stream"]
+__all__ = ["Picture", "PresentationOrder", "decode_frames", "frame_picture", "open_container", "video_stream"]
 
 Picture = NDArray[np.uint8]
+Item = TypeVar("Item")
+_JUMP_SECONDS = 1.0
+_MOST_HELD = 4
 
 
 def open_container(url: str, **options: Any) -> Any:
@@ -51,6 +54,41 @@ def video_stream(container: Any) -> Any:
     return stream
 
 
+class PresentationOrder(Generic[Item]):
+    """Puts frames that a decoder hands out slightly out of order back in order.
+
+    Some files (MPEG-4 with B-frames in AVI) come out in decoding order. Nothing is held back until a frame arrives
+    late by less than a second; from then on as many frames are held as the disorder needs, four at most. Larger steps
+    backwards are not disorder but a jump, and pass through.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[tuple[float, Item]] = []
+        self._depth, self._newest, self._emitted = 0, float("-inf"), float("-inf")
+
+    def push(self, item: Item, time: float | None) -> list[Item]:
+        """Take the next item with its time in seconds; returns those whose turn has come."""
+        if time is None:
+            return [*self.flush(), item]
+        if self._newest - time >= _JUMP_SECONDS:
+            self._newest = self._emitted = time
+            return [*self.flush(), item]
+        self._newest = max(self._newest, time)
+        if time < self._emitted:
+            self._depth = min(self._depth + 1, _MOST_HELD)
+            return []  # its turn is over already
+        self._held = sorted([*self._held, (time, item)], key=lambda pair: pair[0])
+        ready, self._held = self._held[: len(self._held) - self._depth], self._held[len(self._held) - self._depth :]
+        if ready:
+            self._emitted = ready[-1][0]
+        return [item for _, item in ready]
+
+    def flush(self) -> list[Item]:
+        """Whatever is still held."""
+        held, self._held = [item for _, item in self._held], []
+        return held
+
+
 def decode_frames(path: str | Path) -> Iterator[Any]:
     """All decodable frames of a file, in presentation order. Broken packets are skipped.
 
@@ -59,11 +97,12 @@ def decode_frames(path: str | Path) -> Iterator[Any]:
     """
     with open_container(str(path)) as container:
         stream = video_stream(container)
-        count = 0
+        count, order = 0, PresentationOrder[Any]()
         for packet in demux_packets(container, stream):
             for frame in decode_packet(packet):
                 count += 1
-                yield frame
+                yield from order.push(frame, frame.time)
+        yield from order.flush()
     if count == 0:
         raise MediaError("no frame could be decoded")
 

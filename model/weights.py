@@ -57,8 +57,7 @@ def save_model(network: ActionNetwork, path: str | Path, *, spec: ModelSpec, dty
     if spec.model != network.config:
         raise CheckpointError(f"the description is of another network: {spec.model!r} is not {network.config!r}")
     tensors = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in network.state_dict().items()
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous() for name, tensor in network.state_dict().items()
     }
     write_safetensors(Path(path), tensors, {_KEY: spec.model_dump_json()})
 

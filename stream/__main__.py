@@ -27,9 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for a configuration that cannot be used."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False, show_level=True)]
-    )
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False, show_level=True)])
     try:
         return int(options.run(options))
     except CidcError as error:

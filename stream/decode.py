@@ -8,6 +8,7 @@ from typing import Any
 
 from av.error import FFmpegError
 
+from model.video import PresentationOrder
 from stream.frames import CodedPacket, DecodedFrame
 
 __all__ = ["Decoder"]
@@ -26,12 +27,13 @@ class Decoder:
         self._on_corrupt = on_corrupt
         self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = collections.OrderedDict()
         self._begun_monotonic = 0.0
-        self._waiting_for_key = True
+        self._order: PresentationOrder[DecodedFrame] = PresentationOrder()
 
     def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
         """Frames that this packet completes: often one, sometimes none or several."""
         if coded.packet is None:
             self._arrivals.clear()
+            self._order = PresentationOrder()
             self._begun_monotonic = coded.arrived_monotonic
             return []
         packet = coded.packet
@@ -43,7 +45,9 @@ class Decoder:
         except (FFmpegError, ValueError):
             self._on_corrupt()
             return []
-        return [self._stamped(frame, coded) for frame in frames if not frame.is_corrupt]
+        stamped = [self._stamped(frame, coded) for frame in frames if not frame.is_corrupt]
+        ordered = [ready for frame in stamped for ready in self._order.push(frame, frame.pts_seconds)]
+        return ordered if packet.size else ordered + self._order.flush()
 
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
         arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))

@@ -57,7 +57,12 @@ class HttpServer:
             *(Route(f"/{name}", _health(check)) for name, check in checks.items()),
         ]
         settings = uvicorn.Config(
-            Starlette(routes=routes), log_config=None, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=1, lifespan="off"
+            Starlette(routes=routes),
+            log_config=None,
+            log_level=logging.WARNING,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            lifespan="off",
         )
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)

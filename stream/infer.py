@@ -62,7 +62,9 @@ def check_spec(spec: ModelSpec, config: InferConfig, fps: float) -> None:
             "use the weights these labels belong to, or remove infer.labels"
         )
     if fps != spec.fps:
-        raise CheckpointError(f"clip.fps is {fps:g}, but the weights {config.weights} were trained at {spec.fps:g}; set clip.fps: {spec.fps:g}")
+        raise CheckpointError(
+            f"clip.fps is {fps:g}, but the weights {config.weights} were trained at {spec.fps:g}; set clip.fps: {spec.fps:g}"
+        )
 
 
 class Recogniser:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.samples import Sample
 
 from stream.frames import CameraState
 
@@ -37,9 +38,7 @@ class Metrics:
         self.events = self._counter("events", "Action events by action and kind", [*camera, "action", "kind"])
         self.stage = self._histogram("stage_seconds", "Time spent on one batch in each stage", ["stage"])
         self.latency = self._histogram("camera_to_event_seconds", "From the arrival of a clip's newest frame to its result", [])
-        self.batch = Histogram(
-            "cidc_batch_windows", "Clips per batch", registry=self.registry, buckets=(1, 2, 4, 8, 16, 32, 64)
-        )
+        self.batch = Histogram("cidc_batch_windows", "Clips per batch", registry=self.registry, buckets=(1, 2, 4, 8, 16, 32, 64))
         self.outbox_events = self._gauge("outbox_events", "Events waiting in the outbox", [])
         self.outbox_dropped = self._counter("outbox_dropped", "Events dropped because the outbox was full, by kind", ["kind"])
         self.outbox_age = self._gauge("outbox_oldest_seconds", "Age of the oldest event in the outbox", [])
@@ -70,7 +69,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     @staticmethod
-    def _samples(metric: Counter) -> Iterable[object]:
+    def _samples(metric: Counter) -> Iterable[Sample]:
         return (sample for family in metric.collect() for sample in family.samples if sample.name.endswith("_total"))
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:

@@ -163,7 +163,9 @@ class Outbox:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise OutboxError(f"outbox {self._config.path}: {error}; check that the disk has room and nothing else holds the file") from error
+            raise OutboxError(
+                f"outbox {self._config.path}: {error}; check that the disk has room and nothing else holds the file"
+            ) from error
 
 
 def read_events(path: Path, *, after_id: int = 0) -> list[StoredEvent]:

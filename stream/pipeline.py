@@ -27,7 +27,7 @@ from stream.batch import Inbox, WindowBatch
 from stream.cameras import CameraStatus, Fleet
 from stream.decode import Decoder
 from stream.events import ActionEvent, EventDetector
-from stream.frames import BreakReason, CodedPacket, SampledFrame, StreamBreak, Window
+from stream.frames import CodedPacket, SampledFrame, StreamBreak, Window
 from stream.http import HttpServer
 from stream.infer import Recogniser
 from stream.metrics import Metrics
@@ -83,12 +83,8 @@ class Pipeline:
 
     def _build_stages(self) -> None:
         config, picture, device = self.config, self.spec.preprocess, self._recogniser.device
-        self._preprocessor = Preprocessor(
-            picture, max_batch=_MOST_FRAMES_AT_ONCE, device="gpu" if device.type == "cuda" else "cpu"
-        )
-        self._ring = ClipRing(
-            len(config.cameras), height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device
-        )
+        self._preprocessor = Preprocessor(picture, max_batch=_MOST_FRAMES_AT_ONCE, device="gpu" if device.type == "cuda" else "cpu")
+        self._ring = ClipRing(len(config.cameras), height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device)
         self._slots = {camera.id: self._ring.acquire() for camera in config.cameras}
         self._inbox, self._batch = Inbox(config.batch), WindowBatch(config.batch)
         self._ready: queue.Queue[_Clips | StreamBreak | None] = queue.Queue(config.batch.ready_batches)
@@ -159,9 +155,7 @@ class Pipeline:
             self._explain_end(status)
             self._hand_over(StreamBreak(camera_id, "ended"), status, stop)
 
-    def _take_packet(
-        self, coded: CodedPacket, decoder: Decoder, sampler: Sampler, status: CameraStatus, stop: threading.Event
-    ) -> None:
+    def _take_packet(self, coded: CodedPacket, decoder: Decoder, sampler: Sampler, status: CameraStatus, stop: threading.Event) -> None:
         for frame in decoder.decode(coded):
             status.frame_decoded(frame.wall_seconds)
             try:

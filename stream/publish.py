@@ -127,9 +127,7 @@ class Publisher:
         event = stored.event
         headers = [("schema", SCHEMA.encode()), ("event_id", event.event_id.encode())]
         try:
-            future = self._producer.send(
-                self._config.topic, event.to_json().encode(), key=event.camera_id.encode(), headers=headers
-            )
+            future = self._producer.send(self._config.topic, event.to_json().encode(), key=event.camera_id.encode(), headers=headers)
         except KafkaTimeoutError:
             self._on_failure("no_metadata")  # the record was not taken: it can be offered again
             return False
@@ -219,9 +217,7 @@ def read_topic(config: KafkaConfig, stop: threading.Event, *, follow: bool, time
 
 
 def _consumer(config: KafkaConfig, timeout_seconds: float) -> Any:
-    return KafkaConsumer(
-        **config.connection(), group_id=None, enable_auto_commit=False, bootstrap_timeout_ms=int(timeout_seconds * 1000)
-    )
+    return KafkaConsumer(**config.connection(), group_id=None, enable_auto_commit=False, bootstrap_timeout_ms=int(timeout_seconds * 1000))
 
 
 def _partitions(consumer: Any, config: KafkaConfig, stop: threading.Event, timeout_seconds: float) -> list[Any]:

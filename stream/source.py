@@ -11,7 +11,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -113,7 +113,7 @@ class Source:
                 self._back_off(problem or "the camera closed the connection")
         self.on_state("ended", "stopped")
 
-    def _one_connection(self) -> Iterator[CodedPacket]:
+    def _one_connection(self) -> Generator[CodedPacket, None, str | None]:
         """One opening, up to its end; returns what went wrong, or None for an orderly end."""
         received = 0
         try:

@@ -57,15 +57,18 @@ def build_summary(
 def summary_lines(summary: dict[str, Any]) -> list[str]:
     """The summary in a few lines."""
     cameras = summary["cameras"].values()
-    windows, dropped = (sum(camera["windows"] for camera in cameras), sum(sum(camera["drops"].values()) for camera in cameras))
+    frames, windows = (sum(camera[name] for camera in cameras) for name in ("frames_decoded", "windows"))
+    dropped = sum(sum(camera["drops"].values()) for camera in cameras)
     started = sum(kinds.get("started", 0) for kinds in summary["events"].values())
     latency = summary["latency_seconds"]
     lines = [
-        f"{len(cameras)} cameras, {sum(camera['frames_decoded'] for camera in cameras)} frames, {windows} clips analysed, {dropped} dropped, "
+        f"{len(cameras)} cameras, {frames} frames, {windows} clips analysed, {dropped} dropped, "
         f"{started} actions in {summary['duration_seconds']:.1f} s on {summary['runtime']['device']} ({summary['runtime']['dtype']})"
     ]
     if latency["p50"] is not None:
-        lines.append(f"camera to event: p50 {latency['p50'] * 1e3:.0f} ms, p95 {latency['p95'] * 1e3:.0f} ms, p99 {latency['p99'] * 1e3:.0f} ms")
+        lines.append(
+            f"camera to event: p50 {latency['p50'] * 1e3:.0f} ms, p95 {latency['p95'] * 1e3:.0f} ms, p99 {latency['p99'] * 1e3:.0f} ms"
+        )
     lines.append(f"published {summary['published']}, left in the outbox {summary['outbox_left']}")
     return lines
 

@@ -69,7 +69,7 @@ class LiveTable:
 
 def event_line(event: ActionEvent) -> str:
     """One event in one line: when in the stream, where, what."""
+    head = f"{event.started_at[11:19]}  {event.camera_id:<12} {event.kind:<8} {event.action:<12} "
     if event.kind == "ended":
-        span = f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s"
-        return f"{event.started_at[11:19]}  {event.camera_id:<12} ended    {event.action:<12} {span} ({event.reason})"
-    return f"{event.started_at[11:19]}  {event.camera_id:<12} {event.kind:<8} {event.action:<12} from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"
+        return head + f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s ({event.reason})"
+    return head + f"from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"

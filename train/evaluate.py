@@ -66,9 +66,7 @@ class Scores:
         """Top-1 of each class that has videos."""
         best = self.probabilities_NK.argmax(1)
         return {
-            label: _mean(best[self.truth_N == index] == index)
-            for index, label in enumerate(self.labels)
-            if (self.truth_N == index).any()
+            label: _mean(best[self.truth_N == index] == index) for index, label in enumerate(self.labels) if (self.truth_N == index).any()
         }
 
     def summary(self) -> dict[str, Any]:
@@ -111,7 +109,8 @@ def evaluate_network(
         with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
             logits_BK = network(clips)
         parts.append(torch.softmax(logits_BK, dim=1).cpu())
-    per_view = torch.cat(parts).unflatten(0, (len(entries), views.clips * views.crops))
+    probabilities = torch.cat(parts)
+    per_view = probabilities.view(len(entries), views.clips * views.crops, -1)
     truth = torch.tensor([labels.index(entry.label) for entry in entries])
     return Scores(per_view.mean(dim=1), truth, labels, background)
 

@@ -8,16 +8,18 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from configs import CheckpointError
 from model.network import ActionNetwork, build_model, to_channels_last
 from model.preprocess import normalise_clips
 from model.runtime import keep_freed_memory, pick_device, pick_dtype
-from model.weights import ModelSpec, save_model
+from model.weights import ModelSpec, load_model, save_model
 from train.checkpoint import load_state, save_state
 from train.clips import ClipStore
 from train.evaluate import Scores, evaluate_network
@@ -81,12 +83,12 @@ class _Run:
         dtype = pick_dtype(config.precision, device)
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        store = ClipStore(
-            fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max, cache=config.data.cache
-        )
+        store = ClipStore(fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max, cache=config.data.cache)
         entries = readable_entries(read_manifest(config.data.train), config.data, store)
         validation = readable_entries(read_manifest(config.data.validation), config.data, store)
         network = build_model(config.model).to(device)
+        if config.backbone_from is not None:
+            _start_backbone(network, config.backbone_from)
         to_channels_last(network)
         optimiser = torch.optim.SGD(
             network.parameters(), lr=config.optimiser.learning_rate,
@@ -161,6 +163,15 @@ class _Run:
         )  # fmt: skip
 
 
+def _start_backbone(network: ActionNetwork, path: Path) -> None:
+    """Take the backbone of a trained network, as the paper does before it trains the CIDC network."""
+    source = load_model(path)
+    try:
+        network.backbone.load_state_dict(source.backbone.state_dict())
+    except RuntimeError:
+        raise CheckpointError(f"backbone_from: {path} has another backbone ({source.config!r})") from None
+
+
 @dataclasses.dataclass
 class _Meter:
     """Running mean of loss and accuracy over an epoch."""
@@ -182,4 +193,5 @@ class _Meter:
 
     def line(self, spent: float, waited: float) -> str:
         facts = self.facts(spent, waited)
-        return f"loss {facts['loss']:.3f}  top-1 {facts['top1']:.2f}  {facts['clips_per_second']:.0f} clips/s  waiting {facts['wait_share']:.0%}"
+        speed = f"{facts['clips_per_second']:.0f} clips/s  waiting {facts['wait_share']:.0%}"
+        return f"loss {facts['loss']:.3f}  top-1 {facts['top1']:.2f}  {speed}"

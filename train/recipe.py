@@ -64,6 +64,7 @@ class TrainConfig(StrictModel):
     seed: int = Field(0, ge=0, description="seed of every random choice")
     device: DeviceChoice = Field("auto", description="where to train")
     precision: Precision = Field("auto", description="number format of convolutions")
+    backbone_from: Path | None = Field(None, description="weights file whose backbone this run starts from (paper, section 3.3)")
     compile: bool = Field(False, description="torch.compile the network; needs a C++ compiler on CPUs")
     model: ModelConfig = Field(description="the network")
     preprocess: PreprocessConfig = Field(description="the picture the network sees")

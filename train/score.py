@@ -102,7 +102,11 @@ def score_events(truth: Manifest, events: Sequence[StartedEvent], *, hours: floa
         errors += pairs
         found[key[1]] = found.get(key[1], 0) + len(pairs)
     per_action = {
-        action: (found.get(action, 0), true_counts.get(action, 0) - found.get(action, 0), event_counts.get(action, 0) - found.get(action, 0))
+        action: (
+            found.get(action, 0),
+            true_counts.get(action, 0) - found.get(action, 0),
+            event_counts.get(action, 0) - found.get(action, 0),
+        )
         for action in sorted(true_counts.keys() | event_counts.keys())
     }
     hit, missed, false = (sum(counts[i] for counts in per_action.values()) for i in range(3))

@@ -70,7 +70,7 @@ class Motion:
 
 def reverse(motion: Motion) -> Motion:
     """The same motion played backwards, under the other label of its pair."""
-    partner = {a: b for a, b in PAIRS} | {b: a for a, b in PAIRS}
+    partner = dict(PAIRS) | {b: a for a, b in PAIRS}
     return dataclasses.replace(motion, label=partner[motion.label], at=lambda u: motion.at(1.0 - u))
 
 
@@ -220,9 +220,7 @@ def _gait(rng: np.random.Generator) -> Callable[[float, float], FloatArray]:
     return at
 
 
-def _in_place(
-    label: str, rng: np.random.Generator, place: Place, yaw: float, keys: list[FloatArray], power: float = 1.0
-) -> Motion:
+def _in_place(label: str, rng: np.random.Generator, place: Place, yaw: float, keys: list[FloatArray], power: float = 1.0) -> Motion:
     """A motion through key poses at one spot; `power` above 1 starts slowly and ends fast."""
     seconds = float(rng.uniform(*_DURATION_SECONDS[label]))
 

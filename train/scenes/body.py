@@ -142,7 +142,7 @@ def _arm(
 
 
 def _arm_direction(sign: float, angle: float, abduction: float) -> FloatArray:
-    down = -_sagittal(angle) * np.cos(abduction)
+    down: FloatArray = -_sagittal(angle) * np.cos(abduction)
     down[0] = sign * np.sin(abduction)
     return down
 

@@ -108,9 +108,9 @@ def _exposure(look: Look, script: Script, rng: np.random.Generator) -> Callable[
             dx = amplitude * (np.sin(phases[0] + 6.28 * hertz * time) + 0.6 * np.sin(phases[1] + 17.1 * hertz * time))
             dy = amplitude * (np.sin(phases[2] + 5.03 * hertz * time) + 0.6 * np.sin(phases[3] + 14.2 * hertz * time))
             shift = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
-            picture = cv2.warpAffine(picture, shift, (width, height), borderMode=cv2.BORDER_REFLECT)  # type: ignore[assignment]
+            picture = cv2.warpAffine(picture, shift, (width, height), borderMode=cv2.BORDER_REFLECT)
         light = 1.0 + look.flicker[0] * np.sin(phases[0] + 6.28 * look.flicker[1] * time)
-        picture = cv2.LUT(picture, np.clip(levels * light, 0, 255).astype(np.uint8))  # type: ignore[assignment]
+        picture = cv2.LUT(picture, np.clip(levels * light, 0, 255).astype(np.uint8))
         return grain(picture)
 
     return expose
@@ -125,7 +125,7 @@ def _grain(sigma: float, height: int, width: int, rng: np.random.Generator) -> C
 
     def add(picture: Picture) -> Picture:
         y, x = (int(value) for value in rng.integers(0, margin, 2))
-        grainy = cv2.addWeighted(picture, 1.0, tile[y : y + height, x : x + width], 1.0, -128.0)
-        return grainy  # type: ignore[return-value]
+        grainy: Picture = cv2.addWeighted(picture, 1.0, tile[y : y + height, x : x + width], 1.0, -128.0)
+        return grainy
 
     return add

@@ -125,10 +125,7 @@ def _turn(rng: np.random.Generator, place: Place, motion: Motion, seconds: float
 def _glimpse(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> Callable[[float], list[Person]]:
     """The very beginning of an action at the end of the clip, or its very end at the beginning."""
     share = rng.uniform(0.0, _GLIMPSE)
-    if rng.random() < 0.5:
-        offset = -(1 - share) * motion.seconds
-    else:
-        offset = seconds - share * motion.seconds
+    offset = -(1 - share) * motion.seconds if rng.random() < 0.5 else seconds - share * motion.seconds
     return _actor(rng, _played(motion, offset))
 
 
@@ -142,7 +139,8 @@ class _Timeline:
         self._rng, self._place, self._spots = rng, place, spots
         self._pieces: list[tuple[float, Motion]] = []
         self.intervals: list[Interval] = []
-        self._spot, self._state, self._last = "door", "absent", None
+        self._spot, self._state = "door", "absent"
+        self._last: Motion | None = None
         self._carrying, self._hand = False, 1
         clock = float(rng.uniform(1.0, 3.0))
         while True:

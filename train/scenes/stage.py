@@ -6,7 +6,8 @@ World axes in metres: x right, y up, z away from the camera; the floor is y = 0.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -105,7 +106,16 @@ def random_room(rng: np.random.Generator, place: Place, *, chair_at: tuple[float
     wall = rng.uniform(60, 235) + rng.normal(0, 18, 3)
     floor = rng.uniform(40, 190) + rng.normal(0, 18, 3)
     chair = None if chair_at is None else (*chair_at, _colour(rng.uniform(20, 200, 3)))
-    return Room(place.wall_z, tuple(openings), _colour(wall), _colour(floor), chair, things, _colour(rng.uniform(10, 245, 3)), int(rng.integers(2**31)))
+    return Room(
+        place.wall_z,
+        tuple(openings),
+        _colour(wall),
+        _colour(floor),
+        chair,
+        things,
+        _colour(rng.uniform(10, 245, 3)),
+        int(rng.integers(2**31)),
+    )
 
 
 def draw_room(room: Room, camera: Camera) -> Picture:
@@ -162,17 +172,17 @@ def _draw_person(picture: Picture, camera: Camera, person: Person, object_colour
         _object(picture, pixels[bodies.HANDS[figure.carried]], metre, object_colour)
 
 
-def _parts(picture, pixels, points, unit, body):  # type: ignore[no-untyped-def]
+def _parts(picture: Picture, pixels: FloatArray, points: FloatArray, unit: float, body: Body) -> Iterator[tuple[float, Callable[[], None]]]:
     """(depth, drawing) for every part of the body, so that the nearest is drawn last."""
     width = {"thigh": 0.085, "shin": 0.06, "shoe": 0.05, "sleeve": 0.055, "forearm": 0.045}
     for start, end, part in bodies.LIMBS:
         depth = (points[start, 2] + points[end, 2]) / 2
         colour = _shade(body.colours[part], 0.82 if start in (bodies.HIPS[0], bodies.SHOULDERS[0]) else 1.0)
-        yield depth, lambda a=start, b=end, c=colour, w=width[part]: _line(picture, pixels[a], pixels[b], c, w * unit)
+        yield depth, functools.partial(_line, picture, pixels[start], pixels[end], colour, width[part] * unit)
     for hand in bodies.HANDS:
-        yield points[hand, 2] - 0.01, lambda h=hand: _disc(picture, pixels[h], 0.028 * unit, body.colours["skin"])
-    yield points[bodies.PELVIS, 2], lambda: _trunk(picture, pixels, unit, body)
-    yield points[bodies.HEAD, 2] - 0.02, lambda: _head(picture, pixels, unit, body)
+        yield points[hand, 2] - 0.01, functools.partial(_disc, picture, pixels[hand], 0.028 * unit, body.colours["skin"])
+    yield points[bodies.PELVIS, 2], functools.partial(_trunk, picture, pixels, unit, body)
+    yield points[bodies.HEAD, 2] - 0.02, functools.partial(_head, picture, pixels, unit, body)
 
 
 def _trunk(picture: Picture, pixels: FloatArray, unit: float, body: Body) -> None:
@@ -254,8 +264,9 @@ def _paint_opening(picture: Picture, opening: Opening, room: Room, camera: Camer
 def _opening_pixels(opening: Opening, room: Room, camera: Camera) -> tuple[int, int, int, int]:
     corners = np.array([[opening.x0, opening.y1, room.wall_z], [opening.x1, opening.y0, room.wall_z]])
     (left, top), (right, bottom) = camera.project(corners)
-    clip_x, clip_y = (lambda v: int(np.clip(v, 0, camera.width))), (lambda v: int(np.clip(v, 0, camera.height)))
-    return clip_x(left), clip_y(top), clip_x(right), clip_y(bottom)
+    left, right = (int(np.clip(value, 0, camera.width)) for value in (left, right))
+    top, bottom = (int(np.clip(value, 0, camera.height)) for value in (top, bottom))
+    return left, top, right, bottom
 
 
 def _chair(picture: Picture, camera: Camera, chair: tuple[float, float, Colour]) -> None:

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Make .venv with everything that running and testing need. Does nothing when that is done already.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m== %s\033[0m\n' "$*"; }
+
+stamp=.venv/.set-up
+wanted=$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    exit 0
+fi
+
+python=${PYTHON_FOR_VENV:-}
+if [ -z "$python" ]; then
+    for candidate in python3.12 python3.11 python3.13 python3; do
+        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+            python=$candidate
+            break
+        fi
+    done
+fi
+if [ -z "$python" ]; then
+    echo "error: Python 3.11 or newer is needed; install it (Debian: apt install python3 python3-venv)" >&2
+    exit 1
+fi
+
+say "Making .venv with $("$python" --version) (once; a few minutes, about 2 GB)"
+if [ ! -x .venv/bin/python ]; then
+    rm -rf .venv
+    "$python" -m venv .venv 2>/dev/null ||
+        { rm -rf .venv; "$python" -m virtualenv .venv 2>/dev/null; } ||
+        { rm -rf .venv; "$python" -m venv --without-pip .venv && "$python" -m pip --version >/dev/null 2>&1; } || {
+            rm -rf .venv
+            echo "error: $python can make no virtual environment; install the module (Debian: apt install python3-venv)" >&2
+            exit 1
+        }
+fi
+pip() {
+    if [ -x .venv/bin/pip ]; then .venv/bin/python -m pip "$@"; else "$python" -m pip --python .venv/bin/python "$@"; fi
+}
+
+say "Installing packages (versions pinned in constraints.txt)"
+# PyTorch first and alone: an exact version is what lets pip take a CPU build where one is at hand.
+pip install --quiet --disable-pip-version-check "$(grep '^torch==' constraints.txt)" setuptools wheel
+pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+echo "$wanted" > "$stamp"
+say "Ready"

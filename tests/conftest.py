@@ -1,0 +1,70 @@
+"""Fixtures that many test files share: data that lies beside the project, a few generated scenes, a small network."""
+
+from __future__ import annotations
+
+import csv
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import ModelConfig, ModelSpec, build_model, save_model
+from model.preprocess import PreprocessConfig
+from train.scenes import LABELS, ScenesPlan, write_scenes
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("no real clips: ../shared/data is not beside the project")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_files(shared_data: Path) -> list[dict[str, str]]:
+    """The rows of MANIFEST.tsv beside the real clips."""
+    with (shared_data / "MANIFEST.tsv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small folder of scenes: one clip per action, four of background, two recordings of 18 seconds."""
+    out = tmp_path_factory.mktemp("scenes")
+    write_scenes(ScenesPlan(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3), quiet=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> ModelSpec:
+    """The description of a network small enough for tests."""
+    return ModelSpec(
+        name="tiny",
+        model=ModelConfig(num_classes=len(LABELS), width=8),
+        labels=LABELS,
+        background="background",
+        fps=15,
+        preprocess=PreprocessConfig(short_side=48, height=48, width=80),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of that network, untrained, with a last layer strong enough to give every label its turn."""
+    torch.manual_seed(3)
+    network = build_model(tiny_spec.model)
+    torch.nn.init.normal_(network.classifier.weight, std=8.0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_model(network, path, spec=tiny_spec)
+    return path
+
+
+@pytest.fixture
+def never() -> threading.Event:
+    """A stop event that is never set."""
+    return threading.Event()
