@@ -112,6 +112,3 @@ def _initialise(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, BasicBlock):
-            # Every block starts as its shortcut, which steadies the first epochs.
-            nn.init.zeros_(module.norm2.weight)

@@ -52,7 +52,8 @@ class ActionEvent:
     def __post_init__(self) -> None:
         if self.kind not in get_args(EventKind):
             raise DataError(f"an event's kind is started, updated or ended, got {self.kind!r}")
-        if (self.kind == "ended") != (self.ended_at is not None and self.pts_end_seconds is not None):
+        ends = (self.ended_at is not None, self.pts_end_seconds is not None)
+        if ends != (self.kind == "ended",) * 2:
             raise DataError(f"an event has ended_at and pts_end_seconds exactly when it has ended; kind is {self.kind}")
         if not 0.0 <= self.confidence <= 1.0:
             raise DataError(f"an event's confidence is between 0 and 1, got {self.confidence}")

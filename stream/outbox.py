@@ -154,7 +154,8 @@ class Outbox:
             try:
                 yield self._database
             except BaseException:
-                self._database.execute("rollback")
+                if self._database.in_transaction:  # a full disk ends it by itself
+                    self._database.execute("rollback")
                 raise
             self._database.execute("commit")
 

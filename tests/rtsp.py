@@ -1,0 +1,140 @@
+"""A real RTSP server for tests: GStreamer's, run by Debian's Python in a process of its own.
+
+As a script (`/usr/bin/python3 rtsp.py PORT /mount=FILE ... /once!=FILE`): serves H.264 files in real time, over and over or, with `!`, once.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PYTHON = "/usr/bin/python3"
+REMEDY = (
+    "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+)
+
+
+def missing_rtsp() -> str | None:
+    """Why no RTSP server can run here, with the remedy; None if one can."""
+    script = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    try:
+        done = subprocess.run([PYTHON, "-c", script], capture_output=True, check=False)
+    except FileNotFoundError:
+        return f"no RTSP server: {PYTHON} is missing; {REMEDY}"
+    return None if done.returncode == 0 else f"no RTSP server: {REMEDY}"
+
+
+class RtspServer:
+    """The server process. `mounts` maps `/path` (looped) or `/path!` (once) to H.264 files."""
+
+    def __init__(self, mounts: dict[str, Path]) -> None:
+        self._mounts, self.port = mounts, 0
+
+    def __enter__(self) -> RtspServer:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start, on the same port as before if there was one, and wait until it listens."""
+        arguments = [f"{mount}={path}" for mount, path in self._mounts.items()]
+        self.process = subprocess.Popen([PYTHON, __file__, str(self.port), *arguments], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("READY"), line
+        self.port = int(line.split()[1])
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def url(self, mount: str) -> str:
+        """Where a mount is."""
+        return f"rtsp://127.0.0.1:{self.port}{mount}"
+
+
+def serve(port: str, mounts: list[str]) -> None:
+    """Run the server until the process is killed."""
+    import gi
+
+    for name in ("Gst", "GstApp", "GstRtspServer"):
+        gi.require_version(name, "1.0")
+    from gi.repository import GLib, Gst, GstRtspServer
+
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(port)
+    for mount in mounts:
+        path, file = mount.split("=", 1)
+        server.get_mount_points().add_factory(path.rstrip("!"), _factory(file, not path.endswith("!")))
+    if server.attach(None) == 0:
+        sys.exit(f"cannot bind port {port}")
+    print("READY", server.get_bound_port(), flush=True)
+    GLib.MainLoop().run()
+
+
+def _factory(file: str, loop: bool) -> Any:
+    from gi.repository import Gst, GstRtspServer
+
+    caps, units, length = _access_units(file)
+
+    class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
+        def do_create_element(self, url: Any) -> Any:
+            source = "appsrc name=src is-live=true format=time max-bytes=200000"
+            return Gst.parse_launch(f"( {source} ! rtph264pay name=pay0 pt=96 config-interval=-1 )")
+
+        def do_configure(self, media: Any) -> None:
+            source = media.get_element().get_by_name_recurse_up("src")
+            source.set_property("caps", caps)
+            sent = iter(range(sys.maxsize))
+
+            def need_data(source: Any, _length: int) -> None:
+                turn, index = divmod(next(sent), len(units))
+                if turn and not loop:
+                    source.emit("end-of-stream")
+                    return
+                data, pts, dts, duration, key = units[index]
+                buffer = Gst.Buffer.new_wrapped(data)
+                buffer.pts, buffer.dts, buffer.duration = turn * length + pts, max(0, turn * length + dts), duration
+                if not key:
+                    buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
+                source.emit("push-buffer", buffer)
+
+            source.connect("need-data", need_data)
+            GstRtspServer.RTSPMediaFactory.do_configure(self, media)
+
+    return Factory()
+
+
+def _access_units(file: str) -> tuple[Any, list[tuple[bytes, int, int, int, bool]], int]:
+    """The file's coded pictures as (bytes, pts, dts, duration, is key), in nanoseconds, and its length."""
+    from gi.repository import Gst, GstApp  # noqa: F401 - GstApp gives the sink its methods
+
+    pipeline = Gst.parse_launch("filesrc name=f ! qtdemux ! video/x-h264 ! appsink name=s sync=false max-buffers=0")
+    pipeline.get_by_name("f").set_property("location", file)
+    sink = pipeline.get_by_name("s")
+    pipeline.set_state(Gst.State.PLAYING)
+    units, caps = [], None
+    while (sample := sink.try_pull_sample(5 * Gst.SECOND)) is not None:
+        buffer, segment, caps = sample.get_buffer(), sample.get_segment(), sample.get_caps()
+        offset = segment.base - segment.start
+        dts = buffer.dts if buffer.dts != Gst.CLOCK_TIME_NONE else buffer.pts
+        key = not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
+        units.append((buffer.extract_dup(0, buffer.get_size()), buffer.pts + offset, dts + offset, buffer.duration, key))
+    pipeline.set_state(Gst.State.NULL)
+    if not units:
+        sys.exit(f"no H.264 in {file}")
+    step = sorted(unit[3] for unit in units)[len(units) // 2]
+    return caps, units, max(unit[1] for unit in units) + step
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,125 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs import ConfigError, DataError
+from stream import ActionEvent, EventDetector
+from stream.events import ActionRule, EventConfig
+from tests.schema import check_event
+
+LABELS = ("background", "fall", "get_up")
+STEP = 0.25
+PLAIN = EventConfig(smoothing=1, default=ActionRule(enter=0.6, exit=0.3, cooldown_seconds=1.0), onset_seconds=0.5)
+
+
+def detector(config: EventConfig = PLAIN, **options: object) -> EventDetector:
+    return EventDetector(config, labels=LABELS, camera_id="cam", clip_seconds=2.0, model="m", **options)  # type: ignore[arg-type]
+
+
+def feed(machine: EventDetector, falls: list[float]) -> list[ActionEvent]:
+    events = []
+    for number, fall in enumerate(falls):
+        time = 10 + number * STEP
+        events += machine.push([1 - fall, fall, 0.0], pts_end_seconds=time, wall_end_seconds=1000 + time)
+    return events
+
+
+def test_one_action_by_hand() -> None:
+    started, ended = feed(detector(), [0, 0.5, 0.7, 0.9, 0.5, 0.2, 0])
+    assert (started.kind, started.action, started.confidence, started.sequence) == ("started", "fall", 0.7, 1)
+    # Recognised in the clip that ended at 10.5; dated back by onset_seconds.
+    assert (started.pts_start_seconds, started.started_at) == (10.0, "1970-01-01T00:16:50.000Z")
+    assert (ended.kind, ended.reason, ended.sequence, ended.event_id) == ("ended", "over", 2, started.event_id)
+    # Last above `exit` in the clip that ended at 11.0 and began at 9.0; dated to onset_seconds into that clip, not before the start.
+    assert ended.pts_end_seconds == max(10.0, 11.0 - 1.5)
+    assert started.top_k == (("fall", 0.7), ("background", 0.3), ("get_up", 0.0))
+    assert ended.confidence == 0.5
+
+
+def test_hysteresis_keeps_one_event_over_a_dip() -> None:
+    kinds = [event.kind for event in feed(detector(), [0.7, 0.4, 0.35, 0.7, 0.1])]
+    assert kinds == ["started", "ended"]
+
+
+def test_smoothing_ignores_a_single_clip() -> None:
+    smooth = PLAIN.model_copy(update={"smoothing": 3})
+    assert feed(detector(smooth), [0, 0, 1, 0, 0]) == []
+    assert [event.kind for event in feed(detector(smooth), [0, 0, 1, 1, 0, 0, 0])] == ["started", "ended"]
+
+
+def test_minimum_duration_and_cooldown() -> None:
+    patient = PLAIN.model_copy(update={"actions": {"fall": ActionRule(enter=0.6, exit=0.3, min_seconds=0.5, cooldown_seconds=1.0)}})
+    assert feed(detector(patient), [0.9, 0.9, 0.1, 0.9, 0.1]) == []
+    started = feed(detector(patient), [0.9, 0.9, 0.9])[0]
+    assert started.pts_start_seconds == 9.5  # dated from when it rose, not from when it was announced
+    kinds = [event.kind for event in feed(detector(), [0.9, 0.1, 0.9, 0.9, 0.1, 0.1, 0.9])]
+    assert kinds == ["started", "ended", "started"]
+
+
+def test_updates_repeat_while_it_lasts() -> None:
+    talkative = PLAIN.model_copy(update={"update_seconds": 0.5})
+    events = feed(detector(talkative), [0.9] * 6 + [0.0])
+    assert [event.kind for event in events] == ["started", "updated", "updated", "ended"]
+    assert [event.sequence for event in events] == [1, 2, 3, 4]
+
+
+def test_a_break_ends_what_goes_on_and_forgets_the_past() -> None:
+    machine = detector(PLAIN.model_copy(update={"smoothing": 2}))
+    feed(machine, [0.9, 0.9])
+    (ended,) = machine.finish("gap")
+    assert (ended.kind, ended.reason) == ("ended", "gap")
+    assert machine.finish("gap") == []
+    assert machine.active == {}
+    assert [event.kind for event in feed(machine, [0.7])] == ["started"]
+
+
+def test_ignored_labels_and_unknown_ones() -> None:
+    assert feed(detector(PLAIN.model_copy(update={"ignore": ("background", "fall")})), [0.9] * 3) == []
+    with pytest.raises(ConfigError, match="no label 'fly'"):
+        detector(PLAIN.model_copy(update={"actions": {"fly": ActionRule()}}))
+    with pytest.raises(DataError, match="2 probabilities for 3 labels"):
+        detector().push([0.5, 0.5], pts_end_seconds=0, wall_end_seconds=0)
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), max_size=60), st.integers(1, 4), st.floats(0, 1))
+def test_whatever_comes_events_are_valid_and_paired(rows: list[list[float]], smoothing: int, update: float) -> None:
+    config = EventConfig(smoothing=smoothing, update_seconds=update, default=ActionRule(enter=0.5, exit=0.2))
+    machine, events = detector(config, first_sequence=7), []
+    for number, row in enumerate(rows):
+        events += machine.push(row, pts_end_seconds=5 + number * STEP, wall_end_seconds=5000 + number * STEP)
+    events += machine.finish("shutdown")
+    assert [event.sequence for event in events] == list(range(7, 7 + len(events)))
+    open_ids: set[str] = set()
+    for event in events:
+        check_event(event.to_json())
+        assert ActionEvent.from_json(event.to_json()) == event
+        if event.kind == "started":
+            assert event.event_id not in open_ids
+            open_ids.add(event.event_id)
+        else:
+            assert event.event_id in open_ids
+        if event.kind == "ended":
+            open_ids.remove(event.event_id)
+            assert event.pts_end_seconds is not None
+            assert event.pts_end_seconds >= event.pts_start_seconds
+    assert not open_ids
+
+
+def test_the_same_windows_give_the_same_events() -> None:
+    assert feed(detector(), [0, 0.9, 0.9, 0]) == feed(detector(), [0, 0.9, 0.9, 0])
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"schema": "action-event/2"}', '{"schema": "action-event/1"}'])
+def test_other_texts_are_not_events(text: str) -> None:
+    with pytest.raises(DataError, match="not an event"):
+        ActionEvent.from_json(text)
+
+
+def test_impossible_events_cannot_be_made() -> None:
+    (started,) = feed(detector(), [0.9])
+    fields = json.loads(started.to_json())
+    for change in ({"kind": "over"}, {"confidence": 1.5}, {"ended_at": "2020-01-01T00:00:00Z"}, {"kind": "ended"}):
+        with pytest.raises(DataError):
+            ActionEvent.from_json(json.dumps(fields | change))

@@ -1,0 +1,128 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from configs import OutboxError
+from stream.outbox import Outbox, OutboxConfig, read_events
+from tests.factory import make_event
+from tests.schema import check_event
+
+
+def test_events_come_back_in_order_and_stay_until_removed(tmp_path: Path) -> None:
+    path = tmp_path / "deep/er/outbox.db"
+    outbox, events = Outbox(OutboxConfig(path=path)), [make_event(number) for number in range(1, 6)]
+    outbox.append(events[:2])
+    outbox.append(events[2:])
+    outbox.close()
+    again = Outbox(OutboxConfig(path=path))
+    stored = again.oldest(3)
+    assert [item.event for item in stored] == events[:3]
+    again.remove([item.id for item in stored])
+    assert [item.event for item in again.oldest(10)] == events[3:]
+    assert again.oldest(10, after_id=again.oldest(1)[0].id) == again.oldest(10)[1:]
+    assert len(again) == 2
+    assert again.oldest_age_seconds() >= 0
+    assert again.next_sequence("cam") == 6
+    assert again.next_sequence("other") == 1
+    again.close()
+
+
+def test_the_file_is_plain_sqlite_that_others_can_read(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1)])
+    with sqlite3.connect(tmp_path / "o.db") as database:
+        assert database.execute("pragma journal_mode").fetchone() == ("wal",)
+        (payload,) = database.execute("select payload from events").fetchone()
+    database.close()
+    check_event(payload)
+    assert [item.event for item in read_events(tmp_path / "o.db")] == [make_event(1)]
+    outbox.close()
+
+
+def test_when_full_updates_give_way_first(tmp_path: Path) -> None:
+    dropped: list[str] = []
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db", max_events=10), dropped.append)
+    kinds = ["started", "updated", "updated", "ended"] * 3
+    outbox.append([make_event(number, kind=kind) for number, kind in enumerate(kinds, 1)])
+    assert dropped == ["updated", "updated"]
+    outbox.append([make_event(20 + number) for number in range(6)])
+    assert dropped == ["updated"] * 6 + ["started", "ended"]
+    assert len(outbox) == 10
+    outbox.close()
+
+
+def test_what_a_dead_process_left_open_is_closed_once(tmp_path: Path) -> None:
+    """A real process, killed with SIGKILL between `started` and `ended`."""
+    path = tmp_path / "o.db"
+    script = (
+        "import sys, time; from pathlib import Path; from stream.outbox import Outbox, OutboxConfig; from tests.factory import make_event\n"
+        "outbox = Outbox(OutboxConfig(path=Path(sys.argv[1])))\n"
+        "outbox.append([make_event(1), make_event(2, event=1, kind='ended'), make_event(3)]); print('stored', flush=True); time.sleep(60)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, cwd=root)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"stored\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    outbox = Outbox(OutboxConfig(path=path))
+    (closed,) = outbox.close_open_events("2026-01-02T04:00:00.000Z")
+    assert (closed.kind, closed.reason, closed.event_id, closed.sequence) == ("ended", "crash", make_event(3).event_id, 4)
+    check_event(closed.to_json())
+    assert outbox.close_open_events("2026-01-02T04:00:00.000Z") == []
+    assert [item.event.kind for item in outbox.oldest(10)] == ["started", "ended", "started", "ended"]
+    outbox.close()
+
+
+def test_a_full_disk_is_a_clear_error_and_loses_nothing_stored(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1)])
+    pages = outbox._database.execute("pragma page_count").fetchone()[0]
+    outbox._database.execute(f"pragma max_page_count = {pages}")
+    many = [make_event(number) for number in range(2, 500)]
+    with pytest.raises(OutboxError, match=r"o\.db: database or disk is full; check that the disk has room"):
+        outbox.append(many)
+    assert [item.event for item in outbox.oldest(9)] == [make_event(1)]
+    outbox._database.execute("pragma max_page_count = 100000")
+    outbox.append(many)
+    assert len(outbox) == 499
+    outbox.close()
+
+
+def test_what_is_no_outbox_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("certainly not a database, but long enough to be looked at" * 40)
+    for attempt in (lambda: Outbox(OutboxConfig(path=tmp_path / "x.db")), lambda: read_events(tmp_path / "x.db")):
+        with pytest.raises(OutboxError, match=r"x\.db"):
+            attempt()
+    with pytest.raises(OutboxError, match="not found"):
+        read_events(tmp_path / "none.db")
+    if os.geteuid() != 0:
+        with pytest.raises(OutboxError):
+            Outbox(OutboxConfig(path=Path("/proc/nowhere/o.db")))
+
+
+def test_threads_may_share_it(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+
+    def write(camera: str) -> None:
+        for number in range(1, 21):
+            outbox.append([make_event(number, camera=camera)])
+
+    threads = [threading.Thread(target=write, args=(f"c{index}",)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        outbox.oldest(10)
+        time.sleep(0.005)
+    for camera in range(4):
+        numbers = [item.event.sequence for item in outbox.oldest(100) if item.event.camera_id == f"c{camera}"]
+        assert numbers == list(range(1, 21))
+    outbox.close()

@@ -1,0 +1,141 @@
+"""The wired pipeline on real files, against the same clips cut and recognised one by one without it."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import load_model
+from model.preprocess import Preprocessor, normalise_clips
+from model.weights import ModelSpec
+from stream.events import EventConfig
+from stream.infer import InferConfig, Recogniser
+from stream.outbox import OutboxConfig, read_events
+from stream.pipeline import Pipeline
+from stream.settings import StreamConfig
+from tests.schema import check_event
+from train.clips import sampled_frames
+from train.manifests import ManifestEntry
+
+
+def config_for(weights: Path, tmp_path: Path, urls: dict[str, Path], **sections: object) -> StreamConfig:
+    fields: dict[str, object] = {
+        "cameras": [{"id": name, "url": str(path), "pace": "fast"} for name, path in urls.items()],
+        "infer": {"weights": str(weights), "precision": "float32", "device": "cpu"},
+        "outbox": {"path": tmp_path / "outbox.db"},
+        "http": {"port": 0},
+    }
+    return StreamConfig.model_validate(fields | sections)
+
+
+def one_by_one(path: Path, weights: Path, hop: int) -> list[list[float]]:
+    """Probabilities of every due clip of a file: train's decoder, one graph call, one network call per clip."""
+    network = load_model(weights)
+    assert isinstance(network.spec, ModelSpec)
+    frames = np.stack(sampled_frames(ManifestEntry(path, ""), 15.0))
+    pictures = torch.cat([Preprocessor(network.spec.preprocess, max_batch=1)([frame[None]])[0].clone() for frame in frames])
+    with torch.no_grad():
+        return [
+            torch.softmax(network(normalise_clips(pictures[end - 32 : end][None])), dim=1)[0].tolist()
+            for end in range(32, len(frames) + 1, hop)
+        ]
+
+
+def test_every_clip_gets_the_result_it_gets_alone(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))} | {"clip": scenes / "clips/fall/0000.mp4"}
+    pipeline = Pipeline(config_for(tiny_weights, tmp_path, urls, clip={"hop": 5}))
+    seen: dict[str, list[list[float]]] = {name: [] for name in urls}
+    for name, detector in pipeline.detectors.items():
+        push = detector.push
+        detector.push = lambda p, *, _n=name, _push=push, **times: (seen[_n].append(list(p)), _push(p, **times))[1]  # type: ignore[method-assign]
+    summary = pipeline.run(threading.Event())
+    for name, path in urls.items():
+        expected = one_by_one(path, tiny_weights, 5)
+        assert summary["cameras"][name]["windows"] == len(expected)
+        np.testing.assert_allclose(seen[name], expected, atol=1e-4)
+        assert summary["cameras"][name]["state"] == "ended"
+        assert summary["cameras"][name]["drops"] == {}
+
+
+def test_events_are_stored_valid_and_complete(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
+    sections = {"events": EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}, update_seconds=0.5)}  # type: ignore[arg-type]
+    summary = Pipeline(config_for(tiny_weights, tmp_path, urls, **sections)).run(threading.Event())
+    events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
+    assert summary["outbox_left"] == len(events)
+    assert sum(sum(kinds.values()) for kinds in summary["events"].values()) == len(events)
+    assert any(event.kind == "started" for event in events)
+    for event in events:
+        check_event(event.to_json())
+    for camera in urls:
+        mine = [event for event in events if event.camera_id == camera]
+        assert [event.sequence for event in mine] == list(range(1, len(mine) + 1))
+        started, ended = ([event.event_id for event in mine if event.kind == kind] for kind in ("started", "ended"))
+        assert sorted(started) == sorted(ended)
+    again = Pipeline(config_for(tiny_weights, tmp_path, {next(iter(urls)): next(iter(urls.values()))}, **sections))
+    again.run(threading.Event())
+    mine = [stored.event.sequence for stored in read_events(tmp_path / "outbox.db") if stored.event.camera_id == next(iter(urls))]
+    assert mine == list(range(1, len(mine) + 1))
+
+
+def test_stopping_drains_and_ends_open_events(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    urls = {"a": next((scenes / "recordings").glob("*.mp4"))}
+    sections = {"cameras": [{"id": "a", "url": str(urls["a"]), "loop": True}]}
+    pipeline, stop = Pipeline(config_for(tiny_weights, tmp_path, urls, **sections)), threading.Event()
+    threading.Timer(4.0, stop.set).start()
+    summary = pipeline.run(stop)
+    assert summary["cameras"]["a"]["windows"] > 0
+    started, ended = (
+        [s.event.event_id for s in read_events(tmp_path / "outbox.db") if s.event.kind == kind] for kind in ("started", "ended")
+    )
+    assert sorted(started) == sorted(ended)
+
+
+def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
+    sections = {"events": EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}, update_seconds=0.2)}  # type: ignore[arg-type]
+    whole = Pipeline(config_for(tiny_weights, tmp_path / "whole", urls, **sections)).run(threading.Event())
+    pipeline = Pipeline(config_for(tiny_weights, tmp_path / "full", urls, **sections))
+    database = pipeline._outbox._database
+    pages = database.execute("pragma page_count").fetchone()[0]
+    database.execute(f"pragma max_page_count = {pages}")
+    threading.Timer(1.5, lambda: pipeline._outbox._config and database.execute("pragma max_page_count = 1000000")).start()
+    summary = pipeline.run(threading.Event())
+    assert summary["events"] == whole["events"]
+    events = read_events(tmp_path / "full/outbox.db")
+    assert len(events) == sum(sum(kinds.values()) for kinds in summary["events"].values())
+
+
+def test_one_bad_camera_does_not_touch_the_others(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    good = next((scenes / "recordings").glob("*.mp4"))
+    alone = Pipeline(config_for(tiny_weights, tmp_path / "alone", {"good": good})).run(threading.Event())
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(np.random.default_rng(0).bytes(200_000))
+    beside = Pipeline(config_for(tiny_weights, tmp_path / "beside", {"noise": noise, "good": good})).run(threading.Event())
+    assert beside["cameras"]["noise"]["detail"].startswith("cannot open")
+    assert beside["cameras"]["good"] == alone["cameras"]["good"]
+    spans = [
+        [(s.event.action, s.event.kind, s.event.pts_start_seconds) for s in read_events(tmp_path / name / "outbox.db")]
+        for name in ("alone", "beside")
+    ]
+    assert spans[0] == spans[1]
+
+
+def test_the_recogniser_is_the_network_it_loaded(tiny_weights: Path) -> None:
+    recogniser = Recogniser(InferConfig(weights=str(tiny_weights), device="cpu", precision="float32"))
+    clips = torch.randint(0, 256, (3, 32, 48, 80, 3), dtype=torch.uint8)
+    network = load_model(tiny_weights)
+    with torch.no_grad():
+        expected = torch.softmax(network(normalise_clips(clips)), dim=1)
+    torch.testing.assert_close(recogniser.probabilities(clips), expected, atol=1e-5, rtol=1e-4)
+    assert OutboxConfig().path.name == "outbox.db"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_pipeline_runs_on_the_gpu(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    urls = {"a": next((scenes / "recordings").glob("*.mp4"))}
+    config = config_for(tiny_weights, tmp_path, urls, infer={"weights": str(tiny_weights), "device": "cuda"})
+    assert Pipeline(config).run(threading.Event())["cameras"]["a"]["windows"] > 0

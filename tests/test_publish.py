@@ -1,0 +1,156 @@
+"""The publisher against a real broker, read back with kafka-python's own consumer."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs import BrokerError
+from stream.outbox import Outbox, OutboxConfig
+from stream.publish import KafkaConfig, KafkaConsumer, Publisher, TopicPartition, read_topic
+from tests.broker import Proxy, free_port, running_broker
+from tests.factory import make_event
+from tests.schema import check_event
+
+KINDS = ("started", "updated", "ended")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def all_records(bootstrap: str, topic: str) -> list:  # type: ignore[type-arg]
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+    try:
+        assert wait_until(lambda: bool(consumer.partitions_for_topic(topic)), 15)
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        records: list = []  # type: ignore[type-arg]
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            for batch in consumer.poll(timeout_ms=100).values():
+                records += batch
+            if all(consumer.highwater(p) is not None and consumer.position(p) >= consumer.highwater(p) for p in partitions):
+                break
+        return records
+    finally:
+        consumer.close()
+
+
+def test_events_arrive_with_key_headers_and_schema(tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        outbox, published, topic = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str](), f"t{free_port()}"
+        outbox.append([make_event(number, camera=f"c{number % 3}") for number in range(1, 31)])
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=topic)
+        publisher = Publisher(config, outbox, lambda count: published.update(n=count))
+        outbox.append([make_event(31, camera="c0")])
+        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert publisher.close()
+        assert published["n"] == 31
+        records = all_records(bootstrap, topic)
+        assert len(records) == 31
+        for record in records:
+            check_event(record.value)
+        sample = next(record for record in records if record.key == b"c2")
+        event = make_event(2, camera="c2")
+        assert sample.value == event.to_json().encode()
+        assert dict(sample.headers) == {"schema": b"action-event/1", "event_id": event.event_id.encode()}
+        read = list(read_topic(config, threading.Event(), follow=False))
+        assert {event.sequence for event in read} == set(range(1, 32))
+        outbox.close()
+
+
+def test_a_broker_cut_off_for_20_seconds_gets_everything_once_and_in_order(tmp_path: Path) -> None:
+    port = free_port()
+    with running_broker(advertised_port=port) as bootstrap:
+        proxy = Proxy(int(bootstrap.split(":")[1]), port)
+        outbox, failures = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
+        config = KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic="cut")
+        publisher = Publisher(config, outbox, on_failure=lambda error: failures.update([error]))
+        expected: dict[str, list[int]] = {"a": [], "b": []}
+        stop = threading.Event()
+
+        def announce() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                for camera, sent in expected.items():
+                    outbox.append([make_event(number, camera=camera, event=number // 3, kind=KINDS[number % 3])])
+                    sent.append(number)
+                time.sleep(0.05)
+
+        announcer = threading.Thread(target=announce)
+        announcer.start()
+        assert wait_until(lambda: len(expected["a"]) > 20 and len(outbox) < 10, 20)
+        proxy.lose_replies()
+        time.sleep(0.3)
+        proxy.cut()
+        time.sleep(20)
+        waiting = len(outbox)
+        proxy.restore()
+        stop_after = len(expected["a"]) + 20
+        assert wait_until(lambda: len(expected["a"]) > stop_after, 20)
+        stop.set()
+        announcer.join()
+        assert wait_until(lambda: len(outbox) == 0, 30)
+        assert publisher.close()
+        records = all_records(f"127.0.0.1:{port}", "cut")
+        proxy.cut()
+        outbox.close()
+    assert waiting > 100  # they really had to wait
+    for camera, sent in expected.items():
+        assert [make_sequence(record) for record in records if record.key == camera.encode()] == sent
+    kinds = Counter((record.value, record.key) for record in records)
+    assert max(kinds.values()) == 1
+
+
+def make_sequence(record) -> int:  # type: ignore[no-untyped-def]
+    import json
+
+    return int(json.loads(record.value)["sequence"])
+
+
+def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> None:
+    outbox, failures = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
+    outbox.append([make_event(1)])
+    config = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",), flush_seconds=0.5)
+    publisher = Publisher(config, outbox, on_failure=lambda error: failures.update([error]))
+    assert wait_until(lambda: failures["no_metadata"] > 0, 10)
+    begun = time.monotonic()
+    assert not publisher.close()
+    assert time.monotonic() - begun < 10
+    assert len(outbox) == 1
+    outbox.close()
+
+
+def test_a_reader_leaves_repetitions_out(tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
+        for attempt in range(2):  # the second outbox sends the same events again, as a process that died may
+            outbox = Outbox(OutboxConfig(path=tmp_path / f"{attempt}.db"))
+            outbox.append([make_event(1), make_event(2, event=1, kind="ended")])
+            publisher = Publisher(config, outbox)
+            assert wait_until(lambda box=outbox: len(box) == 0, 20)  # type: ignore[misc]
+            publisher.close()
+            outbox.close()
+        assert len(all_records(bootstrap, config.topic)) == 4
+        assert [event.sequence for event in read_topic(config, threading.Event(), follow=False)] == [1, 2]
+
+
+def test_a_topic_or_broker_that_is_not_there_is_named() -> None:
+    with pytest.raises(BrokerError, match="cannot be reached"):
+        list(read_topic(KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",)), threading.Event(), follow=False, timeout_seconds=1.0))
+
+
+def test_a_password_is_never_shown() -> None:
+    config = KafkaConfig(sasl_username="u", sasl_password="hunter2")  # type: ignore[arg-type]
+    assert "hunter2" not in repr(config)
+    assert "hunter2" not in config.model_dump_json()
+    assert config.connection()["sasl_plain_password"] == "hunter2"

@@ -1,0 +1,54 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from configs import DataError
+from train.manifests import Manifest, ManifestEntry
+from train.score import StartedEvent, read_started_events, score_events
+
+TRUTH = Manifest(
+    Path("truth.csv"),
+    (
+        ManifestEntry(Path("r/a.mp4"), "fall", 10.0, 11.0),
+        ManifestEntry(Path("r/a.mp4"), "fall", 12.5, 13.0),
+        ManifestEntry(Path("r/a.mp4"), "get_up", 20.0, 21.0),
+        ManifestEntry(Path("r/b.mp4"), "fall", 10.0, 11.0),
+    ),
+)
+
+
+def test_counts_by_hand() -> None:
+    events = [
+        StartedEvent("a", "fall", 10.9),
+        StartedEvent("a", "fall", 10.1),  # a second one for the same interval is false
+        StartedEvent("a", "fall", 14.0),  # too late
+        StartedEvent("a", "get_up", 20.0),
+        StartedEvent("b", "get_up", 10.0),  # another action
+    ]
+    score = score_events(TRUTH, events, hours=0.5)
+    assert (score.found, score.missed, score.false) == (2, 2, 3)
+    assert score.per_action == {"fall": (1, 2, 2), "get_up": (1, 0, 1)}
+    assert (score.precision, score.recall) == (0.4, 0.5)
+    assert score.f1 == pytest.approx(2 * 0.4 * 0.5 / 0.9)
+    assert score.summary()["false_per_camera_hour"] == 6.0
+    assert sorted(score.start_errors_seconds) == pytest.approx([0.0, 0.1])
+
+
+def test_nothing_found_and_nothing_true() -> None:
+    score = score_events(TRUTH, [], hours=1.0)
+    assert (score.found, score.missed, score.false, score.f1) == (0, 4, 0, 0.0)
+
+
+def test_malformed_event_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text(json.dumps({"kind": "ended"}) + "\n" + json.dumps({"kind": "started"}) + "\n")
+    with pytest.raises(DataError, match="line 2"):
+        read_started_events(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_started_events(tmp_path / "none.jsonl")
+
+
+def test_truth_without_times_is_refused() -> None:
+    with pytest.raises(DataError, match="has no start_seconds"):
+        score_events(Manifest(Path("t"), (ManifestEntry(Path("a.mp4"), "fall"),)), [], hours=1)

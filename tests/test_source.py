@@ -1,0 +1,167 @@
+"""Sources on files and on a real RTSP server."""
+
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream.decode import Decoder
+from stream.source import CameraConfig, Source, SourceConfig, redact_url
+from tests.rtsp import RtspServer, missing_rtsp
+
+
+class Log:
+    """Remembers states."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, str]] = []
+        self.reconnects = 0
+
+    def source(self, camera: CameraConfig, stop: threading.Event, **settings: float) -> Source:
+        return Source(camera, SourceConfig(**settings), stop, lambda state, why: self.states.append((state, why)), self.reconnected)
+
+    def reconnected(self) -> None:
+        self.reconnects += 1
+
+
+def test_a_file_is_read_once_to_its_end(scenes: Path, never: threading.Event) -> None:
+    log, path = Log(), scenes / "clips/fall/0000.mp4"
+    packets = list(log.source(CameraConfig(id="a", url=str(path), pace="fast"), never).packets())
+    assert packets[0].packet is None
+    assert [state for state, _ in log.states] == ["connecting", "running", "ended"]
+    assert log.states[-1][1] == "end of file"
+
+
+def test_a_looped_file_begins_again(scenes: Path) -> None:
+    log, stop = Log(), threading.Event()
+    camera = CameraConfig(id="a", url=str(scenes / "clips/fall/0000.mp4"), pace="fast", loop=True)
+    begins = 0
+    for coded in log.source(camera, stop).packets():
+        begins += coded.packet is None
+        if begins == 3:
+            stop.set()
+    assert log.reconnects == 2
+    assert log.states[-1] == ("ended", "stopped")
+
+
+def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.Event) -> None:
+    path = scenes / "clips/fall/0000.mp4"
+    begun = time.monotonic()
+    packets = [coded for coded in Log().source(CameraConfig(id="a", url=str(path)), never).packets() if coded.packet and coded.packet.size]
+    lasted = float((packets[-1].packet.dts - packets[0].packet.dts) * packets[0].packet.time_base)
+    # Never early; how late depends on the machine.
+    assert time.monotonic() - begun >= lasted - 0.01
+    for coded in packets:
+        due = float((coded.packet.dts - packets[0].packet.dts) * coded.packet.time_base)
+        assert coded.arrived_monotonic - packets[0].arrived_monotonic >= due - 0.01
+
+
+def test_a_broken_file_ends_with_its_reason(tmp_path: Path, never: threading.Event) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"")
+    log = Log()
+    assert list(log.source(CameraConfig(id="a", url=str(path), loop=True), never).packets()) == []
+    assert log.states[-1] == ("ended", "cannot open: Invalid data found when processing input")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://user:p%40ss@host:554/a?token=1#x", "rtsp://host:554/a"),
+        ("rtsp://user:p@ss/word@host/a", "rtsp://host/a"),
+        ("rtsp://host/a@b", "rtsp://host/a@b"),
+        ("http://h/x", "http://h/x"),
+        ("videos/a@b.mp4", "videos/a@b.mp4"),
+    ],
+)
+def test_addresses_are_shown_without_secrets(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
+
+
+def test_nobody_there_backs_off_and_tries_again() -> None:
+    log, stop = Log(), threading.Event()
+    source = log.source(CameraConfig(id="a", url="rtsp://127.0.0.1:9/x"), stop, backoff_first_seconds=0.01, backoff_most_seconds=0.05)
+    thread = threading.Thread(target=lambda: list(source.packets()))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while log.reconnects < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert log.reconnects >= 4
+    assert [state for state, _ in log.states[:6]] == ["connecting", "stalled", "connecting", "offline", "connecting", "offline"]
+    assert log.states[1][1] == "cannot open: Connection refused"
+
+
+@pytest.fixture
+def rtsp(scenes: Path) -> Iterator[RtspServer]:
+    if problem := missing_rtsp():
+        pytest.skip(problem)
+    with RtspServer({"/live": scenes / "clips/fall/0000.mp4", "/once!": scenes / "clips/fall/0000.mp4"}) as server:
+        yield server
+
+
+def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) -> None:
+    import av
+
+    with av.open(str(scenes / "clips/fall/0000.mp4")) as container:
+        expected = [frame.to_ndarray(format="gray").tobytes() for frame in container.decode(video=0)]
+    stop, log, decoder, frames = threading.Event(), Log(), Decoder(), []
+    for coded in log.source(CameraConfig(id="a", url=rtsp.url("/once")), stop).packets():
+        frames += decoder.decode(coded)
+        if len(frames) >= len(expected) or log.reconnects:
+            stop.set()
+    received = [frame.native.to_ndarray(format="gray").tobytes() for frame in frames]
+    assert received[: len(expected)] == expected
+    steps = [later.pts_seconds - earlier.pts_seconds for earlier, later in zip(frames[1:], frames[2:], strict=False)]
+    assert all(step > 0 for step in steps[: len(expected) - 3])
+
+
+def test_a_camera_that_is_cut_comes_back(rtsp: RtspServer) -> None:
+    log, stop = Log(), threading.Event()
+    source = log.source(CameraConfig(id="a", url=rtsp.url("/live")), stop, backoff_first_seconds=0.1, backoff_most_seconds=0.2)
+    packets = source.packets()
+    for _ in range(10):
+        next(packets)
+    rtsp.kill()
+    threading.Timer(0.5, rtsp.start).start()
+    received_after = 0
+    deadline = time.monotonic() + 20
+    for coded in packets:
+        received_after += log.reconnects > 0 and coded.packet is not None
+        if received_after > 5 or time.monotonic() > deadline:
+            stop.set()
+    assert received_after > 5
+    assert "stalled" in [state for state, _ in log.states]
+
+
+def test_a_frozen_camera_is_noticed(rtsp: RtspServer) -> None:
+    log, stop = Log(), threading.Event()
+    source = log.source(CameraConfig(id="a", url=rtsp.url("/live")), stop, read_timeout_seconds=0.5, open_timeout_seconds=2.0)
+    packets = source.packets()
+    for _ in range(10):
+        next(packets)
+    rtsp.process.send_signal(signal.SIGSTOP)
+    timer = threading.Timer(6.0, lambda: (stop.set(), rtsp.process.send_signal(signal.SIGCONT)))
+    timer.start()
+    for _ in packets:
+        if log.reconnects:
+            stop.set()
+    timer.cancel()
+    rtsp.process.send_signal(signal.SIGCONT)
+    assert "stalled" in [state for state, _ in log.states]
+
+
+def test_the_rtsp_helper_runs_where_its_packages_are() -> None:
+    """The skip above must not hide a broken helper."""
+    if shutil.which("/usr/bin/python3") is None:
+        pytest.skip("no /usr/bin/python3")
+    script = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    there = subprocess.run(["/usr/bin/python3", "-c", script], capture_output=True, check=False).returncode == 0
+    assert there == (missing_rtsp() is None)

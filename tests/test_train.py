@@ -1,0 +1,214 @@
+"""Loader, evaluation and the loop."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from configs import CheckpointError, DataError, example_path, load_config
+from model import ModelConfig, load_model
+from model.preprocess import PreprocessConfig
+from train.__main__ import main
+from train.clips import ClipStore
+from train.evaluate import Scores, parse_views
+from train.loader import EvaluationViews, TrainingPlan, batches, readable_entries
+from train.loop import learning_rate_at, train
+from train.manifests import read_manifest
+from train.recipe import DataConfig, OptimiserConfig, TrainConfig
+from train.scenes import LABELS
+
+PICTURE = PreprocessConfig(short_side=48, height=48, width=80)
+
+
+@pytest.fixture
+def config(scenes: Path, tmp_path: Path) -> TrainConfig:
+    manifest = scenes / "clips/manifest.csv"
+    return TrainConfig(
+        name="test",
+        out=tmp_path / "run",
+        precision="float32",
+        device="cpu",
+        model=ModelConfig(num_classes=len(LABELS), width=8),
+        preprocess=PICTURE,
+        data=DataConfig(
+            train=manifest,
+            validation=manifest,
+            labels=LABELS,
+            background="background",
+            cache=tmp_path / "cache",
+            short_side_min=48,
+            short_side_max=56,
+            flip_labels={"walk_left": "walk_right", "walk_right": "walk_left"},
+        ),
+        optimiser=OptimiserConfig(epochs=2, batch=4, learning_rate=0.02),
+    )
+
+
+def test_a_plan_depends_on_seed_and_epoch_only(config: TrainConfig) -> None:
+    entries = read_manifest(config.data.train).entries
+    plan = TrainingPlan(entries, config.data, 1)
+    assert plan.epoch(0) == TrainingPlan(entries, config.data, 1).epoch(0)
+    assert plan.epoch(0) != plan.epoch(1)
+    assert plan.epoch(0) != TrainingPlan(entries, config.data, 2).epoch(0)
+    assert sorted(clip.entry.path for clip in plan.epoch(3)) == sorted(entry.path for entry in entries)
+
+
+def test_a_mirror_swaps_the_labels_it_changes(config: TrainConfig) -> None:
+    plan = TrainingPlan(read_manifest(config.data.train).entries, config.data, 0)
+    seen = set()
+    for clip in (clip for epoch in range(12) for clip in plan.epoch(epoch)):
+        expected = clip.entry.label
+        if clip.view.mirror and expected.startswith("walk"):
+            expected = {"walk_left": "walk_right", "walk_right": "walk_left"}[expected]
+            seen.add(expected)
+        assert LABELS[clip.label] == expected
+    assert seen == {"walk_left", "walk_right"}
+
+
+def test_mirrored_clips_are_mirrored_pictures(config: TrainConfig, scenes: Path) -> None:
+    store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
+    entry = read_manifest(config.data.train).entries[5]
+    import dataclasses
+
+    plan = TrainingPlan([entry], config.data, 0).epoch(0)[0]
+    pair = [dataclasses.replace(plan, view=dataclasses.replace(plan.view, mirror=flag, crop_x=0.5)) for flag in (False, True)]
+    batch = next(batches(pair, 2, store=store, preprocess=PICTURE, frames=32, drop_last=False))
+    assert torch.equal(batch.clips_BTHWC[0], batch.clips_BTHWC[1].flip(2))
+
+
+def test_the_store_keeps_what_it_decoded_and_survives_a_cut_file(scenes: Path, tmp_path: Path) -> None:
+    entry = read_manifest(scenes / "clips/manifest.csv").entries[0]
+    fresh = ClipStore(fps=15, frames=32, short_side=56, cache=None)(entry)
+    cached = ClipStore(fps=15, frames=32, short_side=56, cache=tmp_path)
+    np.testing.assert_array_equal(cached(entry), fresh)
+    (file,) = tmp_path.glob("*.npy")
+    file.write_bytes(file.read_bytes()[:100])
+    np.testing.assert_array_equal(cached(entry), fresh)
+    assert min(fresh.shape[1:3]) == 56
+
+
+def test_short_videos_repeat_their_last_frame(scenes: Path) -> None:
+    from train.manifests import ManifestEntry
+
+    path = read_manifest(scenes / "clips/manifest.csv").entries[0].path
+    frames = ClipStore(fps=15, frames=32, short_side=None, cache=None)(ManifestEntry(path, "x", 0.0, 0.5))
+    assert len(frames) == 32
+    assert np.array_equal(frames[-1], frames[20])
+    assert not np.array_equal(frames[0], frames[-1])
+
+
+def test_unreadable_videos_are_left_out_up_to_a_share(config: TrainConfig, scenes: Path, tmp_path: Path) -> None:
+    good = sorted((scenes / "clips").glob("*/0000.mp4"))[:3]
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    (tmp_path / "m.csv").write_text("".join(f"{path},fall\n" for path in [*good, tmp_path / "bad.mp4"]))
+    manifest, store = read_manifest(tmp_path / "m.csv"), ClipStore(fps=15, frames=32, short_side=48, cache=None)
+    lenient = config.data.model_copy(update={"max_bad_share": 0.25})
+    assert [entry.path for entry in readable_entries(manifest, lenient, store)] == good
+    with pytest.raises(DataError, match=r"1 of 4 videos .* unreadable .*bad\.mp4"):
+        readable_entries(manifest, config.data, store)
+
+
+def test_a_resumed_run_gives_the_losses_of_one_that_was_not(config: TrainConfig, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    train(config, quiet=True)
+    whole = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
+    parts = config.model_copy(update={"out": tmp_path / "parts"})
+    first = parts.model_copy(update={"optimiser": config.optimiser.model_copy(update={"epochs": 1, "milestones": (0.8, 1.6)})})
+    train(first, quiet=True)
+    train(parts, resume=True, quiet=True)
+    resumed = [json.loads(line) for line in (parts.out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in resumed] == [line["loss"] for line in whole]
+    one, other = load_model(config.out / "model.safetensors"), load_model(parts.out / "model.safetensors")
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_training_learns_a_few_clips_by_heart(config: TrainConfig, scenes: Path, tmp_path: Path) -> None:
+    lines = [f"{scenes}/clips/{label}/0000.mp4,{label}\n" for label in ("fall", "walk_left", "background")]
+    (tmp_path / "m.csv").write_text("".join(lines * 2))
+    data = config.data.model_copy(update={"train": tmp_path / "m.csv", "validation": tmp_path / "m.csv", "flip": False})
+    model = config.model.model_copy(update={"dropout": 0.0})
+    optimiser = OptimiserConfig(epochs=12, batch=6, learning_rate=0.05, milestones=())
+    train(config.model_copy(update={"data": data, "model": model, "optimiser": optimiser}), quiet=True)
+    losses = [json.loads(line)["loss"] for line in (config.out / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_run_can_start_from_a_trained_backbone_and_only_from_its_own(config: TrainConfig, tmp_path: Path) -> None:
+    one = config.model_copy(update={"optimiser": config.optimiser.model_copy(update={"epochs": 1, "learning_rate": 1e-9})})
+    pooled = one.model_copy(update={"out": tmp_path / "pooled", "model": one.model.model_copy(update={"cidc": None})})
+    train(pooled, quiet=True)
+    weights = tmp_path / "pooled/model.safetensors"
+    train(one.model_copy(update={"backbone_from": weights}), quiet=True)
+    started, source = load_model(config.out / "model.safetensors"), load_model(weights)
+    torch.testing.assert_close(started.backbone.stem.weight, source.backbone.stem.weight, atol=1e-6, rtol=0)
+    wider = one.model_copy(update={"backbone_from": weights, "model": one.model.model_copy(update={"width": 16})})
+    with pytest.raises(CheckpointError, match="has another backbone"):
+        train(wider, quiet=True)
+
+
+def test_the_rate_follows_the_paper() -> None:
+    paper = OptimiserConfig()
+    assert [round(learning_rate_at(epoch, paper), 8) for epoch in (0, 39.9, 40, 79.9, 80, 99)] == [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    warm = OptimiserConfig(warmup_epochs=2.0)
+    assert learning_rate_at(1.0, warm) == pytest.approx(0.005)
+
+
+def test_scores_by_hand() -> None:
+    labels = ("background", "fall", "get_up", "enter")
+    probabilities = torch.tensor([[0.6, 0.3, 0.1, 0.0], [0.5, 0.1, 0.4, 0.0], [0.1, 0.2, 0.6, 0.1], [0.9, 0.05, 0.03, 0.02]])
+    scores = Scores(probabilities, torch.tensor([1, 1, 2, 0]), labels, "background")
+    assert scores.top1() == 0.5
+    assert scores.actions_top1() == pytest.approx(2 / 3)
+    assert scores.within_pairs() == {"fall/get_up": pytest.approx(2 / 3)}
+    assert scores.per_class() == {"background": 1.0, "fall": 0.0, "get_up": 1.0}
+
+
+def test_views_are_spread_evenly() -> None:
+    assert parse_views("10x3") == EvaluationViews(10, 3)
+    entries = read_manifest_entries()
+    plan = EvaluationViews(3, 3).plan(entries, ["x"])
+    assert [(clip.start, clip.view.crop_x) for clip in plan] == [(s, c) for s in (0.0, 0.5, 1.0) for c in (0.0, 0.5, 1.0)]
+    for bad in ("10", "0x3", "x", "axb", "1x-1"):
+        with pytest.raises(DataError, match="--views takes"):
+            parse_views(bad)
+
+
+def read_manifest_entries() -> list:  # type: ignore[type-arg]
+    from train.manifests import ManifestEntry
+
+    return [ManifestEntry(Path("a.mp4"), "x")]
+
+
+def test_the_command_line_trains_and_evaluates(config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, manifest = tmp_path / "cli", config.data.train
+    settings = [
+        f"out={out}", f"data.train={manifest}", f"data.validation={manifest}", f"data.cache={tmp_path}/c", "optimiser.epochs=1",
+        "model.width=8", "backbone_from=null", "precision=float32",
+    ]  # fmt: skip
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    path = str(example_path("scenes-cidc.yaml"))
+    assert main(["--config", path, *overrides]) == 0
+    checkpoint = out / "model.safetensors"
+    json_path = tmp_path / "figures.json"
+    assert (
+        main(["evaluate", "--config", path, *overrides, "--checkpoint", str(checkpoint), "--views", "2x1", "--json", str(json_path)]) == 0
+    )
+    figures = json.loads(json_path.read_text())
+    assert figures["videos"] == 16
+    assert 0 <= figures["top1"] <= 1
+    assert math.isfinite(figures["within_pairs_mean"])
+    capsys.readouterr()
+    assert main(["evaluate", "--config", path, *overrides, "--checkpoint", str(tmp_path / "no.safetensors")]) == 2
+    assert capsys.readouterr().err.startswith("error: weights file not found")
+    assert main(["--config", path, *overrides, "--set", "model.width=9.5"]) == 2
+    assert main([]) == 2
+
+
+def test_files_that_ship_load_as_training_configurations() -> None:
+    for name in ("scenes-cidc.yaml", "scenes-average-pooling.yaml"):
+        loaded = load_config(example_path(name), TrainConfig)
+        assert loaded.data.labels == LABELS
