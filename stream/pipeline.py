@@ -103,10 +103,12 @@ class Pipeline:
         """Run until every source has ended, `stop` is set or the time is over; drain, flush, and return the summary."""
         begun = time.monotonic()
         self._save(self._outbox.close_open_events(_now()), stored=True)
-        analysis = threading.Thread(target=self._edge, args=(self._analyse, stop), name="analysis", daemon=True)
-        inference = threading.Thread(target=self._edge, args=(self._infer, stop), name="inference", daemon=True)
-        analysis.start()
-        inference.start()
+        self._workers = [
+            threading.Thread(target=self._edge, args=(work, stop), name=name, daemon=True)
+            for name, work in (("analysis", self._analyse), ("inference", self._infer))
+        ]
+        for worker in self._workers:
+            worker.start()
         self.fleet.start()
         self._started.set()
         while not stop.is_set() and not self.fleet.all_ended():
@@ -117,8 +119,8 @@ class Pipeline:
             stop.wait(0.1)
         self.fleet.stop()
         self._cameras_done.set()
-        analysis.join()
-        inference.join()
+        for worker in self._workers:
+            worker.join()
         on_tick()
         return self._finish(time.monotonic() - begun)
 
@@ -298,11 +300,24 @@ class Pipeline:
     def _serve(self) -> HttpServer | None:
         if not self.config.http.enabled:
             return None
-        not_started = lambda: None if self._started.is_set() else "still warming up"  # noqa: E731
         return HttpServer(
             self.config.http, metrics=self.metrics.exposition, cameras=self._camera_list,
-            checks={"startup": not_started, "ready": not_started, "live": lambda: None},
+            checks={"startup": self._not_started, "ready": self._not_ready, "live": self._not_alive},
         )  # fmt: skip
+
+    def _not_started(self) -> str | None:
+        return None if self._started.is_set() else "still loading and warming up the network"
+
+    def _not_ready(self) -> str | None:
+        if not self._started.is_set() or self._cameras_done.is_set():
+            return "not analysing: starting or stopping"
+        return self._not_alive()
+
+    def _not_alive(self) -> str | None:
+        if not self._started.is_set() or self._cameras_done.is_set():
+            return None  # busy starting or stopping, which is no reason to be restarted
+        dead = [thread.name for thread in self._workers if not thread.is_alive()]
+        return f"the thread {dead[0]} has ended" if dead else None
 
     def _connect(self) -> Publisher | None:
         if not self.config.kafka.bootstrap:

@@ -98,3 +98,11 @@ def test_the_promtool_skip_hides_nothing(tmp_path: Path) -> None:
     if PROMTOOL is not None:
         done = subprocess.run([PROMTOOL, "check", "metrics"], input=b"# TYPE x counter\nx 1\n", capture_output=True, check=False)
         assert done.returncode != 0
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: apt-get install prometheus")
+def test_the_scrape_configuration_is_valid() -> None:
+    assert PROMTOOL is not None
+    path = Path(__file__).resolve().parent.parent / "deploy/prometheus.yml"
+    assert subprocess.run([PROMTOOL, "check", "config", str(path)], capture_output=True, check=False).returncode == 0
+    assert f"127.0.0.1:{HttpConfig().port}" in path.read_text()

@@ -1,0 +1,125 @@
+"""What each stage of the live pipeline costs on this machine, beside a peer doing the same work in the same run.
+
+    python -m benchmarks.stages
+
+Results are checked before they are timed. Medians with 20th and 80th percentile; machines are shared, so compare ratios.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional
+
+from model.preprocess import Preprocessor, normalise_clips
+from model.runtime import keep_freed_memory
+from model.video import decode_frames, frame_picture
+from model.weights import read_spec
+from stream.infer import InferConfig, Recogniser, weights_path
+from train.scenes.film import Look, film
+from train.scenes.script import recording_script
+
+__all__ = ["main"]
+
+_LOOK = Look(30.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 3.0, 26, "veryfast", 2.0, 0)
+
+
+def main() -> None:
+    """Print the table."""
+    keep_freed_memory()
+    torch.set_num_threads(torch.get_num_threads())
+    table = Table("stage", "median ms", "p20", "p80", "peer", "peer ms", "peer / ours", title=f"{torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "camera.mp4"
+        film(_wide_script(), path, np.random.default_rng(0), _LOOK)
+        pictures = _decode_rows(table, path)
+    _preprocess_rows(table, pictures)
+    _network_rows(table)
+    Console().print(table)
+
+
+def _wide_script():  # type: ignore[no-untyped-def]
+    """A 720p recording of eight seconds."""
+    for seed in range(1000):
+        script = recording_script(8.0, np.random.default_rng([seed, 1]))
+        if script.camera.height == 720:
+            return script
+    raise AssertionError("no 720p scene among 1000 seeds")
+
+
+def _decode_rows(table: Table, path: Path) -> list[np.ndarray]:
+    frames = list(decode_frames(path))
+    seconds = _times(lambda: sum(1 for _ in decode_frames(path)), 5)
+    _row(table, "decode, per 720p frame", [value / len(frames) for value in seconds])
+    _row(table, "convert to RGB, per 720p frame", _times(lambda: frame_picture(frames[0]), 30))
+    return [frame_picture(frame) for frame in frames[:8]]
+
+
+def _preprocess_rows(table: Table, pictures: list[np.ndarray]) -> None:
+    spec = read_spec(weights_path(InferConfig())).preprocess
+    graph = Preprocessor(spec, max_batch=8, threads=1)
+    size = (round(pictures[0].shape[1] * spec.short_side / pictures[0].shape[0]), spec.short_side)
+
+    def by_torch() -> torch.Tensor:
+        x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+        return functional.interpolate(x, size[::-1], mode="bilinear", antialias=True)
+
+    def by_opencv() -> list[np.ndarray]:
+        return [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
+
+    ours = graph([picture[None] for picture in pictures])[:, 0].float().mean()
+    assert abs(float(by_torch().mean()) - float(ours)) < 4, "the peers compute something else"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    mine = [value / 8 for value in _times(lambda: graph([picture[None] for picture in pictures]), 15)]
+    _row(table, "DALI graph, per 720p frame, 1 thread", mine, "torch interpolate", [value / 8 for value in _times(by_torch, 15)])
+    _row(table, "DALI graph, per 720p frame, 1 thread", mine, "OpenCV area resize", [value / 8 for value in _times(by_opencv, 15)])
+    torch.set_num_threads(threads)
+
+
+def _network_rows(table: Table) -> None:
+    fast, exact = (Recogniser(InferConfig(precision=precision, device="cpu")) for precision in ("auto", "float32"))
+    picture = fast.spec.preprocess
+    clips = torch.randint(0, 256, (8, 32, picture.height, picture.width, 3), dtype=torch.uint8)
+    assert torch.allclose(fast.probabilities(clips), exact.probabilities(clips), atol=0.1), "the number formats disagree"
+    _row(table, "normalise, per clip", [value / 8 for value in _times(lambda: normalise_clips(clips, fast.dtype), 15)])
+    for batch in (1, 4, 8):
+        mine = [value / batch for value in _times(lambda size=batch: fast.probabilities(clips[:size]), 10)]  # type: ignore[misc]
+        peer = [value / batch for value in _times(lambda size=batch: exact.probabilities(clips[:size]), 10)]  # type: ignore[misc]
+        _row(table, f"network, batch {batch}, per clip, {str(fast.dtype).removeprefix('torch.')}", mine, "float32", peer)
+
+
+def _times(work: Callable[[], object], repeats: int) -> list[float]:
+    work()
+    seconds = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return seconds
+
+
+def _row(table: Table, name: str, ours: list[float], peer_name: str = "", peer: list[float] | None = None) -> None:
+    p20, median, p80 = _spread(ours)
+    cells = [name, f"{median:.2f}", f"{p20:.2f}", f"{p80:.2f}", peer_name]
+    cells += ["", ""] if peer is None else [f"{_spread(peer)[1]:.2f}", f"{_spread(peer)[1] / median:.2f}"]
+    table.add_row(*cells)
+
+
+def _spread(seconds: list[float]) -> tuple[float, float, float]:
+    cuts = statistics.quantiles([value * 1e3 for value in seconds], n=10, method="inclusive")
+    return cuts[1], cuts[4], cuts[7]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The command lines as people and scripts use them: real processes, exit status, one clear message."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.broker import free_port, running_broker
+from tests.schema import check_event
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def stream(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stream", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def write_config(folder: Path, weights: Path, urls: dict[str, Path], **sections: object) -> Path:
+    fields: dict[str, object] = {
+        "cameras": [{"id": name, "url": str(path), "pace": "fast"} for name, path in urls.items()],
+        "infer": {"weights": str(weights)},
+        "events": {"smoothing": 1, "default": {"enter": 0.3, "exit": 0.2}},
+        "outbox": {"path": str(folder / "outbox.db")},
+        "http": {"port": 0},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(fields | sections))
+    return path
+
+
+@pytest.fixture
+def config(scenes: Path, tiny_weights: Path, tmp_path: Path) -> Path:
+    return write_config(tmp_path, tiny_weights, {"a": scenes / "recordings/camera-1.mp4", "b": scenes / "recordings/camera-2.mp4"})
+
+
+def assert_one_error(done: subprocess.CompletedProcess[str], says: str) -> None:
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sum(line.startswith("error:") for line in lines) == 1
+    assert lines[-1].startswith("error:")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("clip.hoop=3", "clip.hoop: unknown setting; did you mean 'hop'"),
+        ("cameras.0.url=/nowhere/x.mp4", "camera a: file not found: /nowhere/x.mp4"),
+        ("cameras.0.url=rtps://host/x", "unknown scheme 'rtps'"),
+        ("infer.weights=/nowhere/w.safetensors", "no weights file '/nowhere/w.safetensors'"),
+        ("infer.labels=[fall, fly]", "infer.labels is ['fall', 'fly'], but the weights"),
+        ("events.ignore=[walking]", "the weights have no label 'walking'"),
+        ("clip.fps=25", "clip.fps is 25, but the weights"),
+        ("outbox.path=/proc/none/o.db", "outbox /proc/none/o.db"),
+    ],
+)
+def test_a_wrong_setting_is_one_message_and_status_2(config: Path, override: str, says: str) -> None:
+    assert_one_error(stream("run", "--config", config, "--set", override), says)
+
+
+def test_check_finds_the_same_without_running(config: Path, tmp_path: Path) -> None:
+    done = stream("check", "--config", config)
+    assert (done.returncode, done.stdout) == (0, "ok: 2 cameras, weights tiny with 13 labels\n")
+    assert_one_error(stream("check", "--config", config, "--set", "infer.labels=[x]"), "infer.labels")
+    assert_one_error(stream("check", "--config", tmp_path / "none.yaml"), "configuration file not found")
+
+
+def test_a_damaged_checkpoint_is_named(config: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(tiny_weights.read_bytes()[:5000])
+    assert_one_error(stream("run", "--config", config, "--set", f"infer.weights={broken}"), "broken.safetensors is not a readable")
+
+
+def test_a_port_in_use_is_named(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert_one_error(stream("run", "--config", config, "--set", f"http.port={port}"), f"cannot listen on 127.0.0.1:{port}")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_asked_for_and_missing_is_an_error(config: Path) -> None:
+    assert_one_error(stream("run", "--config", config, "--set", "infer.device=cuda"), "device: cuda was asked for")
+
+
+def test_a_run_writes_its_summary_and_events_can_be_read(config: Path, tmp_path: Path) -> None:
+    done = stream("run", "--config", config, "--summary", tmp_path / "s.json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert set(summary["cameras"]) == {"a", "b"}
+    assert set(summary["latency_seconds"]) == {"p50", "p95", "p99"}
+    for camera in summary["cameras"].values():
+        assert {"frames_decoded", "windows", "drops", "reconnects"} <= set(camera)
+    read = stream("events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl")
+    lines = read.stdout.splitlines()
+    assert len(lines) == summary["outbox_left"] > 0
+    for line in lines:
+        check_event(line)
+    table = stream("events", "--outbox", tmp_path / "outbox.db")
+    assert table.returncode == 0
+    assert "started at" in table.stdout
+    assert_one_error(stream("events", "--outbox", tmp_path / "none.db"), "outbox not found")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_exits_cleanly(config: Path, tmp_path: Path, number: signal.Signals) -> None:
+    port = free_port()
+    command = [
+        sys.executable, "-m", "stream", "run", "--config", str(config), "--summary", str(tmp_path / "s.json"),
+        "--set", "cameras.0.loop=true", "--set", "cameras.0.pace=realtime", "--set", f"http.port={port}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    metrics = ""
+    while "cidc_windows_total{" not in metrics and time.monotonic() < deadline:
+        time.sleep(0.2)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
+                metrics = answer.read().decode()
+        except OSError:
+            continue
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert "2 cameras" in out
+    events = [json.loads(line) for line in stream("events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl").stdout.splitlines()]
+    started, ended = ({event["event_id"] for event in events if event["kind"] == kind} for kind in ("started", "ended"))
+    assert started == ended
+    assert json.loads((tmp_path / "s.json").read_text())["cameras"]["a"]["state"] == "ended"
+
+
+def test_duration_ends_a_run(config: Path, tmp_path: Path) -> None:
+    done = stream("run", "--config", config, "--set", "cameras.0.loop=true", "--duration", "3", "--summary", tmp_path / "s.json")
+    assert done.returncode == 0, done.stderr
+    assert 3 <= json.loads((tmp_path / "s.json").read_text())["duration_seconds"] < 60
+    assert stream("run", "--config", config, "--duration", "-1").returncode == 2
+
+
+def test_every_hostile_file_is_analysed_or_explained(shared_data: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    files = sorted(
+        path for folder in ("robust", "actions/gmdcsa24_untrimmed") for path in (shared_data / folder).rglob("*") if path.is_file()
+    )
+    urls = {f"c{number}-{path.stem}"[:60].replace(" ", "_"): path for number, path in enumerate(files)}
+    path = write_config(tmp_path, tiny_weights, urls)
+    done = stream("run", "--config", path, "--summary", tmp_path / "s.json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert len(summary["cameras"]) == len(files) > 100
+    for name, camera in summary["cameras"].items():
+        assert camera["state"] == "ended"
+        explained = camera["detail"] != "end of file"
+        assert (camera["windows"] > 0) != explained, f"{name}: {camera}"
+    falls = [camera for name, camera in summary["cameras"].items() if "_fall_" in name]
+    assert len(falls) == 7
+    assert all(camera["windows"] >= 9 for camera in falls)
+
+
+def test_events_go_through_a_broker(config: Path, tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        topic = f"t{free_port()}"
+        done = stream(
+            "run",
+            "--config",
+            config,
+            "--set",
+            f"kafka.bootstrap=[{bootstrap}]",
+            "--set",
+            f"kafka.topic={topic}",
+            "--summary",
+            tmp_path / "s.json",
+        )
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((tmp_path / "s.json").read_text())
+        assert summary["outbox_left"] == 0
+        assert summary["published"] > 0
+        read = stream("events", "--bootstrap", bootstrap, "--topic", topic, "--format", "jsonl")
+    lines = read.stdout.splitlines()
+    assert len(lines) == summary["published"]
+    for line in lines:
+        check_event(line)
+
+
+def test_a_closed_pipe_is_no_error(config: Path, tmp_path: Path) -> None:
+    stream("run", "--config", config)
+    command = f"{sys.executable} -m stream events --outbox {tmp_path}/outbox.db --format jsonl | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ)
+    assert "Traceback" not in done.stderr
