@@ -9,6 +9,7 @@ from configs.errors import (
     MediaError,
     OutboxError,
     ShapeError,
+    TrainingError,
 )
 from configs.loader import StrictModel, example_path, load_config, parse_config
 
@@ -22,6 +23,7 @@ __all__ = [
     "OutboxError",
     "ShapeError",
     "StrictModel",
+    "TrainingError",
     "example_path",
     "load_config",
     "parse_config",

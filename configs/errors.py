@@ -6,6 +6,7 @@
     |-- DataError         a manifest, truth file or event file is malformed
     |-- MediaError        a video cannot be opened or decoded
     |-- ShapeError        a tensor or clip has a size the operation cannot take
+    |-- TrainingError     a run cannot go on: its loss is not finite, its folder cannot be written
     |-- OutboxError       the event store cannot be opened or written
     `-- BrokerError       the Kafka broker refused or cannot be used as configured
 
@@ -23,6 +24,7 @@ __all__ = [
     "MediaError",
     "OutboxError",
     "ShapeError",
+    "TrainingError",
 ]
 
 
@@ -48,6 +50,10 @@ class MediaError(CidcError):
 
 class ShapeError(CidcError, ValueError):
     """A tensor or clip has a size the operation cannot take."""
+
+
+class TrainingError(CidcError):
+    """A run cannot go on: its loss is not finite, its folder cannot be written."""
 
 
 class OutboxError(CidcError):

@@ -96,8 +96,11 @@ def _parse_yaml(text: str, name: str) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split()) or "nested too deeply"
-        raise ConfigError(f"{name} is not valid YAML: {problem}") from None
+        # Only what is wrong and where: the line itself may hold a password.
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "malformed value, or nested too deeply"
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{name} is not valid YAML: {problem}{where}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -109,7 +112,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set takes section.key=value, got {override!r}")
+        raise ConfigError(f"--set takes section.key=value, got {path.split(':')[0].strip()!r} without a value")
+    override = path.strip()  # messages name the setting, not the value: it may be a password
     node: Any = tree
     for depth, key in enumerate(keys[:-1]):
         child = _child(node, key, override)
@@ -122,7 +126,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     try:
         parsed = yaml.load(value, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"--set {override}: {value!r} is not a YAML value; quote it") from None
+        raise ConfigError(f"--set {override}: what follows = is not a YAML value; quote it") from None
     _assign(node, keys[-1], parsed, override)
 
 
@@ -150,7 +154,7 @@ def _describe(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
         names = _field_names(schema, item["loc"][:-1])
         close = difflib.get_close_matches(str(item["loc"][-1]), names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed here: {', '.join(sorted(names))}"
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed here: {', '.join(sorted(names))}" if names else "remove it"
         return f"{path}: unknown setting; {hint}"
     if item["type"] == "missing":
         return f"{path}: this setting is required"

@@ -89,17 +89,18 @@ class PresentationOrder(Generic[Item]):
         return held
 
 
-def decode_frames(path: str | Path) -> Iterator[Any]:
-    """All decodable frames of a file, in presentation order. Broken packets are skipped.
+def decode_frames(path: str | Path, *, strict: bool = False) -> Iterator[Any]:
+    """All decodable frames of a file, in presentation order. Broken packets are skipped, or with `strict` an error.
 
     Raises:
-        MediaError: the file cannot be opened, has no video, or not one frame of it decodes.
+        MediaError: the file cannot be opened, has no video, or not one frame of it decodes; with `strict` also at the
+            first packet that cannot be read or decoded.
     """
     with open_container(str(path)) as container:
         stream = video_stream(container)
         count, order = 0, PresentationOrder[Any]()
-        for packet in demux_packets(container, stream):
-            for frame in decode_packet(packet):
+        for packet in demux_packets(container, stream, strict=strict):
+            for frame in decode_packet(packet, strict=strict):
                 count += 1
                 yield from order.push(frame, frame.time)
         yield from order.flush()
@@ -107,23 +108,28 @@ def decode_frames(path: str | Path) -> Iterator[Any]:
         raise MediaError("no frame could be decoded")
 
 
-def demux_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Packets of one stream, the empty one that flushes the decoder last; ends at the first read error."""
+def demux_packets(container: Any, stream: Any, *, strict: bool = False) -> Iterator[Any]:
+    """Packets of one stream, the empty one that flushes the decoder last; ends (or with `strict` fails) at a read error."""
     packets = container.demux(stream)
     while True:
         try:
-            yield next(packets)
+            packet = next(packets)
         except (StopIteration, IndexError):
             return
-        except FFmpegError:
+        except FFmpegError as error:
+            if strict:
+                raise MediaError(f"read error: {explain(error)}") from error
             return
+        yield packet
 
 
-def decode_packet(packet: Any) -> list[Any]:
-    """Frames that a packet completes; a packet that does not decode gives none."""
+def decode_packet(packet: Any, *, strict: bool = False) -> list[Any]:
+    """Frames that a packet completes; one that does not decode gives none (or with `strict` fails)."""
     try:
         return list(packet.decode())
-    except (FFmpegError, ValueError):
+    except (FFmpegError, ValueError) as error:
+        if strict:
+            raise MediaError(f"decode error: {explain(error)}") from error
         return []
 
 

@@ -106,6 +106,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(dict(tensors), str(partial), metadata=metadata)
+        partial.chmod(0o644)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

@@ -22,6 +22,9 @@ from stream.outbox import OutboxConfig, read_events
 
 __all__ = ["main"]
 
+# On a terminal the table and the log share one console, so that neither overwrites the other.
+_CONSOLE = Console() if sys.stdout.isatty() else Console(stderr=True)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for a configuration that cannot be used."""
@@ -84,24 +87,32 @@ def _run(options: argparse.Namespace) -> int:
     from stream.table import LiveTable
 
     config = load_config(options.config, StreamConfig, options.set)
-    stop = threading.Event()
+    if options.summary is not None:
+        write_summary({}, options.summary)  # better to fail now than after the run
+    pipeline, stop = Pipeline(config), threading.Event()
+
+    def end(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends it at once
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    pipeline = Pipeline(config)
-    with LiveTable(pipeline, Console()) as tick:
+        signal.signal(number, end)
+    with LiveTable(pipeline, _CONSOLE if sys.stdout.isatty() else Console()) as tick:
         summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
-    for line in summary_lines(summary):
-        print(line)
     if options.summary is not None:
         write_summary(summary, options.summary)
+    for line in summary_lines(summary):
+        print(line)
     return 1 if pipeline.failed else 0
 
 
 def _check(options: argparse.Namespace) -> int:
+    from stream.infer import Recogniser
     from stream.settings import StreamConfig, check_settings
 
     config = load_config(options.config, StreamConfig, options.set)
     spec = check_settings(config)
+    Recogniser(config.infer)  # reads all weights and finds the device
     print(f"ok: {len(config.cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
     return 0
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from configs import StrictModel
 from stream.frames import SampledFrame, StreamBreak, Window
 
-__all__ = ["BatchConfig", "Inbox", "WindowBatch"]
+__all__ = ["BatchConfig", "Inbox", "Schedule", "WindowBatch"]
 
 Item = SampledFrame | StreamBreak
 
@@ -71,6 +71,47 @@ class Inbox:
     def __len__(self) -> int:
         with self._condition:
             return sum(len(waiting) for waiting in self._queues.values())
+
+
+class Schedule:
+    """When each camera's next clip is due, and whose turn it is when not all can go.
+
+    Args:
+        clip: frames of a clip.
+        hop: a clip is due every this many frames.
+    """
+
+    def __init__(self, clip: int, hop: int) -> None:
+        self._clip, self._hop = clip, hop
+        self._last_count: dict[str, int] = {}
+        self._last_turn: dict[str, int] = {}
+        self._put_off: set[str] = set()
+        self._turn = 0
+
+    def is_due(self, camera_id: str, count: int) -> bool:
+        """Whether a camera that has had `count` frames since its clip began is due: at once when full, then every hop."""
+        return count >= self._clip and count - self._last_count.get(camera_id, count - self._hop) >= self._hop
+
+    def is_next(self, camera_id: str) -> bool:
+        """Whether no camera that was put off has waited longer."""
+        mine = self._last_turn.get(camera_id, 0)
+        return all(self._last_turn.get(other, 0) >= mine for other in self._put_off)
+
+    def went(self, camera_id: str, count: int) -> None:
+        """The camera's clip was taken."""
+        self._turn += 1
+        self._last_count[camera_id], self._last_turn[camera_id] = count, self._turn
+        self._put_off.discard(camera_id)
+
+    def put_off(self, camera_id: str, count: int) -> bool:
+        """The clip could not be taken and stays due; returns whether a whole hop was thereby lost."""
+        self._put_off.add(camera_id)
+        return (count - self._last_count.setdefault(camera_id, count - self._hop)) % self._hop == 0
+
+    def forget(self, camera_id: str) -> None:
+        """The camera's clip begins anew."""
+        self._last_count.pop(camera_id, None)
+        self._put_off.discard(camera_id)
 
 
 class WindowBatch:

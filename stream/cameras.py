@@ -26,7 +26,7 @@ class CameraStatus:
         self.state: CameraState = "connecting"
         self.detail = ""
         self.touched_monotonic = time.monotonic()
-        self.running_since: float | None = None
+        self.generation = 0
         self._frames: deque[float] = deque(maxlen=1000)
         metrics.set_camera_state(camera.id, "connecting")
 
@@ -41,6 +41,10 @@ class CameraStatus:
             _log.info("camera %s ended: %s", self.camera.id, detail)
         self.state, self.detail = state, detail
         self._metrics.set_camera_state(self.camera.id, state)
+
+    def touch(self) -> None:
+        """A sign of life."""
+        self.touched_monotonic = time.monotonic()
 
     def frame_decoded(self, wall_seconds: float) -> None:
         """Count a decoded frame."""
@@ -117,6 +121,7 @@ class Fleet:
 
     def _start_worker(self, camera_id: str) -> None:
         status = self.statuses[camera_id]
+        status.generation += 1
         self._workers[camera_id] = _Worker(camera_id, lambda stop: self._run(status, stop))
 
     @staticmethod

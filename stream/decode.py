@@ -26,7 +26,7 @@ class Decoder:
     def __init__(self, on_corrupt: Callable[[], None] = lambda: None) -> None:
         self._on_corrupt = on_corrupt
         self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = collections.OrderedDict()
-        self._begun_monotonic = 0.0
+        self._begun_monotonic: float | None = None
         self._order: PresentationOrder[DecodedFrame] = PresentationOrder()
 
     def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
@@ -34,9 +34,11 @@ class Decoder:
         if coded.packet is None:
             self._arrivals.clear()
             self._order = PresentationOrder()
-            self._begun_monotonic = coded.arrived_monotonic
+            self._begun_monotonic = None
             return []
         packet = coded.packet
+        if self._begun_monotonic is None:
+            self._begun_monotonic = coded.arrived_monotonic
         self._arrivals[packet.pts] = (coded.arrived_monotonic, coded.wall_seconds)
         if len(self._arrivals) > _MOST_PENDING:
             self._arrivals.popitem(last=False)
@@ -51,5 +53,5 @@ class Decoder:
 
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
         arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))
-        seconds = frame.time if frame.time is not None else arrived - self._begun_monotonic
+        seconds = frame.time if frame.time is not None else arrived - (self._begun_monotonic or arrived)
         return DecodedFrame(frame, float(seconds), arrived, wall, frame.width, frame.height)

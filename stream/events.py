@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from configs import ConfigError, DataError, StrictModel
 from stream.frames import BreakReason
 
-__all__ = ["SCHEMA", "ActionEvent", "ActionRule", "EventConfig", "EventDetector", "EventKind"]
+__all__ = ["SCHEMA", "ActionEvent", "ActionRule", "EventConfig", "EventDetector", "EventKind", "StoredEvent"]
 
 SCHEMA = "action-event/1"
 EventKind = Literal["started", "updated", "ended"]
@@ -81,6 +81,14 @@ class ActionEvent:
             raise DataError(f"not an event of schema {SCHEMA}: {error!r}") from None
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredEvent:
+    """An event with its place in an outbox."""
+
+    id: int
+    event: ActionEvent
+
+
 class ActionRule(StrictModel):
     """When one action counts as seen."""
 
@@ -102,7 +110,7 @@ class EventConfig(StrictModel):
     smoothing: int = Field(3, ge=1, le=1000, description="mean over this many clips")
     default: ActionRule = Field(ActionRule(), description="the rule of every action without its own")
     actions: dict[str, ActionRule] = Field({}, description="rules of single actions, by label")
-    ignore: tuple[str, ...] = Field(("background",), description="labels that are never announced")
+    ignore: tuple[str, ...] | None = Field(None, description="labels that are never announced; null for the weights' background")
     update_seconds: float = Field(0.0, ge=0, description="repeat a lasting action this often as `updated`; 0 for never")
     onset_seconds: float = Field(
         0.9, ge=0, description="how much of an action a clip must show before it is recognised: starts and ends are dated back by it"
@@ -115,7 +123,7 @@ class EventConfig(StrictModel):
         Raises:
             ConfigError: one does not.
         """
-        unknown = sorted((set(self.actions) | set(self.ignore)) - set(labels))
+        unknown = sorted((set(self.actions) | set(self.ignore or ())) - set(labels))
         if unknown:
             raise ConfigError(f"events: the weights have no label {', '.join(map(repr, unknown))}; their labels are {', '.join(labels)}")
 
@@ -140,6 +148,7 @@ class EventDetector:
     Args:
         config: thresholds and durations.
         labels: class names in the order of the probabilities.
+        background: the label that is ignored unless the configuration names others.
         camera_id, model, region: copied into the events.
         clip_seconds: length of a clip, from its first to its last frame.
         first_sequence: number of the first event.
@@ -147,13 +156,14 @@ class EventDetector:
 
     def __init__(
         self, config: EventConfig, *, labels: Sequence[str], camera_id: str, clip_seconds: float,
-        model: str = "", region: str | None = None, first_sequence: int = 1,
+        background: str | None = None, model: str = "", region: str | None = None, first_sequence: int = 1,
     ) -> None:  # fmt: skip
         config.check_labels(labels)
         self._config, self._labels, self._camera_id, self._region = config, tuple(labels), camera_id, region
         self._clip_seconds, self._model, self._sequence = clip_seconds, model, first_sequence
         self._recent: collections.deque[Sequence[float]] = collections.deque(maxlen=config.smoothing)
-        self._tracks = {label: _Track() for label in labels if label not in config.ignore}
+        ignored = (background,) if config.ignore is None else config.ignore
+        self._tracks = {label: _Track() for label in labels if label not in ignored}
         self._last: tuple[float, float] = (0.0, 0.0)
 
     @property

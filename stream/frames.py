@@ -20,7 +20,7 @@ BreakReason = Literal["gap", "backwards", "size", "reconnect", "ended", "offline
 
 @dataclasses.dataclass(frozen=True)
 class CodedPacket:
-    """One compressed packet and when it came in. `packet` is None where a new connection begins: decoders start anew."""
+    """One compressed packet and when it came in. `packet` is None where the connection was lost: decoders start anew."""
 
     packet: Any
     arrived_monotonic: float

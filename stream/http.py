@@ -84,15 +84,18 @@ def _health(check: Callable[[], str | None]) -> Callable[[Request], Response]:
 
 
 def _listen(config: HttpConfig) -> socket.socket:
+    listening = None
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((config.host, config.port))
         listening.listen(64)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        if listening is not None:
+            listening.close()
         raise ConfigError(
-            f"http: cannot listen on {config.host}:{config.port}: {error.strerror or error}; "
+            f"http: cannot listen on {config.host}:{config.port}: {getattr(error, 'strerror', None) or error}; "
             "set http.port to a free port (0 takes any) or http.enabled: false"
         ) from None
     return listening

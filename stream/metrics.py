@@ -31,6 +31,7 @@ class Metrics:
         self.sampled = self._counter("frames_sampled", "Positions of the time grid filled", camera)
         self.repeated = self._counter("frames_repeated", "Positions filled with the frame before, for want of a new one", camera)
         self.corrupt = self._counter("packets_undecodable", "Packets that gave an error instead of a frame", camera)
+        self.blocked = self._counter("camera_blocked_seconds", "Seconds a camera's reader waited for the analysis", camera)
         self.windows = self._counter("windows", "Clips analysed", camera)
         self.dropped = self._counter("dropped", "Clips and frames not analysed, by reason", [*camera, "reason"])
         self.resets = self._counter("resets", "Times a camera's clip started anew, by reason", [*camera, "reason"])
@@ -53,12 +54,12 @@ class Metrics:
 
     def total(self, metric: Counter, **labels: str) -> int:
         """Sum of a counter over all samples that carry `labels`."""
-        return round(sum(sample.value for sample in self._samples(metric) if labels.items() <= sample.labels.items()))
+        return round(sum(sample.value for sample in self.samples(metric) if labels.items() <= sample.labels.items()))
 
     def by_label(self, metric: Counter, label: str, **labels: str) -> dict[str, int]:
         """A counter's values by one label, among the samples that carry `labels`; zeros left out."""
         found: dict[str, int] = {}
-        for sample in self._samples(metric):
+        for sample in self.samples(metric):
             if labels.items() <= sample.labels.items() and sample.value:
                 key = sample.labels[label]
                 found[key] = found.get(key, 0) + round(sample.value)
@@ -69,7 +70,8 @@ class Metrics:
         return generate_latest(self.registry)
 
     @staticmethod
-    def _samples(metric: Counter) -> Iterable[Sample]:
+    def samples(metric: Counter) -> Iterable[Sample]:
+        """The values of a counter, one per set of labels."""
         return (sample for family in metric.collect() for sample in family.samples if sample.name.endswith("_total"))
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:

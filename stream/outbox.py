@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import fcntl
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import Field
 
 from configs import OutboxError, StrictModel
-from stream.events import ActionEvent
+from stream.events import ActionEvent, StoredEvent
 
-__all__ = ["Outbox", "OutboxConfig", "StoredEvent", "read_events"]
+__all__ = ["Outbox", "OutboxConfig", "read_events"]
 
 _TABLES = """
 create table if not exists events (
@@ -42,14 +44,6 @@ class OutboxConfig(StrictModel):
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredEvent:
-    """An event with its place in the outbox."""
-
-    id: int
-    event: ActionEvent
-
-
 class Outbox:
     """The event store of one pipeline. Methods may be called from any thread.
 
@@ -60,12 +54,16 @@ class Outbox:
     def __init__(self, config: OutboxConfig, on_dropped: Callable[[str], None] = lambda kind: None) -> None:
         self._config, self._on_dropped, self._lock = config, on_dropped, threading.Lock()
         self._changed = threading.Condition()
-        with self._explained():
+        with self._explained(), contextlib.ExitStack() as opened:
             config.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(config.path, timeout=10, check_same_thread=False, isolation_level=None)
+            opened.enter_context(_claim(config.path))
+            self._database = sqlite3.connect(config.path, timeout=2, check_same_thread=False, isolation_level=None)
+            opened.callback(self._database.close)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
             self._database.executescript(_TABLES)
+            self._count = int(self._database.execute("select count(*) from events").fetchone()[0])
+            self._opened = opened.pop_all()
 
     def append(self, events: Sequence[ActionEvent]) -> None:
         """Store events, all or none, in order."""
@@ -80,26 +78,24 @@ class Outbox:
                 else:
                     database.execute("insert or replace into open_events values (?, ?)", (event.event_id, payload))
                 database.execute("insert or replace into sequences values (?, ?)", (event.camera_id, event.sequence))
-            dropped = self._make_room(database)
+            dropped = self._make_room(database, self._count + len(events) - self._config.max_events)
+        self._count += len(events) - len(dropped)
         for kind in dropped:
             self._on_dropped(kind)
         with self._changed:
             self._changed.notify_all()
 
-    def close_open_events(self, ended_at: str) -> list[ActionEvent]:
-        """End what a process that died left open, with reason `crash`; returns what was added."""
+    def close_open_events(self) -> list[ActionEvent]:
+        """End what a process that died left open, at its last sign of life, with reason `crash`; returns what was added."""
         with self._transaction() as database:
-            payloads = [row[0] for row in database.execute("select payload from open_events")]
-        ended = []
+            payloads = [row[0] for row in database.execute("select payload from open_events order by rowid")]
+            last = dict(database.execute("select camera_id, last from sequences"))
+        closing = []
         for event in map(ActionEvent.from_json, payloads):
-            sequence = self.next_sequence(event.camera_id)
-            closing = dataclasses.replace(
-                event, kind="ended", reason="crash", ended_at=ended_at, produced_at=ended_at, sequence=sequence,
-                pts_end_seconds=event.pts_start_seconds,
-            )  # fmt: skip
-            self.append([closing])
-            ended.append(closing)
-        return ended
+            last[event.camera_id] += 1
+            closing.append(_crashed(event, last[event.camera_id]))
+        self.append(closing)
+        return closing
 
     def next_sequence(self, camera_id: str) -> int:
         """The number that the camera's next event gets."""
@@ -116,7 +112,8 @@ class Outbox:
     def remove(self, ids: Sequence[int]) -> None:
         """Forget events that the broker has acknowledged."""
         with self._transaction() as database:
-            database.executemany("delete from events where id = ?", [(value,) for value in ids])
+            removed = database.executemany("delete from events where id = ?", [(value,) for value in ids]).rowcount
+        self._count -= removed
 
     def wait_for_change(self, timeout_seconds: float) -> None:
         """Return when events were added, or after the timeout."""
@@ -124,8 +121,7 @@ class Outbox:
             self._changed.wait(timeout_seconds)
 
     def __len__(self) -> int:
-        with self._transaction() as database:
-            return int(database.execute("select count(*) from events").fetchone()[0])
+        return self._count
 
     def oldest_age_seconds(self) -> float:
         """How long the oldest event has been waiting; 0 for an empty outbox."""
@@ -136,14 +132,15 @@ class Outbox:
     def close(self) -> None:
         """Close the database; everything stored stays."""
         with self._lock, self._explained():
-            self._database.close()
+            self._opened.close()
 
-    def _make_room(self, database: sqlite3.Connection) -> list[str]:
-        excess = database.execute("select count(*) from events").fetchone()[0] - self._config.max_events
+    def _make_room(self, database: sqlite3.Connection, excess: int) -> list[str]:
         if excess <= 0:
             return []
-        query = "select id, kind from events order by kind != 'updated', id limit ?"
-        victims = database.execute(query, (excess,)).fetchall()
+        victims = database.execute("select id, kind from events where kind = 'updated' order by id limit ?", (excess,)).fetchall()
+        if len(victims) < excess:
+            others = "select id, kind from events where kind != 'updated' order by id limit ?"
+            victims += database.execute(others, (excess - len(victims),)).fetchall()
         database.executemany("delete from events where id = ?", [(row[0],) for row in victims])
         return [row[1] for row in victims]
 
@@ -167,6 +164,30 @@ class Outbox:
             raise OutboxError(
                 f"outbox {self._config.path}: {error}; check that the disk has room and nothing else holds the file"
             ) from error
+
+
+def _claim(path: Path) -> IO[bytes]:
+    """Hold the outbox for this process: two writers would close each other's events.
+
+    Raises:
+        OutboxError: another process holds it.
+    """
+    lock = path.with_name(path.name + ".lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise OutboxError(f"outbox {path}: another process is using it; give each pipeline its own outbox.path") from None
+    return lock
+
+
+def _crashed(event: ActionEvent, sequence: int) -> ActionEvent:
+    """The end of an event whose process died: as long as it was last known to last."""
+    lasted = datetime.datetime.fromisoformat(event.produced_at) - datetime.datetime.fromisoformat(event.started_at)
+    return dataclasses.replace(
+        event, kind="ended", reason="crash", sequence=sequence, ended_at=event.produced_at,
+        pts_end_seconds=round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3),
+    )  # fmt: skip
 
 
 def read_events(path: Path, *, after_id: int = 0) -> list[StoredEvent]:

@@ -12,14 +12,14 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs import BrokerError, StrictModel
-from stream.events import SCHEMA, ActionEvent
-from stream.outbox import Outbox, StoredEvent
+from stream.events import SCHEMA, ActionEvent, StoredEvent
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the package deprecates its own modules while importing them
@@ -52,6 +52,24 @@ class KafkaConfig(StrictModel):
     request_timeout_seconds: float = Field(30.0, ge=1, le=600, description="a request without an answer is repeated after this long")
     flush_seconds: float = Field(5.0, ge=0, description="at shutdown, wait this long for the broker; what is left stays in the outbox")
 
+    @field_validator("bootstrap")
+    @classmethod
+    def _check_bootstrap(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"{address!r} is not host:port")
+        return addresses
+
+    @model_validator(mode="after")
+    def _check(self) -> KafkaConfig:
+        login = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if self.security_protocol.startswith("SASL") and None in login:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password")
+        if self.ssl_cafile is not None and not Path(self.ssl_cafile).is_file():
+            raise ValueError(f"ssl_cafile not found: {self.ssl_cafile}")
+        return self
+
     def connection(self) -> dict[str, Any]:
         """The settings that producer and consumer share."""
         password = self.sasl_password.get_secret_value() if self.sasl_password else None
@@ -62,6 +80,21 @@ class KafkaConfig(StrictModel):
         }  # fmt: skip
 
 
+class EventStore(Protocol):
+    """What a publisher needs of an outbox."""
+
+    def oldest(self, most: int, after_id: int = 0) -> list[StoredEvent]:
+        """Up to `most` events after this id, in order."""
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Forget these."""
+
+    def wait_for_change(self, timeout_seconds: float) -> None:
+        """Return when events were added, or after the timeout."""
+
+    def __len__(self) -> int: ...
+
+
 class Publisher:
     """Drains an outbox in its own thread.
 
@@ -70,13 +103,13 @@ class Publisher:
     """
 
     def __init__(
-        self, config: KafkaConfig, outbox: Outbox,
+        self, config: KafkaConfig, outbox: EventStore,
         on_published: Callable[[int], None] = lambda count: None, on_failure: Callable[[str], None] = lambda error: None,
     ) -> None:  # fmt: skip
         self._config, self._outbox, self._on_published, self._on_failure = config, outbox, on_published, on_failure
         self._stop = threading.Event()
         self._pending: dict[int, Any] = {}
-        self._last_sent = 0
+        self._last_sent, self._reachable, self._closed = 0, True, False
         # Reconnecting is this library's business; its log would repeat every refused connection.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self._producer = self._connect()
@@ -85,6 +118,9 @@ class Publisher:
 
     def close(self) -> bool:
         """Flush for at most `flush_seconds` and stop; False if events are left, which then stay in the outbox."""
+        if self._closed:
+            return len(self._outbox) == 0
+        self._closed = True
         self._stop.set()
         self._thread.join()
         flushed = self._flush()
@@ -130,6 +166,9 @@ class Publisher:
             future = self._producer.send(self._config.topic, event.to_json().encode(), key=event.camera_id.encode(), headers=headers)
         except KafkaTimeoutError:
             self._on_failure("no_metadata")  # the record was not taken: it can be offered again
+            if self._reachable:
+                _log.warning("no Kafka broker answers at %s; events wait in the outbox", ", ".join(self._config.bootstrap))
+            self._reachable = False
             return False
         self._pending[stored.id] = future
         self._last_sent = stored.id
@@ -152,6 +191,9 @@ class Publisher:
             else:
                 acknowledged.append(stored_id)
         if acknowledged:
+            if not self._reachable:
+                _log.warning("the Kafka broker answers again")
+            self._reachable = True
             self._outbox.remove(acknowledged)
             self._on_published(len(acknowledged))
         return len(acknowledged)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from av.error import FFmpegError
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -35,6 +36,7 @@ class Sampler:
     config: ClipConfig
     convert: Callable[[object], NDArray[np.uint8]]
     on_repeat: Callable[[], None] = lambda: None
+    on_corrupt: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._grid: TimeGrid[DecodedFrame] = TimeGrid(self.config.fps, self.config.max_gap_seconds)
@@ -57,7 +59,12 @@ class Sampler:
         samples, reason = self._grid.push(frame, frame.pts_seconds)
         if reason is not None:
             out.append(StreamBreak(self.camera_id, reason))
-        return out + [self._sampled(sample) for sample in samples]
+        try:
+            out += [self._sampled(sample) for sample in samples]
+        except (FFmpegError, ValueError, MemoryError):
+            self.on_corrupt()
+            out.append(self.restart("gap"))  # the position would be missing from the clip
+        return out
 
     def _sampled(self, sample: GridSample[DecodedFrame]) -> SampledFrame:
         frame = sample.item

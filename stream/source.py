@@ -63,8 +63,8 @@ class CameraConfig(StrictModel):
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname, parts.port
-        except ValueError as error:
-            raise ValueError(f"{redact_url(url)} is not a valid address: {error}") from None
+        except ValueError:
+            raise ValueError(f"{redact_url(url)} is not a valid address; write {scheme}://host[:port]/path") from None
         if not host:
             raise ValueError(f"{redact_url(url)} has no host name; write {scheme}://host[:port]/path")
         return url
@@ -77,7 +77,7 @@ class CameraConfig(StrictModel):
     def problem(self) -> str | None:
         """What is certainly wrong with it, found without opening it; None if nothing is."""
         if self.is_file and not Path(self.url).is_file():
-            return f"camera {self.id}: file not found: {self.url}"
+            return f"camera {self.id}: file not found: {redact_url(self.url)}"
         return None
 
 
@@ -96,45 +96,44 @@ class Source:
     _failures: int = 0
 
     def packets(self) -> Iterator[CodedPacket]:
-        """Packets with their arrival times; one with `packet=None` begins every connection."""
-        first = True
+        """Packets with their arrival times; one with `packet=None` wherever a connection was lost and another follows."""
+        self.on_state("connecting", "")
         while not self.stop.is_set():
-            if not first:
-                self.on_reconnect()
-            self.on_state("connecting", "")
-            problem = yield from self._one_connection()
-            first = False
+            received, problem = yield from self._one_connection()
             if self.stop.is_set():
                 break
-            if self.camera.is_file and not (self.camera.loop and problem is None):
+            if self.camera.is_file and not (self.camera.loop and problem is None and received):
                 self.on_state("ended", problem or "end of file")
                 return
+            yield CodedPacket(None, time.monotonic(), time.time())
             if not self.camera.is_file:
-                self._back_off(problem or "the camera closed the connection")
+                self._back_off(problem or "the camera closed the connection", received)
+                self.on_reconnect()
+                self.on_state("connecting", "")
         self.on_state("ended", "stopped")
 
-    def _one_connection(self) -> Generator[CodedPacket, None, str | None]:
-        """One opening, up to its end; returns what went wrong, or None for an orderly end."""
+    def _one_connection(self) -> Generator[CodedPacket, None, tuple[int, str | None]]:
+        """One opening, up to its end; returns how many packets came and what went wrong, None for an orderly end."""
         received = 0
         try:
             with self._open() as container:
                 stream = video_stream(container)
-                yield CodedPacket(None, time.monotonic(), time.time())
                 pace = _Pace(self.camera, self.stop)
                 for packet in container.demux(stream):
                     if self.stop.is_set():
-                        return None
-                    if received == 0:
-                        self.on_state("running", "")
-                    received += 1
-                    self._failures = 0
-                    pace.wait_for(packet)
-                    yield CodedPacket(packet, time.monotonic(), time.time())
+                        return received, None
+                    if packet.size:
+                        if received == 0:
+                            self.on_state("running", "")
+                        received += 1
+                        self._failures = 0
+                    arrived = pace.arrival(packet)
+                    yield CodedPacket(packet, arrived, time.time() - (time.monotonic() - arrived))
         except MediaError as error:
-            return str(error)
+            return received, str(error)
         except (FFmpegError, OSError, IndexError, ValueError) as error:
-            return f"read error after {received} packets: {explain(error)}"
-        return None
+            return received, f"read error after {received} packets: {explain(error)}"
+        return received, None
 
     def _open(self) -> Any:
         if self.camera.is_file:
@@ -146,11 +145,11 @@ class Source:
         timeout = (self.config.open_timeout_seconds, self.config.read_timeout_seconds)
         return open_container(self.camera.url, options=options, timeout=timeout)
 
-    def _back_off(self, problem: str) -> None:
+    def _back_off(self, problem: str, received: int) -> None:
         self._failures += 1
-        self.on_state("stalled" if self._failures == 1 else "offline", problem)
+        self.on_state("stalled" if received else "offline", problem)
         longest = min(self.config.backoff_first_seconds * 2 ** min(self._failures - 1, 20), self.config.backoff_most_seconds)
-        # Full range of jitter: cameras that fell together must not come back together.
+        # Jitter: cameras that fell together must not come back together.
         self.stop.wait(random.uniform(longest / 2, longest))
 
 
@@ -163,29 +162,32 @@ class _Pace:
         self._first: tuple[float, float] | None = None
         self._latest = 0.0
 
-    def wait_for(self, packet: Any) -> None:
+    def arrival(self, packet: Any) -> float:
+        """Wait until the packet is due; returns when it came in, which for a reader that is behind is when it was due."""
+        now = time.monotonic()
         stamp = packet.dts if packet.dts is not None else packet.pts
         if not self._active or stamp is None:
-            return
-        media, now = float(stamp * packet.time_base), time.monotonic()
+            return now
+        media = float(stamp * packet.time_base)
         if self._first is None or media < self._latest - 1.0:
             self._first = (media, now)  # the beginning, or a jump backwards: count from here
         self._latest = media
         due = self._first[1] + media - self._first[0]
         if due > now:
             self._stop.wait(due - now)
+        return due
 
 
 def redact_url(url: str) -> str:
     """The address without user name, password and query, for logs, metrics and events."""
-    scheme = _scheme(url)
-    if scheme is None:
-        return url
-    address = re.split(r"[?#]", url.partition("://")[2])[0]
-    if "@" in address.partition("/")[0]:
-        # Up to the last @: a password that was not percent-encoded may hold an @ or a slash itself.
-        address = address.rpartition("@")[2]
-    return f"{scheme}://{address}"
+    scheme, rest = _scheme(url), url
+    if scheme is not None:
+        rest = url.partition(":")[2].lstrip("/")
+    elif not re.match(r"[^/]*:[^/]*@", url):
+        return url  # a file
+    # Up to the last @: a password that was not percent-encoded may hold an @, a slash or a question mark itself.
+    address = re.split(r"[?#]", rest.rpartition("@")[2])[0]
+    return f"{scheme}://{address}" if scheme else address
 
 
 def _scheme(url: str) -> str | None:

@@ -97,6 +97,7 @@ def _camera(status: CameraStatus, metrics: Metrics) -> dict[str, Any]:
         "windows": metrics.total(metrics.windows, camera=camera_id),
         "drops": metrics.by_label(metrics.dropped, "reason", camera=camera_id),
         "resets": metrics.by_label(metrics.resets, "reason", camera=camera_id),
+        "blocked_seconds": round(sum(s.value for s in metrics.samples(metrics.blocked) if s.labels["camera"] == camera_id), 2),
         "reconnects": metrics.total(metrics.reconnects, camera=camera_id),
     }
 

@@ -27,7 +27,6 @@ class LiveTable:
     def __init__(self, pipeline: Pipeline, console: Console) -> None:
         self._pipeline, self._console = pipeline, console
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._draw) if console.is_terminal else None
-        self._printed: set[tuple[str, str, int]] = set()
         self._begun = time.monotonic()
 
     def __enter__(self) -> Callable[[], None]:
@@ -43,15 +42,17 @@ class LiveTable:
         """Show what is new; terminals redraw by themselves."""
         if self._live is not None:
             return
-        for event in list(self._pipeline.recent_events):
-            key = (event.event_id, event.kind, event.sequence)
-            if key not in self._printed and event.kind != "updated":
-                self._printed.add(key)
-                self._console.print(event_line(event), highlight=False)
+        events = self._pipeline.new_events
+        while events:
+            event = events.popleft()
+            if event.kind != "updated":
+                self._console.print(event_line(event), highlight=False, soft_wrap=True)
 
     def _draw(self) -> Group:
         metrics = self._pipeline.metrics
-        table = Table("camera", "state", "fps", "frames", "clips", "now", title=f"{time.monotonic() - self._begun:5.0f} s", expand=False)
+        table = Table(
+            "camera", "state", "fps", "frames", "clips", "now", "remark", title=f"{time.monotonic() - self._begun:5.0f} s", expand=False
+        )
         for status in self._pipeline.fleet.statuses.values():
             camera_id = status.camera.id
             active = self._pipeline.detectors[camera_id].active
@@ -62,6 +63,7 @@ class LiveTable:
                 str(metrics.total(metrics.decoded, camera=camera_id)),
                 str(metrics.total(metrics.windows, camera=camera_id)),
                 ", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items()),
+                status.detail,
             )
         lines = [Text(event_line(event)) for event in list(self._pipeline.recent_events) if event.kind != "updated"]
         return Group(table, *lines)

@@ -1,6 +1,7 @@
 """A real RTSP server for tests: GStreamer's, run by Debian's Python in a process of its own.
 
-As a script (`/usr/bin/python3 rtsp.py PORT /mount=FILE ... /once!=FILE`): serves H.264 files in real time, over and over or, with `!`, once.
+As a script (`/usr/bin/python3 rtsp.py PORT /mount=FILE ... /once!=FILE`): serves H.264 files in real time, over and
+over or, with `!`, once.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from model.video import frame_picture
 from stream.decode import Decoder
-from stream.frames import SampledFrame, StreamBreak
+from stream.frames import DecodedFrame, SampledFrame, StreamBreak
 from stream.sample import ClipConfig, Sampler
 from stream.source import CameraConfig, Source, SourceConfig
 
@@ -68,6 +68,25 @@ def test_a_gap_breaks_the_clip_only_beyond_the_limit(shared_data: Path) -> None:
         longest = max(np.diff([frame.time for frame in container.decode(video=0)]))
     assert not run(path, max_gap_seconds=longest + 0.01)[1]
     assert {item.reason for item in run(path, max_gap_seconds=longest - 0.01)[1]} == {"gap"}
+
+
+def test_a_frame_that_cannot_be_converted_breaks_the_clip_and_nothing_else(shared_data: Path) -> None:
+    broken: list[int] = []
+
+    def convert(native: object) -> np.ndarray:
+        broken.append(1)
+        if len(broken) == 10:
+            raise ValueError("bad colours")
+        return frame_picture(native)
+
+    sampler, corrupt = Sampler("a", ClipConfig(), convert, on_corrupt=lambda: broken.append(0)), broken
+    items = []
+    with av.open(str(shared_data / "robust/derived/nasa_copy.mkv")) as container:
+        for frame in container.decode(video=0):
+            items += sampler.push(DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height))
+    assert corrupt.count(0) == 1
+    assert [item.reason for item in items if isinstance(item, StreamBreak)] == ["gap"]
+    assert sum(isinstance(item, SampledFrame) for item in items) > 150
 
 
 def test_frames_out_of_order_are_analysed_too(shared_data: Path) -> None:

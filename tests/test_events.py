@@ -15,7 +15,7 @@ PLAIN = EventConfig(smoothing=1, default=ActionRule(enter=0.6, exit=0.3, cooldow
 
 
 def detector(config: EventConfig = PLAIN, **options: object) -> EventDetector:
-    return EventDetector(config, labels=LABELS, camera_id="cam", clip_seconds=2.0, model="m", **options)  # type: ignore[arg-type]
+    return EventDetector(config, labels=LABELS, camera_id="cam", clip_seconds=2.0, model="m", background="background", **options)  # type: ignore[arg-type]
 
 
 def feed(machine: EventDetector, falls: list[float]) -> list[ActionEvent]:

@@ -74,10 +74,13 @@ def test_what_a_dead_process_left_open_is_closed_once(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     outbox = Outbox(OutboxConfig(path=path))
-    (closed,) = outbox.close_open_events("2026-01-02T04:00:00.000Z")
+    (closed,) = outbox.close_open_events()
     assert (closed.kind, closed.reason, closed.event_id, closed.sequence) == ("ended", "crash", make_event(3).event_id, 4)
     check_event(closed.to_json())
-    assert outbox.close_open_events("2026-01-02T04:00:00.000Z") == []
+    # It lasted at least until its last event was produced, 3 s after its start.
+    assert (closed.ended_at, closed.pts_end_seconds) == (make_event(3).produced_at, 8.0)
+    assert outbox.close_open_events() == []
+    assert outbox.next_sequence("cam") == 5
     assert [item.event.kind for item in outbox.oldest(10)] == ["started", "ended", "started", "ended"]
     outbox.close()
 
@@ -107,6 +110,14 @@ def test_what_is_no_outbox_is_named(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         with pytest.raises(OutboxError):
             Outbox(OutboxConfig(path=Path("/proc/nowhere/o.db")))
+
+
+def test_two_processes_cannot_share_one(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    with pytest.raises(OutboxError, match="another process is using it"):
+        Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.close()
+    Outbox(OutboxConfig(path=tmp_path / "o.db")).close()
 
 
 def test_threads_may_share_it(tmp_path: Path) -> None:

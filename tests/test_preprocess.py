@@ -73,8 +73,15 @@ def test_normalising_is_mean_and_deviation_and_moves_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [[], [np.zeros((1, 4, 4, 3))], [np.zeros((1, 4, 4, 1), np.uint8)], [np.zeros((1, 0, 4, 3), np.uint8)], [np.zeros((1, 4, 4, 3), np.uint8)] * 3]
-)  # fmt: skip
+    "bad",
+    [
+        [],
+        [np.zeros((1, 4, 4, 3))],
+        [np.zeros((1, 4, 4, 1), np.uint8)],
+        [np.zeros((1, 0, 4, 3), np.uint8)],
+        [np.zeros((1, 4, 4, 3), np.uint8)] * 3,
+    ],
+)
 def test_bad_batches_are_named(bad: list[np.ndarray]) -> None:
     with pytest.raises(ShapeError):
         Preprocessor(CONFIG, max_batch=2)(bad)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from configs import ShapeError
 from stream import ClipRing
-from stream.batch import BatchConfig, Inbox, WindowBatch
+from stream.batch import BatchConfig, Inbox, Schedule, WindowBatch
 from stream.frames import SampledFrame, StreamBreak, Window
 
 PIXEL = np.zeros((1, 1, 3), np.uint8)
@@ -92,6 +92,35 @@ def test_a_blocked_camera_can_be_stopped_and_breaks_never_wait() -> None:
     assert inbox.put(StreamBreak("a", "ended"), stop)
     threading.Timer(0.1, stop.set).start()
     assert not inbox.put(frame("a", 2), stop)
+
+
+def test_clips_are_due_when_full_and_then_every_hop() -> None:
+    schedule, due = Schedule(clip=32, hop=5), []
+    for count in range(1, 60):
+        if schedule.is_due("a", count):
+            schedule.went("a", count)
+            due.append(count)
+    assert due == [32, 37, 42, 47, 52, 57]
+    schedule.forget("a")
+    assert not schedule.is_due("a", 31)
+    assert schedule.is_due("a", 32)
+
+
+def test_under_overload_cameras_take_turns_and_losses_are_counted() -> None:
+    schedule, went, lost = Schedule(clip=4, hop=2), collections.Counter[str](), 0
+    for count in range(4, 304):
+        room = count % 3 == 0  # one clip every three frames, for three cameras that want three every two
+        for camera in "abc":
+            if schedule.is_due(camera, count):
+                if room and schedule.is_next(camera):
+                    schedule.went(camera, count)
+                    went[camera] += 1
+                    room = False
+                else:
+                    lost += schedule.put_off(camera, count)
+    assert sum(went.values()) >= 95
+    assert max(went.values()) - min(went.values()) <= 1
+    assert lost > 250
 
 
 def test_a_batch_goes_when_full_or_late() -> None:

@@ -1,5 +1,6 @@
 import csv
 import hashlib
+import itertools
 from pathlib import Path
 
 import av
@@ -86,7 +87,7 @@ def test_truth_is_where_the_picture_changes(label: str, tmp_path: Path) -> None:
         with av.open(str(tmp_path / "a.mp4")) as container:
             frames = [(frame.time, frame.to_ndarray(format="gray").astype(float)) for frame in container.decode(video=0)]
         (interval,) = script.intervals
-        for (_, before), (time, after) in zip(frames, frames[1:], strict=False):
+        for (_, before), (time, after) in itertools.pairwise(frames):
             moving = interval.start_seconds < time <= interval.end_seconds
             (inside if moving else outside).append(float(np.abs(after - before).mean()))
     assert np.mean(inside) > 2 * np.mean(outside)
@@ -96,7 +97,7 @@ def test_recordings_list_what_happens_without_overlap() -> None:
     seen: set[str] = set()
     for seed in range(6):
         script = recording_script(150.0, np.random.default_rng([seed, 7]))
-        for one, other in zip(script.intervals, script.intervals[1:], strict=False):
+        for one, other in itertools.pairwise(script.intervals):
             assert one.end_seconds + 2.0 < other.start_seconds
         assert all(0 <= one.start_seconds < one.end_seconds <= 150.0 for one in script.intervals)
         seen |= {interval.label for interval in script.intervals}

@@ -72,11 +72,13 @@ def damage_pickle(path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, path)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [damage_flip, damage_truncate, damage_header, damage_no_description, damage_shape, damage_missing, damage_nan, damage_pickle, Path.unlink],
-    ids=lambda function: function.__name__,
-)  # fmt: skip
+DAMAGES = [
+    damage_flip, damage_truncate, damage_header, damage_no_description, damage_shape,
+    damage_missing, damage_nan, damage_pickle, Path.unlink,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda function: function.__name__)
 def test_damage_is_one_clear_error_that_names_the_file(damage, tiny_weights: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "weights.safetensors"
     path.write_bytes(tiny_weights.read_bytes())

@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CidcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the free space", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; `--resume` goes on after the last finished epoch", file=sys.stderr)
         return 130

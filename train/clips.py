@@ -20,15 +20,15 @@ __all__ = ["ClipStore", "sampled_frames"]
 Frames = NDArray[np.uint8]
 
 
-def sampled_frames(entry: ManifestEntry, fps: float) -> list[NDArray[np.uint8]]:
+def sampled_frames(entry: ManifestEntry, fps: float, max_gap_seconds: float = 1.0) -> list[NDArray[np.uint8]]:
     """RGB pictures of an entry on the time grid of `fps`, through the same `TimeGrid` as the live pipeline.
 
-    A video whose time jumps backwards or whose size changes gives its longest steady part.
+    A video whose time jumps or whose size changes gives its longest steady part.
 
     Raises:
         MediaError: nothing decodes in the wanted part.
     """
-    grid: TimeGrid[_LazyPicture] = TimeGrid(fps)
+    grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
     parts: list[list[NDArray[np.uint8]]] = [[]]
     size: tuple[int, int] | None = None
     for frame in decode_frames(entry.path):
@@ -78,6 +78,7 @@ class ClipStore:
     """
 
     def __init__(self, *, fps: float, frames: int, short_side: int | None, cache: Path | None, in_memory: bool = False) -> None:
+        self._latest: tuple[ManifestEntry, Frames] | None = None
         self._memory: dict[ManifestEntry, Frames] | None = {} if in_memory else None
         self._fps, self._frames, self._short_side, self._cache = fps, frames, short_side, cache
         if cache is not None:
@@ -90,7 +91,10 @@ class ClipStore:
             MediaError: the video does not decode; the message names it.
         """
         if self._memory is None:
-            return self._load(entry)
+            # Several views of one video follow each other: decode it once.
+            if self._latest is None or self._latest[0] != entry:
+                self._latest = (entry, self._load(entry))
+            return self._latest[1]
         if entry not in self._memory:
             self._memory[entry] = self._load(entry)
         return self._memory[entry]

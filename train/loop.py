@@ -15,7 +15,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from configs import CheckpointError
+from configs import CheckpointError, TrainingError
 from model.network import ActionNetwork, build_model, to_channels_last
 from model.preprocess import normalise_clips
 from model.runtime import keep_freed_memory, pick_device, pick_dtype
@@ -188,7 +188,7 @@ class _Meter:
 
     def add(self, loss: float, correct: int, clips: int) -> None:
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss}; lower optimiser.learning_rate or set optimiser.clip_gradient")
+            raise TrainingError(f"the loss became {loss}; lower optimiser.learning_rate or set optimiser.clip_gradient")
         self.loss, self.correct, self.clips = self.loss + loss * clips, self.correct + correct, self.clips + clips
 
     def facts(self, spent: float, waited: float) -> dict[str, float]:

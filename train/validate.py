@@ -28,7 +28,10 @@ class FileReport:
 
 
 def validate_manifest(manifest: Manifest, *, threads: int | None = None, quiet: bool = False) -> list[FileReport]:
-    """Decode every file of the manifest from end to end, once each, in parallel with a progress bar."""
+    """Decode every file of the manifest from end to end, once each, in parallel with a progress bar.
+
+    A file is good if every packet of its video reads and decodes.
+    """
     paths = list(dict.fromkeys(entry.path for entry in manifest.entries))
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool, Progress(disable=quiet) as progress:
         task = progress.add_task("validate", total=len(paths))
@@ -61,7 +64,7 @@ def recording_hours(manifest: Manifest) -> float:
 def _check_file(path: Path) -> FileReport:
     frames = 0
     try:
-        for _ in decode_frames(path):
+        for _ in decode_frames(path, strict=True):
             frames += 1
     except MediaError as error:
         return FileReport(path, frames, str(error))
