@@ -5,6 +5,7 @@ Pictures are RGB uint8 `H W C`, upright (display rotation applied), contiguous.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -89,8 +90,10 @@ class PresentationOrder(Generic[Item]):
         return held
 
 
-def decode_frames(path: str | Path, *, strict: bool = False) -> Iterator[Any]:
+def decode_frames(path: str | Path, *, strict: bool = False, from_seconds: float | None = None) -> Iterator[Any]:
     """All decodable frames of a file, in presentation order. Broken packets are skipped, or with `strict` an error.
+
+    With `from_seconds` decoding begins at the key frame before that presentation time, where the file can seek.
 
     Raises:
         MediaError: the file cannot be opened, has no video, or not one frame of it decodes; with `strict` also at the
@@ -98,6 +101,9 @@ def decode_frames(path: str | Path, *, strict: bool = False) -> Iterator[Any]:
     """
     with open_container(str(path)) as container:
         stream = video_stream(container)
+        if from_seconds:
+            with contextlib.suppress(FFmpegError):
+                container.seek(int(from_seconds * av.time_base))
         count, order = 0, PresentationOrder[Any]()
         for packet in demux_packets(container, stream, strict=strict):
             for frame in decode_packet(packet, strict=strict):

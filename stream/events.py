@@ -96,6 +96,9 @@ class ActionRule(StrictModel):
     exit: float = Field(0.35, ge=0, le=1, description="smoothed confidence below which it ends")
     min_seconds: float = Field(0.0, ge=0, description="it must stay above `enter` for this long before it is announced")
     cooldown_seconds: float = Field(0.5, ge=0, description="pause after its end before it can start again")
+    onset_seconds: float = Field(
+        0.9, ge=0, description="how long it goes on before a clip shows it well enough: starts and ends are dated by it"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ActionRule:
@@ -112,9 +115,6 @@ class EventConfig(StrictModel):
     actions: dict[str, ActionRule] = Field({}, description="rules of single actions, by label")
     ignore: tuple[str, ...] | None = Field(None, description="labels that are never announced; null for the weights' background")
     update_seconds: float = Field(0.0, ge=0, description="repeat a lasting action this often as `updated`; 0 for never")
-    onset_seconds: float = Field(
-        0.9, ge=0, description="how much of an action a clip must show before it is recognised: starts and ends are dated back by it"
-    )
     top_k: int = Field(3, ge=1, le=20, description="likeliest actions listed in each event")
 
     def check_labels(self, labels: Sequence[str]) -> None:
@@ -198,8 +198,11 @@ class EventDetector:
         self._tracks = {label: _Track() for label in self._tracks}
         return events
 
+    def _rule(self, label: str) -> ActionRule:
+        return self._config.actions.get(label, self._config.default)
+
     def _step(self, wanted: str, label: str, confidence: float, smoothed: Sequence[float]) -> list[ActionEvent]:
-        track, rule = self._tracks[label], self._config.actions.get(label, self._config.default)
+        track, rule = self._tracks[label], self._rule(label)
         pts, wall = self._last
         if track.event_id is None:
             return self._rise(label, track, rule, confidence, smoothed) if wanted == "started" else []
@@ -224,7 +227,7 @@ class EventDetector:
         if pts - track.rising_since < rule.min_seconds:
             return []
         # Not before the clip that shows it.
-        back = min(self._config.onset_seconds, self._clip_seconds) + pts - track.rising_since
+        back = min(rule.onset_seconds, self._clip_seconds) + pts - track.rising_since
         track.pts_start, track.started_at = pts - back, wall - back
         track.event_id = str(uuid.uuid5(_NAMESPACE, f"{self._camera_id}/{self._region}/{label}/{track.started_at:.6f}/{self._sequence}"))
         track.last_above, track.confidence, track.last_update, track.rising_since = (pts, wall), confidence, pts, None
@@ -233,7 +236,7 @@ class EventDetector:
     def _end(self, label: str, last_above: tuple[float, float], reason: str, smoothed: Sequence[float]) -> ActionEvent:
         """The action was last seen in the clip that ended at `last_above`; it ended early in that clip."""
         track = self._tracks[label]
-        back = max(0.0, self._clip_seconds - self._config.onset_seconds)
+        back = max(0.0, self._clip_seconds - self._rule(label).onset_seconds)
         pts_end = max(track.pts_start, last_above[0] - back)
         ended_at = max(track.started_at, last_above[1] - back)
         event = self._event("ended", label, smoothed, pts_end_seconds=pts_end, ended_at=_rfc3339(ended_at), reason=reason)

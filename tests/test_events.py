@@ -11,7 +11,7 @@ from tests.schema import check_event
 
 LABELS = ("background", "fall", "get_up")
 STEP = 0.25
-PLAIN = EventConfig(smoothing=1, default=ActionRule(enter=0.6, exit=0.3, cooldown_seconds=1.0), onset_seconds=0.5)
+PLAIN = EventConfig(smoothing=1, default=ActionRule(enter=0.6, exit=0.3, cooldown_seconds=1.0, onset_seconds=0.5))
 
 
 def detector(config: EventConfig = PLAIN, **options: object) -> EventDetector:
@@ -50,7 +50,9 @@ def test_smoothing_ignores_a_single_clip() -> None:
 
 
 def test_minimum_duration_and_cooldown() -> None:
-    patient = PLAIN.model_copy(update={"actions": {"fall": ActionRule(enter=0.6, exit=0.3, min_seconds=0.5, cooldown_seconds=1.0)}})
+    patient = PLAIN.model_copy(
+        update={"actions": {"fall": ActionRule(enter=0.6, exit=0.3, min_seconds=0.5, cooldown_seconds=1.0, onset_seconds=0.5)}}
+    )
     assert feed(detector(patient), [0.9, 0.9, 0.1, 0.9, 0.1]) == []
     started = feed(detector(patient), [0.9, 0.9, 0.9])[0]
     assert started.pts_start_seconds == 9.5  # dated from when it rose, not from when it was announced

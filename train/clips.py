@@ -31,8 +31,10 @@ def sampled_frames(entry: ManifestEntry, fps: float, max_gap_seconds: float = 1.
     grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
     parts: list[list[NDArray[np.uint8]]] = [[]]
     size: tuple[int, int] | None = None
-    for frame in decode_frames(entry.path):
-        if frame.time is None or not _wanted(entry, frame.time):
+    for frame in decode_frames(entry.path, from_seconds=entry.start_seconds):
+        if entry.end_seconds is not None and frame.time is not None and frame.time >= entry.end_seconds:
+            break
+        if frame.time is None or (entry.start_seconds is not None and frame.time < entry.start_seconds):
             continue
         changed = size is not None and size != (frame.width, frame.height)
         size = (frame.width, frame.height)
@@ -59,10 +61,6 @@ class _LazyPicture:
         if self._picture is None:
             self._picture = frame_picture(self.frame)
         return self._picture
-
-
-def _wanted(entry: ManifestEntry, time: float) -> bool:
-    return (entry.start_seconds is None or time >= entry.start_seconds) and (entry.end_seconds is None or time < entry.end_seconds)
 
 
 class ClipStore:

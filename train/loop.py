@@ -87,11 +87,14 @@ class _Run:
             fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max,
             cache=config.data.cache, in_memory=config.data.cache_in_memory,
         )  # fmt: skip
-        entries = readable_entries(read_manifest(config.data.train), config.data, store)
+        manifests = [read_manifest(path) for path in (config.data.train, *config.data.also)]
+        entries = [entry for manifest in manifests for entry in readable_entries(manifest, config.data, store)]
         validation = readable_entries(read_manifest(config.data.validation), config.data, store)
         network = build_model(config.model).to(device)
         if config.backbone_from is not None:
             _start_backbone(network, config.backbone_from)
+        if config.weights_from is not None:
+            _start_whole(network, config.weights_from)
         to_channels_last(network)
         optimiser = _build_optimiser(network, config.optimiser)
         forward: Callable[[Tensor], Tensor] = torch.compile(network) if config.compile else network
@@ -152,7 +155,8 @@ class _Run:
         with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         _log.info("epoch %d: %s", epoch + 1, json.dumps(line))
-        save_model(self.network, out / "model.safetensors", spec=self._spec())
+        weights_format = getattr(torch, self.config.weights_format)
+        save_model(self.network, out / "model.safetensors", spec=self._spec(), dtype=weights_format)
         save_state(out / "last.safetensors", self.network, self.optimiser, {"epoch": epoch, "metrics": line})
 
     def _spec(self) -> ModelSpec:
@@ -176,6 +180,13 @@ def _start_backbone(network: ActionNetwork, path: Path) -> None:
         network.backbone.load_state_dict(source.backbone.state_dict())
     except RuntimeError:
         raise CheckpointError(f"backbone_from: {path} has another backbone ({source.config!r})") from None
+
+
+def _start_whole(network: ActionNetwork, path: Path) -> None:
+    source = load_model(path)
+    if source.config.model_copy(update={"dropout": network.config.dropout}) != network.config:
+        raise CheckpointError(f"weights_from: {path} is of another network ({source.config!r})")
+    network.load_state_dict(source.state_dict())
 
 
 @dataclasses.dataclass

@@ -19,6 +19,7 @@ class DataConfig(StrictModel):
     """Where the videos are and how clips are cut from them."""
 
     train: Path = Field(description="manifest of the training videos")
+    also: tuple[Path, ...] = Field((), description="further manifests of training videos")
     validation: Path = Field(description="manifest of the validation videos")
     labels: tuple[str, ...] = Field(description="class names in the order of the logits", min_length=2)
     background: str | None = Field(None, description="the label that stands for no action")
@@ -68,6 +69,8 @@ class TrainConfig(StrictModel):
     device: DeviceChoice = Field("auto", description="where to train")
     precision: Precision = Field("auto", description="number format of convolutions")
     backbone_from: Path | None = Field(None, description="weights file whose backbone this run starts from (paper, section 3.3)")
+    weights_from: Path | None = Field(None, description="weights file this run starts from, backbone and all")
+    weights_format: Literal["float32", "bfloat16"] = Field("float32", description="number format of the weights file that is written")
     compile: bool = Field(False, description="torch.compile the network; needs a C++ compiler on CPUs")
     model: ModelConfig = Field(description="the network")
     preprocess: PreprocessConfig = Field(description="the picture the network sees")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from train.scenes.actions import BACKGROUND, Figure, Motion, Place, draw_motion,
 from train.scenes.body import FloatArray, random_body
 from train.scenes.stage import Camera, Person, Room, random_camera, random_room
 
-__all__ = ["CLIP_SECONDS", "Interval", "Script", "clip_script", "recording_script"]
+__all__ = ["CLIP_SECONDS", "Interval", "Script", "clip_script", "recording_script", "training_segments"]
 
 CLIP_SECONDS = 32 / 15  # what the network sees at once
 # Any window of a trimmed clip shows at least this share of the action ...
@@ -57,6 +57,23 @@ def recording_script(seconds: float, rng: np.random.Generator) -> Script:
     timeline = _Timeline(rng, place, spots, seconds)
     people = _with_passers(rng, place, _actor(rng, timeline.at), seconds)
     return Script(camera, room, seconds, people, tuple(timeline.intervals), timeline.on_floor)
+
+
+def training_segments(intervals: Sequence[Interval], seconds: float) -> list[Interval]:
+    """A recording cut into parts of which, as of a trimmed clip, every window deserves the part's label."""
+    segments = []
+    rests = [0.0]  # alternating: where a rest begins, where it ends
+    for interval in intervals:
+        length = interval.end_seconds - interval.start_seconds
+        margin = CLIP_SECONDS - _SHOWN * min(length, CLIP_SECONDS)
+        segments.append(Interval(interval.label, max(0.0, interval.start_seconds - margin), min(seconds, interval.end_seconds + margin)))
+        glimpse = _GLIMPSE * min(length, CLIP_SECONDS)
+        rests += [interval.start_seconds + glimpse, interval.end_seconds - glimpse]
+    rests.append(seconds)
+    for start, end in zip(rests[::2], rests[1::2], strict=True):
+        if end - start >= CLIP_SECONDS:
+            segments.append(Interval(BACKGROUND, start, end))
+    return segments
 
 
 def _action_clip(label: str, rng: np.random.Generator) -> Script:

@@ -2,6 +2,7 @@
 
     OUT/clips/<label>/<number>.mp4      OUT/clips/manifest.csv      path,label
     OUT/recordings/camera-<n>.mp4       OUT/recordings/truth.csv    path,label,start_seconds,end_seconds
+                                        OUT/recordings/segments.csv the same recordings cut into labelled parts, to train on
     OUT/scenes.json                     seed, counts, versions
 
 Every file is drawn from its own random generator, keyed by (seed, kind, number), so the bytes do not
@@ -27,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from configs import ConfigError
 from train.scenes.actions import BACKGROUND, LABELS
 from train.scenes.film import film
-from train.scenes.script import Interval, clip_script, recording_script
+from train.scenes.script import Interval, clip_script, recording_script, training_segments
 
 __all__ = ["ScenesPlan", "write_scenes"]
 
@@ -139,6 +140,12 @@ def _write_tables(plan: ScenesPlan, jobs: Sequence[_Job], intervals: dict[Path, 
             for interval in intervals[job.path]
         ]
         _write_csv(plan.out / "recordings" / "truth.csv", ["path", "label", "start_seconds", "end_seconds"], rows)
+        segments = [
+            [job.path.name, part.label, f"{part.start_seconds:.3f}", f"{part.end_seconds:.3f}"]
+            for job in recordings
+            for part in training_segments(intervals[job.path], job.seconds)
+        ]
+        _write_csv(plan.out / "recordings" / "segments.csv", ["path", "label", "start_seconds", "end_seconds"], segments)
     facts: dict[str, Any] = {
         "seed": plan.seed,
         "clips": len(clips),
