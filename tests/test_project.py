@@ -133,7 +133,7 @@ def test_the_weights_that_ship_fit_their_configuration_and_size() -> None:
     assert path.stat().st_size <= 12_000_000
     network = load_model(path)
     assert isinstance(network.spec, ModelSpec)
-    config = load_config(example_path("scenes-cidc.yaml"), TrainConfig)
+    config = load_config(example_path("scenes-cidc-recordings.yaml"), TrainConfig)
     assert network.spec.model == config.model
     assert network.spec.labels == config.data.labels
     assert network.spec.preprocess == config.preprocess

@@ -12,7 +12,7 @@ from train.manifests import read_manifest
 from train.scenes import ACTIONS, LABELS, PAIRS, ScenesPlan, write_scenes
 from train.scenes.actions import Place, draw_motion, reverse
 from train.scenes.film import Look, film, frame_times
-from train.scenes.script import CLIP_SECONDS, clip_script, recording_script
+from train.scenes.script import CLIP_SECONDS, clip_script, recording_script, training_segments
 from train.scenes.stage import draw_room, render
 
 PLACE = Place(0.0, 4.5, 0.5, 5.5)
@@ -109,6 +109,25 @@ def test_the_truth_file_has_the_intervals(scenes: Path) -> None:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows} <= {"camera-1.mp4", "camera-2.mp4"}
     assert {row["label"] for row in rows} <= set(ACTIONS)
+
+
+def test_every_window_of_a_training_segment_deserves_its_label() -> None:
+    for seed in range(5):
+        intervals = recording_script(120.0, np.random.default_rng([seed, 7])).intervals
+        segments = training_segments(intervals, 120.0)
+        assert sum(segment.label != "background" for segment in segments) == len(intervals)
+        for segment in segments:
+            for start in np.linspace(segment.start_seconds, max(segment.start_seconds, segment.end_seconds - CLIP_SECONDS), 9):
+                shown = {
+                    interval: min(interval.end_seconds, start + CLIP_SECONDS) - max(interval.start_seconds, start) for interval in intervals
+                }
+                shares = {i: max(0.0, s) / min(i.end_seconds - i.start_seconds, CLIP_SECONDS) for i, s in shown.items()}
+                best = max(shares, key=lambda interval: shares[interval])
+                if segment.label == "background":
+                    assert sum(shares.values()) <= 0.36 + 1e-6
+                elif segment.start_seconds > 0 and segment.end_seconds < 120:
+                    assert best.label == segment.label
+                    assert shares[best] >= 0.62 - 1e-6
 
 
 def test_variable_rate_cameras_wander_between_12_and_30() -> None:

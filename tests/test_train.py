@@ -137,6 +137,37 @@ def test_training_learns_a_few_clips_by_heart(config: TrainConfig, scenes: Path,
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_part_of_a_video_is_what_the_whole_has_there(scenes: Path) -> None:
+    import numpy as np
+
+    from train.clips import sampled_frames
+    from train.manifests import ManifestEntry
+
+    path = scenes / "recordings/camera-1.mp4"
+    entry = ManifestEntry(path, "x", 7.3, 10.1)
+    part = sampled_frames(entry, 1000.0)  # so fine a grid that every frame appears
+    whole = {frame.tobytes() for frame in sampled_frames(ManifestEntry(path, "x"), 1000.0)}
+    assert all(frame.tobytes() in whole for frame in part)
+    lasting = len(sampled_frames(entry, 15.0)) / 15
+    assert lasting == pytest.approx(2.8, abs=0.2)
+    assert len(np.unique([hash(frame.tobytes()) for frame in part])) > 20
+
+
+def test_a_run_goes_on_from_whole_weights_and_only_from_its_own(config: TrainConfig, tmp_path: Path) -> None:
+    one = config.model_copy(update={"optimiser": config.optimiser.model_copy(update={"epochs": 1, "learning_rate": 1e-9})})
+    train(one, quiet=True)
+    weights = config.out / "model.safetensors"
+    also = (config.data.train,)
+    data = config.data.model_copy(update={"also": also})
+    second = one.model_copy(update={"out": tmp_path / "second", "weights_from": weights, "data": data, "weights_format": "bfloat16"})
+    train(second, quiet=True)
+    started, source = load_model(tmp_path / "second/model.safetensors"), load_model(weights)
+    torch.testing.assert_close(started.classifier.weight, source.classifier.weight, atol=1e-3, rtol=1e-2)
+    narrow = second.model_copy(update={"model": one.model.model_copy(update={"cidc": None})})
+    with pytest.raises(CheckpointError, match="is of another network"):
+        train(narrow, quiet=True)
+
+
 def test_a_run_can_start_from_a_trained_backbone_and_only_from_its_own(config: TrainConfig, tmp_path: Path) -> None:
     one = config.model_copy(update={"optimiser": config.optimiser.model_copy(update={"epochs": 1, "learning_rate": 1e-9})})
     pooled = one.model_copy(update={"out": tmp_path / "pooled", "model": one.model.model_copy(update={"cidc": None})})
@@ -209,6 +240,6 @@ def test_the_command_line_trains_and_evaluates(config: TrainConfig, tmp_path: Pa
 
 
 def test_files_that_ship_load_as_training_configurations() -> None:
-    for name in ("scenes-cidc.yaml", "scenes-average-pooling.yaml"):
+    for name in ("scenes-cidc.yaml", "scenes-cidc-recordings.yaml", "scenes-average-pooling.yaml"):
         loaded = load_config(example_path(name), TrainConfig)
         assert loaded.data.labels == LABELS
