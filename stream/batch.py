@@ -23,7 +23,7 @@ class BatchConfig(StrictModel):
     max_batch: int = Field(8, ge=1, le=1024, description="most clips in one run of the network")
     deadline_seconds: float = Field(0.05, ge=0, le=10, description="a clip waits at most this long for others to join its batch")
     camera_queue: int = Field(32, ge=2, le=4096, description="sampled frames of one camera that may wait; then its reader is blocked")
-    ready_batches: int = Field(2, ge=1, le=64, description="formed batches that may wait for the network")
+    ready_batches: int = Field(16, ge=1, le=64, description="formed batches that may wait for the network")
 
 
 class Inbox:

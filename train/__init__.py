@@ -1,1 +1,3 @@
 """Training and evaluation: `python -m train`."""
+
+__all__: list[str] = []
