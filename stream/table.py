@@ -25,9 +25,8 @@ class LiveTable:
     """Redraws a table of cameras and the latest events; on something that is not a terminal it prints events as lines."""
 
     def __init__(self, pipeline: Pipeline, console: Console) -> None:
-        self._pipeline, self._console = pipeline, console
+        self._pipeline, self._console, self._begun = pipeline, console, time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._draw) if console.is_terminal else None
-        self._begun = time.monotonic()
 
     def __enter__(self) -> Callable[[], None]:
         if self._live is not None:

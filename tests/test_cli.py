@@ -1,7 +1,10 @@
 """The command lines as people and scripts use them: real processes, exit status, one clear message."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import socket
 import subprocess
@@ -140,6 +143,26 @@ def test_a_signal_drains_and_exits_cleanly(config: Path, tmp_path: Path, number:
     started, ended = ({event["event_id"] for event in events if event["kind"] == kind} for kind in ("started", "ended"))
     assert started == ended
     assert json.loads((tmp_path / "s.json").read_text())["cameras"]["a"]["state"] == "ended"
+
+
+def test_a_terminal_shows_a_live_table(config: Path) -> None:
+    """The same command on a pseudo-terminal, where the table is drawn."""
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-m", "stream", "run", "--config", str(config)]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "140", "LINES": "40"}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=inside, stderr=inside, env=environment)
+    os.close(inside)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal closes when the process ends
+        while data := os.read(terminal, 65536):
+            shown += data
+    os.close(terminal)
+    assert process.wait(60) == 0, shown.decode()[-2000:]
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "Traceback" not in text
+    assert "camera" in text
+    assert "running" in text or "blocked" in text
+    assert "2 cameras" in text
 
 
 def test_duration_ends_a_run(config: Path, tmp_path: Path) -> None:
