@@ -92,12 +92,12 @@ class StoredEvent:
 class ActionRule(StrictModel):
     """When one action counts as seen."""
 
-    enter: float = Field(0.6, gt=0, le=1, description="smoothed confidence at which it starts")
-    exit: float = Field(0.35, ge=0, le=1, description="smoothed confidence below which it ends")
+    enter: float = Field(0.5, gt=0, le=1, description="smoothed confidence at which it starts")
+    exit: float = Field(0.3, ge=0, le=1, description="smoothed confidence below which it ends")
     min_seconds: float = Field(0.0, ge=0, description="it must stay above `enter` for this long before it is announced")
     cooldown_seconds: float = Field(0.5, ge=0, description="pause after its end before it can start again")
     onset_seconds: float = Field(
-        0.9, ge=0, description="how long it goes on before a clip shows it well enough: starts and ends are dated by it"
+        1.45, ge=0, description="how long it goes on before a clip shows it well enough: starts and ends are dated by it"
     )
 
     @model_validator(mode="after")
@@ -110,7 +110,7 @@ class ActionRule(StrictModel):
 class EventConfig(StrictModel):
     """From probabilities to events."""
 
-    smoothing: int = Field(3, ge=1, le=1000, description="mean over this many clips")
+    smoothing: int = Field(5, ge=1, le=1000, description="mean over this many clips")
     default: ActionRule = Field(ActionRule(), description="the rule of every action without its own")
     actions: dict[str, ActionRule] = Field({}, description="rules of single actions, by label")
     ignore: tuple[str, ...] | None = Field(None, description="labels that are never announced; null for the weights' background")
