@@ -36,7 +36,6 @@ _LOOK = Look(30.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 3.0, 26, "veryfast",
 def main() -> None:
     """Print the table."""
     keep_freed_memory()
-    torch.set_num_threads(torch.get_num_threads())
     table = Table("stage", "median ms", "p20", "p80", "peer", "peer ms", "peer / ours", title=f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "camera.mp4"
