@@ -1,8 +1,9 @@
 """What the network is and what it expects."""
 
 from model.cidc import CIDCUnit
+from model.grid import CIDCConfig
 from model.mixing import directional_mask, directional_mix, directional_weights
-from model.network import ActionNetwork, CIDCConfig, ModelConfig, build_model
+from model.network import ActionNetwork, ModelConfig, build_model
 from model.weights import ModelSpec, load_model, save_model
 
 __all__ = [

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from configs import ShapeError
+from model.conv import ConvNorm
 from model.mixing import directional_mix, directional_weights
-from model.mixing.reference import Normalisation
+from model.mixing.reference import FrameMixer, Normalisation
 
 __all__ = ["CIDCUnit", "Direction"]
 
@@ -52,8 +53,7 @@ class CIDCUnit(nn.Module):
         self.direction: Direction = direction
         self.normalisation: Normalisation = normalisation
         self.logits_DCTT = nn.Parameter(torch.randn(directions, channels, t_out // directions, t_in))
-        self.project = nn.Conv3d(channels, channels, kernel_size=1, bias=False)
-        self.norm = nn.BatchNorm3d(channels)
+        self.project = ConvNorm(channels, channels)
 
     def mixing_weights(self) -> Tensor:
         """The weights in use, `D C T' T`."""
@@ -62,5 +62,9 @@ class CIDCUnit(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C t_in H W` to `B C t_out H W`."""
-        mixed = directional_mix(x_BCTHW, self.mixing_weights())
-        return torch.relu(self.norm(self.project(mixed)))
+        y: Tensor = self.project(directional_mix(x_BCTHW, self.mixing_weights()))
+        return y
+
+    def folded(self, dtype: torch.dtype) -> nn.Module:
+        """The inference twin: mixing weights computed once, batch norm inside the convolution."""
+        return nn.Sequential(FrameMixer(self.mixing_weights(), dtype), self.project.folded(dtype))

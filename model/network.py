@@ -1,62 +1,68 @@
-"""The whole network: backbone, multi-scale CIDC network, fusion, head (paper, section 3.2, figure 3).
+"""The whole network: backbone, multi-scale CIDC network or a head to compare with, fusion, classifier (paper, section 3.2).
 
 Letters: B clips, C channels, T time, H and W space, K classes.
 """
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from configs import ShapeError, StrictModel
-from model.cidc import CIDCUnit, Direction
-from model.mixing.reference import Normalisation
-from model.resnet import TIME_STRIDE, ResNet, stage_channels, unfold_time
+from model.conv import fold_network
+from model.grid import CIDCConfig, CIDCNetwork
+from model.heads import LSTMHead, SelfAttentionHead
+from model.non_local import NonLocalPooling
+from model.resnet import BACKBONES, BackboneName, Depth, Entry, ResNet, stage_channels
 
 if TYPE_CHECKING:
     from model.weights import ModelSpec
 
-__all__ = ["ActionNetwork", "CIDCConfig", "CIDCNetwork", "ModelConfig", "build_model", "to_channels_last"]
+__all__ = ["ActionNetwork", "ModelConfig", "build_model", "fold_for_inference", "to_channels_last"]
 
-
-class CIDCConfig(StrictModel):
-    """The multi-scale CIDC network."""
-
-    direction: Direction = Field("bi", description="which way each unit looks along time")
-    normalisation: Normalisation = Field("affine", description="how mixing weights are mapped to [-1, 1]")
-    columns: int = Field(2, ge=1, le=16, description="units in a row on each of the three branches")
-    t_hidden: int = Field(8, ge=1, le=64, description="time length between columns; a bi unit's two halves together")
-
-    @model_validator(mode="after")
-    def _check(self) -> CIDCConfig:
-        if self.direction == "bi" and self.t_hidden % 2:
-            raise ValueError(f"t_hidden must be even for direction bi, got {self.t_hidden}")
-        return self
+SMALLEST_SIDE = 32
 
 
 class ModelConfig(StrictModel):
     """Everything that decides the network's shape."""
 
-    backbone: Literal["r2d"] = Field("r2d", description="which residual net")
-    depth: Literal[18] = Field(18, description="how deep it is")
-    non_local: Literal[False] = Field(False, description="non-local blocks in stages 3 and 4")
-    cidc: CIDCConfig | None = Field(CIDCConfig(), description="the CIDC network; null for global average pooling alone")
+    backbone: BackboneName = Field("r2d", description="which residual net; tsn and tsm are r2d's relatives of the same names")
+    depth: Depth = Field(50, description="how deep it is")
+    non_local: bool = Field(False, description="non-local blocks in stages 3 and 4")
+    non_local_pooling: NonLocalPooling = Field("paper", description="where non-local blocks pool; public checkpoints differ in this")
+    entry: Entry | None = Field(None, description="how four frames become one before stage 2; null for the backbone's own way")
+    head: Literal["pool", "lstm", "self_attention"] = Field("pool", description="without cidc: what reads the last map (table 5a)")
+    cidc: CIDCConfig | None = Field(CIDCConfig(), description="the CIDC network; null for none")
     num_classes: int = Field(400, ge=2, description="size of the last layer")
-    width: int = Field(64, ge=8, le=256, description="channels of stage 2; 64 in the paper")
-    frames: int = Field(32, ge=TIME_STRIDE, description="frames in a clip")
+    width: int = Field(64, ge=8, le=256, description="channels of the stem; 64 in the paper")
+    frames: int = Field(32, ge=4, description="frames in a clip")
     dropout: float = Field(0.6, ge=0, lt=1, description="dropout before the last layer")
+
+    @property
+    def time_stride(self) -> int:
+        """Frames of a clip behind one position in time of the last stages."""
+        return BACKBONES[self.backbone].time_stride
+
+    @property
+    def time(self) -> int:
+        """T of the last stages."""
+        return self.frames // self.time_stride
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
-        if self.frames % TIME_STRIDE:
-            raise ValueError(f"frames must be a multiple of {TIME_STRIDE}, got {self.frames}")
-        if self.cidc is not None and self.cidc.direction == "bi" and (self.frames // TIME_STRIDE) % 2:
-            raise ValueError(f"frames must be a multiple of {2 * TIME_STRIDE} for direction bi, got {self.frames}")
+        if self.frames % self.time_stride:
+            raise ValueError(f"frames must be a multiple of {self.time_stride} for {self.backbone}, got {self.frames}")
+        if self.cidc is not None and self.cidc.direction == "bi" and self.time % 2:
+            raise ValueError(
+                f"frames must be a multiple of {2 * self.time_stride} for {self.backbone} with direction bi, got {self.frames}"
+            )
+        if self.cidc is not None and self.head != "pool":
+            raise ValueError(f"head {self.head!r} stands in place of the CIDC network; set cidc to null")
+        if self.entry not in (None, "sampled") and BACKBONES[self.backbone].entry == "sampled":
+            raise ValueError(f"{self.backbone} has only the entry 'sampled', got {self.entry!r}")
         return self
 
 
@@ -73,6 +79,17 @@ def to_channels_last(network: nn.Module) -> nn.Module:
     return network
 
 
+def fold_for_inference(network: ActionNetwork, dtype: torch.dtype) -> ActionNetwork:
+    """The same function, faster, in place: batch norm inside the convolutions, mixing weights computed once.
+
+    Afterwards the network takes clips in `dtype`, best in channels-last-3d memory, and can be neither trained nor saved.
+
+    Raises:
+        ValueError: the network is in training mode.
+    """
+    return cast("ActionNetwork", fold_network(network, dtype))
+
+
 class ActionNetwork(nn.Module):
     """Clips to class logits. `config` is the shape it was built from; `spec` the description it was loaded with."""
 
@@ -81,92 +98,61 @@ class ActionNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = ResNet(config.depth, config.width)
-        channels = stage_channels(config.width)[1:]
-        self.cidc: CIDCNetwork | None = None
-        if config.cidc is not None:
-            self.cidc = CIDCNetwork(config.cidc, channels, config.frames // TIME_STRIDE)
+        self.backbone = ResNet(
+            config.backbone,
+            config.depth,
+            config.width,
+            entry=config.entry or BACKBONES[config.backbone].entry,
+            non_local=config.non_local_pooling if config.non_local else None,
+        )
+        channels = stage_channels(config.depth, config.width)[1:]
+        features = channels[-1]
+        self.cidc = CIDCNetwork(config.cidc, channels, config.time) if config.cidc is not None else None
+        self.head: LSTMHead | SelfAttentionHead | None = None
+        if config.head == "lstm":
+            self.head = LSTMHead(features)
+        elif config.head == "self_attention":
+            self.head = SelfAttentionHead(features)
+        if self.head is not None:
+            features = self.head.features
+        elif config.cidc is not None and config.cidc.fusion == "channels":
+            features *= 2
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(channels[-1], config.num_classes)
+        self.classifier = nn.Linear(features, config.num_classes)
 
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
         """Normalised clips `B 3 T H W` to `logits_BK` in float32.
 
         Raises:
-            ShapeError: the clip is not `B 3 frames H W`, or smaller than 32 pixels.
+            ShapeError: the clip's frames or its size do not fit the network's strides.
         """
         self._check_shape(clips_BCTHW)
-        maps = self.backbone(clips_BCTHW)
-        features = maps[-1]
-        if self.cidc is not None:
-            # Fusion along time, the paper's default (table 5b).
-            features = torch.cat([features, self.cidc(maps)], dim=2)
-        pooled_BC = features.float().mean(dim=(2, 3, 4))
-        logits: Tensor = self.classifier(self.dropout(pooled_BC))
+        features_BC = self._features(self.backbone(clips_BCTHW))
+        logits: Tensor = self.classifier(self.dropout(features_BC))
         return logits.float()
 
+    def _features(self, maps: list[Tensor]) -> Tensor:
+        last = maps[-1]
+        if self.head is not None:
+            return cast("Tensor", self.head(last))
+        if self.cidc is None:
+            return _pooled(last)
+        mixed = self.cidc(maps)
+        if self.cidc.config.fusion == "channels":
+            return torch.cat([_pooled(last), _pooled(mixed)], dim=1)
+        # Along time (both maps are equally long) the pooled concatenation is the mean of both, and the sum twice that.
+        pooled = _pooled(last) + _pooled(mixed)
+        return pooled if self.cidc.config.fusion == "sum" else pooled / 2
+
     def _check_shape(self, clips_BCTHW: Tensor) -> None:
-        shape, frames = tuple(clips_BCTHW.shape), self.config.frames
-        if len(shape) != 5 or shape[1] != 3 or shape[2] != frames or min(shape[3:]) < 32:
-            raise ShapeError(f"clips must be B 3 {frames} H W with H and W of at least 32, got {shape}")
+        shape, frames, stride = tuple(clips_BCTHW.shape), self.config.frames, self.config.time_stride
+        if len(shape) != 5 or shape[1] != 3 or min(shape[3:]) < SMALLEST_SIDE:
+            raise ShapeError(f"clips must be B 3 {frames} H W with H and W of at least {SMALLEST_SIDE}, got {shape}")
+        if self.cidc is not None and shape[2] != frames:
+            raise ShapeError(f"this CIDC network was built for clips of {frames} frames, got {shape[2]} in {shape}")
+        if shape[2] == 0 or shape[2] % stride:
+            raise ShapeError(f"{self.config.backbone} takes clips whose frames are a multiple of {stride}, got {shape[2]} in {shape}")
 
 
-class CIDCNetwork(nn.Module):
-    """Columns of CIDC units on the last three maps, aggregated from high to low resolution after each column."""
-
-    def __init__(self, config: CIDCConfig, channels: tuple[int, ...], time: int) -> None:
-        super().__init__()
-        sizes = [time] + [config.t_hidden] * (config.columns - 1) + [time]
-        self.columns = nn.ModuleList(
-            nn.ModuleList(CIDCUnit(c, t_in, t_out, config.direction, config.normalisation) for c in channels)
-            for t_in, t_out in itertools.pairwise(sizes)
-        )
-        lowest = len(channels) - 1
-        # After the last column only the lowest resolution is read, so only it is aggregated into.
-        targets = [list(range(1, len(channels)))] * (config.columns - 1) + [[lowest]]
-        self.links = nn.ModuleList(
-            nn.ModuleDict({f"{i}_{j}": nn.Conv3d(channels[i], channels[j], 1) for j in column for i in range(j)}) for column in targets
-        )
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of stages 3, 4, 5 to one map of the shape of the last."""
-        maps = propagate_attention(maps)
-        for units, links in zip(self.columns, self.links, strict=True):
-            assert isinstance(units, nn.ModuleList)
-            assert isinstance(links, nn.ModuleDict)
-            maps = [unit(x) for unit, x in zip(units, maps, strict=True)]
-            maps = _aggregate(maps, links)
-        return maps[-1]
-
-
-def attention_map(x_BCTHW: Tensor) -> Tensor:
-    """`att(F)`, the sigmoid of the channel mean at each place: `B 1 T H W` (equation 3)."""
-    return torch.sigmoid(x_BCTHW.mean(dim=1, keepdim=True))
-
-
-def propagate_attention(maps: list[Tensor]) -> list[Tensor]:
-    """Weight each early map by the attention of the next later one, from the last stage backwards (equation 3)."""
-    attended = [maps[-1]]
-    for early in reversed(maps[:-1]):
-        time, height, width = early.shape[2:]
-        attention = attention_map(attended[0]).flatten(0, 2).unsqueeze(1)
-        enlarged = functional.interpolate(attention, (height, width), mode="bilinear", align_corners=False)
-        attended.insert(0, early * enlarged.view(-1, 1, time, height, width) + early)
-    return attended
-
-
-def _aggregate(maps: list[Tensor], links: nn.ModuleDict) -> list[Tensor]:
-    """Add every higher-resolution map, pooled and projected, into the lower-resolution ones."""
-    sums = list(maps)
-    for name, project in links.items():
-        source, target = (int(part) for part in name.split("_"))
-        sums[target] = sums[target] + project(_pool_space_to(maps[source], maps[target].shape[3:]))
-    return sums
-
-
-def _pool_space_to(x_BCTHW: Tensor, size: torch.Size) -> Tensor:
-    """Average pooling in each frame to an exact size."""
-    height, width = size
-    frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
-    pooled = functional.adaptive_avg_pool2d(frames, (height, width))
-    return unfold_time(pooled, x_BCTHW.shape[2])
+def _pooled(x_BCTHW: Tensor) -> Tensor:
+    return x_BCTHW.mean(dim=(2, 3, 4), dtype=torch.float32)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from configs import ShapeError, StrictModel
 
 __all__ = ["CENTRE", "PreprocessConfig", "Preprocessor", "View", "normalise_clips"]
 
-# Channel statistics of ImageNet, in grey levels: what public backbones expect.
+Positive = Annotated[float, Field(gt=0)]
+# Channel statistics of ImageNet, in grey levels: what most public backbones expect.
 MEAN_RGB = (123.675, 116.28, 103.53)
 STD_RGB = (58.395, 57.12, 57.375)
 
@@ -32,6 +33,8 @@ class PreprocessConfig(StrictModel):
     short_side: int = Field(256, ge=32, le=2048, description="the shorter side after resizing, pixels")
     height: int = Field(256, ge=32, le=2048, description="height of the crop, pixels")
     width: int = Field(256, ge=32, le=2048, description="width of the crop, pixels; narrower pictures get black borders")
+    mean_rgb: tuple[float, float, float] = Field(MEAN_RGB, description="channel means to subtract, grey levels")
+    std_rgb: tuple[Positive, Positive, Positive] = Field(STD_RGB, description="channel deviations to divide by, grey levels")
 
     @model_validator(mode="after")
     def _check(self) -> PreprocessConfig:
@@ -121,10 +124,10 @@ class Preprocessor:
                 raise ShapeError(f"clips of one batch must have the same number of frames, got {len(clips_FHWC[0])} and {len(clip)}")
 
 
-def normalise_clips(clips_BTHWC: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def normalise_clips(clips_BTHWC: Tensor, config: PreprocessConfig, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """uint8 `B T H W C` to normalised `B C T H W`, laid out channels-last-3d without moving a byte."""
     if clips_BTHWC.dim() != 5 or clips_BTHWC.shape[-1] != 3 or clips_BTHWC.dtype != torch.uint8:
         raise ShapeError(f"clips must be uint8 B T H W 3, got {clips_BTHWC.dtype} {tuple(clips_BTHWC.shape)}")
-    mean = torch.tensor(MEAN_RGB, device=clips_BTHWC.device)
-    scale = 1.0 / torch.tensor(STD_RGB, device=clips_BTHWC.device)
+    mean = torch.tensor(config.mean_rgb, device=clips_BTHWC.device)
+    scale = 1.0 / torch.tensor(config.std_rgb, device=clips_BTHWC.device)
     return torch.addcmul(-mean * scale, clips_BTHWC.float(), scale).to(dtype).permute(0, 4, 1, 2, 3)

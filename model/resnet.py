@@ -1,114 +1,215 @@
-"""One residual net over clips. Here: `r2d`, a 2D ResNet applied to every frame, with pooling along time.
+"""One residual net over clips, for every backbone of the paper; `BACKBONES` says in one line each how they differ.
 
-Letters: B clips, C channels, T time, H and W space. Strides for a 32 x 224 x 224 clip, as in the paper:
+    stem     t x 7 x 7 convolution, spatial stride 2
+    pool     3 x 3 maximum, spatial stride 2
+    stage 2  and, for r2d and i3d, the maximum of each two frames after it
+    stage 3, 4, 5, each with spatial stride 2
 
-    stem     1x7x7 convolution, stride 2,2,2     16 x 112 x 112
-    pool     max, stride 2,2,2                    8 x  56 x  56
-    stage 2  then max along time, stride 2        4 x  56 x  56
-    stage 3, 4, 5                                 4 x  28, 14, 7
+32 x 224 x 224 reaches the last three stages as 28, 14 and 7 places square at T = 4 (r2d, i3d) or 8 (the others).
+On the way to stage 2 every clip loses a factor of four in time; `Entry` names the three ways that public nets do it.
+
+Letters: B clips, C channels, T time, H and W space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["STAGE_BLOCKS", "TIME_STRIDE", "ResNet", "stage_channels"]
+from model.conv import ConvNorm, Size3
+from model.non_local import NonLocalPooling, non_local_block, non_local_blocks
+from model.pool import max_pool_space, max_pool_time
+from model.stem import Stem
 
-STAGE_BLOCKS: dict[int, tuple[int, int, int, int]] = {18: (2, 2, 2, 2)}
-TIME_STRIDE = 8
+__all__ = ["BACKBONES", "STAGE_BLOCKS", "Backbone", "BackboneName", "Depth", "Entry", "ResNet", "stage_channels"]
+
+BackboneName = Literal["r2d", "i3d", "slow_only", "tsn", "tsm"]
+Depth = Literal[18, 50, 101]
+Entry = Literal["strided", "pooled", "sampled"]
+
+STAGE_BLOCKS: dict[int, tuple[int, int, int, int]] = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_BOTTLENECK_DEPTHS = (50, 101)
+# Frames lost on the way to stage 2: 32 frames become 8.
+_ENTRY_STRIDE = 4
+# TSM moves this share of the channels one step forwards in time, and as many one step backwards.
+_SHIFTED_SHARE = 8
 
 
-def stage_channels(width: int) -> tuple[int, int, int, int]:
-    """Channels of stages 2 to 5 of a net of basic blocks."""
-    return width, 2 * width, 4 * width, 8 * width
+@dataclass(frozen=True)
+class Backbone:
+    """What makes one backbone of the family.
+
+    Attributes:
+        entry: how the first factor of four in time goes; see `ResNet`.
+        stem_time: size of the stem's kernel along time.
+        inflated: for stages 2 to 5, which residual blocks have a temporal kernel of 3: all, none, or every second one
+            beginning with the first or the second.
+        pool_time: whether the maximum of each two frames is taken after stage 2.
+        shift: whether blocks shift channels along time (TSM).
+    """
+
+    entry: Entry
+    stem_time: int = 1
+    inflated: tuple[Literal["all", "none", "first", "second"], ...] = ("none",) * 4
+    pool_time: bool = False
+    shift: bool = False
+
+    @property
+    def time_stride(self) -> int:
+        """Frames of a clip behind one position in time of the last stages."""
+        return _ENTRY_STRIDE * (2 if self.pool_time else 1)
+
+
+BACKBONES: dict[BackboneName, Backbone] = {
+    # Wang et al., Non-local Neural Networks: C2D (called R2D in the paper) and I3D.
+    "r2d": Backbone("strided", pool_time=True),
+    "i3d": Backbone("strided", stem_time=5, inflated=("all", "first", "first", "second"), pool_time=True),
+    # Feichtenhofer et al., SlowFast Networks: the slow pathway alone, 8 x 8.
+    "slow_only": Backbone("sampled", inflated=("none", "none", "all", "all")),
+    # Wang et al., Temporal Segment Networks: one frame of each of 8 segments, consensus by averaging.
+    "tsn": Backbone("sampled"),
+    # Lin et al., TSM: the same with a shift along time in every block.
+    "tsm": Backbone("sampled", shift=True),
+}
+
+
+def stage_channels(depth: int, width: int) -> tuple[int, int, int, int]:
+    """Channels of stages 2 to 5."""
+    expansion = Bottleneck.expansion if depth in _BOTTLENECK_DEPTHS else BasicBlock.expansion
+    return expansion * width, 2 * expansion * width, 4 * expansion * width, 8 * expansion * width
 
 
 class BasicBlock(nn.Module):
-    """Two 1x3x3 convolutions and a shortcut."""
+    """Two 3x3 convolutions and a shortcut; the first is 3x3x3 where the block is inflated."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    expansion = 1
+
+    def __init__(self, channels_in: int, channels: int, *, stride: int, temporal: bool, shift: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(channels_in, channels, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
-        self.norm1 = nn.BatchNorm3d(channels)
-        self.conv2 = nn.Conv3d(channels, channels, (1, 3, 3), padding=(0, 1, 1), bias=False)
-        self.norm2 = nn.BatchNorm3d(channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels_in != channels:
-            self.shortcut = nn.Sequential(nn.Conv3d(channels_in, channels, 1, (1, stride, stride), bias=False), nn.BatchNorm3d(channels))
+        step, kernel_time = (1, stride, stride), 3 if temporal else 1
+        self.shift = shift
+        self.conv1 = ConvNorm(channels_in, channels, (kernel_time, 3, 3), stride=step)
+        self.conv2 = ConvNorm(channels, channels, (1, 3, 3))
+        self.shortcut = _shortcut(channels_in, channels, step)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C T H W` to `B C' T H/stride W/stride`."""
-        y = torch.relu(self.norm1(self.conv1(x_BCTHW)))
-        return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x_BCTHW))
+        y = self.conv1(shift_time(x_BCTHW) if self.shift else x_BCTHW)
+        kept = x_BCTHW if self.shortcut is None else self.shortcut(x_BCTHW, relu=False)
+        out: Tensor = self.conv2(y, add=kept)
+        return out
+
+
+class Bottleneck(nn.Module):
+    """1x1x1 (3x1x1 where inflated), 1x3x3 with the stride, 1x1x1, and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, channels_in: int, channels: int, *, stride: int, temporal: bool, shift: bool) -> None:
+        super().__init__()
+        step, inner = (1, stride, stride), channels // self.expansion
+        self.shift = shift
+        self.conv1 = ConvNorm(channels_in, inner, (3 if temporal else 1, 1, 1))
+        self.conv2 = ConvNorm(inner, inner, (1, 3, 3), stride=step)
+        self.conv3 = ConvNorm(inner, channels)
+        self.shortcut = _shortcut(channels_in, channels, step)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """`B C T H W` to `B C' T H/stride W/stride`."""
+        y = self.conv2(self.conv1(shift_time(x_BCTHW) if self.shift else x_BCTHW))
+        kept = x_BCTHW if self.shortcut is None else self.shortcut(x_BCTHW, relu=False)
+        out: Tensor = self.conv3(y, add=kept)
+        return out
 
 
 class ResNet(nn.Module):
     """The backbone; returns the maps of stages 3, 4 and 5.
 
     Args:
-        depth: a key of `STAGE_BLOCKS`.
-        width: channels of the stem and of stage 2 (64 in the paper).
+        name: a key of `BACKBONES`.
+        depth: 18, 50 or 101.
+        width: channels of the stem (64 in the paper).
+        entry: how four frames become one before stage 2. `strided`: the stem has stride 2 in time and the pool reads
+            every second frame; `pooled`: the pool takes the maximum of both instead; `sampled`: only every fourth frame
+            of the clip enters.
+        non_local: None, or where the non-local blocks pool; see `non_local_block`.
+
+    Attributes:
+        checkpointing: True recomputes each residual block in the backward pass instead of keeping its activations.
     """
 
-    def __init__(self, depth: int, width: int) -> None:
+    def __init__(self, name: BackboneName, depth: int, width: int, *, entry: Entry, non_local: NonLocalPooling | None) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(3, width, (1, 7, 7), (2, 2, 2), (0, 3, 3), bias=False)
-        self.stem_norm = nn.BatchNorm3d(width)
+        backbone = BACKBONES[name]
+        self.entry: Entry = entry
+        self.pool_time = backbone.pool_time
+        self.checkpointing = False
+        stride_time = 1 if entry == "sampled" else 2
+        self.stem = Stem(width, kernel_time=backbone.stem_time, stride_time=stride_time, keep_every=2 if entry == "strided" else 1)
+        self.stages = nn.ModuleList()
+        self.non_local = nn.ModuleDict()
         channels_in = width
-        stages = []
-        for stage, (channels, blocks) in enumerate(zip(stage_channels(width), STAGE_BLOCKS[depth], strict=True)):
-            strides = [1 if stage == 0 else 2] + [1] * (blocks - 1)
-            stages.append(_stage(channels_in, channels, strides))
+        for stage, channels in enumerate(stage_channels(depth, width)):
+            blocks = _stage(depth, stage, channels_in, channels, backbone)
+            self.stages.append(nn.ModuleList(blocks))
+            for number in non_local_blocks(len(blocks), stage) if non_local else ():
+                assert non_local is not None
+                self.non_local[f"{stage}_{number}"] = non_local_block(channels, stage, non_local)
             channels_in = channels
-        self.stages = nn.ModuleList(stages)
-        _initialise(self)
 
     def forward(self, clips_BCTHW: Tensor) -> list[Tensor]:
-        """Maps of stages 3, 4, 5, each `B C T/8 H' W'` with H' and W' of 1/8, 1/16 and 1/32 rounded up."""
-        x = torch.relu(self.stem_norm(self.stem(clips_BCTHW)))
-        x = self.stages[0](max_pool_space(max_pool_time(x)))
-        x = max_pool_time(x)
+        """Maps of stages 3, 4, 5 with H and W of 1/8, 1/16 and 1/32 rounded up."""
+        if self.entry == "sampled":
+            clips_BCTHW = clips_BCTHW[:, :, ::_ENTRY_STRIDE]
+        x = max_pool_space(self.stem(clips_BCTHW), 3, stride=2)
+        if self.entry == "pooled":
+            x = max_pool_time(x)
         maps = []
-        for stage in list(self.stages)[1:]:
-            x = stage(x)
+        for stage in range(len(self.stages)):
+            for block in self._blocks(stage):
+                x = checkpoint(block, x, use_reentrant=False) if self.checkpointing else block(x)
+            if stage == 0 and self.pool_time:
+                x = max_pool_time(x)
             maps.append(x)
-        return maps
+        return maps[1:]
+
+    def _blocks(self, stage: int) -> Iterator[nn.Module]:
+        """The residual blocks of a stage, each followed by its non-local block if it has one."""
+        for number, block in enumerate(cast("nn.ModuleList", self.stages[stage])):
+            yield block
+            name = f"{stage}_{number}"
+            if name in self.non_local:
+                yield self.non_local[name]
 
 
-def max_pool_space(x_BCTHW: Tensor) -> Tensor:
-    """3x3 maximum with stride 2 in each frame."""
-    # In channels-last-3d memory, folding time into the batch is a view, and the 2D kernel is the vectorised one.
-    frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
-    return unfold_time(functional.max_pool2d(frames, 3, 2, 1), x_BCTHW.shape[2])
+def shift_time(x_BCTHW: Tensor) -> Tensor:
+    """One eighth of the channels from the next frame, one eighth from the last, the rest in place; zeros at the ends."""
+    part = x_BCTHW.shape[1] // _SHIFTED_SHARE
+    earlier, later, kept = x_BCTHW[:, :part], x_BCTHW[:, part : 2 * part], x_BCTHW[:, 2 * part :]
+    earlier = functional.pad(earlier[:, :, 1:], (0, 0, 0, 0, 0, 1))
+    later = functional.pad(later[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    return torch.cat([earlier, later, kept], dim=1)
 
 
-def max_pool_time(x_BCTHW: Tensor) -> Tensor:
-    """Maximum of each two neighbours in time."""
-    # Rows and columns folded into one axis: again a view in channels-last memory, and a 2D kernel.
-    batch, channels, _, height, width = x_BCTHW.shape
-    pooled = functional.max_pool2d(x_BCTHW.flatten(3), (2, 1))
-    return pooled.view(batch, channels, -1, height, width)
+def _shortcut(channels_in: int, channels: int, stride: Size3) -> ConvNorm | None:
+    if channels_in == channels and stride == (1, 1, 1):
+        return None
+    return ConvNorm(channels_in, channels, stride=stride)
 
 
-def unfold_time(frames_NCHW: Tensor, time: int) -> Tensor:
-    """`B*T C H W` back to `B C T H W`."""
-    _, channels, height, width = frames_NCHW.shape
-    return frames_NCHW.view(-1, time, channels, height, width).transpose(1, 2)
-
-
-def _stage(channels_in: int, channels: int, strides: Sequence[int]) -> nn.Sequential:
-    blocks = []
-    for stride in strides:
-        blocks.append(BasicBlock(channels_in, channels, stride))
+def _stage(depth: int, stage: int, channels_in: int, channels: int, backbone: Backbone) -> list[nn.Module]:
+    block = Bottleneck if depth in _BOTTLENECK_DEPTHS else BasicBlock
+    pattern = backbone.inflated[stage]
+    blocks: list[nn.Module] = []
+    for number in range(STAGE_BLOCKS[depth][stage]):
+        temporal = pattern == "all" or pattern == ("first", "second")[number % 2]
+        stride = 2 if number == 0 and stage > 0 else 1
+        blocks.append(block(channels_in, channels, stride=stride, temporal=temporal, shift=backbone.shift))
         channels_in = channels
-    return nn.Sequential(*blocks)
-
-
-def _initialise(net: nn.Module) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return blocks

@@ -29,7 +29,7 @@ _KEY = "cidc"
 class ModelSpec(StrictModel):
     """What a weights file says about itself."""
 
-    format: Literal["cidc-model/1"] = Field("cidc-model/1", description="version of this description")
+    format: Literal["cidc-model/2"] = Field("cidc-model/2", description="version of this description")
     name: str = Field(description="short name, reported in every event", min_length=1, max_length=100)
     model: ModelConfig = Field(description="the network")
     labels: tuple[str, ...] = Field(description="class names in the order of the logits")

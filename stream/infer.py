@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from configs import CheckpointError, ConfigError, StrictModel
-from model.network import to_channels_last
+from model.network import fold_for_inference
 from model.preprocess import normalise_clips
 from model.runtime import DeviceChoice, Precision, pick_device, pick_dtype
 from model.weights import ModelSpec, load_model
@@ -83,17 +83,14 @@ class Recogniser:
         network = load_model(weights_path(config))
         assert isinstance(network.spec, ModelSpec)
         self.spec: ModelSpec = network.spec
-        self._network = network.to(self.device)
-        to_channels_last(self._network)
+        self._network = fold_for_inference(network, self.dtype).to(self.device)
         if self.device.type == "cpu" and config.device == "auto":
             _log.info("no CUDA device found: running on the CPU in %s", str(self.dtype).removeprefix("torch."))
 
     @torch.inference_mode()
     def probabilities(self, clips_BTHWC: Tensor) -> Tensor:
         """uint8 `B T H W C` to probabilities `B K` in float32 on the CPU."""
-        clips = normalise_clips(clips_BTHWC.to(self.device), self.dtype)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is torch.bfloat16):
-            logits_BK = self._network(clips)
+        logits_BK = self._network(normalise_clips(clips_BTHWC.to(self.device), self.spec.preprocess, dtype=self.dtype))
         return torch.softmax(logits_BK, dim=1).cpu()
 
     def warm_up(self, max_batch: int) -> None:

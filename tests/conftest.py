@@ -45,7 +45,7 @@ def tiny_spec() -> ModelSpec:
     """The description of a network small enough for tests."""
     return ModelSpec(
         name="tiny",
-        model=ModelConfig(num_classes=len(LABELS), width=8),
+        model=ModelConfig(depth=18, num_classes=len(LABELS), width=8),
         labels=LABELS,
         background="background",
         fps=15,

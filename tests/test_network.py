@@ -5,15 +5,15 @@ from torch.nn import functional
 
 from configs import ShapeError
 from model import CIDCConfig, CIDCUnit, ModelConfig, build_model
-from model.network import attention_map, propagate_attention
-from model.resnet import max_pool_space, max_pool_time
+from model.grid import attention_map, propagate_attention
+from model.pool import max_pool_space, max_pool_time
 
-SMALL = ModelConfig(num_classes=5, width=8)
+SMALL = ModelConfig(depth=18, entry="pooled", num_classes=5, width=8)
 
 
 def test_pooling_is_that_of_torch() -> None:
     x = torch.randn(2, 3, 8, 9, 12).contiguous(memory_format=torch.channels_last_3d)
-    assert torch.equal(max_pool_space(x), functional.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1)))
+    assert torch.equal(max_pool_space(x, 3, stride=2), functional.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1)))
     assert torch.equal(max_pool_time(x), functional.max_pool3d(x, (2, 1, 1), (2, 1, 1)))
 
 
@@ -40,15 +40,15 @@ def test_the_backbone_is_a_2d_net_on_every_frame() -> None:
             x, weights[f"{name}.running_mean"], weights[f"{name}.running_var"], weights[f"{name}.weight"], weights[f"{name}.bias"]
         )
 
-    x = functional.conv2d(picture, weights["stem.weight"], stride=2, padding=3)
-    x = functional.max_pool2d(norm(x, "stem_norm").relu(), 3, 2, 1)
+    x = functional.conv2d(picture, weights["stem.conv.weight"], stride=2, padding=3)
+    x = functional.max_pool2d(norm(x, "stem.norm").relu(), 3, 2, 1)
     for stage in range(4):
         for block in range(2):
             name, stride = f"stages.{stage}.{block}", 2 if stage and not block else 1
-            y = norm(functional.conv2d(x, weights[f"{name}.conv1.weight"], stride=stride, padding=1), f"{name}.norm1").relu()
-            y = norm(functional.conv2d(y, weights[f"{name}.conv2.weight"], padding=1), f"{name}.norm2")
-            if f"{name}.shortcut.0.weight" in weights:
-                x = norm(functional.conv2d(x, weights[f"{name}.shortcut.0.weight"], stride=stride), f"{name}.shortcut.1")
+            y = norm(functional.conv2d(x, weights[f"{name}.conv1.conv.weight"], stride=stride, padding=1), f"{name}.conv1.norm").relu()
+            y = norm(functional.conv2d(y, weights[f"{name}.conv2.conv.weight"], padding=1), f"{name}.conv2.norm")
+            if f"{name}.shortcut.conv.weight" in weights:
+                x = norm(functional.conv2d(x, weights[f"{name}.shortcut.conv.weight"], stride=stride), f"{name}.shortcut.norm")
             x = (x + y).relu()
         if stage:
             torch.testing.assert_close(maps[stage - 1], x.unsqueeze(2).expand(-1, -1, 4, -1, -1), atol=1e-5, rtol=1e-5)
@@ -67,13 +67,13 @@ def test_average_pooling_is_blind_to_the_order_of_time_and_cidc_is_not() -> None
 def test_a_unit_is_mixing_then_projection_then_norm_then_relu() -> None:
     torch.manual_seed(4)
     unit = CIDCUnit(3, 4, 4, direction="uni").double().eval()
-    unit.norm.running_mean.normal_()
-    unit.norm.running_var.uniform_(0.5, 2)
+    unit.project.norm.running_mean.normal_()
+    unit.project.norm.running_var.uniform_(0.5, 2)
     x = torch.randn(2, 3, 4, 2, 5, dtype=torch.float64)
     weights = unit.mixing_weights()[0].double().detach().numpy()
     mixed = np.einsum("bcthw,cst->bcshw", x.numpy(), weights)
-    projected = np.einsum("bcthw,oc->bothw", mixed, unit.project.weight.detach().numpy()[:, :, 0, 0, 0])
-    mean, variance = unit.norm.running_mean.numpy(), unit.norm.running_var.numpy()
+    projected = np.einsum("bcthw,oc->bothw", mixed, unit.project.conv.weight.detach().numpy()[:, :, 0, 0, 0])
+    mean, variance = unit.project.norm.running_mean.numpy(), unit.project.norm.running_var.numpy()
     expected = np.maximum((projected - mean[:, None, None, None]) / np.sqrt(variance + 1e-5)[:, None, None, None], 0)
     np.testing.assert_allclose(unit(x).detach().numpy(), expected, atol=1e-6)
 
@@ -93,9 +93,6 @@ def test_attention_weights_early_maps_by_the_next_later_one() -> None:
 def test_every_parameter_learns(direction: str, columns: int) -> None:
     config = SMALL.model_copy(update={"cidc": CIDCConfig(direction=direction, columns=columns), "dropout": 0.0})  # type: ignore[arg-type]
     network = build_model(config)
-    for module in network.modules():
-        if hasattr(module, "norm2"):
-            torch.nn.init.ones_(module.norm2.weight)
     network(torch.randn(2, 3, 32, 64, 64)).square().sum().backward()  # type: ignore[no-untyped-call]
     silent = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]
     assert not silent
@@ -103,7 +100,7 @@ def test_every_parameter_learns(direction: str, columns: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 3, 31, 64, 64), (1, 1, 32, 64, 64), (3, 32, 64, 64), (1, 3, 32, 16, 64)])
 def test_wrong_clips_are_named(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match="clips must be B 3 32 H W"):
+    with pytest.raises(ShapeError, match=r"clips must be B 3 32 H W|built for clips of 32 frames"):
         build_model(SMALL)(torch.zeros(shape))
 
 

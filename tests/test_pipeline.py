@@ -1,6 +1,7 @@
 """The wired pipeline on real files, against the same clips cut and recognised one by one without it."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def one_by_one(path: Path, weights: Path, hop: int) -> list[list[float]]:
     pictures = torch.cat([Preprocessor(network.spec.preprocess, max_batch=1)([frame[None]])[0].clone() for frame in frames])
     with torch.no_grad():
         return [
-            torch.softmax(network(normalise_clips(pictures[end - 32 : end][None])), dim=1)[0].tolist()
+            torch.softmax(network(normalise_clips(pictures[end - 32 : end][None], network.spec.preprocess)), dim=1)[0].tolist()
             for end in range(32, len(frames) + 1, hop)
         ]
 
@@ -101,8 +102,17 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights:
     database = pipeline._outbox._database
     pages = database.execute("pragma page_count").fetchone()[0]
     database.execute(f"pragma max_page_count = {pages}")
-    threading.Timer(1.5, lambda: database.execute("pragma max_page_count = 1000000")).start()
+    waited = threading.Event()
+
+    def make_room() -> None:
+        while not pipeline._unsaved:
+            time.sleep(0.01)
+        waited.set()
+        database.execute("pragma max_page_count = 1000000")
+
+    threading.Thread(target=make_room, daemon=True).start()
     summary = pipeline.run(threading.Event())
+    assert waited.is_set(), "the disk was never full, so this test has shown nothing"
     assert summary["events"] == whole["events"]
     events = read_events(tmp_path / "full/outbox.db")
     assert len(events) == sum(sum(kinds.values()) for kinds in summary["events"].values())
@@ -129,7 +139,7 @@ def test_the_recogniser_is_the_network_it_loaded(tiny_weights: Path) -> None:
     clips = torch.randint(0, 256, (3, 32, 48, 80, 3), dtype=torch.uint8)
     network = load_model(tiny_weights)
     with torch.no_grad():
-        expected = torch.softmax(network(normalise_clips(clips)), dim=1)
+        expected = torch.softmax(network(normalise_clips(clips, recogniser.spec.preprocess)), dim=1)
     torch.testing.assert_close(recogniser.probabilities(clips), expected, atol=1e-5, rtol=1e-4)
     assert OutboxConfig().path.name == "outbox.db"
 

@@ -66,10 +66,17 @@ def test_views_crop_and_mirror() -> None:
 
 def test_normalising_is_mean_and_deviation_and_moves_nothing() -> None:
     clips = torch.randint(0, 256, (2, 4, 5, 6, 3), dtype=torch.uint8)
-    normal = normalise_clips(clips)
+    normal = normalise_clips(clips, CONFIG)
     expected = (clips.double().numpy() - np.array(MEAN_RGB)) / np.array(STD_RGB)
     np.testing.assert_allclose(normal.numpy(), expected.transpose(0, 4, 1, 2, 3), atol=1e-5)
     assert normal.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_weights_may_want_other_channel_statistics() -> None:
+    clips = torch.randint(0, 256, (1, 4, 5, 6, 3), dtype=torch.uint8)
+    config = CONFIG.model_copy(update={"mean_rgb": (10.0, 20.0, 30.0), "std_rgb": (2.0, 4.0, 8.0)})
+    expected = (clips.double().numpy() - np.array((10, 20, 30))) / np.array((2, 4, 8))
+    np.testing.assert_allclose(normalise_clips(clips, config).numpy(), expected.transpose(0, 4, 1, 2, 3), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +117,7 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         live = live_clip(path)
         assert torch.equal(training, live)
         assert torch.equal(evaluation, live)
-        assert torch.equal(normalise_clips(training), normalise_clips(live))
+        assert torch.equal(normalise_clips(training, CONFIG), normalise_clips(live, CONFIG))
 
 
 @pytest.mark.gpu

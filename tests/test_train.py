@@ -31,7 +31,7 @@ def config(scenes: Path, tmp_path: Path) -> TrainConfig:
         out=tmp_path / "run",
         precision="float32",
         device="cpu",
-        model=ModelConfig(num_classes=len(LABELS), width=8),
+        model=ModelConfig(depth=18, num_classes=len(LABELS), width=8),
         preprocess=PICTURE,
         data=DataConfig(
             train=manifest,
@@ -175,7 +175,7 @@ def test_a_run_can_start_from_a_trained_backbone_and_only_from_its_own(config: T
     weights = tmp_path / "pooled/model.safetensors"
     train(one.model_copy(update={"backbone_from": weights}), quiet=True)
     started, source = load_model(config.out / "model.safetensors"), load_model(weights)
-    torch.testing.assert_close(started.backbone.stem.weight, source.backbone.stem.weight, atol=1e-6, rtol=0)
+    torch.testing.assert_close(started.backbone.stem.conv.weight, source.backbone.stem.conv.weight, atol=1e-6, rtol=0)
     wider = one.model_copy(update={"backbone_from": weights, "model": one.model.model_copy(update={"width": 16})})
     with pytest.raises(CheckpointError, match="has another backbone"):
         train(wider, quiet=True)

@@ -105,7 +105,7 @@ def evaluate_network(
     planned = views.plan(entries, labels)
     parts = []
     for batch in batches(planned, _BATCH, store=store, preprocess=preprocess, frames=network.config.frames, drop_last=False):
-        clips = normalise_clips(batch.clips_BTHWC.to(device), dtype)
+        clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
         with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
             logits_BK = network(clips)
         parts.append(torch.softmax(logits_BK, dim=1).cpu())

@@ -132,7 +132,7 @@ class _Run:
     def _step(self, clips_BTHWC: Tensor, labels_B: Tensor, progress: float) -> tuple[float, int, int]:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate_at(progress, self.config.optimiser)
-        clips, labels = normalise_clips(clips_BTHWC.to(self.device), self.dtype), labels_B.to(self.device)
+        clips, labels = normalise_clips(clips_BTHWC.to(self.device), self.config.preprocess, dtype=self.dtype), labels_B.to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is torch.bfloat16):
             logits_BK = self.forward(clips)
         loss = nn.functional.cross_entropy(logits_BK, labels)

@@ -5,14 +5,14 @@ Letters: B clips, C channels, T time in, T' time out, H and W space, D direction
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from configs import ShapeError
 
-__all__ = ["Normalisation", "directional_mask", "directional_mix", "directional_weights"]
+__all__ = ["FrameMixer", "Normalisation", "directional_mask", "directional_mix", "directional_weights"]
 
 Normalisation = Literal["affine", "minmax"]
 
@@ -91,10 +91,45 @@ def directional_mix(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
             f"map and weights disagree on channels or time: map {tuple(x_BCTHW.shape)} has C={x_BCTHW.shape[1]}, "
             f"T={x_BCTHW.shape[2]}; weights {tuple(weights_DCTT.shape)} have C={weights_DCTT.shape[1]}, T={weights_DCTT.shape[3]}"
         )
-    forward, backward = weights_DCTT[0], weights_DCTT[1:]
-    # Reading time from the end with weights w is reading it from the start with w reversed.
-    rows_CST = torch.cat([forward, *(rows.flip(-1) for rows in backward)], dim=1)
-    return torch.einsum("bcthw,cst->bcshw", x_BCTHW, rows_CST.to(x_BCTHW.dtype))
+    return torch.einsum("bcthw,cst->bcshw", x_BCTHW, _rows(weights_DCTT).to(x_BCTHW.dtype))
+
+
+class FrameMixer(nn.Module):
+    """`directional_mix` with fixed weights, for inference: frame by frame, masked products left out.
+
+    Several times as fast as `directional_mix` on CPUs in channels-last memory, where a frame times a weight per
+    channel is one vectorised pass (`benchmarks/network.py`).
+
+    Args:
+        weights_DCTT: `D C T' T` with D of 1 or 2.
+        dtype: of the maps it will mix.
+    """
+
+    def __init__(self, weights_DCTT: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        rows_CST = _rows(weights_DCTT.detach())
+        self.seen = [row.nonzero().flatten().tolist() for row in (rows_CST != 0).any(dim=0)]
+        self.register_buffer("weights_STC", rows_CST.permute(1, 2, 0)[..., None, None].contiguous().to(dtype))
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """`B C T H W` to `B C D*T' H W`."""
+        batch, channels, _, height, width = x_BCTHW.shape
+        out = x_BCTHW.new_empty(batch, len(self.seen), height, width, channels).permute(0, 4, 1, 2, 3)
+        frames, weights = x_BCTHW.unbind(2), cast("Tensor", self.weights_STC).unbind(0)
+        for row, (target, seen) in enumerate(zip(out.unbind(2), self.seen, strict=True)):
+            if not seen:
+                target.zero_()
+                continue
+            weights_TC = weights[row].unbind(0)
+            torch.mul(frames[seen[0]], weights_TC[seen[0]], out=target)
+            for frame in seen[1:]:
+                target.addcmul_(frames[frame], weights_TC[frame])
+        return out
+
+
+def _rows(weights_DCTT: Tensor) -> Tensor:
+    """`D C T' T` as `C D*T' T`: reading time from the end with weights w is reading it from the start with w reversed."""
+    return torch.cat([weights_DCTT[0], *(rows.flip(-1) for rows in weights_DCTT[1:])], dim=1)
 
 
 def _minmax(softmax: Tensor, mask: Tensor) -> Tensor:

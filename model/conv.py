@@ -1,0 +1,208 @@
+"""Convolution, batch norm, addition and ReLU as one module, and its inference twin in which they are one operator.
+
+Training and the definition of the network use `ConvNorm`. `fold_network` replaces every such module by a `FoldedConv`
+that holds the batch norm inside its weights; on a CPU the addition and the ReLU then run inside oneDNN's convolution.
+
+Letters: B clips, C channels, T time, H and W space.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["ConvNorm", "FoldedConv", "Size3", "fold_network", "fused_convolutions_work", "same_padding"]
+
+Size3 = tuple[int, int, int]
+
+
+def same_padding(kernel: Size3) -> Size3:
+    """Padding that keeps the size at stride 1."""
+    return kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
+
+
+class ConvNorm(nn.Module):
+    """`relu(norm(conv(x)) + add)`.
+
+    Args:
+        channels_in: C of the input.
+        channels: C of the output.
+        kernel: sizes along T, H, W; odd, padded to keep the size.
+        stride: along T, H, W.
+        norm: False leaves batch norm out.
+        bias: whether the convolution has one; without batch norm it always has.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        kernel: Size3 = (1, 1, 1),
+        *,
+        stride: Size3 = (1, 1, 1),
+        norm: bool = True,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels_in, channels, kernel, stride, same_padding(kernel), bias=bias or not norm)
+        self.norm = nn.BatchNorm3d(channels) if norm else None
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x_BCTHW: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
+        """`B C T H W` to `B C' T' H' W'`. The memory of `add` belongs to the module from here on."""
+        y = self.conv(x_BCTHW)
+        if self.norm is not None:
+            y = self.norm(y)
+        if add is not None:
+            y = y + add
+        return torch.relu(y) if relu else y
+
+    def folded_weights(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the convolution that equals this one followed by its batch norm, in float32."""
+        weight, bias = self.conv.weight.detach().double(), self.conv.bias
+        shift = torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device) if bias is None else bias.detach().double()
+        if self.norm is not None:
+            mean, var = cast("Tensor", self.norm.running_mean).double(), cast("Tensor", self.norm.running_var).double()
+            scale = self.norm.weight.detach().double() / torch.sqrt(var + self.norm.eps)
+            weight = weight * scale.view(-1, 1, 1, 1, 1)
+            shift = (shift - mean) * scale + self.norm.bias.detach().double()
+        return weight.float(), shift.float()
+
+    def folded(self, dtype: torch.dtype) -> nn.Module:
+        """The inference twin, in `dtype`."""
+        weight, bias = self.folded_weights()
+        stride, padding = cast("Size3", self.conv.stride), cast("Size3", self.conv.padding)
+        return FoldedConv(weight.to(dtype), bias.to(dtype), stride=stride, padding=padding)
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A module that has an inference twin."""
+
+    def folded(self, dtype: torch.dtype) -> nn.Module:
+        """The twin, in `dtype`."""
+        ...
+
+
+def fold_network(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Replace, in place, every foldable module by its inference twin in `dtype`; the rest keeps its number format.
+
+    The network can then neither be trained nor saved. It must be in evaluation mode.
+
+    Raises:
+        ValueError: the network is in training mode.
+    """
+    if network.training:
+        raise ValueError("a network is folded for inference only: call network.eval() first")
+    for name, child in network.named_children():
+        if isinstance(child, Foldable):
+            setattr(network, name, child.folded(dtype).eval())
+        else:
+            fold_network(child, dtype)
+    return network
+
+
+class FoldedConv(nn.Module):
+    """A convolution with what follows it in one operator; 2D or 3D by its weight's dimensions.
+
+    On a CPU, a 1x1x1 convolution can run as oneDNN's convolution or as a matrix product over places. Which is faster
+    depends on the shape (0.7 to 1.4 times, `benchmarks/network.py`), so the first call times both and keeps one.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, stride: tuple[int, ...], padding: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layout = torch.channels_last_3d if weight.dim() == 5 else torch.channels_last
+        self.register_buffer("weight", weight.contiguous(memory_format=self.layout))
+        self.register_buffer("bias", bias)
+        self.stride, self.padding = stride, padding
+        self.dilation = (1,) * len(stride)
+        self.pointwise = weight.dim() == 5 and weight[0, 0].numel() == 1 and stride == (1, 1, 1)
+        self._fused: _FusedConv | None = None
+
+    def forward(self, x: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
+        """As `ConvNorm.forward`; overwrites `add`."""
+        if self._fused is None and x.device.type == "cpu" and fused_convolutions_work():
+            self._fused = self._pick(x.contiguous(memory_format=self.layout), add, relu)
+        if self._fused is not None:
+            return self._fused(x.contiguous(memory_format=self.layout), add, relu)
+        weight, bias = cast("Tensor", self.weight), cast("Tensor", self.bias)
+        convolve = functional.conv3d if weight.dim() == 5 else functional.conv2d
+        y = convolve(x, weight, bias, self.stride, self.padding)
+        if add is not None:
+            y = y.add_(add)
+        return y.relu_() if relu else y
+
+    def _pick(self, x: Tensor, add: Tensor | None, relu: bool) -> _FusedConv:
+        convolution = _as_convolution(self, x)
+        # A matrix product with addition and ReLU would need a second pass over its result.
+        if not self.pointwise or (add is not None and relu):
+            return convolution
+        product = _as_matrix_product(self, x)
+        return min((convolution, product), key=lambda form: _seconds(form, x, add, relu))
+
+
+class _FusedConv(Protocol):
+    def __call__(self, x: Tensor, add: Tensor | None, relu: bool) -> Tensor: ...
+
+
+# Both keep the weights in the layout oneDNN picks for the first input it sees; it serves other batch sizes as well.
+
+
+def _as_convolution(conv: FoldedConv, x: Tensor) -> _FusedConv:
+    ops, layout = torch.ops.mkldnn, conv.layout
+    packed = ops._reorder_convolution_weight(conv.weight, conv.padding, conv.stride, conv.dilation, 1, list(x.shape))
+    rest = (packed, conv.bias, conv.padding, conv.stride, conv.dilation, 1)
+
+    def run(x: Tensor, add: Tensor | None, relu: bool) -> Tensor:
+        if add is None:
+            return cast("Tensor", ops._convolution_pointwise(x, *rest, "relu" if relu else "none", [], ""))
+        add = add.contiguous(memory_format=layout)
+        return cast("Tensor", ops._convolution_pointwise_.binary(add, x, *rest, "add", 1.0, "relu" if relu else None, [], ""))
+
+    return run
+
+
+def _as_matrix_product(conv: FoldedConv, x: Tensor) -> _FusedConv:
+    ops, bias = torch.ops.mkldnn, conv.bias
+    packed = ops._reorder_linear_weight(cast("Tensor", conv.weight).flatten(1).contiguous(), x.numel() // x.shape[1])
+
+    def run(x: Tensor, add: Tensor | None, relu: bool) -> Tensor:
+        places = x.permute(0, 2, 3, 4, 1)
+        if add is None:
+            y = ops._linear_pointwise(places, packed, bias, "relu" if relu else "none", [], "")
+        else:
+            y = ops._linear_pointwise.binary(places, add.permute(0, 2, 3, 4, 1), packed, bias, "add")
+        return cast("Tensor", y.permute(0, 4, 1, 2, 3))
+
+    return run
+
+
+def _seconds(form: _FusedConv, x: Tensor, add: Tensor | None, relu: bool) -> float:
+    """The fastest of a few runs; `add` is left as it is."""
+    best = float("inf")
+    for _ in range(5):
+        target = None if add is None else add.clone(memory_format=torch.preserve_format)
+        start = time.perf_counter()
+        form(x, target, relu)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+@functools.cache
+def fused_convolutions_work() -> bool:
+    """Whether this build of PyTorch has oneDNN's convolution with addition and ReLU, and it computes what it should."""
+    x = torch.linspace(-1, 1, 2 * 8 * 2 * 5 * 5).view(2, 8, 2, 5, 5).contiguous(memory_format=torch.channels_last_3d)
+    weight = torch.linspace(1, -1, 8 * 8 * 9).view(8, 8, 1, 3, 3).contiguous(memory_format=torch.channels_last_3d)
+    wanted = torch.relu(functional.conv3d(x, weight, torch.ones(8), padding=(0, 1, 1)) + x)
+    try:
+        conv = FoldedConv(weight, torch.ones(8), stride=(1, 1, 1), padding=(0, 1, 1))
+        got = _as_convolution(conv, x)(x, x.clone(), True)
+    except (AttributeError, RuntimeError, NotImplementedError):
+        # These operators are not public; another release may name them otherwise. Then the plain ones serve.
+        return False
+    return torch.allclose(got, wanted, atol=1e-4)
