@@ -65,7 +65,9 @@ class NonLocalBlock(nn.Module):
         """`B C T H W` to the same shape."""
         query_BNC = _places(self.theta(x_BCTHW, relu=False))
         key_BMC, value_BMC = (_places(self._pooled(x_BCTHW, project)) for project in (self.phi, self.g))
-        mixed_BNC = functional.scaled_dot_product_attention(query_BNC, key_BMC, value_BMC)
+        # One head: an axis of 1, which exporters ask for.
+        heads = (query_BNC.unsqueeze(1), key_BMC.unsqueeze(1), value_BMC.unsqueeze(1))
+        mixed_BNC = functional.scaled_dot_product_attention(*heads).squeeze(1)
         batch, _, time, height, width = x_BCTHW.shape
         mixed = mixed_BNC.view(batch, time, height, width, -1).permute(0, 4, 1, 2, 3)
         y: Tensor = self.out(mixed, add=x_BCTHW, relu=False)

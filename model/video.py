@@ -6,6 +6,7 @@ Pictures are RGB uint8 `H W C`, upright (display rotation applied), contiguous.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,8 +17,9 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from configs import MediaError
+from model.sampling import TimeGrid
 
-__all__ = ["Picture", "PresentationOrder", "decode_frames", "frame_picture", "open_container", "video_stream"]
+__all__ = ["Picture", "PresentationOrder", "decode_frames", "frame_picture", "open_container", "sampled_frames", "video_stream"]
 
 Picture = NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -112,6 +114,51 @@ def decode_frames(path: str | Path, *, strict: bool = False, from_seconds: float
         yield from order.flush()
     if count == 0:
         raise MediaError("no frame could be decoded")
+
+
+def sampled_frames(
+    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0
+) -> list[Picture]:
+    """RGB pictures of a file, or of a part of it, on the time grid of `fps`, through the same `TimeGrid` as the live pipeline.
+
+    A video whose time jumps or whose size changes gives its longest steady part.
+
+    Raises:
+        MediaError: nothing decodes in the wanted part.
+    """
+    grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
+    parts: list[list[Picture]] = [[]]
+    size: tuple[int, int] | None = None
+    for frame in decode_frames(path, from_seconds=start_seconds):
+        if end_seconds is not None and frame.time is not None and frame.time >= end_seconds:
+            break
+        if frame.time is None or (start_seconds is not None and frame.time < start_seconds):
+            continue
+        changed = size is not None and size != (frame.width, frame.height)
+        size = (frame.width, frame.height)
+        if changed:
+            grid.restart()
+        samples, reason = grid.push(_LazyPicture(frame), frame.time)
+        if changed or reason:
+            parts.append([])
+        parts[-1].extend(sample.item.picture() for sample in samples)
+    longest = max(parts, key=len)
+    if not longest:
+        raise MediaError(f"{path}: no frame between {start_seconds} and {end_seconds} seconds")
+    return longest
+
+
+@dataclasses.dataclass
+class _LazyPicture:
+    """Converts a decoded frame when, and only when, the grid takes it."""
+
+    frame: object
+    _picture: Picture | None = None
+
+    def picture(self) -> Picture:
+        if self._picture is None:
+            self._picture = frame_picture(self.frame)
+        return self._picture
 
 
 def demux_packets(container: Any, stream: Any, *, strict: bool = False) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import torch
 
 from model import load_model
 from model.preprocess import Preprocessor, normalise_clips
+from model.video import sampled_frames
 from model.weights import ModelSpec
 from stream.events import EventConfig
 from stream.infer import InferConfig, Recogniser
@@ -17,8 +18,6 @@ from stream.outbox import OutboxConfig, read_events
 from stream.pipeline import Pipeline
 from stream.settings import StreamConfig
 from tests.schema import check_event
-from train.clips import sampled_frames
-from train.manifests import ManifestEntry
 
 
 def config_for(weights: Path, tmp_path: Path, urls: dict[str, Path], **sections: object) -> StreamConfig:
@@ -35,7 +34,7 @@ def one_by_one(path: Path, weights: Path, hop: int) -> list[list[float]]:
     """Probabilities of every due clip of a file: train's decoder, one graph call, one network call per clip."""
     network = load_model(weights)
     assert isinstance(network.spec, ModelSpec)
-    frames = np.stack(sampled_frames(ManifestEntry(path, ""), 15.0))
+    frames = np.stack(sampled_frames(path, 15.0))
     pictures = torch.cat([Preprocessor(network.spec.preprocess, max_batch=1)([frame[None]])[0].clone() for frame in frames])
     with torch.no_grad():
         return [

@@ -140,15 +140,13 @@ def test_training_learns_a_few_clips_by_heart(config: TrainConfig, scenes: Path,
 def test_a_part_of_a_video_is_what_the_whole_has_there(scenes: Path) -> None:
     import numpy as np
 
-    from train.clips import sampled_frames
-    from train.manifests import ManifestEntry
+    from model.video import sampled_frames
 
     path = scenes / "recordings/camera-1.mp4"
-    entry = ManifestEntry(path, "x", 7.3, 10.1)
-    part = sampled_frames(entry, 1000.0)  # so fine a grid that every frame appears
-    whole = {frame.tobytes() for frame in sampled_frames(ManifestEntry(path, "x"), 1000.0)}
+    part = sampled_frames(path, 1000.0, start_seconds=7.3, end_seconds=10.1)  # so fine a grid that every frame appears
+    whole = {frame.tobytes() for frame in sampled_frames(path, 1000.0)}
     assert all(frame.tobytes() in whole for frame in part)
-    lasting = len(sampled_frames(entry, 15.0)) / 15
+    lasting = len(sampled_frames(path, 15.0, start_seconds=7.3, end_seconds=10.1)) / 15
     assert lasting == pytest.approx(2.8, abs=0.2)
     assert len(np.unique([hash(frame.tobytes()) for frame in part])) > 20
 

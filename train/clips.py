@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -11,56 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import MediaError
-from model.sampling import TimeGrid
-from model.video import decode_frames, frame_picture
+from model.video import sampled_frames
 from train.manifests import ManifestEntry
 
-__all__ = ["ClipStore", "sampled_frames"]
+__all__ = ["ClipStore"]
 
 Frames = NDArray[np.uint8]
-
-
-def sampled_frames(entry: ManifestEntry, fps: float, max_gap_seconds: float = 1.0) -> list[NDArray[np.uint8]]:
-    """RGB pictures of an entry on the time grid of `fps`, through the same `TimeGrid` as the live pipeline.
-
-    A video whose time jumps or whose size changes gives its longest steady part.
-
-    Raises:
-        MediaError: nothing decodes in the wanted part.
-    """
-    grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
-    parts: list[list[NDArray[np.uint8]]] = [[]]
-    size: tuple[int, int] | None = None
-    for frame in decode_frames(entry.path, from_seconds=entry.start_seconds):
-        if entry.end_seconds is not None and frame.time is not None and frame.time >= entry.end_seconds:
-            break
-        if frame.time is None or (entry.start_seconds is not None and frame.time < entry.start_seconds):
-            continue
-        changed = size is not None and size != (frame.width, frame.height)
-        size = (frame.width, frame.height)
-        if changed:
-            grid.restart()
-        samples, reason = grid.push(_LazyPicture(frame), frame.time)
-        if changed or reason:
-            parts.append([])
-        parts[-1].extend(sample.item.picture() for sample in samples)
-    longest = max(parts, key=len)
-    if not longest:
-        raise MediaError(f"{entry.path}: no frame between {entry.start_seconds} and {entry.end_seconds} seconds")
-    return longest
-
-
-@dataclasses.dataclass
-class _LazyPicture:
-    """Converts a decoded frame when, and only when, the grid takes it."""
-
-    frame: object
-    _picture: NDArray[np.uint8] | None = None
-
-    def picture(self) -> NDArray[np.uint8]:
-        if self._picture is None:
-            self._picture = frame_picture(self.frame)
-        return self._picture
 
 
 class ClipStore:
@@ -116,7 +71,7 @@ class ClipStore:
 
     def _decode(self, entry: ManifestEntry) -> Frames:
         try:
-            pictures = sampled_frames(entry, self._fps)
+            pictures = sampled_frames(entry.path, self._fps, start_seconds=entry.start_seconds, end_seconds=entry.end_seconds)
         except MediaError as error:
             raise MediaError(f"{entry.path}: {error}") from error
         pictures += [pictures[-1]] * (self._frames - len(pictures))

@@ -1,0 +1,205 @@
+"""What a network looks at: `att(F)` of the backbone's last map and of the CIDC network's, over the frames (figures 1 and 4).
+
+Letters: B clips, S sub-clips, T time, H and W space, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs import MediaError
+from model.grid import attention_map
+from model.network import ActionNetwork
+from model.preprocess import PreprocessConfig, Preprocessor, normalise_clips
+from model.video import Picture, sampled_frames
+from model.weights import ModelSpec
+
+__all__ = ["ClipMaps", "analyse_video", "rows_of_sub_clips", "write_overlay", "write_sheet"]
+
+_SHOWN_HEIGHT = 240
+_BAND = 30
+_WHITE = (255, 255, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipMaps:
+    """One clip of a video and its maps.
+
+    Attributes:
+        start_seconds: of the clip, from the video's beginning.
+        pictures_THWC: what the network saw, at a size to look at; RGB.
+        maps: name of a map to `att(F)`, `S H W`: one for each sub-clip.
+        label, probability: what the network says.
+    """
+
+    start_seconds: float
+    pictures_THWC: NDArray[np.uint8]
+    maps: dict[str, NDArray[np.float32]]
+    label: str
+    probability: float
+
+
+def analyse_video(network: ActionNetwork, path: str | Path, *, start_seconds: float | None = None) -> list[ClipMaps]:
+    """The maps of every clip of a video, clip after clip; a video shorter than a clip repeats its last frame.
+
+    Args:
+        network: as `load_model` gives it.
+        path: the video.
+        start_seconds: only the clip that starts there.
+
+    Raises:
+        MediaError: nothing of it decodes.
+    """
+    spec = cast("ModelSpec", network.spec)
+    frames = spec.model.frames
+    end_seconds = None if start_seconds is None else start_seconds + (frames + 1) / spec.fps
+    pictures = sampled_frames(path, spec.fps, start_seconds=start_seconds, end_seconds=end_seconds)
+    pictures += [pictures[-1]] * (frames - len(pictures))
+    count = 1 if start_seconds is not None else len(pictures) // frames
+    clips = [np.stack(pictures[number * frames : (number + 1) * frames]) for number in range(count)]
+    seen, shown = Preprocessor(spec.preprocess, max_batch=1), Preprocessor(_enlarged(spec.preprocess), max_batch=1)
+    begin = start_seconds or 0.0
+    return [
+        _analyse_clip(network, spec, seen([clip]), shown([clip])[0].numpy().copy(), begin + number * frames / spec.fps)
+        for number, clip in enumerate(clips)
+    ]
+
+
+@torch.no_grad()
+def _analyse_clip(network: ActionNetwork, spec: ModelSpec, clip: Tensor, shown: NDArray[np.uint8], start_seconds: float) -> ClipMaps:
+    caught: dict[str, Tensor] = {}
+    hooks = [network.backbone.register_forward_hook(lambda _m, _i, maps: caught.update(backbone=maps[-1]))]
+    if network.cidc is not None:
+        hooks.append(network.cidc.register_forward_hook(lambda _m, _i, y: caught.update(cidc=y)))
+    try:
+        probabilities_K = torch.softmax(network(normalise_clips(clip, spec.preprocess)), dim=1)[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    best = int(probabilities_K.argmax())
+    maps = {f"without CIDC ({spec.model.backbone}): att(F)": _numbers(attention_map(caught["backbone"]))}
+    if network.cidc is not None:
+        config = network.cidc.config
+        rows = rows_of_sub_clips(config.direction, spec.model.time)
+        maps["with CIDC: att(F_CIDC)"] = np.einsum("sr,rhw->shw", rows, _numbers(attention_map(caught["cidc"])))
+    return ClipMaps(start_seconds, shown, maps, spec.labels[best], float(probabilities_K[best]))
+
+
+def rows_of_sub_clips(direction: str, time: int) -> NDArray[np.float32]:
+    """Which rows of a CIDC map belong to which sub-clip: weights `S T` whose rows sum to 1.
+
+    A `bi` map holds forward rows, then backward rows. Sub-clip s belongs to the forward rows that have seen just as much of
+    the clip as lies before its end, and to the backward rows that have seen what lies behind its beginning; both count half.
+    """
+    if direction != "bi":
+        return np.eye(time, dtype=np.float32)
+    half = time // 2
+    weights = np.zeros((time, time), dtype=np.float32)
+    for sub_clip in range(time):
+        place = sub_clip * (half - 1) / max(time - 1, 1)
+        for first, at in ((0, place), (half, half - 1 - place)):
+            low = min(int(at), half - 1)
+            high = min(low + 1, half - 1)
+            weights[sub_clip, first + low] += 0.5 * (1 - (at - low))
+            weights[sub_clip, first + high] += 0.5 * (at - low)
+    return weights
+
+
+def write_sheet(clip: ClipMaps, path: str | Path) -> None:
+    """One row of frames, one row per map; a column for each sub-clip, shown at its middle frame.
+
+    Raises:
+        MediaError: the picture cannot be written.
+    """
+    per_sub_clip = len(clip.pictures_THWC) // _sub_clips(clip)
+    middles = [s * per_sub_clip + per_sub_clip // 2 for s in range(_sub_clips(clip))]
+    frames = [clip.pictures_THWC[middle] for middle in middles]
+    title = f"{clip.label} {clip.probability:.0%}, from {clip.start_seconds:.1f} s; frames"
+    rows = [_titled(np.hstack(frames), title)]
+    for name, scaled in _scaled(clip).items():
+        rows.append(_titled(np.hstack([_overlaid(frame, scaled[s]) for s, frame in enumerate(frames)]), name))
+    if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
+        raise MediaError(f"cannot write the picture {path}; is the folder there, and its ending .png or .jpg?")
+
+
+def write_overlay(clips: Sequence[ClipMaps], path: str | Path, *, fps: float) -> None:
+    """A video with every map over every frame, side by side.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
+    try:
+        with av.open(str(path), "w") as container:
+            stream: Any = None
+            for number, picture in enumerate(_overlay_frames(clips)):
+                if stream is None:
+                    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+                    stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = number, 1 / Fraction(fps).limit_denominator(1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        raise MediaError(f"cannot write the video {path}: {error}") from error
+
+
+def _overlay_frames(clips: Sequence[ClipMaps]) -> Iterator[Picture]:
+    for clip in clips:
+        scaled, per_sub_clip = _scaled(clip), len(clip.pictures_THWC) // _sub_clips(clip)
+        for number, picture in enumerate(clip.pictures_THWC):
+            title = f"{clip.label} {clip.probability:.0%}"
+            panels = [_titled(picture, title)]
+            panels += [_titled(_overlaid(picture, maps[number // per_sub_clip]), name) for name, maps in scaled.items()]
+            whole = np.hstack(panels)
+            # H.264 wants even sizes.
+            yield np.ascontiguousarray(whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2])
+
+
+def _scaled(clip: ClipMaps) -> dict[str, NDArray[np.float32]]:
+    """Every map stretched to 0 to 1 over its clip, so that maps of different strength can be compared."""
+    stretched = {}
+    for name, values in clip.maps.items():
+        span = float(values.max() - values.min())
+        stretched[name] = (values - values.min()) / span if span > 0 else np.zeros_like(values)
+    return stretched
+
+
+def _overlaid(picture: Picture, strength_HW: NDArray[np.float32]) -> Picture:
+    height, width = picture.shape[:2]
+    enlarged = cv2.resize(strength_HW, (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.cvtColor(cv2.applyColorMap((255 * enlarged).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    mixed: Picture = cv2.addWeighted(picture, 0.5, colours, 0.5, 0.0).astype(np.uint8)
+    return mixed
+
+
+def _titled(picture: Picture, title: str) -> Picture:
+    band = np.zeros((_BAND, picture.shape[1], 3), np.uint8)
+    cv2.putText(band, title, (8, _BAND - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _WHITE, 1, cv2.LINE_AA)
+    return np.vstack([band, picture])
+
+
+def _numbers(maps_BTHW: Tensor) -> NDArray[np.float32]:
+    return cast("NDArray[np.float32]", maps_BTHW[0, 0].float().numpy())
+
+
+def _sub_clips(clip: ClipMaps) -> int:
+    return len(next(iter(clip.maps.values())))
+
+
+def _enlarged(config: PreprocessConfig) -> PreprocessConfig:
+    """The same framing at a size to look at."""
+    times = max(1, round(_SHOWN_HEIGHT / config.height))
+    return config.model_copy(
+        update={"short_side": times * config.short_side, "height": times * config.height, "width": times * config.width}
+    )

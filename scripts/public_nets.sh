@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Install the public networks that the importers and the benchmark are checked against into .public-nets/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=.public-nets/.installed
+wanted=$(sha256sum < tests/public-nets.txt)
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+    exit 0
+fi
+echo "Installing public networks into .public-nets (100 MB, once)"
+rm -rf .public-nets
+# No dependencies: they would bring another PyTorch. What the networks need of them is in the list.
+${PYTHON:-.venv/bin/python} -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+    --target .public-nets --requirement tests/public-nets.txt
+echo "$wanted" > "$stamp"
