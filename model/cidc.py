@@ -57,8 +57,9 @@ class CIDCUnit(nn.Module):
 
     def mixing_weights(self) -> Tensor:
         """The weights in use, `D C T' T`."""
-        # float32 even under autocast: a softmax of a few entries costs nothing and rounds badly.
-        return directional_weights(self.logits_DCTT.float(), normalisation=self.normalisation, masked=self.direction != "none")
+        # At least float32: a softmax of a few entries costs nothing and rounds badly.
+        logits_DCTT = self.logits_DCTT.to(torch.promote_types(self.logits_DCTT.dtype, torch.float32))
+        return directional_weights(logits_DCTT, normalisation=self.normalisation, masked=self.direction != "none")
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C t_in H W` to `B C t_out H W`."""

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from configs import ShapeError
@@ -82,6 +84,66 @@ def test_equal_logits_have_finite_gradients() -> None:
     directional_weights(logits, normalisation="affine").square().sum().backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("normalisation", ["affine", "minmax"])
+@pytest.mark.parametrize("direction", ["none", "uni", "bi"])
+@pytest.mark.parametrize("t_in", range(1, 17))
+@torch.no_grad()
+def test_a_unit_and_its_inference_twin_match_numpy_for_every_length(t_in: int, direction: str, normalisation: str) -> None:
+    """All T and T' from 1 to 16: weights, mixing, projection, norm and ReLU in float64 NumPy."""
+    rng = np.random.default_rng(t_in)
+    for rows in range(1, 17):
+        t_out = 2 * rows if direction == "bi" else rows
+        unit = CIDCUnit(3, t_in, t_out, direction, normalisation).double().eval()  # type: ignore[arg-type]
+        norm = unit.project.norm
+        norm.running_mean.copy_(torch.from_numpy(rng.normal(size=3)))  # type: ignore[operator, union-attr]
+        norm.running_var.copy_(torch.from_numpy(rng.uniform(0.5, 2, 3)))  # type: ignore[operator, union-attr]
+        x = rng.normal(size=(2, 3, t_in, 2, 3))
+        logits = unit.logits_DCTT.detach().numpy()
+        if direction == "none":
+            weights = np.stack([np.stack([numpy_weights(k[:, [row]], normalisation)[:, 0] for row in range(rows)], 1) for k in logits])
+        else:
+            weights = np.stack([numpy_weights(k, normalisation) for k in logits])
+        projected = np.einsum("bcthw,oc->bothw", numpy_mix(x, weights), unit.project.conv.weight.numpy()[:, :, 0, 0, 0])
+        mean, variance = (v.numpy()[:, None, None, None] for v in (norm.running_mean, norm.running_var))  # type: ignore[union-attr]
+        expected = np.maximum((projected - mean) / np.sqrt(variance + 1e-5), 0)
+        np.testing.assert_allclose(unit(torch.from_numpy(x)).numpy(), expected, atol=1e-9)
+        twin = unit.folded(torch.float32)
+        np.testing.assert_allclose(twin(torch.from_numpy(x).float()).numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("direction", "t_in", "t_out"), [("none", 3, 2), ("uni", 3, 5), ("bi", 4, 4), ("bi", 2, 6)])
+def test_a_unit_has_the_gradients_of_finite_differences(direction: str, t_in: int, t_out: int) -> None:
+    torch.manual_seed(0)
+    unit = CIDCUnit(2, t_in, t_out, direction).double().eval()  # type: ignore[arg-type]
+    x = torch.randn(1, 2, t_in, 2, 1, dtype=torch.float64, requires_grad=True)
+    parameters = dict(unit.named_parameters())
+
+    def run(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = torch.func.functional_call(unit, dict(zip(parameters, values, strict=True)), (x,))
+        return result
+
+    assert torch.autograd.gradcheck(run, (x, *parameters.values()))
+
+
+@settings(max_examples=80, deadline=None)
+@given(t_in=st.integers(1, 16), rows=st.integers(1, 16), changed=st.integers(0, 15), normalisation=st.sampled_from(["affine", "minmax"]))
+@torch.no_grad()
+def test_causality_holds_for_every_length(t_in: int, rows: int, changed: int, normalisation: str) -> None:
+    """Changing sub-clip s changes no forward row that may not see it, bit for bit; nor its mirror image backwards."""
+    changed %= t_in
+    for build in (lambda unit: unit, lambda unit: unit.folded(torch.float32)):
+        torch.manual_seed(t_in * 17 + rows)
+        unit = build(CIDCUnit(4, t_in, 2 * rows, "bi", normalisation).eval())  # type: ignore[arg-type]
+        x = torch.randn(1, 4, t_in, 2, 2)
+        other = x.clone()
+        other[:, :, changed] += 1.0
+        moved = (unit(other) != unit(x)).flatten(3).any(dim=3).any(dim=1)[0]
+        last_seen = [t_in - 1 if rows == 1 else row * (t_in - 1) // (rows - 1) for row in range(rows)]
+        for row, seen in enumerate(last_seen):
+            assert not (moved[row] and changed > seen)
+            assert not (moved[rows + row] and t_in - 1 - changed > seen)
 
 
 @pytest.mark.parametrize("t_out", [2, 4, 8, 14])
