@@ -55,12 +55,13 @@ class ConvNorm(nn.Module):
 
     def forward(self, x_BCTHW: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
         """`B C T H W` to `B C' T' H' W'`. The memory of `add` belongs to the module from here on."""
-        y = self.conv(x_BCTHW)
+        y: Tensor = self.conv(x_BCTHW)
         if self.norm is not None:
             y = self.norm(y)
+        # In place: neither the convolution nor the norm needs its result for its gradient.
         if add is not None:
-            y = y + add
-        return torch.relu(y) if relu else y
+            y = y.add_(add)
+        return y.relu_() if relu else y
 
     def folded_weights(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the convolution that equals this one followed by its batch norm, in float32."""
@@ -110,8 +111,8 @@ def fold_network(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 class FoldedConv(nn.Module):
     """A convolution with what follows it in one operator; 2D or 3D by its weight's dimensions.
 
-    On a CPU, a 1x1x1 convolution can run as oneDNN's convolution or as a matrix product over places. Which is faster
-    depends on the shape (0.7 to 1.4 times, `benchmarks/network.py`), so the first call times both and keeps one.
+    On a CPU, a 1x1x1 convolution can run as oneDNN's convolution or as a matrix product over places, and a 3x1x1 one in 3D or in
+    2D. Which is faster depends on the shape (0.7 to 1.4 times where measured), so the first call times both and keeps one.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, *, stride: tuple[int, ...], padding: tuple[int, ...]) -> None:
@@ -122,6 +123,7 @@ class FoldedConv(nn.Module):
         self.stride, self.padding = stride, padding
         self.dilation = (1,) * len(stride)
         self.pointwise = weight.dim() == 5 and weight[0, 0].numel() == 1 and stride == (1, 1, 1)
+        self.temporal = weight.dim() == 5 and not self.pointwise and tuple(weight.shape[3:]) == (1, 1) and stride == (1, 1, 1)
         self._fused: _FusedConv | None = None
 
     def forward(self, x: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
@@ -138,12 +140,13 @@ class FoldedConv(nn.Module):
         return y.relu_() if relu else y
 
     def _pick(self, x: Tensor, add: Tensor | None, relu: bool) -> _FusedConv:
-        convolution = _as_convolution(self, x)
-        # A matrix product with addition and ReLU would need a second pass over its result.
-        if not self.pointwise or (add is not None and relu):
-            return convolution
-        product = _as_matrix_product(self, x)
-        return min((convolution, product), key=lambda form: _seconds(form, x, add, relu))
+        forms = [_as_convolution(self, x)]
+        # With addition and ReLU, the other forms would need a second pass over their result.
+        if self.pointwise and (add is None or not relu):
+            forms.append(_as_matrix_product(self, x))
+        elif self.temporal and add is None:
+            forms.append(_as_2d_convolution(self, x))
+        return forms[0] if len(forms) == 1 else min(forms, key=lambda form: _seconds(form, x, add, relu))
 
 
 class _FusedConv(Protocol):
@@ -180,6 +183,24 @@ def _as_matrix_product(conv: FoldedConv, x: Tensor) -> _FusedConv:
         return cast("Tensor", y.permute(0, 4, 1, 2, 3))
 
     return run
+
+
+def _as_2d_convolution(conv: FoldedConv, x: Tensor) -> _FusedConv:
+    """A temporal kernel over time and places as the two axes of a picture."""
+    weight = cast("Tensor", conv.weight).squeeze(4)
+    flat = _as_convolution(FoldedConv(weight, cast("Tensor", conv.bias), stride=(1, 1), padding=(conv.padding[0], 0)), _time_by_places(x))
+
+    def run(x: Tensor, add: Tensor | None, relu: bool) -> Tensor:
+        y = flat(_time_by_places(x), add, relu)
+        batch, channels, time, _ = y.shape
+        return y.permute(0, 2, 3, 1).view(batch, time, *x.shape[3:], channels).permute(0, 4, 1, 2, 3)
+
+    return run
+
+
+def _time_by_places(x_BCTHW: Tensor) -> Tensor:
+    """`B C T H*W`, a view of channels-last memory."""
+    return x_BCTHW.permute(0, 2, 3, 4, 1).flatten(2, 3).permute(0, 3, 1, 2)
 
 
 def _seconds(form: _FusedConv, x: Tensor, add: Tensor | None, relu: bool) -> float:

@@ -40,9 +40,28 @@ class Stem(ConvNorm):
         self.keep_every = keep_every
 
     def forward(self, x_BCTHW: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
-        """`B 3 T H W` to `B C T' H/2 W/2`, every `keep_every`-th frame of it."""
+        """`B 3 T H W` to `B C T' H/2 W/2`, every `keep_every`-th frame of it.
+
+        In training the other frames are not computed, so batch norm's statistics are those of the frames that are used.
+        """
         assert add is None
-        return super().forward(x_BCTHW, relu=relu)[:, :, :: self.keep_every]
+        assert self.norm is not None
+        if not self.training:
+            return super().forward(x_BCTHW, relu=relu)[:, :, :: self.keep_every]
+        y: Tensor = self.norm(self._convolve_kept(x_BCTHW))
+        return y.relu_() if relu else y
+
+    def _convolve_kept(self, x_BCTHW: Tensor) -> Tensor:
+        conv = self.conv
+        stride_time, kernel_time = conv.stride[0] * self.keep_every, conv.kernel_size[0]
+        if x_BCTHW.requires_grad or not _stackable(x_BCTHW):
+            padding = cast("Size3", conv.padding)
+            return functional.conv3d(x_BCTHW, conv.weight, stride=(stride_time, 2, 2), padding=padding)
+        if torch.is_autocast_enabled(x_BCTHW.device.type):
+            x_BCTHW = x_BCTHW.to(torch.get_autocast_dtype(x_BCTHW.device.type))
+        frames = stack_frames(x_BCTHW, kernel_time=kernel_time, stride_time=stride_time)
+        y = functional.conv2d(frames, stacked_weight(conv.weight), stride=(2, 1), padding=(3, 0))
+        return unfold_time(y, y.shape[0] // x_BCTHW.shape[0])
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
         """The inference twin, in `dtype`."""
@@ -60,12 +79,16 @@ class _FoldedStem(nn.Module):
         self.stacked = FoldedConv(stacked_weight(weight), bias, stride=(2, 1), padding=(3, 0))
 
     def forward(self, x_BCTHW: Tensor, *, relu: bool = True) -> Tensor:
-        in_words = x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d) and x_BCTHW.shape[4] % 2 == 0
-        if not in_words or x_BCTHW.device.type != "cpu":
+        if not _stackable(x_BCTHW):
             return cast("Tensor", self.plain(x_BCTHW, relu=relu))
         frames = stack_frames(x_BCTHW, kernel_time=self.kernel_time, stride_time=self.stride_time)
         y = self.stacked(frames, relu=relu)
         return unfold_time(y, y.shape[0] // x_BCTHW.shape[0])
+
+
+def _stackable(x_BCTHW: Tensor) -> bool:
+    in_pairs = x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d) and x_BCTHW.shape[4] % 2 == 0
+    return in_pairs and x_BCTHW.device.type == "cpu" and x_BCTHW.element_size() in _WORDS
 
 
 def stack_frames(x_BCTHW: Tensor, *, kernel_time: int, stride_time: int) -> Tensor:

@@ -95,6 +95,21 @@ def test_the_folded_stem_skips_the_frames_nobody_reads(width: int) -> None:
         torch.testing.assert_close(folded(clip), every[:, :, ::2], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("keep_every", [1, 2])
+def test_in_training_the_stem_has_the_gradients_of_the_plain_convolution(keep_every: int) -> None:
+    torch.manual_seed(0)
+    stem = Stem(8, kernel_time=5, stride_time=2, keep_every=keep_every).train()
+    x = torch.randn(2, 3, 16, 32, 48).contiguous(memory_format=LAST)
+    stem(x).square().sum().backward()  # type: ignore[no-untyped-call]
+    found = stem.conv.weight.grad
+    weight = stem.conv.weight.detach().clone().requires_grad_()
+    y = torch.nn.functional.conv3d(x, weight, stride=(2 * keep_every, 2, 2), padding=(2, 3, 3))
+    torch.relu(torch.nn.functional.batch_norm(y, None, None, training=True)).square().sum().backward()  # type: ignore[no-untyped-call]
+    assert found is not None
+    assert weight.grad is not None
+    torch.testing.assert_close(found / found.abs().max(), weight.grad / found.abs().max(), atol=1e-4, rtol=0)
+
+
 NETWORKS = [
     {"backbone": "i3d", "depth": 50}, {"backbone": "i3d", "entry": "pooled", "cidc": None, "non_local": True},
     {"backbone": "slow_only", "cidc": {"direction": "uni", "normalisation": "minmax"}}, {"backbone": "tsm", "cidc": None, "head": "lstm"},

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from configs import CheckpointError
-from model import ModelConfig, build_model
+from model import ModelConfig, build_model, load_model
+from model.__main__ import main
 from model.importers import import_checkpoint, import_state
 from tests import public_nets
 
@@ -153,3 +154,32 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="not found"):
         import_checkpoint(tmp_path / "absent.pth")
+
+
+def test_the_command_writes_weights_that_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": image_state(depth=18) | {"extra": torch.zeros(1)}}, tmp_path / "net.pth")
+    (tmp_path / "labels.txt").write_text("\n".join("abcdefg") + "\n")
+    out = tmp_path / "net.safetensors"
+    command = [
+        "import",
+        str(tmp_path / "net.pth"),
+        "--out",
+        str(out),
+        "--backbone",
+        "i3d",
+        "--labels",
+        str(tmp_path / "labels.txt"),
+        "--size",
+        "112",
+    ]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "torchvision names; i3d-18, 7 classes" in printed
+    assert "left over: 1 tensors: extra" in printed
+    spec = load_model(out).spec
+    assert spec is not None
+    assert spec.labels == tuple("abcdefg")
+    assert (spec.preprocess.short_side, spec.preprocess.height) == (128, 112)
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    assert main(command) == 2
+    assert "2 labels for 7 classes" in capsys.readouterr().err

@@ -1,0 +1,229 @@
+"""The network beside the public packages' networks with the same weights, in one process.
+
+    make public-nets && python -m benchmarks.network [--training] [--memory] [--quick]
+
+Outputs are compared before anything is timed; medians with 20th and 80th percentile. Public nets run eagerly in channels-last memory, in
+float32 or converted to bfloat16: first as a user runs them (`public`), then in turns with ours under the memory settings that ours
+brings along (`tuned`, see model/runtime.py); both ratios are shown. `share` is the time our convolutions take when each runs alone and hot,
+over the time of the whole network: how near it comes to the rate of its own convolutions. Machines are shared: compare ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from model import ActionNetwork, CIDCConfig, ModelConfig, build_model
+from model.complexity import measure
+from model.conv import FoldedConv
+from model.importers import import_state
+from model.network import fold_for_inference, to_channels_last
+from model.runtime import keep_freed_memory
+from tests import public_nets
+
+__all__ = ["main"]
+
+Run = Callable[[], Tensor]
+_LAST = torch.channels_last_3d
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+_PEERS = ("GluonCV I3D", "GluonCV I3D-NL", "PyTorchVideo I3D", "PyTorchVideo C2D", "PyTorchVideo Slow")
+
+
+def main() -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="I3D at batch 1 only")
+    parser.add_argument("--training", action="store_true", help="one training step as well")
+    parser.add_argument("--memory", action="store_true", help="peak memory of a training step as well")
+    parser.add_argument("--memory-of", choices=("kept", "recomputed"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory_of:
+        keep_freed_memory()
+        return _memory_of_a_step(recompute=options.memory_of == "recomputed")
+    if not public_nets.installed():
+        print("error: the public networks are not installed; run make public-nets", file=sys.stderr)
+        return 2
+    warnings.simplefilter("ignore")
+    _inference(options.quick)
+    keep_freed_memory()
+    if options.training:
+        _training()
+    if options.memory:
+        _memory()
+    return 0
+
+
+@torch.inference_mode()
+def _inference(quick: bool) -> None:
+    table = Table(
+        "network", "format", "batch", "public ms", "tuned ms", "ours ms (p20 - p80)", "clips/s", "ratio", "to tuned", "GFLOP/s", "share",
+        "differs",
+        title=f"Inference, 32 x 224 x 224, {torch.get_num_threads()} threads; CIDC's ratios per FLOP of I3D",
+    )  # fmt: skip
+    dtypes, batches = ((torch.bfloat16,), (1,)) if quick else ((torch.bfloat16, torch.float32), (1, 8))
+    cases = [(name, dtype, batch) for dtype in dtypes for batch in batches for name in (_PEERS[:1] if quick else _PEERS)]
+    untuned = {}
+    for case in cases:
+        contest = _Contest(*case)
+        untuned[case] = statistics.median(_alternate([contest.run_public], contest.rounds)[0])
+    keep_freed_memory()
+    for case in cases:
+        contest = _Contest(*case)
+        contest.check()
+        contest.report(table, untuned[case])
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+class _Contest:
+    """One public network and ours with its weights, on the same clips."""
+
+    def __init__(self, name: str, dtype: torch.dtype, batch: int) -> None:
+        self.name, self.dtype, self.batch = name, dtype, batch
+        self.rounds = 15 if dtype is torch.bfloat16 and batch == 1 else 5
+        public, self.about = public_nets.build(name)
+        public_nets.randomise(public, 0)
+        ours = import_state(public.state_dict(), name=name).network
+        self.config = ours.config
+        clips = torch.randn(batch, 3, 32, 224, 224, generator=torch.Generator().manual_seed(1)).to(dtype)
+        self.clips = clips.contiguous(memory_format=_LAST)
+        self.public_clips = clips[:, :, :: 32 // self.about.frames].contiguous(memory_format=_LAST)
+        self.expected = self.about.logits(public, self.public_clips.float())
+        self.public = public.to(dtype).to(memory_format=_LAST)
+        self.ours = fold_for_inference(ours, dtype)
+
+    def run_public(self) -> Tensor:
+        return self.about.logits(self.public, self.public_clips.clone(memory_format=torch.preserve_format))
+
+    def check(self) -> None:
+        self.difference = float((self.ours(self.clips) - self.expected).abs().max() / self.expected.abs().max())
+        if not self.difference < _TOLERANCE[self.dtype]:
+            raise SystemExit(
+                f"{self.name} {self.dtype} batch {self.batch}: logits differ by {self.difference:.1e} of the largest; nothing is timed"
+            )
+
+    def report(self, table: Table, untuned: float) -> None:
+        runs: list[Run] = [self.run_public, lambda: self.ours(self.clips)]
+        if self.name != "GluonCV I3D":
+            public, mine = _alternate(runs, self.rounds)
+            self._row(table, self.name, self.config, self.ours, untuned, public, mine, f"{self.difference:.0e}")
+            return
+        cidc = fold_for_inference(build_model(ModelConfig(backbone="i3d", cidc=CIDCConfig())).eval(), self.dtype)
+        public, mine, with_cidc = _alternate([*runs, lambda: cidc(self.clips)], self.rounds)
+        self._row(table, self.name, self.config, self.ours, untuned, public, mine, f"{self.difference:.0e}")
+        self._row(table, "CIDC on I3D", cidc.config, cidc, untuned, public, with_cidc, "")
+
+    def _row(
+        self, table: Table, name: str, config: ModelConfig, network: ActionNetwork, untuned: float, public: list[float],
+        mine: list[float], difference: str,
+    ) -> None:  # fmt: skip
+        median, tuned, flops = statistics.median(mine), statistics.median(public), measure(config).flops
+        per_flop = flops / measure(self.config).flops
+        table.add_row(
+            name, str(self.dtype).removeprefix("torch."), str(self.batch), f"{1e3 * untuned:.1f}", f"{1e3 * tuned:.1f}",
+            f"{1e3 * median:.1f} ({1e3 * _percentile(mine, 20):.1f} - {1e3 * _percentile(mine, 80):.1f})", f"{self.batch / median:.1f}",
+            f"{per_flop * untuned / median:.2f}", f"{per_flop * tuned / median:.2f}", f"{self.batch * flops / median / 1e9:.0f}",
+            f"{_convolutions_alone(network, self.clips) / median:.0%}", difference,
+        )  # fmt: skip
+
+
+def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
+    """Seconds that the network's convolutions take when each is run alone, over and over."""
+    calls: list[tuple[nn.Module, tuple[Tensor, ...], dict[str, Tensor]]] = []
+
+    def note(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        calls.append((module, args, kwargs))
+
+    hooks = [m.register_forward_pre_hook(note, with_kwargs=True) for m in network.modules() if isinstance(m, FoldedConv)]
+    network(clips)
+    for hook in hooks:
+        hook.remove()
+    total = 0.0
+    for module, args, kwargs in calls:
+        times = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            module(*args, **kwargs)
+            times.append(time.perf_counter() - begun)
+        total += min(times)
+    return total
+
+
+def _training() -> None:
+    table = Table("network", "batch", "step ms", "clips/s", "ratio", title="Training step, bfloat16 autocast: forward, loss, backward")
+    theirs, _ = public_nets.build("GluonCV I3D")
+    ours = build_model(ModelConfig(backbone="i3d", cidc=None, dropout=0.5))
+    cidc = build_model(ModelConfig(backbone="i3d", dropout=0.5))
+    networks = {"GluonCV I3D": theirs.to(memory_format=_LAST), "I3D": to_channels_last(ours), "CIDC on I3D": to_channels_last(cidc)}
+    clips, labels = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST), torch.randint(0, 400, (4,))
+    steps = [_step(network.train(), clips, labels) for network in networks.values()]
+    timed = _alternate(steps, 5)
+    for name, times in zip(networks, timed, strict=True):
+        seconds = statistics.median(times)
+        table.add_row(name, "4", f"{1e3 * seconds:.0f}", f"{4 / seconds:.2f}", f"{statistics.median(timed[0]) / seconds:.2f}")
+    Console().print(table)
+
+
+def _step(network: nn.Module, clips: Tensor, labels: Tensor) -> Run:
+    def run() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits_BK = network(clips)
+        loss = nn.functional.cross_entropy(logits_BK.float(), labels)
+        network.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return run
+
+
+def _memory() -> None:
+    table = Table("activations", "peak above the weights, MiB", title="Memory of a training step, CIDC on I3D, batch 4, bfloat16 autocast")
+    for what in ("kept", "recomputed"):
+        done = subprocess.run([sys.executable, "-m", "benchmarks.network", "--memory-of", what], capture_output=True, text=True, check=True)
+        table.add_row(what, done.stdout.strip())
+    Console().print(table)
+
+
+def _memory_of_a_step(*, recompute: bool) -> int:
+    network = build_model(ModelConfig(backbone="i3d"))
+    to_channels_last(network)
+    network.backbone.checkpointing = recompute
+    clips, labels = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST), torch.randint(0, 400, (4,))
+    before = _resident_mib("VmHWM")
+    _step(network.train(), clips, labels)()
+    print(f"{_resident_mib('VmHWM') - before:.0f}")
+    return 0
+
+
+def _resident_mib(field: str) -> float:
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith(field))
+
+
+def _alternate(runs: list[Run], rounds: int) -> list[list[float]]:
+    """Seconds of each run, taken in turns."""
+    times: list[list[float]] = [[] for _ in runs]
+    for turn in range(rounds + 2):
+        for index, run in enumerate(runs):
+            begun = time.perf_counter()
+            run()
+            if turn >= 2:
+                times[index].append(time.perf_counter() - begun)
+    return times
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
