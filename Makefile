@@ -4,11 +4,12 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup demo test check bench gpu-check clean
+.PHONY: help setup public-nets demo test check bench bench-network gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
-	@echo "make setup, make check (lint, types), make bench, make gpu-check (on a machine with a GPU), make clean"
+	@echo "make setup, make check (lint, types), make bench, make gpu-check (on a machine with a GPU),"
+	@echo "make public-nets (networks to compare with), make bench-network, make clean"
 
 setup:
 	@scripts/setup.sh
@@ -27,8 +28,14 @@ check: setup
 bench: setup
 	@.venv/bin/python -m benchmarks.stages
 
+public-nets: setup
+	@scripts/public_nets.sh
+
+bench-network: public-nets
+	@.venv/bin/python -m benchmarks.network --training --memory
+
 gpu-check:
 	@$(PYTHON) scripts/gpu_check.py
 
 clean:
-	rm -rf .work .venv build *.egg-info
+	rm -rf .work .venv .public-nets build *.egg-info

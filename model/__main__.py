@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from configs import CidcError, MediaError
+from configs import CheckpointError, CidcError, MediaError
+from model.complexity import NOT_COMPARED, PAPER_ROWS, Cost, PaperRow, measure_paper
 from model.network import fold_for_inference
 from model.resnet import BACKBONES
 from model.weights import load_model, save_model
@@ -74,6 +75,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", choices=tuple(BACKBONES), help="what to build; 2D weights are inflated; default: what the file holds")
     parser.add_argument("--labels", type=Path, help="class names, one a line, in the order of the logits")
     parser.add_argument("--name", help="name of the network in events; default: the file's")
+    parser.add_argument("--partial", action="store_true", help="import even if tensors are missing or parts of its network are left over")
     parser.add_argument(
         "--size", type=int, default=224, help="side of the square picture the network sees, from a shorter side of 256/224 of it"
     )
@@ -87,52 +89,47 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _complexity(options: argparse.Namespace) -> int:
-    from model.complexity import NOT_COMPARED, PAPER_ROWS, measure_paper
-
-    compared, others = measure_paper(PAPER_ROWS), measure_paper(NOT_COMPARED)
     table = Table(
-        "network", "tables", "GFLOPs", "paper", "differs", "M params", "paper", "of them CIDC", "why the parameters differ",
+        "network", "tables", "GFLOPs", "paper", "differ", "M params", "paper", "differ", "of them CIDC", "remark",
         title="One 32 x 224 x 224 clip; FLOPs are twice the multiply-accumulates",
     )  # fmt: skip
-    facts = []
-    for row, cost in [*compared, *others]:
-        gflops, mparameters = cost.flops / 1e9, cost.parameters / 1e6
-        share = gflops / row.gflops - 1 if (row, cost) in compared else None
+    rows = [_row_facts(row, cost, compared=True) for row, cost in measure_paper(PAPER_ROWS)]
+    rows += [_row_facts(row, cost, compared=False) for row, cost in measure_paper(NOT_COMPARED)]
+    for row in rows:
         table.add_row(
-            row.name, row.tables, f"{gflops:.1f}", _number(row.gflops), "" if share is None else f"{share:+.1%}",
-            f"{mparameters:.1f}", _number(row.mparameters), f"{cost.cidc_parameters / 1e6:.1f}" if cost.cidc_parameters else "", row.note,
+            row["network"], row["tables"], _number(row["flops"], 1e9), _number(row["paper_flops"], 1e9, 0), _share(row["flops_difference"]),
+            _number(row["parameters"], 1e6), _number(row["paper_parameters"], 1e6, 0), _share(row["parameters_difference"]),
+            _number(row["cidc_parameters"] or None, 1e6), row["note"],
         )  # fmt: skip
-        facts.append(_row_facts(row, cost, share))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     if options.json is not None:
-        options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
 def _maps(options: argparse.Namespace) -> int:
-    from model.activation import analyse_video, write_overlay, write_sheet
+    from model.activation import Surest, analyse_video, write_overlay, write_sheet
 
-    for out in options.out:
-        if out.suffix.lower() not in _SHEETS + _VIDEOS:
-            raise MediaError(f"--out {out}: the ending must be one of {', '.join(_SHEETS + _VIDEOS)}")
-    if options.start is not None and options.start < 0:
-        raise MediaError(f"--start must not be below 0, got {options.start:g}")
+    wrong = [out for out in options.out if out.suffix.lower() not in _SHEETS + _VIDEOS]
+    if wrong:
+        raise MediaError(f"--out {wrong[0]}: the ending must be one of {', '.join(_SHEETS + _VIDEOS)}")
+    videos = [out for out in options.out if out.suffix.lower() in _VIDEOS]
+    if len(videos) > 1:
+        raise MediaError(f"--out takes one video, got {', '.join(map(str, videos))}")
+    if options.start is not None and not (math.isfinite(options.start) and options.start >= 0):
+        raise MediaError(f"--start must be a number of seconds from 0, got {options.start:g}")
     network = load_model(options.checkpoint)
     spec = network.spec
     assert spec is not None
-    network = fold_for_inference(network, torch.float32)
-    try:
-        clips = analyse_video(network, options.video, start_seconds=options.start)
-    except MediaError as error:
-        raise MediaError(f"{options.video}: {error}") from None
-    best = max(clips, key=lambda clip: (clip.label != spec.background, clip.probability))
+    clips = Surest(analyse_video(fold_for_inference(network, torch.float32), options.video, start_seconds=options.start), spec.background)
+    if videos:
+        write_overlay(clips, videos[0], fps=spec.fps)
+    best = clips.finish()
     for out in options.out:
-        if out.suffix.lower() in _SHEETS:
+        if out not in videos:
             write_sheet(best, out)
-        else:
-            write_overlay(clips, out, fps=spec.fps)
         print(f"wrote {out}")
-    print(f"{len(clips)} clips; the surest action: {best.label} ({best.probability:.0%}) from {best.start_seconds:.1f} s")
+    print(f"{clips.count} clips; the surest action: {best.label} ({best.probability:.0%}) from {best.start_seconds:.1f} s")
     if network.cidc is None:
         print("these weights have no CIDC network; only the backbone's map is drawn")
     return 0
@@ -141,10 +138,14 @@ def _maps(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from model.importers import import_checkpoint, spec_for
 
+    if not 32 <= options.size <= 1024:
+        raise CheckpointError(f"--size must be from 32 to 1024, got {options.size}")
     imported = import_checkpoint(options.checkpoint, backbone=options.backbone)
-    labels = None
-    if options.labels is not None:
-        labels = tuple(line.strip() for line in options.labels.read_text(encoding="utf-8").splitlines() if line.strip())
+    doubtful = imported.missing + imported.suspicious
+    if doubtful and not options.partial:
+        shown = ", ".join(doubtful[:5]) + (", ..." if len(doubtful) > 5 else "")
+        raise CheckpointError(f"{options.checkpoint} does not fit whole ({len(doubtful)} tensors: {shown}); --partial imports the rest")
+    labels = None if options.labels is None else _read_labels(options.labels)
     spec = spec_for(imported, name=options.name or options.checkpoint.stem, labels=labels, size=options.size)
     save_model(imported.network, options.out, spec=spec)
     config = imported.network.config
@@ -161,27 +162,44 @@ def _import(options: argparse.Namespace) -> int:
     return 0
 
 
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"--labels {path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
 def _export(options: argparse.Namespace) -> int:
     from model.export import export_onnx, onnx_difference
 
     network = load_model(options.checkpoint)
     export_onnx(network, options.out)
-    print(f"wrote {options.out}; largest difference of a logit from ONNX Runtime's: {onnx_difference(network, options.out):.1e}")
+    difference = onnx_difference(network, options.out)
+    print(f"wrote {options.out}; largest difference from ONNX Runtime's logits: {difference:.1e} of the largest one")
     return 0
 
 
-def _row_facts(row: Any, cost: Any, share: float | None) -> dict[str, Any]:
+def _row_facts(row: PaperRow, cost: Cost, *, compared: bool) -> dict[str, Any]:
+    paper_flops = None if math.isnan(row.gflops) else round(row.gflops * 1e9)
+    paper_parameters = None if row.mparameters is None else round(row.mparameters * 1e6)
     return {
-        "network": row.name, "tables": row.tables, "flops": cost.flops, "parameters": cost.parameters,
-        "cidc_parameters": cost.cidc_parameters,
-        "paper_flops": None if math.isnan(row.gflops) else int(row.gflops * 1e9),
-        "paper_parameters": None if row.mparameters is None else int(row.mparameters * 1e6),
-        "flops_difference": share, "compared": share is not None, "note": row.note, "model": row.model.model_dump(),
+        "network": row.name, "tables": row.tables, "compared": compared, "flops": cost.flops, "paper_flops": paper_flops,
+        "flops_difference": cost.flops / paper_flops - 1 if compared and paper_flops else None,
+        "parameters": cost.parameters, "paper_parameters": paper_parameters,
+        "parameters_difference": cost.parameters / paper_parameters - 1 if compared and paper_parameters else None,
+        "cidc_parameters": cost.cidc_parameters, "note": row.note, "model": row.model.model_dump(),
     }  # fmt: skip
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:g}"
+def _number(value: float | None, unit: float, digits: int = 1) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    """A difference in per cent; beyond five it is marked."""
+    if value is None:
+        return ""
+    return f"{value:+.1%}" if abs(value) <= 0.05 else f"[bold]{value:+.0%} ![/bold]"
 
 
 if __name__ == "__main__":

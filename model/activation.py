@@ -6,7 +6,8 @@ Letters: B clips, S sub-clips, T time, H and W space, K classes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +23,10 @@ from configs import MediaError
 from model.grid import attention_map
 from model.network import ActionNetwork
 from model.preprocess import PreprocessConfig, Preprocessor, normalise_clips
-from model.video import Picture, sampled_frames
+from model.video import Picture, grid_pictures
 from model.weights import ModelSpec
 
-__all__ = ["ClipMaps", "analyse_video", "rows_of_sub_clips", "write_overlay", "write_sheet"]
+__all__ = ["ClipMaps", "Surest", "analyse_video", "rows_of_sub_clips", "write_overlay", "write_sheet"]
 
 _SHOWN_HEIGHT = 240
 _BAND = 30
@@ -50,30 +51,71 @@ class ClipMaps:
     probability: float
 
 
-def analyse_video(network: ActionNetwork, path: str | Path, *, start_seconds: float | None = None) -> list[ClipMaps]:
-    """The maps of every clip of a video, clip after clip; a video shorter than a clip repeats its last frame.
+def analyse_video(network: ActionNetwork, path: str | Path, *, start_seconds: float | None = None) -> Iterator[ClipMaps]:
+    """The maps of every clip of a video, clip after clip, one in memory at a time.
+
+    A remainder shorter than a clip is left out, unless it is all there is: then it repeats its last frame.
 
     Args:
-        network: as `load_model` gives it.
+        network: as `load_model` gives it, folded into float32 or not.
         path: the video.
         start_seconds: only the clip that starts there.
 
     Raises:
-        MediaError: nothing of it decodes.
+        MediaError: nothing of it decodes; the message names the file.
     """
     spec = cast("ModelSpec", network.spec)
     frames = spec.model.frames
-    end_seconds = None if start_seconds is None else start_seconds + (frames + 1) / spec.fps
-    pictures = sampled_frames(path, spec.fps, start_seconds=start_seconds, end_seconds=end_seconds)
-    pictures += [pictures[-1]] * (frames - len(pictures))
-    count = 1 if start_seconds is not None else len(pictures) // frames
-    clips = [np.stack(pictures[number * frames : (number + 1) * frames]) for number in range(count)]
     seen, shown = Preprocessor(spec.preprocess, max_batch=1), Preprocessor(_enlarged(spec.preprocess), max_batch=1)
-    begin = start_seconds or 0.0
-    return [
-        _analyse_clip(network, spec, seen([clip]), shown([clip])[0].numpy().copy(), begin + number * frames / spec.fps)
-        for number, clip in enumerate(clips)
-    ]
+
+    def analyse(pictures: list[Picture], begin_seconds: float) -> ClipMaps:
+        clip = np.stack(pictures + [pictures[-1]] * (frames - len(pictures)))
+        return _analyse_clip(network, spec, seen([clip]), shown([clip])[0].numpy().copy(), begin_seconds)
+
+    held: list[Picture] = []
+    begin_seconds, count = 0.0, 0
+    try:
+        for pts_seconds, picture, anew in grid_pictures(path, spec.fps, start_seconds=start_seconds):
+            if anew or not held:
+                held, begin_seconds = [], pts_seconds
+            held.append(picture)
+            if len(held) == frames:
+                yield analyse(held, begin_seconds)
+                held, count = [], count + 1
+                if start_seconds is not None:
+                    return
+    except MediaError as error:
+        raise MediaError(f"{path}: {error}") from None
+    if held and count == 0:
+        yield analyse(held, begin_seconds)
+    elif count == 0:
+        raise MediaError(f"{path}: no frame from {start_seconds or 0:g} s on")
+
+
+class Surest:
+    """Passes clips on and keeps the one to show: the action the network is surest of, background last."""
+
+    def __init__(self, clips: Iterable[ClipMaps], background: str | None) -> None:
+        self._clips, self._background = iter(clips), background
+        self._best: ClipMaps | None = None
+        self.count = 0
+
+    def __iter__(self) -> Iterator[ClipMaps]:
+        for clip in self._clips:
+            self.count += 1
+            if self._best is None or self._rank(clip) > self._rank(self._best):
+                self._best = clip
+            yield clip
+
+    def finish(self) -> ClipMaps:
+        """The clip to show, once the rest has passed."""
+        for _ in self:
+            pass
+        assert self._best is not None
+        return self._best
+
+    def _rank(self, clip: ClipMaps) -> tuple[bool, float]:
+        return clip.label != self._background, clip.probability
 
 
 @torch.no_grad()
@@ -133,19 +175,20 @@ def write_sheet(clip: ClipMaps, path: str | Path) -> None:
         raise MediaError(f"cannot write the picture {path}; is the folder there, and its ending .png or .jpg?")
 
 
-def write_overlay(clips: Sequence[ClipMaps], path: str | Path, *, fps: float) -> None:
+def write_overlay(clips: Iterable[ClipMaps], path: str | Path, *, fps: float) -> None:
     """A video with every map over every frame, side by side.
 
     Raises:
         MediaError: the file cannot be written.
     """
+    pictures = _overlay_frames(clips)
+    # The file is made only once there is something to write.
+    first = next(pictures)
     try:
         with av.open(str(path), "w") as container:
-            stream: Any = None
-            for number, picture in enumerate(_overlay_frames(clips)):
-                if stream is None:
-                    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-                    stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+            stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+            stream.height, stream.width, stream.pix_fmt = *first.shape[:2], "yuv420p"
+            for number, picture in enumerate(itertools.chain([first], pictures)):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 frame.pts, frame.time_base = number, 1 / Fraction(fps).limit_denominator(1000)
                 container.mux(stream.encode(frame))
@@ -154,7 +197,7 @@ def write_overlay(clips: Sequence[ClipMaps], path: str | Path, *, fps: float) ->
         raise MediaError(f"cannot write the video {path}: {error}") from error
 
 
-def _overlay_frames(clips: Sequence[ClipMaps]) -> Iterator[Picture]:
+def _overlay_frames(clips: Iterable[ClipMaps]) -> Iterator[Picture]:
     for clip in clips:
         scaled, per_sub_clip = _scaled(clip), len(clip.pictures_THWC) // _sub_clips(clip)
         for number, picture in enumerate(clip.pictures_THWC):

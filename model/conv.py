@@ -9,6 +9,7 @@ Letters: B clips, C channels, T time, H and W space.
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from typing import Protocol, cast, runtime_checkable
 
@@ -19,6 +20,7 @@ from torch.nn import functional
 __all__ = ["ConvNorm", "FoldedConv", "Size3", "fold_network", "fused_convolutions_work", "same_padding"]
 
 Size3 = tuple[int, int, int]
+_log = logging.getLogger(__name__)
 
 
 def same_padding(kernel: Size3) -> Size3:
@@ -124,14 +126,16 @@ class FoldedConv(nn.Module):
         self.dilation = (1,) * len(stride)
         self.pointwise = weight.dim() == 5 and weight[0, 0].numel() == 1 and stride == (1, 1, 1)
         self.temporal = weight.dim() == 5 and not self.pointwise and tuple(weight.shape[3:]) == (1, 1) and stride == (1, 1, 1)
-        self._fused: _FusedConv | None = None
+        # By what follows the convolution: whether there is an addition, and whether a ReLU.
+        self._fused: dict[tuple[bool, bool], _FusedConv] = {}
 
     def forward(self, x: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
         """As `ConvNorm.forward`; overwrites `add`."""
-        if self._fused is None and x.device.type == "cpu" and fused_convolutions_work():
-            self._fused = self._pick(x.contiguous(memory_format=self.layout), add, relu)
-        if self._fused is not None:
-            return self._fused(x.contiguous(memory_format=self.layout), add, relu)
+        if x.device.type == "cpu" and fused_convolutions_work():
+            x, kind = x.contiguous(memory_format=self.layout), (add is not None, relu)
+            if kind not in self._fused:
+                self._fused[kind] = self._pick(x, add, relu)
+            return self._fused[kind](x, add, relu)
         weight, bias = cast("Tensor", self.weight), cast("Tensor", self.bias)
         convolve = functional.conv3d if weight.dim() == 5 else functional.conv2d
         y = convolve(x, weight, bias, self.stride, self.padding)
@@ -217,6 +221,14 @@ def _seconds(form: _FusedConv, x: Tensor, add: Tensor | None, relu: bool) -> flo
 @functools.cache
 def fused_convolutions_work() -> bool:
     """Whether this build of PyTorch has oneDNN's convolution with addition and ReLU, and it computes what it should."""
+    with torch.autocast("cpu", enabled=False), torch.device("cpu"), torch.no_grad():
+        working = _fused_convolutions_compute_what_they_should()
+    if not working:
+        _log.warning("this build of PyTorch lacks oneDNN's fused convolutions; the plain ones serve, two to three times as slowly")
+    return working
+
+
+def _fused_convolutions_compute_what_they_should() -> bool:
     x = torch.linspace(-1, 1, 2 * 8 * 2 * 5 * 5).view(2, 8, 2, 5, 5).contiguous(memory_format=torch.channels_last_3d)
     weight = torch.linspace(1, -1, 8 * 8 * 9).view(8, 8, 1, 3, 3).contiguous(memory_format=torch.channels_last_3d)
     wanted = torch.relu(functional.conv3d(x, weight, torch.ones(8), padding=(0, 1, 1)) + x)

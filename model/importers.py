@@ -51,6 +51,12 @@ class Imported:
     left_over: tuple[str, ...]
     inflated: tuple[str, ...]
 
+    @property
+    def suspicious(self) -> tuple[str, ...]:
+        """Left-over tensors of parts of the file's network that were used otherwise."""
+        parts = {key.split(".")[0] for key in self.used}
+        return tuple(key for key in self.left_over if key.split(".")[0] in parts)
+
 
 def import_checkpoint(path: str | Path, *, backbone: BackboneName | None = None) -> Imported:
     """Read a public checkpoint into a network without CIDC.
@@ -72,7 +78,8 @@ def spec_for(imported: Imported, *, name: str, labels: tuple[str, ...] | None = 
         CheckpointError: another number of labels than classes, or labels that are not different names.
     """
     config = imported.network.config
-    labels = labels or tuple(f"class {number}" for number in range(config.num_classes))
+    if labels is None:
+        labels = tuple(f"class {number}" for number in range(config.num_classes))
     mean, std = LAYOUTS[imported.layout].statistics
     try:
         picture = PreprocessConfig(short_side=round(size * 256 / 224), height=size, width=size, mean_rgb=mean, std_rgb=std)
@@ -101,7 +108,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is not a file of plain tensors, and loading it could run code ({_first_line(error)}); save its state dict"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:
+        # A damaged pickle can fail in any way there is.
         raise CheckpointError(f"{path} is not a readable checkpoint ({_first_line(error)})") from None
     return _unwrap(content, path)
 
@@ -138,6 +146,9 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds no state dict (a dictionary of names to tensors)")
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    odd = next((key for key, value in state.items() if value.layout != torch.strided or value.is_quantized), None)
+    if odd is not None:
+        raise CheckpointError(f"{path}: {odd} is a sparse or quantised tensor; only plain ones can be imported")
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
@@ -150,7 +161,7 @@ def _describe(ours: Mapping[str, Tensor], layout: LayoutName, wanted: BackboneNa
     bottleneck = "backbone.stages.0.0.conv3.conv.weight" in ours
     depth = next((d for d, counts in STAGE_BLOCKS.items() if list(counts) == blocks and (d > 18) == bottleneck), None)
     stem, classifier = ours.get("backbone.stem.conv.weight"), ours.get("classifier.weight")
-    if depth is None or stem is None or classifier is None:
+    if depth is None or stem is None or classifier is None or stem.dim() not in (4, 5) or classifier.dim() != 2:
         raise CheckpointError(f"{name}: no ResNet-18, -50 or -101 with a classifier: {blocks} blocks in its stages")
     own = _backbone_of(ours, stem)
     non_local = any(key.startswith("backbone.non_local.") for key in ours)
@@ -163,7 +174,11 @@ def _describe(ours: Mapping[str, Tensor], layout: LayoutName, wanted: BackboneNa
     fields |= {"num_classes": classifier.shape[0], "width": stem.shape[0], "non_local_pooling": pooling or "paper"}
     if BACKBONES[fields["backbone"]].entry == "strided":
         fields["entry"] = "sampled" if LAYOUTS[layout].frames_sampled and stem.dim() == 5 else "strided"
-    return ModelConfig.model_validate(fields)
+    try:
+        return ModelConfig.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CheckpointError(f"{name}: {'.'.join(map(str, first['loc'])) or 'network'}: {first['msg']}, it has {first['input']}") from None
 
 
 def _backbone_of(ours: Mapping[str, Tensor], stem: Tensor) -> BackboneName:
@@ -172,7 +187,7 @@ def _backbone_of(ours: Mapping[str, Tensor], stem: Tensor) -> BackboneName:
     if stem.shape[2] > 1:
         return "i3d"
     late = ours.get("backbone.stages.3.0.conv1.conv.weight")
-    return "slow_only" if late is not None and late.shape[2] > 1 else "r2d"
+    return "slow_only" if late is not None and late.dim() == 5 and late.shape[2] > 1 else "r2d"
 
 
 def _fit(ours: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -190,6 +205,8 @@ def _fit(ours: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) 
             raise CheckpointError(
                 f"{name}: {key} would have shape {tuple(tensor.shape)}, the network has {tuple(shape)}; try another backbone"
             )
+        if tensor.is_floating_point() != expected[key].is_floating_point():
+            raise CheckpointError(f"{name}: {key} holds {tensor.dtype}, the network {expected[key].dtype}")
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{name}: {key} holds values that are not finite")
         fitted[key] = tensor.to(expected[key].dtype)

@@ -5,7 +5,7 @@ Letters: B clips, C channels, T time, H and W space, K classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -51,6 +51,16 @@ class ModelConfig(StrictModel):
         """T of the last stages."""
         return self.frames // self.time_stride
 
+    @property
+    def backbone_facts(self) -> dict[str, object]:
+        """What two networks must share for one's backbone weights to mean the same in the other."""
+        entry = self.entry or BACKBONES[self.backbone].entry
+        pooling = self.non_local_pooling if self.non_local else None
+        return {
+            "backbone": self.backbone, "depth": self.depth, "width": self.width, "entry": entry,
+            "non_local": self.non_local, "non_local_pooling": pooling,
+        }  # fmt: skip
+
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
         if self.frames % self.time_stride:
@@ -85,15 +95,20 @@ def fold_for_inference(network: ActionNetwork, dtype: torch.dtype) -> ActionNetw
     Afterwards the network takes clips in `dtype`, best in channels-last-3d memory, and can be neither trained nor saved.
 
     Raises:
-        ValueError: the network is in training mode.
+        ValueError: the network is in training mode, or was folded before, or the number format is none it can run in.
     """
-    return cast("ActionNetwork", fold_network(network, dtype))
+    if network.folded or dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"a network is folded once, into float32, bfloat16 or float16; folded: {network.folded}, asked for: {dtype}")
+    fold_network(network, dtype)
+    network.folded = True
+    return network
 
 
 class ActionNetwork(nn.Module):
     """Clips to class logits. `config` is the shape it was built from; `spec` the description it was loaded with."""
 
     spec: ModelSpec | None = None
+    folded = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -119,6 +134,16 @@ class ActionNetwork(nn.Module):
             features *= 2
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(features, config.num_classes)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`; a folded network stays in evaluation mode.
+
+        Raises:
+            ValueError: the network is folded.
+        """
+        if mode and self.folded:
+            raise ValueError("a folded network cannot be trained; load it again")
+        return super().train(mode)
 
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
         """Normalised clips `B 3 T H W` to `logits_BK` in float32.
@@ -155,4 +180,4 @@ class ActionNetwork(nn.Module):
 
 
 def _pooled(x_BCTHW: Tensor) -> Tensor:
-    return x_BCTHW.mean(dim=(2, 3, 4), dtype=torch.float32)
+    return x_BCTHW.mean(dim=(2, 3, 4), dtype=torch.promote_types(x_BCTHW.dtype, torch.float32))

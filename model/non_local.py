@@ -24,11 +24,12 @@ _BLOCKS_IN_STAGE = (0, 2, 3, 0)
 def non_local_blocks(blocks: int, stage: int) -> tuple[int, ...]:
     """After which residual blocks of a stage (0 to 3 for stages 2 to 5) a non-local block stands, evenly spread.
 
-    ResNet-50: after the second and fourth of stage 3, and the second, fourth and sixth of stage 4. A stage with fewer
-    blocks than that gets one after each.
+    ResNet-50: after the second and fourth of stage 3, and the second, fourth and sixth of stage 4; ResNet-101: the seventh,
+    fourteenth and twenty-first there. A stage with fewer blocks than that gets one after each.
     """
     wanted = min(_BLOCKS_IN_STAGE[stage], blocks)
-    return tuple(blocks * (i + 1) // wanted - 1 for i in range(wanted))
+    step = blocks // max(wanted, 1)
+    return tuple(step * (i + 1) - 1 for i in range(wanted))
 
 
 def non_local_block(channels: int, stage: int, pooling: NonLocalPooling) -> NonLocalBlock:

@@ -13,6 +13,7 @@ Letters: B clips, C channels, T time, H and W space.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -173,7 +174,7 @@ class ResNet(nn.Module):
         maps = []
         for stage in range(len(self.stages)):
             for block in self._blocks(stage):
-                x = checkpoint(block, x, use_reentrant=False) if self.checkpointing else block(x)
+                x = _recomputed(block, x) if self.checkpointing else block(x)
             if stage == 0 and self.pool_time:
                 x = max_pool_time(x)
             maps.append(x)
@@ -186,6 +187,30 @@ class ResNet(nn.Module):
             name = f"{stage}_{number}"
             if name in self.non_local:
                 yield self.non_local[name]
+
+
+def _recomputed(block: nn.Module, x_BCTHW: Tensor) -> Tensor:
+    def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+        return contextlib.nullcontext(), _statistics_kept(block)
+
+    y: Tensor = checkpoint(block, x_BCTHW, use_reentrant=False, context_fn=contexts)
+    return y
+
+
+@contextlib.contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Within it, batch norm leaves its running statistics alone: the second forward pass must not count twice."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm3d)]
+    kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms if norm.num_batches_tracked is not None]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked.copy_(count)
 
 
 def shift_time(x_BCTHW: Tensor) -> Tensor:

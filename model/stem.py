@@ -32,7 +32,7 @@ class Stem(ConvNorm):
         channels: C of the output.
         kernel_time: size along T.
         stride_time: stride along T.
-        keep_every: of the output's frames, the network reads only every so manieth; inference computes no others.
+        keep_every: of the output's frames, the network reads only every so manieth; folded and in training, no others are computed.
     """
 
     def __init__(self, channels: int, *, kernel_time: int, stride_time: int, keep_every: int = 1) -> None:
@@ -87,15 +87,19 @@ class _FoldedStem(nn.Module):
 
 
 def _stackable(x_BCTHW: Tensor) -> bool:
-    in_pairs = x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d) and x_BCTHW.shape[4] % 2 == 0
-    return in_pairs and x_BCTHW.device.type == "cpu" and x_BCTHW.element_size() in _WORDS
+    """Whether the pixels of every frame lie in memory one after the other, so that two can be read as one."""
+    if x_BCTHW.device.type != "cpu" or x_BCTHW.element_size() not in _WORDS or x_BCTHW.shape[4] % 2 or 0 in x_BCTHW.shape:
+        return False
+    frame_HWC = x_BCTHW.permute(0, 2, 3, 4, 1)[0, 0]
+    places = (x_BCTHW.stride(0), x_BCTHW.stride(2), x_BCTHW.storage_offset())
+    return frame_HWC.is_contiguous() and all(place % 2 == 0 for place in places)
 
 
 def stack_frames(x_BCTHW: Tensor, *, kernel_time: int, stride_time: int) -> Tensor:
     """The frames under each step of a temporal kernel, side by side as channels, two pixels in one.
 
     Args:
-        x_BCTHW: `B 3 T H W` in channels-last-3d memory, W even.
+        x_BCTHW: `B 3 T H W`, W even, each frame in channels-last memory; frames may lie apart.
 
     Returns:
         `B*T' C H W/2+3` in channels-last memory, where C is `6 kernel_time` (tap, pixel, colour) rounded up and zero

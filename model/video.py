@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from configs import MediaError
 from model.sampling import TimeGrid
 
-__all__ = ["Picture", "PresentationOrder", "decode_frames", "frame_picture", "open_container", "sampled_frames", "video_stream"]
+__all__ = [
+    "Picture",
+    "PresentationOrder",
+    "decode_frames",
+    "frame_picture",
+    "grid_pictures",
+    "open_container",
+    "sampled_frames",
+    "video_stream",
+]
 
 Picture = NDArray[np.uint8]
 Item = TypeVar("Item")
@@ -126,8 +135,26 @@ def sampled_frames(
     Raises:
         MediaError: nothing decodes in the wanted part.
     """
-    grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
     parts: list[list[Picture]] = [[]]
+    for _, picture, anew in grid_pictures(path, fps, start_seconds=start_seconds, end_seconds=end_seconds, max_gap_seconds=max_gap_seconds):
+        if anew:
+            parts.append([])
+        parts[-1].append(picture)
+    longest = max(parts, key=len)
+    if not longest:
+        raise MediaError(f"{path}: no frame between {start_seconds} and {end_seconds} seconds")
+    return longest
+
+
+def grid_pictures(
+    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0
+) -> Iterator[tuple[float, Picture, bool]]:
+    """Presentation time in seconds and picture of every grid position, and whether the grid began anew there.
+
+    Raises:
+        MediaError: the file cannot be opened, has no video, or not one frame of it decodes.
+    """
+    grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
     size: tuple[int, int] | None = None
     for frame in decode_frames(path, from_seconds=start_seconds):
         if end_seconds is not None and frame.time is not None and frame.time >= end_seconds:
@@ -139,13 +166,10 @@ def sampled_frames(
         if changed:
             grid.restart()
         samples, reason = grid.push(_LazyPicture(frame), frame.time)
-        if changed or reason:
-            parts.append([])
-        parts[-1].extend(sample.item.picture() for sample in samples)
-    longest = max(parts, key=len)
-    if not longest:
-        raise MediaError(f"{path}: no frame between {start_seconds} and {end_seconds} seconds")
-    return longest
+        anew = changed or reason is not None
+        for sample in samples:
+            yield sample.pts_seconds, sample.item.picture(), anew
+            anew = False
 
 
 @dataclasses.dataclass

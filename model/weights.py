@@ -54,6 +54,8 @@ def save_model(network: ActionNetwork, path: str | Path, *, spec: ModelSpec, dty
     Raises:
         CheckpointError: the description belongs to another network, or the file cannot be written.
     """
+    if network.folded:
+        raise CheckpointError("a folded network cannot be saved; load it again and save that")
     if spec.model != network.config:
         raise CheckpointError(f"the description is of another network: {spec.model!r} is not {network.config!r}")
     tensors = {

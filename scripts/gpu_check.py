@@ -32,8 +32,9 @@ def main() -> int:
     lines += [f"- {name} {_version(name)}" for name in PACKAGES]
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "--override-ini=addopts=", str(ROOT / "tests")]
     tests = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    lines += ["", "## Tests", "", "```", *tests.stdout.strip().splitlines()[-30:], "```", "", "## Clips per second", ""]
-    lines += ["| batch | eager bf16 | CUDA graph bf16 |", "|---|---|---|"]
+    lines += ["", "## Tests", "", "```", *tests.stdout.strip().splitlines()[-30:], "```", ""]
+    lines += ["## Clips per second, CIDC on I3D-50, 32 x 224 x 224, bfloat16, batch norm folded", ""]
+    lines += ["| batch | eager | CUDA graph |", "|---|---|---|"]
     lines += [_speed_row(batch) for batch in (1, 8, 64)]
     report.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(report.read_text(encoding="utf-8"))
@@ -50,13 +51,12 @@ def _version(name: str) -> str:
 def _speed_row(batch: int) -> str:
     import torch
 
-    from model.network import ModelConfig, build_model, to_channels_last
+    from model.network import ModelConfig, build_model, fold_for_inference
 
-    network = build_model(ModelConfig()).cuda().eval()
-    to_channels_last(network)
+    network = fold_for_inference(build_model(ModelConfig(backbone="i3d")).eval(), torch.bfloat16).cuda()
     clips = torch.randn(batch, 3, 32, 224, 224, device="cuda", dtype=torch.bfloat16)
     clips = clips.contiguous(memory_format=torch.channels_last_3d)
-    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+    with torch.inference_mode():
         for _ in range(3):
             network(clips)
         eager = _rate(lambda: network(clips), batch)

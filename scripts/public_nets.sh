@@ -10,6 +10,11 @@ fi
 echo "Installing public networks into .public-nets (100 MB, once)"
 rm -rf .public-nets
 # No dependencies: they would bring another PyTorch. What the networks need of them is in the list.
-${PYTHON:-.venv/bin/python} -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+python=${PYTHON:-.venv/bin/python}
+pip() {
+    # A virtual environment made without pip is served by the one outside.
+    if "$python" -m pip --version >/dev/null 2>&1; then "$python" -m pip "$@"; else python3 -m pip --python "$python" "$@"; fi
+}
+pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
     --target .public-nets --requirement tests/public-nets.txt
 echo "$wanted" > "$stamp"

@@ -17,7 +17,8 @@ from model.video import sampled_frames
 
 def test_the_maps_are_the_sigmoid_of_the_channel_mean(scenes: Path, tiny_weights: Path) -> None:
     network, path = load_model(tiny_weights), scenes / "recordings/camera-1.mp4"
-    clip = analyse_video(network, path, start_seconds=2.0)[0]
+    (clip,) = analyse_video(network, path, start_seconds=2.0)
+    assert clip.start_seconds == pytest.approx(2.0, abs=0.1)
     assert network.spec is not None
     pictures = np.stack(sampled_frames(path, 15.0, start_seconds=2.0)[:32])
     seen = Preprocessor(network.spec.preprocess, max_batch=1)([pictures])
@@ -88,8 +89,9 @@ def test_the_command_draws_a_real_video(scenes: Path, tiny_weights: Path, tmp_pa
         ({"--checkpoint": "absent.safetensors"}, "absent.safetensors"),
         ({"--out": "maps.gif"}, "ending must be one of"),
         ({"--out": "no/such/folder/s.png"}, "cannot write the picture"),
-        ({"--start": "-3"}, "below 0"),
-        ({"--start": "500"}, "no frame between"),
+        ({"--start": "-3"}, "from 0, got -3"),
+        ({"--start": "nan"}, "from 0, got nan"),
+        ({"--start": "500"}, "no frame from 500 s on"),
     ],
 )
 def test_bad_input_is_one_clear_error(change: dict[str, str], says: str, scenes: Path, tiny_weights: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

@@ -60,4 +60,6 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.Captur
     for row in rows:
         assert row["network"] in printed
         assert row["compared"] == (row["flops_difference"] is not None)
+        if row["compared"] and row["paper_parameters"]:
+            assert row["parameters_difference"] == pytest.approx(row["parameters"] / row["paper_parameters"] - 1)
     assert next(row for row in rows if row["network"] == "R2D")["flops"] == 40_874_606_592

@@ -10,11 +10,12 @@ import onnxruntime
 import pytest
 import torch
 
-from configs import CidcError
+from configs import CheckpointError, CidcError
 from model import CIDCConfig, ModelConfig, ModelSpec, build_model, load_model
 from model.__main__ import main
 from model.export import export_onnx
 from model.preprocess import PreprocessConfig
+from tests.test_conv import settle
 
 PICTURE = PreprocessConfig(short_side=48, height=48, width=64)
 
@@ -22,7 +23,10 @@ PICTURE = PreprocessConfig(short_side=48, height=48, width=64)
 def network(**fields: object):  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     config = ModelConfig.model_validate({"depth": 18, "width": 8, "num_classes": 5} | fields)
-    net = build_model(config).eval()
+    net = build_model(config)
+    settle(net)
+    for block in net.backbone.non_local.values():
+        block.theta.conv.weight.data.mul_(0.02)  # type: ignore[operator, union-attr]
     net.spec = ModelSpec(name="x", model=config, labels=tuple("abcde"), preprocess=PICTURE)
     return net
 
@@ -69,3 +73,17 @@ def test_without_the_extra_the_error_names_it(tiny_weights: Path, tmp_path: Path
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(CidcError, match=r"cidc-stream\[onnx\]"):
         export_onnx(load_model(tiny_weights), tmp_path / "t.onnx")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 0.0])
+def test_a_file_that_computes_something_else_is_not_written(wrong: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        def __init__(self, *args: object, **options: object) -> None: ...
+
+        def run(self, names: object, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+            return [np.full((len(feed["clips_BCTHW"]), 5), wrong, np.float32)]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Wrong)
+    with pytest.raises(CheckpointError, match="is not written"):
+        export_onnx(network(), tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())

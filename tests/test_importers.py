@@ -128,6 +128,12 @@ def broken(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
         del state["fc.weight"]
     elif how == "names":
         state = {"a": torch.zeros(1)}
+    elif how == "one class":
+        state["fc.weight"], state["fc.bias"] = state["fc.weight"][:1], state["fc.bias"][:1]
+    elif how == "flat":
+        state["fc.weight"] = torch.zeros(())
+    elif how == "integers":
+        state["bn1.bias"] = torch.zeros(8, dtype=torch.int8)
     return state
 
 
@@ -139,6 +145,9 @@ def broken(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
         ("blocks", "no ResNet"),
         ("classifier", "classifier"),
         ("names", "none of the layouts"),
+        ("one class", "num_classes"),
+        ("flat", "classifier"),
+        ("integers", "int8"),
     ],
 )
 def test_a_file_of_something_else_is_one_clear_error(how: str, says: str, tmp_path: Path) -> None:
@@ -147,7 +156,7 @@ def test_a_file_of_something_else_is_one_clear_error(how: str, says: str, tmp_pa
         import_checkpoint(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated", b"\x80\x02.", b"\x80\x02K\x01s."])
 def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"x\.pth"):
@@ -183,3 +192,27 @@ def test_the_command_writes_weights_that_load(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "labels.txt").write_text("a\nb\n")
     assert main(command) == 2
     assert "2 labels for 7 classes" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_does_not_fit_whole_is_imported_only_when_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    squeezed = image_state(depth=18) | {"layer1.0.se.fc1.weight": torch.zeros(1)}
+    lacking = {key: value for key, value in image_state(depth=18).items() if "running_mean" not in key}
+    for state, named in ((squeezed, "layer1.0.se.fc1.weight"), (lacking, "stem.norm.running_mean")):
+        torch.save(state, tmp_path / "net.pth")
+        command = ["import", str(tmp_path / "net.pth"), "--out", str(tmp_path / "net.safetensors")]
+        assert main(command) == 2
+        assert named in capsys.readouterr().err
+        assert not (tmp_path / "net.safetensors").exists()
+        assert main([*command, "--partial"]) == 0
+        (tmp_path / "net.safetensors").unlink()
+
+
+def test_labels_and_size_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(image_state(depth=18), tmp_path / "net.pth")
+    command = ["import", str(tmp_path / "net.pth"), "--out", str(tmp_path / "net.safetensors")]
+    (tmp_path / "latin").write_bytes("caf\xe9\n".encode("latin-1"))
+    (tmp_path / "empty").write_text("")
+    for extra, says in ((["--labels", "latin"], "not UTF-8"), (["--labels", "empty"], "0 labels"), (["--size", "20"], "--size must be")):
+        values = [str(tmp_path / value) if value in ("latin", "empty") else value for value in extra]
+        assert main([*command, *values]) == 2
+        assert says in capsys.readouterr().err

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from configs import ShapeError
 from model import CIDCConfig, ModelConfig, build_model
+from model.grid import propagate_attention
 from model.heads import LSTMHead, SelfAttentionHead
 from model.non_local import NonLocalBlock, non_local_blocks
 from model.resnet import BACKBONES, STAGE_BLOCKS, shift_time
@@ -37,6 +38,7 @@ def test_i3d_is_inflated_where_the_public_nets_are(depth: int, pattern: list[str
 
 def test_non_local_blocks_stand_where_the_public_nets_have_them() -> None:
     assert [non_local_blocks(n, s) for s, n in enumerate(STAGE_BLOCKS[50])] == [(), (1, 3), (1, 3, 5), ()]
+    assert [non_local_blocks(n, s) for s, n in enumerate(STAGE_BLOCKS[101])] == [(), (1, 3), (6, 13, 20), ()]
 
 
 @pytest.mark.parametrize("pool", ["before", "after", "none"])
@@ -146,18 +148,21 @@ def test_the_three_fusions_are_their_definitions() -> None:
         torch.testing.assert_close(network(clips), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("scales", ["single", "multi", "multi_attention"])
 @torch.no_grad()
-def test_the_scales_of_table_4a(scales: str) -> None:
-    network = settle(build_model(ModelConfig.model_validate({"depth": 18, "width": 8, "cidc": {"scales": scales}})))
+def test_the_scales_of_table_4a() -> None:
+    networks = {}
+    for scales in ("single", "multi", "multi_attention"):
+        torch.manual_seed(0)
+        networks[scales] = settle(build_model(ModelConfig.model_validate({"depth": 18, "width": 8, "cidc": {"scales": scales}}))).cidc
     maps = [torch.randn(1, 16 * 2**i, 4, 8 // 2**i, 8 // 2**i).relu() for i in range(3)]
-    cidc = network.cidc
-    y = cidc([m.clone() for m in maps])  # type: ignore[operator, misc]
+    before = [m.clone() for m in maps]
+    results = {name: cidc(maps) for name, cidc in networks.items()}  # type: ignore[operator]
+    assert all(torch.equal(m, b) for m, b in zip(maps, before, strict=True))
     other = [maps[0] + 1, maps[1], maps[2]]
-    moved = (cidc(other) - y).abs().max() > 1e-4  # type: ignore[operator, misc]
-    assert bool(moved) == (scales != "single")
-    attended = cidc([maps[0], maps[1], maps[2]])  # type: ignore[operator, misc]
-    torch.testing.assert_close(attended, y)
+    moved = {name: float((cidc(other) - results[name]).abs().max()) > 1e-4 for name, cidc in networks.items()}  # type: ignore[operator]
+    assert moved == {"single": False, "multi": True, "multi_attention": True}
+    torch.testing.assert_close(networks["multi"](propagate_attention(maps)), results["multi_attention"])  # type: ignore[operator]
+    assert (results["multi"] - results["multi_attention"]).abs().max() > 1e-3
 
 
 def test_the_paper_and_longer_maps_get_their_own_number_of_columns() -> None:
@@ -203,13 +208,18 @@ def test_impossible_networks_are_refused(fields: dict[str, object], says: str) -
 def test_recomputing_activations_changes_nothing() -> None:
     torch.manual_seed(0)
     network = build_model(ModelConfig(backbone="i3d", depth=18, width=8, num_classes=4, non_local=True, dropout=0.0))
+    settle(network).train()
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
     clips = torch.randn(2, 3, 32, 48, 48)
-    gradients = []
+    gradients, states = [], []
     for checkpointing in (False, True):
+        network.load_state_dict(fresh)
         network.backbone.checkpointing = checkpointing
         network.zero_grad()
         network(clips).square().sum().backward()  # type: ignore[no-untyped-call]
         gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+        states.append({name: value.clone() for name, value in network.state_dict().items()})
+    torch.testing.assert_close(states[0], states[1])
     assert len(gradients[0]) == len(gradients[1])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)

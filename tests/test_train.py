@@ -174,9 +174,13 @@ def test_a_run_can_start_from_a_trained_backbone_and_only_from_its_own(config: T
     train(one.model_copy(update={"backbone_from": weights}), quiet=True)
     started, source = load_model(config.out / "model.safetensors"), load_model(weights)
     torch.testing.assert_close(started.backbone.stem.conv.weight, source.backbone.stem.conv.weight, atol=1e-6, rtol=0)
-    wider = one.model_copy(update={"backbone_from": weights, "model": one.model.model_copy(update={"width": 16})})
-    with pytest.raises(CheckpointError, match="has another backbone"):
-        train(wider, quiet=True)
+    for field, value in (("width", 16), ("entry", "sampled"), ("backbone", "tsm")):
+        other = one.model_copy(update={"backbone_from": weights, "model": one.model.model_copy(update={field: value})})
+        with pytest.raises(CheckpointError, match=f"has another backbone: .*model.{field} is"):
+            train(other, quiet=True)
+    grey = one.model_copy(update={"backbone_from": weights, "preprocess": PICTURE.model_copy(update={"mean_rgb": (114.75,) * 3})})
+    with pytest.raises(CheckpointError, match=r"preprocess\.mean_rgb"):
+        train(grey, quiet=True)
 
 
 def test_the_rate_follows_the_paper() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from configs import CheckpointError, TrainingError
 from model.network import ActionNetwork, build_model, to_channels_last
-from model.preprocess import normalise_clips
+from model.preprocess import PreprocessConfig, normalise_clips
 from model.runtime import keep_freed_memory, pick_device, pick_dtype
 from model.weights import ModelSpec, load_model, save_model
 from train.checkpoint import load_state, save_state
@@ -92,7 +92,7 @@ class _Run:
         validation = readable_entries(read_manifest(config.data.validation), config.data, store)
         network = build_model(config.model).to(device)
         if config.backbone_from is not None:
-            _start_backbone(network, config.backbone_from)
+            _start_backbone(network, config.backbone_from, config.preprocess)
         if config.weights_from is not None:
             _start_whole(network, config.weights_from)
         to_channels_last(network)
@@ -173,13 +173,23 @@ def _build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim
     return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
-def _start_backbone(network: ActionNetwork, path: Path) -> None:
+def _start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessConfig) -> None:
     """Take the backbone of a trained network, as the paper does before it trains the CIDC network."""
     source = load_model(path)
-    try:
-        network.backbone.load_state_dict(source.backbone.state_dict())
-    except RuntimeError:
-        raise CheckpointError(f"backbone_from: {path} has another backbone ({source.config!r})") from None
+    theirs, ours = source.config.backbone_facts, network.config.backbone_facts
+    if theirs != ours:
+        different = ", ".join(
+            f"model.{name} is {theirs[name]!r} there and {ours[name]!r} here" for name in ours if theirs[name] != ours[name]
+        )
+        raise CheckpointError(f"backbone_from: {path} has another backbone: {different}")
+    assert source.spec is not None
+    for name in ("mean_rgb", "std_rgb"):
+        there, here = getattr(source.spec.preprocess, name), getattr(preprocess, name)
+        if there != here:
+            raise CheckpointError(
+                f"backbone_from: {path} was trained with preprocess.{name} {list(there)}, here it is {list(here)}; set it to that"
+            )
+    network.backbone.load_state_dict(source.backbone.state_dict())
 
 
 def _start_whole(network: ActionNetwork, path: Path) -> None:

@@ -98,7 +98,7 @@ class FrameMixer(nn.Module):
     """`directional_mix` with fixed weights, for inference: frame by frame, masked products left out.
 
     Several times as fast as `directional_mix` on CPUs in channels-last memory, where a frame times a weight per
-    channel is one vectorised pass (`benchmarks/network.py`).
+    channel is one vectorised pass (`benchmarks/network.py` measures it). It has no gradient.
 
     Args:
         weights_DCTT: `D C T' T` with D of 1 or 2.
@@ -113,7 +113,10 @@ class FrameMixer(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C T H W` to `B C D*T' H W`."""
-        batch, channels, _, height, width = x_BCTHW.shape
+        batch, channels, time, height, width = x_BCTHW.shape
+        _, wanted_time, wanted_channels = cast("Tensor", self.weights_STC).shape[:3]
+        if (channels, time) != (wanted_channels, wanted_time):
+            raise ShapeError(f"a map of C={channels}, T={time} meets mixing weights for C={wanted_channels}, T={wanted_time}")
         out = x_BCTHW.new_empty(batch, len(self.seen), height, width, channels).permute(0, 4, 1, 2, 3)
         frames, weights = x_BCTHW.unbind(2), cast("Tensor", self.weights_STC).unbind(0)
         for row, (target, seen) in enumerate(zip(out.unbind(2), self.seen, strict=True)):
