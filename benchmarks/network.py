@@ -2,11 +2,12 @@
 
     make public-nets && python -m benchmarks.network [--training] [--memory] [--quick]
 
-Outputs are compared before anything is timed; medians with 20th and 80th percentile. Public nets run eagerly in channels-last memory, in
-float32 or converted to bfloat16: first as a user runs them (`public`), then in turns with ours under the memory settings that ours
-brings along (`tuned`, see model/runtime.py); both ratios are shown, and that to the public net in float32. A star marks public nets whose
-heads PyTorch cannot run in bfloat16: they run under autocast, which converts their weights at every call. `share` is the time our convolutions take when each runs alone and hot,
-over the time of the whole network: how near it comes to the rate of its own convolutions. Machines are shared: compare ratios.
+Outputs are compared before anything is timed; medians with 20th and 80th percentile. Public nets run eagerly in channels-last
+memory, in float32 or converted to bfloat16: first as a user runs them (`public`), then in turns with ours under the memory settings
+that ours brings along (`tuned`, see model/runtime.py). Both ratios are shown, and that to the public net in float32. A star marks
+public nets whose heads PyTorch cannot run in bfloat16: they run under autocast, which converts their weights at every call.
+`share` is the time our convolutions take when each runs alone and hot, over the time of the whole network: how near it comes to
+the rate of its own convolutions. Machines are shared: compare ratios.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ class _Contest:
         median, tuned, flops = statistics.median(mine), statistics.median(public), measure(config).flops
         per_flop = flops / measure(self.config).flops
         table.add_row(
-            name, str(self.dtype).removeprefix("torch."), str(self.batch), f"{1e3 * untuned[0]:.1f}{'*' * self.autocast}", f"{1e3 * tuned:.1f}",
+            name, str(self.dtype).removeprefix("torch."), str(self.batch),
+            f"{1e3 * untuned[0]:.1f}{'*' * self.autocast}", f"{1e3 * tuned:.1f}",
             f"{1e3 * median:.1f} ({1e3 * _percentile(mine, 20):.1f} - {1e3 * _percentile(mine, 80):.1f})", f"{self.batch / median:.1f}",
             f"{per_flop * untuned[0] / median:.2f}", f"{per_flop * tuned / median:.2f}", f"{per_flop * untuned[1] / median:.2f}",
             f"{self.batch * flops / median / 1e9:.0f}",
