@@ -5,10 +5,11 @@ Letters: B clips, C channels, T time in, T' time out, H and W space, D direction
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from configs import ShapeError
 
@@ -91,7 +92,35 @@ def directional_mix(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
             f"map and weights disagree on channels or time: map {tuple(x_BCTHW.shape)} has C={x_BCTHW.shape[1]}, "
             f"T={x_BCTHW.shape[2]}; weights {tuple(weights_DCTT.shape)} have C={weights_DCTT.shape[1]}, T={weights_DCTT.shape[3]}"
         )
-    return torch.einsum("bcthw,cst->bcshw", x_BCTHW, _rows(weights_DCTT).to(x_BCTHW.dtype))
+    rows_CST = _rows(weights_DCTT)
+    learning = torch.is_grad_enabled() and (x_BCTHW.requires_grad or rows_CST.requires_grad)
+    if learning and x_BCTHW.device.type == "cpu" and not torch.compiler.is_compiling():
+        mixed: Tensor = _FrameMix.apply(x_BCTHW, rows_CST)  # type: ignore[no-untyped-call]
+        return mixed
+    return torch.einsum("bcthw,cst->bcshw", x_BCTHW, rows_CST.to(x_BCTHW.dtype))
+
+
+class _FrameMix(torch.autograd.Function):
+    """The same sums frame by frame, forwards and backwards: in training on CPUs einsum's gradients cost as much as the backbone's."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BCTHW: Tensor, rows_CST: Tensor) -> Tensor:
+        ctx.save_for_backward(x_BCTHW, rows_CST)
+        return _mix_frames(x_BCTHW, *_frame_weights(rows_CST, x_BCTHW.dtype))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_BCTHW: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x_BCTHW, rows_CST = ctx.saved_tensors
+        grad_x = grad_rows = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _mix_frames(grad_BCTHW, *_frame_weights(rows_CST.transpose(1, 2), grad_BCTHW.dtype))
+        if ctx.needs_input_grad[1]:
+            wide = torch.promote_types(x_BCTHW.dtype, torch.float32)
+            frames, grads = x_BCTHW.unbind(2), grad_BCTHW.unbind(2)
+            sums = [torch.stack([(grad * frame).sum(dim=(0, 2, 3), dtype=wide) for frame in frames], dim=1) for grad in grads]
+            grad_rows = torch.stack(sums, dim=1).to(rows_CST.dtype)
+        return grad_x, grad_rows
 
 
 class FrameMixer(nn.Module):
@@ -107,27 +136,43 @@ class FrameMixer(nn.Module):
 
     def __init__(self, weights_DCTT: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        rows_CST = _rows(weights_DCTT.detach())
-        self.seen = [row.nonzero().flatten().tolist() for row in (rows_CST != 0).any(dim=0)]
-        self.register_buffer("weights_STC", rows_CST.permute(1, 2, 0)[..., None, None].contiguous().to(dtype))
+        weights_STC, self.seen = _frame_weights(_rows(weights_DCTT.detach()), dtype)
+        self.register_buffer("weights_STC", weights_STC)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B C D*T' H W`."""
-        batch, channels, time, height, width = x_BCTHW.shape
-        _, wanted_time, wanted_channels = cast("Tensor", self.weights_STC).shape[:3]
-        if (channels, time) != (wanted_channels, wanted_time):
-            raise ShapeError(f"a map of C={channels}, T={time} meets mixing weights for C={wanted_channels}, T={wanted_time}")
-        out = x_BCTHW.new_empty(batch, len(self.seen), height, width, channels).permute(0, 4, 1, 2, 3)
-        frames, weights = x_BCTHW.unbind(2), cast("Tensor", self.weights_STC).unbind(0)
-        for row, (target, seen) in enumerate(zip(out.unbind(2), self.seen, strict=True)):
-            if not seen:
-                target.zero_()
-                continue
-            weights_TC = weights[row].unbind(0)
-            torch.mul(frames[seen[0]], weights_TC[seen[0]], out=target)
-            for frame in seen[1:]:
-                target.addcmul_(frames[frame], weights_TC[frame])
-        return out
+        """`B C T H W` to `B C D*T' H W`.
+
+        Raises:
+            ShapeError: the map has another C or T than the weights.
+        """
+        weights_STC = cast("Tensor", self.weights_STC)
+        _, time, channels = weights_STC.shape[:3]
+        if x_BCTHW.shape[1:3] != (channels, time):
+            found = f"C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]}"
+            raise ShapeError(f"a map of {found} meets mixing weights for C={channels}, T={time}")
+        return _mix_frames(x_BCTHW, weights_STC, self.seen)
+
+
+def _frame_weights(rows_CST: Tensor, dtype: torch.dtype) -> tuple[Tensor, list[list[int]]]:
+    """Weights as `S T C 1 1`, and for each row the frames whose weights are not all zero."""
+    seen = [row.nonzero().flatten().tolist() for row in (rows_CST != 0).any(dim=0)]
+    return rows_CST.permute(1, 2, 0)[..., None, None].contiguous().to(dtype), seen
+
+
+def _mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> Tensor:
+    """Each row as a sum of frames times weights, in channels-last memory."""
+    batch, channels, _, height, width = x_BCTHW.shape
+    out = x_BCTHW.new_empty(batch, len(seen), height, width, channels).permute(0, 4, 1, 2, 3)
+    frames, weights = x_BCTHW.unbind(2), weights_STC.unbind(0)
+    for target, weights_TC, places in zip(out.unbind(2), weights, seen, strict=True):
+        if not places:
+            target.zero_()
+            continue
+        weight = weights_TC.unbind(0)
+        torch.mul(frames[places[0]], weight[places[0]], out=target)
+        for frame in places[1:]:
+            target.addcmul_(frames[frame], weight[frame])
+    return out
 
 
 def _rows(weights_DCTT: Tensor) -> Tensor:
