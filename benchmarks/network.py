@@ -80,10 +80,14 @@ def _inference(quick: bool) -> None:
         (name, dtype, batch)
         for dtype in (torch.bfloat16, torch.float32) for batch in ((1,) if quick else (1, 8)) for name in (_PEERS[:1] if quick else _PEERS)
     ]  # fmt: skip
-    contests = [_Contest(*case) for case in cases]
-    untuned = {case: statistics.median(_alternate([c.run_public], c.rounds)[0]) for case, c in zip(cases, contests, strict=True)}
+    untuned = {}
+    for case in cases:
+        contest = _Contest(*case)
+        untuned[case] = statistics.median(_alternate([contest.run_public], contest.rounds)[0])
+    # From here on both have the memory settings; both are built anew, so that their weights lie under them too.
     keep_freed_memory()
-    for (name, dtype, batch), contest in zip(cases, contests, strict=True):
+    for name, dtype, batch in cases:
+        contest = _Contest(name, dtype, batch)
         contest.check()
         contest.report(table, untuned[name, dtype, batch], untuned[name, torch.float32, batch])
     Console(width=None if sys.stdout.isatty() else 150).print(table)

@@ -109,7 +109,7 @@ class _FrameMix(torch.autograd.Function):
         return _mix_frames(x_BCTHW, *_frame_weights(rows_CST, x_BCTHW.dtype))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_BCTHW: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x_BCTHW, rows_CST = ctx.saved_tensors
         grad_x = grad_rows = None
