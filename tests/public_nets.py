@@ -90,7 +90,9 @@ def _torchvision() -> Any:
     if "torchvision" not in sys.modules:
         library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
-            library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            # PyTorch's ONNX exporter declares one of them as well.
+            if not hasattr(torch.ops.torchvision, operator):
+                library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _kept.append(library)
     return importlib.import_module("torchvision")
 
