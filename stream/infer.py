@@ -96,6 +96,6 @@ class Recogniser:
     def warm_up(self, max_batch: int) -> None:
         """Run once at the smallest and the largest batch, so that the first camera does not pay for it."""
         picture = self.spec.preprocess
-        # One clip first: some convolutions choose their form by their first input, and few cameras send single clips.
+        # One clip first: weights are laid out for the first input, and few cameras send single clips.
         for size in (1, max_batch):
             self.probabilities(torch.zeros(size, self.spec.model.frames, picture.height, picture.width, 3, dtype=torch.uint8))

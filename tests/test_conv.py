@@ -12,7 +12,6 @@ from model import ModelConfig, build_model, load_model, save_model
 from model.conv import (
     ConvNorm,
     FoldedConv,
-    _as_2d_convolution,
     _as_convolution,
     _as_matrix_product,
     fold_network,
@@ -56,7 +55,7 @@ def test_a_folded_convolution_is_the_convolution(kernel, stride, channels, size,
     expected = plain + target if target is not None else plain
     expected = expected.relu() if relu else expected
     folded = module.folded(torch.float32)  # type: ignore[operator]
-    for _ in range(2):  # the first call chooses a form, the second uses it
+    for _ in range(2):  # the first call lays the weights out, the second uses them
         got = folded(x, add=None if target is None else target.clone(), relu=relu)
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
@@ -82,17 +81,25 @@ def test_without_fused_convolutions_the_plain_ones_serve(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("relu", [False, True])
 @torch.no_grad()
 def test_every_form_of_a_convolution_computes_the_same(add: bool, relu: bool) -> None:
-    """Whichever is faster here, all must be right."""
-    for kernel, forms in (((1, 1, 1), (_as_convolution, _as_matrix_product)), ((3, 1, 1), (_as_convolution, _as_2d_convolution))):
-        module = settle(ConvNorm(6, 7, kernel))
-        x, target = torch.randn(2, 6, 3, 5, 4).contiguous(memory_format=LAST), torch.randn(2, 7, 3, 5, 4)
-        expected = module(x, add=target.clone() if add else None, relu=relu)
-        folded = module.folded(torch.float32)  # type: ignore[operator]
-        for form in forms:
-            if add and (relu or form is _as_2d_convolution) and form is not _as_convolution:
-                continue  # never chosen for these
+    """Whichever a shape gets, all must be right."""
+    module = settle(ConvNorm(6, 7))
+    x, target = torch.randn(2, 6, 3, 5, 4).contiguous(memory_format=LAST), torch.randn(2, 7, 3, 5, 4)
+    expected = module(x, add=target.clone() if add else None, relu=relu)
+    folded = module.folded(torch.float32)  # type: ignore[operator]
+    for form in (_as_convolution, _as_matrix_product):
+        if not (add and relu and form is _as_matrix_product):  # never chosen for these
             got = form(folded, x)(x, target.contiguous(memory_format=LAST) if add else None, relu)
             torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_two_foldings_of_one_network_agree_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    networks = [settle(build_model(ModelConfig(backbone="i3d", depth=50, width=16, num_classes=6)), seed=4) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    clips = torch.randn(2, 3, 32, 48, 64).bfloat16().contiguous(memory_format=LAST)
+    one, other = (fold_for_inference(network, torch.bfloat16)(clips) for network in networks)  # type: ignore[arg-type]
+    assert torch.equal(one, other)
 
 
 @torch.no_grad()
