@@ -1,5 +1,6 @@
 """Settings: the YAML files, the one strict loader and the tree of errors."""
 
+from configs.command import exit_status
 from configs.errors import (
     BrokerError,
     CheckpointError,
@@ -25,6 +26,7 @@ __all__ = [
     "StrictModel",
     "TrainingError",
     "example_path",
+    "exit_status",
     "load_config",
     "parse_config",
 ]

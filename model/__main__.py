@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from configs import CheckpointError, CidcError, MediaError
+from configs import CheckpointError, MediaError, exit_status
 from model.complexity import NOT_COMPARED, PAPER_ROWS, Cost, PaperRow, measure_paper
 from model.network import fold_for_inference
 from model.resnet import BACKBONES
@@ -28,14 +28,7 @@ _SHEETS, _VIDEOS = (".png", ".jpg"), (".mp4", ".mkv")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except CidcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the free space", file=sys.stderr)
-        return 2
+    return exit_status(lambda: int(options.run(options)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,17 +163,15 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from model.export import export_onnx, onnx_difference
+    from model.export import export_onnx
 
-    network = load_model(options.checkpoint)
-    export_onnx(network, options.out)
-    difference = onnx_difference(network, options.out)
+    difference = export_onnx(load_model(options.checkpoint), options.out)
     print(f"wrote {options.out}; largest difference from ONNX Runtime's logits: {difference:.1e} of the largest one")
     return 0
 
 
 def _row_facts(row: PaperRow, cost: Cost, *, compared: bool) -> dict[str, Any]:
-    paper_flops = None if math.isnan(row.gflops) else round(row.gflops * 1e9)
+    paper_flops = None if row.gflops is None else round(row.gflops * 1e9)
     paper_parameters = None if row.mparameters is None else round(row.mparameters * 1e6)
     return {
         "network": row.name, "tables": row.tables, "compared": compared, "flops": cost.flops, "paper_flops": paper_flops,

@@ -36,7 +36,7 @@ class PaperRow:
     name: str
     tables: str
     model: ModelConfig
-    gflops: float
+    gflops: float | None
     mparameters: float | None
     note: str = ""
 
@@ -49,7 +49,7 @@ def _row(
     name: str,
     tables: str,
     backbone: str,
-    gflops: float,
+    gflops: float | None,
     mparameters: float | None,
     note: str = "",
     *,
@@ -76,7 +76,7 @@ PAPER_ROWS: tuple[PaperRow, ...] = (
 # Built, but the paper's figures are not of this network.
 NOT_COMPARED: tuple[PaperRow, ...] = (
     _row("TSN", "1, 2, 3", "tsn", 19, 11, "19G and 11M are not of a ResNet-50, whose single picture costs 8.2G; 8 segments here"),
-    _row("SlowOnly", "-", "slow_only", float("nan"), None, "not in the tables alone"),
+    _row("SlowOnly", "-", "slow_only", None, None, "not in the tables alone"),
 )
 
 

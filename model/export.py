@@ -27,8 +27,11 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _TOLERANCE = 1e-2
 
 
-def export_onnx(network: ActionNetwork, path: str | Path) -> None:
+def export_onnx(network: ActionNetwork, path: str | Path) -> float:
     """Write a loaded network as ONNX, once ONNX Runtime has computed the same logits from it.
+
+    Returns:
+        How far its logits are from the network's; see `onnx_difference`.
 
     Raises:
         CidcError: the packages of the extra `onnx` are not installed.
@@ -57,6 +60,7 @@ def export_onnx(network: ActionNetwork, path: str | Path) -> None:
         if not difference <= _TOLERANCE:
             raise CheckpointError(f"{path} is not written: ONNX Runtime's logits differ by {difference:.1e} of the largest one")
         partial.replace(path)
+        return difference
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
     finally:

@@ -159,9 +159,9 @@ class ResNet(nn.Module):
         for stage, channels in enumerate(stage_channels(depth, width)):
             blocks = _stage(depth, stage, channels_in, channels, backbone)
             self.stages.append(nn.ModuleList(blocks))
-            for number in non_local_blocks(len(blocks), stage) if non_local else ():
-                assert non_local is not None
-                self.non_local[f"{stage}_{number}"] = non_local_block(channels, stage, non_local)
+            if non_local is not None:
+                for number in non_local_blocks(len(blocks), stage):
+                    self.non_local[f"{stage}_{number}"] = non_local_block(channels, stage, non_local)
             channels_in = channels
 
     def forward(self, clips_BCTHW: Tensor) -> list[Tensor]:

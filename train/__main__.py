@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from configs import CidcError, load_config
+from configs import exit_status, load_config
 
 __all__ = ["main"]
 
@@ -23,13 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
     try:
-        return int(options.run(options))
-    except CidcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the free space", file=sys.stderr)
-        return 2
+        return exit_status(lambda: int(options.run(options)))
     except KeyboardInterrupt:
         print("interrupted; `--resume` goes on after the last finished epoch", file=sys.stderr)
         return 130

@@ -1,0 +1,21 @@
+"""What every command line here does with errors: one line on standard error and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from configs.errors import CidcError
+
+__all__ = ["exit_status"]
+
+
+def exit_status(run: Callable[[], int]) -> int:
+    """The status of a command: its own, or 2 for bad input and for files that cannot be read or written."""
+    try:
+        return run()
+    except CidcError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the free space", file=sys.stderr)
+    return 2
