@@ -4,12 +4,12 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test check bench bench-network gpu-check clean
+.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
-	@echo "make setup, make check (lint, types), make bench, make gpu-check (on a machine with a GPU),"
-	@echo "make public-nets (networks to compare with), make bench-network, make clean"
+	@echo "make setup, make check (lint, types), make kernels (compile every CUDA kernel; needs no GPU), make bench, make bench-mixing,"
+	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
 
 setup:
 	@scripts/setup.sh
@@ -25,6 +25,9 @@ check: setup
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
+kernels: setup
+	@.venv/bin/python scripts/compile_kernels.py
+
 bench: setup
 	@.venv/bin/python -m benchmarks.stages
 
@@ -33,6 +36,9 @@ public-nets: setup
 
 bench-network: public-nets
 	@.venv/bin/python -m benchmarks.network --training --memory
+
+bench-mixing: setup
+	@.venv/bin/python -m benchmarks.mixing
 
 gpu-check:
 	@$(PYTHON) scripts/gpu_check.py

@@ -30,8 +30,7 @@ from model import ActionNetwork, CIDCConfig, ModelConfig, build_model
 from model.complexity import measure
 from model.conv import FoldedConv
 from model.importers import import_state
-from model.mixing import directional_mix, directional_weights
-from model.mixing.reference import FrameMixer
+from model.mixing import FixedMixer, directional_mix, directional_weights
 from model.network import fold_for_inference, to_channels_last
 from model.runtime import keep_freed_memory
 from tests import public_nets
@@ -187,13 +186,13 @@ def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
 @torch.inference_mode()
 def _mixing() -> None:
     table = Table(
-        "map", "batch", "einsum ms", "FrameMixer ms", "ratio", title="Directional mixing, bi, T = T' = 4, bfloat16, channels-last"
+        "map", "batch", "einsum ms", "FixedMixer ms", "ratio", title="Directional mixing, bi, T = T' = 4, bfloat16, channels-last"
     )
     for batch in (1, 8):
         for channels, side in ((512, 28), (1024, 14), (2048, 7)):
             clips = torch.randn(batch, channels, 4, side, side).bfloat16().contiguous(memory_format=_LAST)
             weights = torch.stack([directional_weights(torch.randn(channels, 2, 4)) for _ in range(2)])
-            mixer = FrameMixer(weights, torch.bfloat16)
+            mixer = FixedMixer(weights, torch.bfloat16)
             torch.testing.assert_close(mixer(clips), directional_mix(clips, weights), atol=0.1, rtol=0.02)
             slow, fast = _alternate([partial(directional_mix, clips, weights), partial(mixer, clips)], 15)
             slow_ms, fast_ms = (1e3 * statistics.median(times) for times in (slow, fast))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from torch.nn import functional
 
 from model.preprocess import Preprocessor, normalise_clips
@@ -25,6 +26,7 @@ from model.runtime import keep_freed_memory
 from model.video import decode_frames, frame_picture
 from model.weights import read_spec
 from stream.infer import InferConfig, Recogniser, weights_path
+from stream.ring import ClipRing
 from train.scenes.film import Look, film
 from train.scenes.script import recording_script
 
@@ -89,16 +91,28 @@ def _preprocess_rows(table: Table, pictures: list[np.ndarray]) -> None:
 def _network_rows(table: Table) -> None:
     fast, exact = (Recogniser(InferConfig(precision=precision, device="cpu")) for precision in ("auto", "float32"))
     picture = fast.spec.preprocess
-    clips = torch.randint(0, 256, (8, 32, picture.height, picture.width, 3), dtype=torch.uint8)
-    assert torch.allclose(fast.probabilities(clips), exact.probabilities(clips), atol=0.1), "the number formats disagree"
-    _row(
-        table,
-        "normalise, per clip",
-        [value / 8 for value in _times(lambda: normalise_clips(clips, fast.spec.preprocess, dtype=fast.dtype), 15)],
-    )
+    ring = ClipRing(8, height=picture.height, width=picture.width)
+    ring.buffer_STHWC.random_(0, 256)
+    for slot in range(8):
+        for _ in range(32 + 3 * slot):
+            ring.push(slot, ring.buffer_STHWC[slot, 0].clone())
+    slots = list(range(8))
+    windows = ring.windows(slots)
+
+    def in_steps() -> Tensor:
+        return normalise_clips(ring.gather(slots), picture, dtype=fast.dtype)
+
+    def in_one() -> Tensor:
+        return fast.gather(ring.buffer_STHWC, windows)
+
+    assert torch.equal(in_one(), in_steps()), "the window gather is not the gather and the normalisation"
+    mine, peer = ([value / 8 for value in _times(work, 15)] for work in (in_one, in_steps))
+    _row(table, "window gather, per clip", mine, "index, then normalise", peer)
+    clips, exact_clips = in_one(), exact.gather(ring.buffer_STHWC, windows)
+    assert torch.allclose(fast.probabilities(clips), exact.probabilities(exact_clips), atol=0.1), "the number formats disagree"
     for batch in (1, 4, 8):
         mine = [value / batch for value in _times(lambda size=batch: fast.probabilities(clips[:size]), 10)]  # type: ignore[misc]
-        peer = [value / batch for value in _times(lambda size=batch: exact.probabilities(clips[:size]), 10)]  # type: ignore[misc]
+        peer = [value / batch for value in _times(lambda size=batch: exact.probabilities(exact_clips[:size]), 10)]  # type: ignore[misc]
         _row(table, f"network, batch {batch}, per clip, {str(fast.dtype).removeprefix('torch.')}", mine, "float32", peer)
 
 

@@ -6,6 +6,7 @@
     |-- DataError         a manifest, truth file or event file is malformed
     |-- MediaError        a video cannot be opened or decoded
     |-- ShapeError        a tensor or clip has a size the operation cannot take
+    |-- KernelError       a GPU kernel that was asked for cannot be compiled or run here
     |-- TrainingError     a run cannot go on: its loss is not finite, its folder cannot be written
     |-- OutboxError       the event store cannot be opened or written
     `-- BrokerError       the Kafka broker refused or cannot be used as configured
@@ -21,6 +22,7 @@ __all__ = [
     "CidcError",
     "ConfigError",
     "DataError",
+    "KernelError",
     "MediaError",
     "OutboxError",
     "ShapeError",
@@ -50,6 +52,10 @@ class MediaError(CidcError):
 
 class ShapeError(CidcError, ValueError):
     """A tensor or clip has a size the operation cannot take."""
+
+
+class KernelError(CidcError):
+    """A GPU kernel that was asked for cannot be compiled or run here."""
 
 
 class TrainingError(CidcError):

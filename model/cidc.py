@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from configs import ShapeError
 from model.conv import ConvNorm
-from model.mixing import directional_mix, directional_weights
-from model.mixing.reference import FrameMixer, Normalisation
+from model.mixing import FixedMixer, MixingPath, Normalisation, directional_mix_logits, directional_weights
 
-__all__ = ["CIDCUnit", "Direction"]
+__all__ = ["CIDCUnit", "Direction", "use_mixing"]
 
 Direction = Literal["none", "uni", "bi"]
 
@@ -52,20 +51,38 @@ class CIDCUnit(nn.Module):
         directions = 2 if direction == "bi" else 1
         self.direction: Direction = direction
         self.normalisation: Normalisation = normalisation
+        self.mixing: MixingPath = "auto"
         self.logits_DCTT = nn.Parameter(torch.randn(directions, channels, t_out // directions, t_in))
         self.project = ConvNorm(channels, channels)
 
+    @property
+    def masked(self) -> bool:
+        """Whether rows see no further than their place."""
+        return self.direction != "none"
+
     def mixing_weights(self) -> Tensor:
         """The weights in use, `D C T' T`."""
-        # At least float32: a softmax of a few entries costs nothing and rounds badly.
-        logits_DCTT = self.logits_DCTT.to(torch.promote_types(self.logits_DCTT.dtype, torch.float32))
-        return directional_weights(logits_DCTT, normalisation=self.normalisation, masked=self.direction != "none")
+        return directional_weights(self._wide_logits(), normalisation=self.normalisation, masked=self.masked)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C t_in H W` to `B C t_out H W`."""
-        y: Tensor = self.project(directional_mix(x_BCTHW, self.mixing_weights()))
+        mixed = directional_mix_logits(x_BCTHW, self._wide_logits(), normalisation=self.normalisation, masked=self.masked, path=self.mixing)
+        y: Tensor = self.project(mixed)
         return y
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
         """The inference twin: mixing weights computed once, batch norm inside the convolution."""
-        return nn.Sequential(FrameMixer(self.mixing_weights(), dtype), self.project.folded(dtype))
+        mixer = FixedMixer(self.mixing_weights(), dtype, masked=self.masked)
+        mixer.mixing = self.mixing
+        return nn.Sequential(mixer, self.project.folded(dtype))
+
+    def _wide_logits(self) -> Tensor:
+        """At least float32: a softmax of a few entries costs nothing and rounds badly."""
+        return self.logits_DCTT.to(torch.promote_types(self.logits_DCTT.dtype, torch.float32))
+
+
+def use_mixing(network: nn.Module, path: MixingPath) -> None:
+    """Set the path that every unit's directional mixing takes; see `directional_mix`."""
+    for module in network.modules():
+        if isinstance(module, CIDCUnit | FixedMixer):
+            module.mixing = path

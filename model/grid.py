@@ -16,7 +16,7 @@ from torch.nn import functional
 from configs import StrictModel
 from model.cidc import CIDCUnit, Direction
 from model.conv import ConvNorm
-from model.mixing.reference import Normalisation
+from model.mixing import Normalisation
 from model.pool import average_pool_space, unfold_time
 
 __all__ = ["CIDCConfig", "CIDCNetwork", "Fusion", "attention_map", "propagate_attention"]

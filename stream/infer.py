@@ -6,6 +6,7 @@ Letters: B clips, T frames, H and W space, C channels, K classes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,10 +14,12 @@ from pydantic import Field
 from torch import Tensor
 
 from configs import CheckpointError, ConfigError, StrictModel
+from model.cidc import use_mixing
+from model.mixing import MixingPath, mixing_choice
 from model.network import fold_for_inference
-from model.preprocess import normalise_clips
 from model.runtime import DeviceChoice, Precision, pick_device, pick_dtype
 from model.weights import ModelSpec, load_model
+from model.window import WindowGather
 
 __all__ = ["InferConfig", "Recogniser", "check_spec", "weights_path"]
 
@@ -31,6 +34,9 @@ class InferConfig(StrictModel):
     labels: tuple[str, ...] | None = Field(None, description="class names that the weights must have; null to accept theirs")
     device: DeviceChoice = Field("auto", description="where to run")
     precision: Precision = Field("auto", description="number format of convolutions")
+    mixing: MixingPath = Field(
+        "auto", description="GPU kernels (mixing, window gather): where they can run; cuda: or an error; reference: never"
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0 leaves the choice to PyTorch")
 
 
@@ -73,6 +79,10 @@ class Recogniser:
     Raises:
         CheckpointError: the weights are missing, damaged or of another network.
         ConfigError: the device that was asked for is not there.
+        KernelError: the kernels that were asked for cannot run.
+
+    Attributes:
+        mixing, mixing_reason: the path of the directional mixing, and why it is not the kernel (empty if it is).
     """
 
     def __init__(self, config: InferConfig) -> None:
@@ -83,19 +93,27 @@ class Recogniser:
         network = load_model(weights_path(config))
         assert isinstance(network.spec, ModelSpec)
         self.spec: ModelSpec = network.spec
+        self.mixing, self.mixing_reason = mixing_choice(config.mixing, self.device)
         self._network = fold_for_inference(network, self.dtype).to(self.device)
+        use_mixing(self._network, config.mixing)
+        self._gather = WindowGather(self.spec.preprocess, dtype=self.dtype, device=self.device, path=config.mixing)
         if self.device.type == "cpu" and config.device == "auto":
             _log.info("no CUDA device found: running on the CPU in %s", str(self.dtype).removeprefix("torch."))
 
     @torch.inference_mode()
-    def probabilities(self, clips_BTHWC: Tensor) -> Tensor:
-        """uint8 `B T H W C` to probabilities `B K` in float32 on the CPU."""
-        logits_BK = self._network(normalise_clips(clips_BTHWC.to(self.device), self.spec.preprocess, dtype=self.dtype))
-        return torch.softmax(logits_BK, dim=1).cpu()
+    def gather(self, ring_STHWC: Tensor, windows: Sequence[tuple[int, int]]) -> Tensor:
+        """Windows (slot, head) of a ring as a batch for `probabilities`: `B C T H W`, normalised; the ring may change afterwards."""
+        return self._gather(ring_STHWC, windows)
+
+    @torch.inference_mode()
+    def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
+        """Normalised clips to probabilities `B K` in float32 on the CPU."""
+        return torch.softmax(self._network(clips_BCTHW), dim=1).cpu()
 
     def warm_up(self, max_batch: int) -> None:
         """Run once at the smallest and the largest batch, so that the first camera does not pay for it."""
         picture = self.spec.preprocess
+        ring_STHWC = torch.zeros(1, self.spec.model.frames, picture.height, picture.width, 3, dtype=torch.uint8, device=self.device)
         # One clip first: weights are laid out for the first input, and few cameras send single clips.
         for size in (1, max_batch):
-            self.probabilities(torch.zeros(size, self.spec.model.frames, picture.height, picture.width, 3, dtype=torch.uint8))
+            self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))

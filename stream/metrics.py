@@ -45,7 +45,8 @@ class Metrics:
         self.outbox_age = self._gauge("outbox_oldest_seconds", "Age of the oldest event in the outbox", [])
         self.published = self._counter("published", "Events the broker acknowledged", [])
         self.publish_failures = self._counter("publish_failures", "Failures to publish, by error", ["error"])
-        self.runtime = self._gauge("runtime", "1; what the pipeline runs on", ["device", "dtype", "model", "preprocess"])
+        runtime = ["device", "dtype", "model", "preprocess", "mixing", "mixing_reason"]
+        self.runtime = self._gauge("runtime", "1; what the pipeline runs on, and why its mixing is not the kernel", runtime)
 
     def set_camera_state(self, camera_id: str, state: CameraState) -> None:
         """Mark one state of a camera as the current one."""

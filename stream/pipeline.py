@@ -48,9 +48,9 @@ _MOST_UNSAVED = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class _Clips:
-    """A batch on its way to the network: uint8 `clips_BTHWC` and which clip is whose."""
+    """A batch on its way to the network: normalised `clips_BCTHW` and which clip is whose."""
 
-    clips_BTHWC: Tensor
+    clips_BCTHW: Tensor
     windows: tuple[Window, ...]
 
 
@@ -103,6 +103,7 @@ class Pipeline:
         self.runtime = {
             "device": str(device), "dtype": str(self._recogniser.dtype).removeprefix("torch."), "model": self.spec.name,
             "preprocess": "dali-gpu" if device.type == "cuda" else "dali-cpu",
+            "mixing": self._recogniser.mixing, "mixing_reason": self._recogniser.mixing_reason,
         }  # fmt: skip
         self.metrics.runtime.labels(**self.runtime).set(1)
 
@@ -268,7 +269,7 @@ class Pipeline:
         due = self._batch.take()
         if due:
             with self.metrics.stage.labels("gather").time():
-                clips = self._ring.gather([slot for slot, _ in due])
+                clips = self._recogniser.gather(self._ring.buffer_STHWC, self._ring.windows([slot for slot, _ in due]))
             self._offer(_Clips(clips, tuple(window for _, window in due)))
 
     def _offer(self, work: _Clips | StreamBreak | None) -> None:
@@ -302,7 +303,7 @@ class Pipeline:
     def _recognise(self, work: _Clips) -> None:
         self.metrics.batch.observe(len(work.windows))
         with self.metrics.stage.labels("infer").time():
-            probabilities_BK = self._recogniser.probabilities(work.clips_BTHWC).tolist()
+            probabilities_BK = self._recogniser.probabilities(work.clips_BCTHW).tolist()
         for window, probabilities in zip(work.windows, probabilities_BK, strict=True):
             events = self.detectors[window.camera_id].push(
                 probabilities, pts_end_seconds=window.pts_end_seconds, wall_end_seconds=window.wall_seconds

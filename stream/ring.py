@@ -5,6 +5,8 @@ Letters: S slots, T frames of a clip, H and W space, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -76,8 +78,8 @@ class ClipRing:
         self._written[slot] += 1
         return self._written[slot]
 
-    def gather(self, slots: list[int]) -> Tensor:
-        """The last T frames of each slot, oldest first: uint8 `B T H W C`.
+    def windows(self, slots: Sequence[int]) -> list[tuple[int, int]]:
+        """For each slot the slot itself and where in it the oldest frame lies: what a gather needs.
 
         Raises:
             ShapeError: a slot has had fewer than T frames.
@@ -85,7 +87,15 @@ class ClipRing:
         short = [slot for slot in slots if self._written[slot] < self._frames]
         if short:
             raise ShapeError(f"slots {short} have fewer than {self._frames} frames")
-        heads = torch.tensor([self._written[slot] % self._frames for slot in slots])
+        return [(slot, self._written[slot] % self._frames) for slot in slots]
+
+    def gather(self, slots: Sequence[int]) -> Tensor:
+        """The last T frames of each slot as they are, oldest first: uint8 `B T H W C`.
+
+        Raises:
+            ShapeError: a slot has had fewer than T frames.
+        """
+        heads = torch.tensor([head for _, head in self.windows(slots)], dtype=torch.int64)
         order = (heads.unsqueeze(1) + torch.arange(self._frames)) % self._frames
         device = self.buffer_STHWC.device
-        return self.buffer_STHWC[torch.tensor(slots, device=device).unsqueeze(1), order.to(device)]
+        return self.buffer_STHWC[torch.tensor(slots, dtype=torch.int64, device=device).unsqueeze(1), order.to(device)]

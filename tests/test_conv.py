@@ -17,7 +17,7 @@ from model.conv import (
     fold_network,
     fused_convolutions_work,
 )
-from model.mixing.reference import FrameMixer
+from model.mixing import FixedMixer
 from model.network import fold_for_inference
 from model.stem import Stem, _stackable, stack_frames, stacked_weight
 
@@ -237,7 +237,7 @@ def test_a_folded_network_is_neither_trained_nor_saved_nor_folded_again(tiny_wei
 
 
 def test_a_mixer_takes_only_the_maps_it_was_made_for() -> None:
-    mixer = FrameMixer(torch.ones(2, 3, 2, 4), torch.float32)
+    mixer = FixedMixer(torch.ones(2, 3, 2, 4), torch.float32)
     with pytest.raises(ShapeError, match="T=6 meets mixing weights for C=3, T=4"):
         mixer(torch.zeros(1, 3, 6, 2, 2))
 

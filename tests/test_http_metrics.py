@@ -38,7 +38,7 @@ def filled_metrics() -> Metrics:
     metrics.dropped.labels("a", "overload").inc()
     metrics.outbox_dropped.labels("updated").inc()
     metrics.publish_failures.labels("x").inc()
-    metrics.runtime.labels("cpu", "bfloat16", "m", "dali-cpu").set(1)
+    metrics.runtime.labels("cpu", "bfloat16", "m", "dali-cpu", "reference", "the network runs on the CPU").set(1)
     return metrics
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from configs import KernelError
 from model import load_model
 from model.preprocess import Preprocessor, normalise_clips
 from model.video import sampled_frames
@@ -135,12 +136,24 @@ def test_one_bad_camera_does_not_touch_the_others(scenes: Path, tiny_weights: Pa
 
 def test_the_recogniser_is_the_network_it_loaded(tiny_weights: Path) -> None:
     recogniser = Recogniser(InferConfig(weights=str(tiny_weights), device="cpu", precision="float32"))
-    clips = torch.randint(0, 256, (3, 32, 48, 80, 3), dtype=torch.uint8)
+    ring = torch.randint(0, 256, (3, 32, 48, 80, 3), dtype=torch.uint8)
     network = load_model(tiny_weights)
+    windows = [(2, 0), (0, 5), (1, 31)]
+    clips = torch.stack([ring[slot].roll(-head, dims=0) for slot, head in windows])
     with torch.no_grad():
         expected = torch.softmax(network(normalise_clips(clips, recogniser.spec.preprocess)), dim=1)
-    torch.testing.assert_close(recogniser.probabilities(clips), expected, atol=1e-5, rtol=1e-4)
+    found = recogniser.probabilities(recogniser.gather(ring, windows))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert OutboxConfig().path.name == "outbox.db"
+
+
+def test_the_metrics_say_what_mixes_and_why(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    urls = {"a": next((scenes / "recordings").glob("*.mp4"))}
+    pipeline = Pipeline(config_for(tiny_weights, tmp_path, urls, infer={"weights": str(tiny_weights), "device": "cpu"}))
+    assert 'mixing="reference",mixing_reason="the network runs on the CPU"' in pipeline.metrics.exposition().decode()
+    assert pipeline.run(threading.Event())["runtime"]["mixing"] == "reference"
+    with pytest.raises(KernelError, match="'cuda' was asked for"):
+        Recogniser(InferConfig(weights=str(tiny_weights), device="cpu", mixing="cuda"))
 
 
 @pytest.mark.gpu

@@ -1,5 +1,16 @@
 """Directional mixing: masks, weights and the operator itself (paper, equations 1, 4 and 5)."""
 
-from model.mixing.reference import directional_mask, directional_mix, directional_weights
+from model.mixing.choice import MixingPath, mixing_choice
+from model.mixing.operator import FixedMixer, directional_mix, directional_mix_logits
+from model.mixing.reference import Normalisation, directional_mask, directional_weights
 
-__all__ = ["directional_mask", "directional_mix", "directional_weights"]
+__all__ = [
+    "FixedMixer",
+    "MixingPath",
+    "Normalisation",
+    "directional_mask",
+    "directional_mix",
+    "directional_mix_logits",
+    "directional_weights",
+    "mixing_choice",
+]

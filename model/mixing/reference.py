@@ -1,19 +1,18 @@
-"""Directional mixing in plain PyTorch: the definition, and the path taken on CPUs.
+"""Directional mixing in plain PyTorch: the definition that every faster path is held against.
 
 Letters: B clips, C channels, T time in, T' time out, H and W space, D directions (1 or 2).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
 from configs import ShapeError
 
-__all__ = ["FrameMixer", "Normalisation", "directional_mask", "directional_mix", "directional_weights"]
+__all__ = ["Normalisation", "directional_mask", "directional_weights", "mix_by_einsum", "rows_in_map_time", "weights_gradient"]
 
 Normalisation = Literal["affine", "minmax"]
 
@@ -66,118 +65,40 @@ def directional_weights(logits_CTT: Tensor, *, normalisation: Normalisation = "a
     raise ValueError(f"normalisation must be 'affine' or 'minmax', got {normalisation!r}")
 
 
-def directional_mix(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
-    """Mix every channel over time with its own weights, forwards and (with D = 2) backwards in time (equation 4).
+def mix_by_einsum(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
+    """`out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`, the second direction reading time from the end, its rows after the first's.
 
-    `out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`; the second direction reads time from the end of the clip,
-    and its rows follow those of the first.
-
-    Args:
-        x_BCTHW: the map.
-        weights_DCTT: `D C T' T` with D of 1 or 2.
-
-    Returns:
-        `B C D*T' H W`, in the dtype of the map.
-
-    Raises:
-        ShapeError: the shapes do not fit each other.
+    Traceable by `torch.export`, differentiable any number of times; `B C D*T' H W` in the dtype of the map.
     """
-    if x_BCTHW.dim() != 5 or weights_DCTT.dim() != 4 or weights_DCTT.shape[0] not in (1, 2):
-        raise ShapeError(
-            f"directional_mix takes a map B C T H W and weights D C T' T with D of 1 or 2, "
-            f"got {tuple(x_BCTHW.shape)} and {tuple(weights_DCTT.shape)}"
-        )
-    if weights_DCTT.shape[1] != x_BCTHW.shape[1] or weights_DCTT.shape[3] != x_BCTHW.shape[2]:
-        raise ShapeError(
-            f"map and weights disagree on channels or time: map {tuple(x_BCTHW.shape)} has C={x_BCTHW.shape[1]}, "
-            f"T={x_BCTHW.shape[2]}; weights {tuple(weights_DCTT.shape)} have C={weights_DCTT.shape[1]}, T={weights_DCTT.shape[3]}"
-        )
-    rows_CST = _rows(weights_DCTT)
-    learning = torch.is_grad_enabled() and (x_BCTHW.requires_grad or rows_CST.requires_grad)
-    if learning and x_BCTHW.device.type == "cpu" and not torch.compiler.is_compiling():
-        mixed: Tensor = _FrameMix.apply(x_BCTHW, rows_CST)  # type: ignore[no-untyped-call]
-        return mixed
-    return torch.einsum("bcthw,cst->bcshw", x_BCTHW, rows_CST.to(x_BCTHW.dtype))
+    return torch.einsum("bcthw,cst->bcshw", x_BCTHW, rows_in_map_time(weights_DCTT).to(x_BCTHW.dtype))
 
 
-class _FrameMix(torch.autograd.Function):
-    """The same sums frame by frame, forwards and backwards: in training on CPUs einsum's gradients cost as much as the backbone's."""
-
-    @staticmethod
-    def forward(ctx: Any, x_BCTHW: Tensor, rows_CST: Tensor) -> Tensor:
-        ctx.save_for_backward(x_BCTHW, rows_CST)
-        return _mix_frames(x_BCTHW, *_frame_weights(rows_CST, x_BCTHW.dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_BCTHW: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x_BCTHW, rows_CST = ctx.saved_tensors
-        grad_x = grad_rows = None
-        if ctx.needs_input_grad[0]:
-            grad_x = _mix_frames(grad_BCTHW, *_frame_weights(rows_CST.transpose(1, 2), grad_BCTHW.dtype))
-        if ctx.needs_input_grad[1]:
-            wide = torch.promote_types(x_BCTHW.dtype, torch.float32)
-            frames, grads = x_BCTHW.unbind(2), grad_BCTHW.unbind(2)
-            sums = [torch.stack([(grad * frame).sum(dim=(0, 2, 3), dtype=wide) for frame in frames], dim=1) for grad in grads]
-            grad_rows = torch.stack(sums, dim=1).to(rows_CST.dtype)
-        return grad_x, grad_rows
-
-
-class FrameMixer(nn.Module):
-    """`directional_mix` with fixed weights, for inference: frame by frame, masked products left out.
-
-    Several times as fast as `directional_mix` on CPUs in channels-last memory, where a frame times a weight per
-    channel is one vectorised pass (`benchmarks/network.py` measures it). It has no gradient.
-
-    Args:
-        weights_DCTT: `D C T' T` with D of 1 or 2.
-        dtype: of the maps it will mix.
-    """
-
-    def __init__(self, weights_DCTT: Tensor, dtype: torch.dtype) -> None:
-        super().__init__()
-        weights_STC, self.seen = _frame_weights(_rows(weights_DCTT.detach()), dtype)
-        self.register_buffer("weights_STC", weights_STC)
-
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B C D*T' H W`.
-
-        Raises:
-            ShapeError: the map has another C or T than the weights.
-        """
-        weights_STC = cast("Tensor", self.weights_STC)
-        _, time, channels = weights_STC.shape[:3]
-        if x_BCTHW.shape[1:3] != (channels, time):
-            found = f"C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]}"
-            raise ShapeError(f"a map of {found} meets mixing weights for C={channels}, T={time}")
-        return _mix_frames(x_BCTHW, weights_STC, self.seen)
-
-
-def _frame_weights(rows_CST: Tensor, dtype: torch.dtype) -> tuple[Tensor, list[list[int]]]:
-    """Weights as `S T C 1 1`, and for each row the frames whose weights are not all zero."""
-    seen = [row.nonzero().flatten().tolist() for row in (rows_CST != 0).any(dim=0)]
-    return rows_CST.permute(1, 2, 0)[..., None, None].contiguous().to(dtype), seen
-
-
-def _mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> Tensor:
-    """Each row as a sum of frames times weights, in channels-last memory."""
-    batch, channels, _, height, width = x_BCTHW.shape
-    out = x_BCTHW.new_empty(batch, len(seen), height, width, channels).permute(0, 4, 1, 2, 3)
-    frames, weights = x_BCTHW.unbind(2), weights_STC.unbind(0)
-    for target, weights_TC, places in zip(out.unbind(2), weights, seen, strict=True):
-        if not places:
-            target.zero_()
-            continue
-        weight = weights_TC.unbind(0)
-        torch.mul(frames[places[0]], weight[places[0]], out=target)
-        for frame in places[1:]:
-            target.addcmul_(frames[frame], weight[frame])
-    return out
-
-
-def _rows(weights_DCTT: Tensor) -> Tensor:
+def rows_in_map_time(weights_DCTT: Tensor) -> Tensor:
     """`D C T' T` as `C D*T' T`: reading time from the end with weights w is reading it from the start with w reversed."""
     return torch.cat([weights_DCTT[0], *(rows.flip(-1) for rows in weights_DCTT[1:])], dim=1)
+
+
+def weights_gradient(grad_DCTT: Tensor, logits_DCTT: Tensor, *, normalisation: Normalisation, masked: bool) -> Tensor:
+    """The gradient of the logits from that of `directional_weights`, in closed form; ties of a row's extremes share theirs.
+
+    What autograd gives, for places where it does not run: inside an operator.
+    """
+    mask = directional_mask(*logits_DCTT.shape[-2:]).to(logits_DCTT.device) if masked else torch.zeros((), dtype=torch.bool)
+    share = torch.softmax(logits_DCTT.masked_fill(mask, float("-inf")), dim=-1)
+    grad = grad_DCTT.masked_fill(mask, 0.0)
+    if normalisation == "affine":
+        of_share = 2 * grad
+    else:
+        smallest, largest = share.masked_fill(mask, float("inf")).amin(-1, keepdim=True), share.amax(-1, keepdim=True)
+        span = largest - smallest
+        flat = span <= 0
+        scale = torch.where(flat, 0.0, 2 / span.masked_fill(flat, 1.0))
+        rise = (share - smallest) / span.masked_fill(flat, 1.0)
+        low, high = (share == smallest) & ~mask, (share == largest) & ~mask
+        of_low = -(scale * grad * (1 - rise)).sum(-1, keepdim=True) / low.sum(-1, keepdim=True)
+        of_high = -(scale * grad * rise).sum(-1, keepdim=True) / high.sum(-1, keepdim=True)
+        of_share = scale * grad + low * of_low + high * of_high
+    return share * (of_share - (share * of_share).sum(-1, keepdim=True))
 
 
 def _minmax(softmax: Tensor, mask: Tensor) -> Tensor:

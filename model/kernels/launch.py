@@ -1,0 +1,104 @@
+"""One launch as a value, and the one place that compiles and launches, through CuPy."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs import KernelError
+
+__all__ = ["COMPILE_OPTIONS", "SOURCES", "Argument", "Launch", "kernel_source", "run_on_gpu", "why_not"]
+
+Argument = Tensor | np.int32 | np.int64 | np.float32
+
+COMPILE_OPTIONS = ("--std=c++17",)
+_MODEL = Path(__file__).parent.parent
+# Which file defines a kernel, by the kernel's name.
+SOURCES = {
+    "mix_forward": _MODEL / "mixing" / "mixing.cu",
+    "mix_backward": _MODEL / "mixing" / "mixing.cu",
+    "mix_backward_weights": _MODEL / "mixing" / "mixing.cu",
+    "gather_windows": _MODEL / "window.cu",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """One kernel over one grid.
+
+    Args:
+        kernel: its C++ name with template arguments, such as `mix_forward<float, 4, 4, true>`.
+        grid: blocks along x, y, z.
+        block: threads along x, y.
+        shared_bytes: dynamic shared memory of a block.
+        arguments: tensors (their address is passed) and NumPy scalars, in the kernel's order.
+    """
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int]
+    shared_bytes: int
+    arguments: tuple[Argument, ...]
+
+    def __repr__(self) -> str:
+        return f"Launch({self.kernel}, grid={self.grid}, block={self.block}, shared_bytes={self.shared_bytes})"
+
+
+def kernel_source(kernel: str) -> str:
+    """The CUDA C++ text that defines a kernel, its header in place."""
+    header = (_MODEL / "kernels" / "elements.cuh").read_text(encoding="utf-8").replace("#pragma once", "")
+    source = SOURCES[kernel.partition("<")[0]].read_text(encoding="utf-8")
+    return source.replace('#include "elements.cuh"', header)
+
+
+@functools.cache
+def why_not() -> str:
+    """Why kernels cannot run in this process; empty if they can."""
+    if not torch.cuda.is_available():
+        return "no CUDA device"
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed"
+    try:
+        if not cupy.cuda.is_available():
+            return "CuPy finds no CUDA device"
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, OSError, RuntimeError):
+        return "NVRTC is not installed"
+    return ""
+
+
+def run_on_gpu(launch: Launch) -> None:
+    """Launch on PyTorch's current stream, on the device of the first tensor.
+
+    Raises:
+        KernelError: the kernel does not compile or does not start; the message carries CuPy's own.
+    """
+    import cupy
+
+    device = next(item.device for item in launch.arguments if isinstance(item, Tensor))
+    stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
+    arguments = tuple(np.uint64(item.data_ptr()) if isinstance(item, Tensor) else item for item in launch.arguments)
+    try:
+        with cupy.cuda.Device(device.index), stream:
+            _compiled(launch.kernel)(launch.grid, (*launch.block, 1), arguments, shared_mem=launch.shared_bytes)
+    except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+        raise KernelError(f"{launch!r} on {device}: {str(error).strip().splitlines()[0]}") from error
+
+
+@functools.cache
+def _compiled(kernel: str) -> Any:
+    """A kernel that CuPy compiles for each device it is launched on, and keeps on disk."""
+    import cupy
+
+    module = cupy.RawModule(code=kernel_source(kernel), options=COMPILE_OPTIONS, name_expressions=[kernel])
+    return module.get_function(kernel)

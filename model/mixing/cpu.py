@@ -1,0 +1,78 @@
+"""Directional mixing on CPUs: frame by frame in channels-last memory, batched products in planar memory.
+
+The choice is measured (`benchmarks/mixing.py`): with channels side by side a frame times one weight per channel is one vectorised
+pass; with pixels side by side each channel is a small matrix product that BLAS does best.
+
+Letters: B clips, C channels, T time in, S output rows of all directions, H and W space.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["empty_rows", "frame_weights", "is_channels_last", "mix_frames", "mix_gradients", "mix_rows", "seen_columns"]
+
+
+def is_channels_last(x_BCTHW: Tensor) -> bool:
+    """Whether channels, not pixels, lie side by side; results of the operator are laid out as their map is."""
+    return x_BCTHW.shape[1] > 1 and x_BCTHW.stride(1) == 1
+
+
+def empty_rows(x_BCTHW: Tensor, rows: int) -> Tensor:
+    """An unset `B C rows H W`, dense, laid out as the map is."""
+    batch, channels, _, height, width = x_BCTHW.shape
+    if is_channels_last(x_BCTHW):
+        return x_BCTHW.new_empty(batch, rows, height, width, channels).permute(0, 4, 1, 2, 3)
+    return x_BCTHW.new_empty(batch, channels, rows, height, width)
+
+
+def mix_rows(x_BCTHW: Tensor, rows_CST: Tensor) -> Tensor:
+    """`out[b,c,s] = sum_t w[c,s,t] x[b,c,t]`; columns that no channel uses are not read in channels-last memory."""
+    if is_channels_last(x_BCTHW):
+        return mix_frames(x_BCTHW, frame_weights(rows_CST, x_BCTHW.dtype), seen_columns(rows_CST))
+    batch, channels, times, height, width = x_BCTHW.shape
+    mixed = torch.matmul(rows_CST.to(x_BCTHW.dtype), x_BCTHW.reshape(batch, channels, times, height * width))
+    return mixed.view(batch, channels, rows_CST.shape[1], height, width)
+
+
+def mix_gradients(
+    grad_BCSHW: Tensor, x_BCTHW: Tensor, rows_CST: Tensor, *, of_map: bool, of_rows: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of `mix_rows` for the map, laid out as the map is, and for the rows (at least float32)."""
+    if is_channels_last(grad_BCSHW) != is_channels_last(x_BCTHW):
+        grad_BCSHW = empty_rows(x_BCTHW, grad_BCSHW.shape[2]).copy_(grad_BCSHW)
+    grad_x = mix_rows(grad_BCSHW, rows_CST.transpose(1, 2)) if of_map else None
+    if not of_rows:
+        return grad_x, None
+    wide = torch.promote_types(x_BCTHW.dtype, torch.float32)
+    if is_channels_last(x_BCTHW):
+        frames = x_BCTHW.unbind(2)
+        sums = [torch.stack([(grad * frame).sum(dim=(0, 2, 3), dtype=wide) for frame in frames], dim=1) for grad in grad_BCSHW.unbind(2)]
+        return grad_x, torch.stack(sums, dim=1)
+    return grad_x, torch.matmul(grad_BCSHW.flatten(3), x_BCTHW.flatten(3).transpose(2, 3)).sum(0, dtype=wide)
+
+
+def frame_weights(rows_CST: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights as `S T C 1 1`, each ready to multiply a frame."""
+    return rows_CST.permute(1, 2, 0)[..., None, None].contiguous().to(dtype)
+
+
+def seen_columns(rows_CST: Tensor) -> list[list[int]]:
+    """For each row the frames whose weights are not all zero."""
+    return [row.nonzero().flatten().tolist() for row in (rows_CST != 0).any(dim=0)]
+
+
+def mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> Tensor:
+    """Each row as a sum of frames times weights."""
+    out = empty_rows(x_BCTHW, len(seen))
+    frames, weights = x_BCTHW.unbind(2), weights_STC.unbind(0)
+    for target, weights_TC, places in zip(out.unbind(2), weights, seen, strict=True):
+        if not places:
+            target.zero_()
+            continue
+        weight = weights_TC.unbind(0)
+        torch.mul(frames[places[0]], weight[places[0]], out=target)
+        for frame in places[1:]:
+            target.addcmul_(frames[frame], weight[frame])
+    return out

@@ -1,0 +1,181 @@
+"""Compile every kernel for every architecture, with NVRTC and with nvcc, and print what each takes; no GPU, no driver needed.
+
+Fails if a kernel does not compile, or keeps anything in local memory (a spill or a stack frame).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
+from model.mixing.plan import instantiations
+from model.window import window_kernels
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
+_REPORT = re.compile(
+    r"Compiling entry function '(\S+)' for '\S+'\s+.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    r".*?Used (\d+) registers([^\n]*)",
+    re.DOTALL,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """What one kernel takes, as ptxas reports it: bytes of stack, of spilling and of static shared memory, and registers."""
+
+    compiler: str
+    architecture: str
+    kernel: str
+    stack_bytes: int
+    spill_bytes: int
+    shared_bytes: int
+    registers: int
+
+    @property
+    def uses_local_memory(self) -> bool:
+        return self.stack_bytes + self.spill_bytes > 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Status 0 if all is well, 1 if a kernel fails or uses local memory, 2 if there is no compiler."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="kernels whose name contains this")
+    parser.add_argument("--table", action="store_true", help="one line a kernel, not only the summary")
+    given = parser.parse_args(arguments)
+    names = [name for name in every_kernel() if given.only in name]
+    compilers = {"NVRTC": with_nvrtc, "nvcc": with_nvcc}
+    missing = {"NVRTC": why_no_nvrtc(), "nvcc": "" if shutil.which("nvcc") else "nvcc is not on the PATH"}
+    found: list[Resources] = []
+    for compiler, compile_all in compilers.items():
+        if missing[compiler]:
+            print(f"{compiler}: not run: {missing[compiler]}")
+            continue
+        begun = time.monotonic()
+        with ThreadPoolExecutor() as pool:
+            results = list(pool.map(lambda arch, run=compile_all: run(names, arch), ARCHITECTURES))
+        resources = [item for result in results for item in result]
+        print(f"{compiler}: {len(names)} kernels for {', '.join(ARCHITECTURES)} in {time.monotonic() - begun:.0f} s")
+        found += resources
+    if not found:
+        print("error: neither NVRTC nor nvcc is here; `make setup` installs NVRTC", file=sys.stderr)
+        return 2
+    _print(found, table=given.table)
+    return 1 if any(item.uses_local_memory for item in found) else 0
+
+
+def every_kernel() -> list[str]:
+    """Names of all kernels of the project."""
+    return [*instantiations(), *window_kernels()]
+
+
+def why_no_nvrtc() -> str:
+    """Why NVRTC cannot be used; empty if it can."""
+    try:
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, OSError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def with_nvrtc(names: Sequence[str], architecture: str) -> list[Resources]:
+    """Compile with NVRTC to machine code, one program a source file.
+
+    Raises:
+        RuntimeError: the compiler's log.
+    """
+    from cupy_backends.cuda.libs import nvrtc
+
+    found = []
+    for group in _by_source(names):
+        program = nvrtc.createProgram(kernel_source(group[0]), SOURCES[group[0].partition("<")[0]].name, [], [])
+        for name in group:
+            nvrtc.addNameExpression(program, name)
+        try:
+            nvrtc.compileProgram(program, (*COMPILE_OPTIONS, f"--gpu-architecture={architecture}", "--ptxas-options=-v"))
+        except nvrtc.NVRTCError as error:
+            raise RuntimeError(f"NVRTC, {architecture}: {nvrtc.getProgramLog(program)}") from error
+        lowered = {nvrtc.getLoweredName(program, name): name for name in group}
+        found += _parse(nvrtc.getProgramLog(program), lowered, "NVRTC", architecture)
+        nvrtc.destroyProgram(program)
+    return found
+
+
+def with_nvcc(names: Sequence[str], architecture: str) -> list[Resources]:
+    """Compile with nvcc to machine code.
+
+    Raises:
+        RuntimeError: the compiler's log.
+    """
+    found = []
+    for group in _by_source(names):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "kernels.cu"
+            # Taking a kernel's address compiles it.
+            table = "\n".join(f"    (void*){name}," for name in group)
+            source.write_text(f"{kernel_source(group[0])}\nvoid* kernels[] = {{\n{table}\n}};\n", encoding="utf-8")
+            command = [
+                "nvcc",
+                *COMPILE_OPTIONS,
+                f"-arch={architecture}",
+                "-cubin",
+                "-Xptxas=-v",
+                "-o",
+                f"{folder}/kernels.cubin",
+                str(source),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"nvcc, {architecture}: {done.stderr}")
+        found += _parse(done.stderr, {}, "nvcc", architecture)
+    if len(found) != len(names):
+        raise RuntimeError(f"nvcc, {architecture}: {len(names)} kernels asked for, {len(found)} reported")
+    return found
+
+
+def _by_source(names: Iterable[str]) -> list[list[str]]:
+    groups: dict[Path, list[str]] = {}
+    for name in names:
+        groups.setdefault(SOURCES[name.partition("<")[0]], []).append(name)
+    return list(groups.values())
+
+
+def _parse(log: str, lowered: dict[str, str], compiler: str, architecture: str) -> list[Resources]:
+    found = []
+    for symbol, stack, stores, loads, registers, rest in _REPORT.findall(log):
+        shared = re.search(r"(\d+) bytes smem", rest)
+        numbers = int(stack), int(stores) + int(loads), int(shared[1]) if shared else 0, int(registers)
+        found.append(Resources(compiler, architecture, lowered.get(symbol, symbol), *numbers))
+    return found
+
+
+def _print(found: Sequence[Resources], *, table: bool) -> None:
+    shown = found if table else [item for item in found if item.uses_local_memory]
+    for item in shown:
+        print(
+            f"{item.compiler:5} {item.architecture:6} {item.registers:3} registers, {item.shared_bytes} B static shared, "
+            f"{item.stack_bytes} B stack, {item.spill_bytes} B spilled  {item.kernel}"
+        )
+    for compiler in dict.fromkeys(item.compiler for item in found):
+        for architecture in ARCHITECTURES:
+            own = [item for item in found if (item.compiler, item.architecture) == (compiler, architecture)]
+            spilling = sum(item.uses_local_memory for item in own)
+            most = max(item.registers for item in own)
+            print(f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {most} registers, {spilling} with local memory")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
