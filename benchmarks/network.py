@@ -19,7 +19,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from rich.console import Console
@@ -30,7 +29,6 @@ from model import ActionNetwork, CIDCConfig, ModelConfig, build_model
 from model.complexity import measure
 from model.conv import FoldedConv
 from model.importers import import_state
-from model.mixing import FixedMixer, directional_mix, directional_weights
 from model.network import fold_for_inference, to_channels_last
 from model.runtime import keep_freed_memory
 from tests import public_nets
@@ -59,7 +57,6 @@ def main() -> int:
         return 2
     warnings.simplefilter("ignore")
     _inference(options.quick)
-    _mixing()
     keep_freed_memory()
     if options.training:
         _training()
@@ -181,23 +178,6 @@ def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
             times.append(time.perf_counter() - begun)
         total += min(times)
     return total
-
-
-@torch.inference_mode()
-def _mixing() -> None:
-    table = Table(
-        "map", "batch", "einsum ms", "FixedMixer ms", "ratio", title="Directional mixing, bi, T = T' = 4, bfloat16, channels-last"
-    )
-    for batch in (1, 8):
-        for channels, side in ((512, 28), (1024, 14), (2048, 7)):
-            clips = torch.randn(batch, channels, 4, side, side).bfloat16().contiguous(memory_format=_LAST)
-            weights = torch.stack([directional_weights(torch.randn(channels, 2, 4)) for _ in range(2)])
-            mixer = FixedMixer(weights, torch.bfloat16)
-            torch.testing.assert_close(mixer(clips), directional_mix(clips, weights), atol=0.1, rtol=0.02)
-            slow, fast = _alternate([partial(directional_mix, clips, weights), partial(mixer, clips)], 15)
-            slow_ms, fast_ms = (1e3 * statistics.median(times) for times in (slow, fast))
-            table.add_row(f"{channels} x {side} x {side}", str(batch), f"{slow_ms:.2f}", f"{fast_ms:.2f}", f"{slow_ms / fast_ms:.1f}")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _training() -> None:

@@ -1,4 +1,12 @@
-"""Settings: the YAML files, the one strict loader and the tree of errors."""
+"""Settings: the YAML files, the one strict loader and the tree of errors.
+
+What needs a YAML parser or pydantic is loaded when it is first asked for: errors come without.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from configs.command import exit_status
 from configs.errors import (
@@ -13,7 +21,9 @@ from configs.errors import (
     ShapeError,
     TrainingError,
 )
-from configs.loader import StrictModel, example_path, load_config, parse_config
+
+if TYPE_CHECKING:
+    from configs.loader import StrictModel, example_path, load_config, parse_config
 
 __all__ = [
     "BrokerError",
@@ -32,3 +42,11 @@ __all__ = [
     "load_config",
     "parse_config",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'configs' has no attribute {name!r}")
+        return getattr(importlib.import_module("configs.loader"), name)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.utils.dlpack
 from numpy.typing import NDArray
-from nvidia.dali import fn, pipeline_def, types
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -56,20 +55,6 @@ class View:
 CENTRE = View(short_side=0)  # short_side 0 stands for the configured one
 
 
-@pipeline_def  # type: ignore[untyped-decorator]
-def _graph(device: str, height: int, width: int) -> Any:
-    """Frames in, model-size uint8 frames out; every random choice comes in from outside, as a plan."""
-    frames = fn.external_source(name="frames", layout="FHWC", no_copy=True)
-    short_side = fn.external_source(name="short_side")
-    crop_x, crop_y = fn.external_source(name="crop_x"), fn.external_source(name="crop_y")
-    mirror = fn.external_source(name="mirror")
-    if device == "gpu":
-        frames = frames.gpu()
-    resized = fn.resize(frames, resize_shorter=short_side, interp_type=types.INTERP_LINEAR, antialias=True)
-    cropped = fn.crop(resized, crop_h=height, crop_w=width, crop_pos_x=crop_x, crop_pos_y=crop_y, out_of_bounds_policy="pad", fill_values=0)
-    return fn.flip(cropped, horizontal=mirror)
-
-
 class Preprocessor:
     """Runs the graph on batches of clips or single frames of any sizes.
 
@@ -81,8 +66,10 @@ class Preprocessor:
     """
 
     def __init__(self, config: PreprocessConfig, *, max_batch: int, device: Literal["cpu", "gpu"] = "cpu", threads: int = 1) -> None:
+        from model.dali_graph import clip_graph  # DALI is loaded by those who decode; the network and its kernels run without
+
         self.config, self.max_batch = config, max_batch
-        self._pipeline = _graph(
+        self._pipeline = clip_graph(
             device, config.height, config.width,
             batch_size=max_batch, num_threads=threads, device_id=0 if device == "gpu" else None,
             prefetch_queue_depth=1, exec_dynamic=False, exec_async=False, exec_pipelined=False,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 from configs import KernelError, ShapeError
 from model.kernels import Argument, Launch, run_on_gpu, why_not
 from model.mixing import MixingPath
-from model.preprocess import PreprocessConfig
+
+if TYPE_CHECKING:
+    from model.preprocess import PreprocessConfig
 
 __all__ = ["WindowGather", "window_kernels"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from model import ModelConfig, ModelSpec, build_model, save_model
-from model.preprocess import PreprocessConfig
-from train.scenes import LABELS, ScenesPlan, write_scenes
+# What needs more than PyTorch is imported by the fixture that uses it: tests of the kernels run without.
+if TYPE_CHECKING:
+    from model import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -35,6 +36,8 @@ def shared_files(shared_data: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folder of scenes: one clip per action, four of background, two recordings of 18 seconds."""
+    from train.scenes import ScenesPlan, write_scenes
+
     out = tmp_path_factory.mktemp("scenes")
     write_scenes(ScenesPlan(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3), quiet=True)
     return out
@@ -43,6 +46,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_spec() -> ModelSpec:
     """The description of a network small enough for tests."""
+    from model import ModelConfig, ModelSpec
+    from model.preprocess import PreprocessConfig
+    from train.scenes import LABELS
+
     return ModelSpec(
         name="tiny",
         model=ModelConfig(depth=18, num_classes=len(LABELS), width=8),
@@ -56,6 +63,8 @@ def tiny_spec() -> ModelSpec:
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of that network, untrained, with a last layer strong enough to give every label its turn."""
+    from model import build_model, save_model
+
     torch.manual_seed(3)
     network = build_model(tiny_spec.model)
     torch.nn.init.normal_(network.classifier.weight, std=8.0)

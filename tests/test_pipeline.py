@@ -156,14 +156,6 @@ def test_the_metrics_say_what_mixes_and_why(scenes: Path, tiny_weights: Path, tm
         Recogniser(InferConfig(weights=str(tiny_weights), device="cpu", mixing="cuda"))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_pipeline_runs_on_the_gpu(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    urls = {"a": next((scenes / "recordings").glob("*.mp4"))}
-    config = config_for(tiny_weights, tmp_path, urls, infer={"weights": str(tiny_weights), "device": "cuda"})
-    assert Pipeline(config).run(threading.Event())["cameras"]["a"]["windows"] > 0
-
-
 def test_a_stage_that_fails_ends_the_run_instead_of_hanging(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
     pipeline = Pipeline(config_for(tiny_weights, tmp_path, urls, batch={"ready_batches": 1, "max_batch": 1, "camera_queue": 2}))

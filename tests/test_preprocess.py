@@ -118,12 +118,3 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         assert torch.equal(training, live)
         assert torch.equal(evaluation, live)
         assert torch.equal(normalise_clips(training, CONFIG), normalise_clips(live, CONFIG))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_gpu_graph_gives_what_the_cpu_graph_gives() -> None:
-    picture = smooth_picture(360, 640)[None]
-    on_cpu = Preprocessor(CONFIG, max_batch=1)([picture]).clone()
-    on_gpu = Preprocessor(CONFIG, max_batch=1, device="gpu")([picture]).cpu()
-    assert (on_cpu.int() - on_gpu.int()).abs().max() <= 1

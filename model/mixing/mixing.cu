@@ -29,21 +29,22 @@ __device__ __forceinline__ int columns_seen(const Sizes& size, int row) {
     return !size.masked || last == 0 ? size.times : own * (size.times - 1) / last + 1;
 }
 
-// Softmax of a row's open logits and its way to [-1, 1]: what both the weights and their gradient need.
+// Softmax of a row's open logits and its way to [-1, 1]: what both the weights and their gradient need. `logit(t)` reads one.
 template <typename A> struct Row {
     A largest, total, smallest_share, span;
 
-    __device__ Row(const A* logits, int seen) {
-        largest = logits[0];
-        A smallest = logits[0];
+    template <typename Read> __device__ __forceinline__ Row(const Read& logit, int seen) {
+        largest = logit(0);
+        A smallest = largest;
 #pragma unroll 1
         for (int t = 1; t < seen; ++t) {
-            largest = logits[t] > largest ? logits[t] : largest;
-            smallest = logits[t] < smallest ? logits[t] : smallest;
+            const A value = logit(t);
+            largest = value > largest ? value : largest;
+            smallest = value < smallest ? value : smallest;
         }
         total = 0;
 #pragma unroll 1
-        for (int t = 0; t < seen; ++t) total += exp(logits[t] - largest);
+        for (int t = 0; t < seen; ++t) total += exp(logit(t) - largest);
         smallest_share = exp(smallest - largest) / total;
         span = 1 / total - smallest_share;
     }
@@ -105,25 +106,40 @@ __device__ __forceinline__ void stage_bounds(int2* bounds, const Sizes& size) {
     }
 }
 
-// The weights of `count` rows for the block's channels, in the map's time, laid out by Lanes::slot; never-read entries stay unset.
+// The weights of `count` rows for the block's channels, in the map's time, laid out by Lanes::slot. All threads of a block come here;
+// what was given is copied first, so that reads of neighbours fall together, and made into weights where it then lies.
 template <typename A, int VEC, bool LAST>
 __device__ __forceinline__ void stage_weights(
     A* tile, const A* __restrict__ given, const Sizes& size, const Lanes<VEC, LAST>& lanes, int first_row, int count
 ) {
-    const int threads = blockDim.x * blockDim.y, own_rows = size.rows_of_one();
-    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < lanes.tile_channels() * count; i += threads) {
-        const int local = i / count, row = first_row + i % count, channel = lanes.first_channel() + local;
-        if (channel >= size.channels) continue;
-        const int direction = row / own_rows, seen = columns_seen(size, row);
-        const A* line = given + ((static_cast<long long>(direction) * size.channels + channel) * own_rows + row % own_rows) * size.times;
-        const int lane = local / lanes.CHANNELS, k = local % lanes.CHANNELS;
-        const Row<A> softmax(line, size.mapping == PLAIN ? 1 : seen);
-#pragma unroll 1
-        for (int column = 0; column < seen; ++column) {
-            const int time = direction ? size.times - 1 - column : column;
-            const A value = size.mapping == PLAIN ? line[column] : softmax.weight(line[column], size.mapping);
-            tile[lanes.slot((row - first_row) * size.times + time, lane, k)] = value;
+    constexpr int OWN = Lanes<VEC, LAST>::CHANNELS;
+    const int threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
+    const int own_rows = size.rows_of_one(), entries = count * size.times, width = min(entries, threads), step = threads / width;
+    const int channels = min(lanes.tile_channels(), size.channels - lanes.first_channel());
+    const int of_channel = own_rows * size.times;
+    if (thread < width * step)
+        for (int entry = thread % width; entry < entries; entry += width) {
+            const int row = first_row + entry / size.times, column = entry % size.times, direction = row / own_rows;
+            const A* line = given + (static_cast<long long>(direction) * size.channels + lanes.first_channel()) * of_channel
+                + (row % own_rows) * size.times + column;
+            const int place = (row - first_row) * size.times + (direction ? size.times - 1 - column : column);
+#pragma unroll 4
+            for (int local = thread / width; local < channels; local += step)
+                tile[lanes.slot(place, local / OWN, local % OWN)] = line[static_cast<long long>(local) * of_channel];
         }
+    if (size.mapping == PLAIN) return;
+    __syncthreads();
+#pragma unroll 1
+    for (int i = thread; i < channels * count; i += threads) {
+        const int local = i % channels, row = first_row + i / channels, seen = columns_seen(size, row);
+        const bool backwards = row >= own_rows;
+        const auto logit = [&](int column) -> A& {
+            const int place = (row - first_row) * size.times + (backwards ? size.times - 1 - column : column);
+            return tile[lanes.slot(place, local / OWN, local % OWN)];
+        };
+        const Row<A> softmax(logit, seen);
+#pragma unroll 1
+        for (int column = 0; column < seen; ++column) logit(column) = softmax.weight(logit(column), size.mapping);
     }
 }
 
@@ -334,7 +350,7 @@ __global__ void __launch_bounds__(1024) mix_backward_weights(
     const long long line = ((static_cast<long long>(direction) * channels + channel) * own_rows + row % own_rows) * times;
     if (open && mapping != PLAIN) {
         // weight = 2 share - 1, or 2 (share - smallest) / span - 1; a share's gradient then goes through the softmax.
-        const Row<A> softmax(given + line, seen);
+        const Row<A> softmax([&](int t) { return given[line + t]; }, seen);
         const bool minmax = mapping == MINMAX, flat = minmax && !(softmax.span > 0);
         const A scale = flat ? A(0) : minmax ? 2 / softmax.span : A(2);
         A of_smallest = 0, of_largest = 0;
