@@ -2,12 +2,12 @@
 
     python -m benchmarks.mixing [--device auto] [--batches 1 8 64] [--compiled] [--graphs] [--markdown FILE]
 
-Both directions, T = 4 to 2 x 2 rows, bfloat16, channels-last memory (what networks here run in) and planar memory. `eager` flips
-time, convolves with groups and concatenates; `einsum` is the reference; `compiled` is torch.compile of the reference. Results are
-compared with float64 before anything is timed. A forward pass must read the map and write the mix, a backward pass read the gradient
-and the map and write the map's gradient: `of copy` is those bytes per second over what a plain copy of a large tensor moves on this
-device. Contenders take turns; on a GPU each call gets other inputs than the last, so that its cache holds none of them. Machines are
-shared: compare ratios.
+Both directions, T = 4 to 2 x 2 rows, weights masked as the paper masks them, bfloat16, in channels-last memory (what networks here
+run in) and planar memory. `eager` flips time, convolves with groups and concatenates; `einsum` is the reference; `compiled` is
+torch.compile of the reference. Results are compared with float64 before anything is timed. A forward pass must read the map and write
+the mix, a backward pass read the gradient and the map and write the map's gradient: `of copy` is those bytes per second over what a
+plain copy of a large tensor moves on this device. Contenders take turns; on a GPU each call gets other inputs than the last, so that
+its cache holds none of them. Machines are shared: compare ratios.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-from model.mixing import directional_mix, mixing_choice
+from model.mixing import directional_mask, directional_mix, mixing_choice
 from model.mixing.reference import mix_by_einsum
 from model.runtime import keep_freed_memory, pick_device
 from tests.mixing_cases import Case, agree, reference
@@ -87,7 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     copied = copy_bytes_per_second(device)
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     title = f"{place}: ours runs {path}{f' ({reason})' if reason else ''}; a copy moves {copied / 1e9:.0f} GB/s"
-    contenders: dict[str, Mix] = {"ours": directional_mix, "eager": flip_convolve_concatenate, "einsum": mix_by_einsum}
+    contenders: dict[str, Mix] = {
+        "ours": partial(directional_mix, masked=True),
+        "eager": flip_convolve_concatenate,
+        "einsum": mix_by_einsum,
+    }
     if options.compiled:
         contenders["compiled"] = torch.compile(mix_by_einsum, dynamic=False)
     lines: list[Line] = []
@@ -127,15 +132,20 @@ def copy_bytes_per_second(device: torch.device) -> float:
 def _is_right(name: str, mix: Mix, case: Case, device: torch.device) -> bool:
     """Result and gradients of a small batch against float64."""
     dtype = torch.bfloat16
-    out, x_grad, weights_grad = reference(case, dtype, "plain", False)
-    x, weights = case.map(dtype, device.type).requires_grad_(), case.given(dtype, device.type).requires_grad_()
+    out, x_grad, weights_grad = reference(case, dtype, "plain", True)
+    x, weights = case.map(dtype, device.type).requires_grad_(), _masked_weights(case, device).requires_grad_()
     mixed = mix(x, weights)
-    found = torch.autograd.grad(mixed, (x, weights), case.gradient(dtype, device.type))
+    found_x, found_weights = torch.autograd.grad(mixed, (x, weights), case.gradient(dtype, device.type))
+    found_weights = found_weights.masked_fill(directional_mask(case.rows, case.times).to(device), 0.0)
     # Sums over all positions in bfloat16, as peers make them, keep fewer digits than the values themselves.
-    right = agree(mixed, out, dtype) and agree(found[0], x_grad, dtype) and _close(found[1], weights_grad, 0.03)
+    right = agree(mixed, out, dtype) and agree(found_x, x_grad, dtype) and _close(found_weights, weights_grad, 0.03)
     if not right:
         print(f"error: {name} is wrong on {case}", file=sys.stderr)
     return right
+
+
+def _masked_weights(case: Case, device: torch.device) -> Tensor:
+    return case.given(torch.bfloat16, device.type).masked_fill(directional_mask(case.rows, case.times).to(device), 0.0)
 
 
 def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
@@ -175,9 +185,9 @@ def _measure_graphs(case: Case, contenders: dict[str, Mix], device: torch.device
 
 def _inputs(case: Case, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Sets of map, weights and gradient: on a GPU as many as its cache cannot hold, up to eight."""
-    x, given, grad = (make(torch.bfloat16, device.type) for make in (case.map, case.given, case.gradient))
+    x, given, grad = case.map(torch.bfloat16, device.type), _masked_weights(case, device), case.gradient(torch.bfloat16, device.type)
     several = 1 if device.type == "cpu" else max(2, min(8, (512 << 20) // (x.numel() * 2)))
-    return [(x, given, grad), *((torch.randn_like(x), torch.randn_like(given), torch.randn_like(grad)) for _ in range(several - 1))]
+    return [(x, given, grad), *((torch.randn_like(x), given.clone(), torch.randn_like(grad)) for _ in range(several - 1))]
 
 
 def _forward_of(mix: Mix, sets: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Callable[[int], object]:

@@ -8,10 +8,14 @@ Letters: B clips, C channels, T time in, S output rows of all directions, H and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 __all__ = ["empty_rows", "frame_weights", "is_channels_last", "mix_frames", "mix_gradients", "mix_rows", "seen_columns"]
+
+_BLOCK_BYTES = 4 << 20  # of map and mix worked on at a time: what the cores' own caches hold
 
 
 def is_channels_last(x_BCTHW: Tensor) -> bool:
@@ -37,9 +41,9 @@ def mix_rows(x_BCTHW: Tensor, rows_CST: Tensor) -> Tensor:
 
 
 def mix_gradients(
-    grad_BCSHW: Tensor, x_BCTHW: Tensor, rows_CST: Tensor, *, of_map: bool, of_rows: bool
+    grad_BCSHW: Tensor, x_BCTHW: Tensor, rows_CST: Tensor, open_ST: Tensor, *, of_map: bool, of_rows: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of `mix_rows` for the map, laid out as the map is, and for the rows (at least float32)."""
+    """Gradients of `mix_rows` for the map, laid out as the map is, and for the rows (at least float32; zero where `open_ST` is False)."""
     if is_channels_last(grad_BCSHW) != is_channels_last(x_BCTHW):
         grad_BCSHW = empty_rows(x_BCTHW, grad_BCSHW.shape[2]).copy_(grad_BCSHW)
     grad_x = mix_rows(grad_BCSHW, rows_CST.transpose(1, 2)) if of_map else None
@@ -47,10 +51,19 @@ def mix_gradients(
         return grad_x, None
     wide = torch.promote_types(x_BCTHW.dtype, torch.float32)
     if is_channels_last(x_BCTHW):
-        frames = x_BCTHW.unbind(2)
-        sums = [torch.stack([(grad * frame).sum(dim=(0, 2, 3), dtype=wide) for frame in frames], dim=1) for grad in grad_BCSHW.unbind(2)]
-        return grad_x, torch.stack(sums, dim=1)
-    return grad_x, torch.matmul(grad_BCSHW.flatten(3), x_BCTHW.flatten(3).transpose(2, 3)).sum(0, dtype=wide)
+        return grad_x, _frame_products(grad_BCSHW, x_BCTHW, open_ST, wide)
+    products = torch.matmul(grad_BCSHW.flatten(3), x_BCTHW.flatten(3).transpose(2, 3)).sum(0, dtype=wide)
+    return grad_x, products.masked_fill(~open_ST, 0.0)
+
+
+def _frame_products(grad_BCSHW: Tensor, x_BCTHW: Tensor, open_ST: Tensor, wide: torch.dtype) -> Tensor:
+    sums_CST = torch.zeros(x_BCTHW.shape[1], *open_ST.shape, dtype=wide)
+    places = open_ST.nonzero().tolist()
+    for clips in _blocks(x_BCTHW, open_ST.shape[0]):
+        grads, frames = grad_BCSHW[clips].unbind(2), x_BCTHW[clips].unbind(2)
+        for row, column in places:
+            sums_CST[:, row, column] += (grads[row] * frames[column]).sum(dim=(0, 2, 3), dtype=wide)
+    return sums_CST
 
 
 def frame_weights(rows_CST: Tensor, dtype: torch.dtype) -> Tensor:
@@ -64,15 +77,24 @@ def seen_columns(rows_CST: Tensor) -> list[list[int]]:
 
 
 def mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> Tensor:
-    """Each row as a sum of frames times weights."""
+    """Each row as a sum of frames times weights, a few clips at a time."""
     out = empty_rows(x_BCTHW, len(seen))
-    frames, weights = x_BCTHW.unbind(2), weights_STC.unbind(0)
-    for target, weights_TC, places in zip(out.unbind(2), weights, seen, strict=True):
-        if not places:
-            target.zero_()
-            continue
-        weight = weights_TC.unbind(0)
-        torch.mul(frames[places[0]], weight[places[0]], out=target)
-        for frame in places[1:]:
-            target.addcmul_(frames[frame], weight[frame])
+    for clips in _blocks(x_BCTHW, len(seen)):
+        frames, weights = x_BCTHW[clips].unbind(2), weights_STC.unbind(0)
+        for target, weights_TC, places in zip(out[clips].unbind(2), weights, seen, strict=True):
+            if not places:
+                target.zero_()
+                continue
+            weight = weights_TC.unbind(0)
+            torch.mul(frames[places[0]], weight[places[0]], out=target)
+            for frame in places[1:]:
+                target.addcmul_(frames[frame], weight[frame])
     return out
+
+
+def _blocks(x_BCTHW: Tensor, rows: int) -> Iterator[slice]:
+    """Clips whose map and mix stay in cache while every frame meets every row."""
+    batch, channels, times, height, width = x_BCTHW.shape
+    count = max(1, _BLOCK_BYTES // max(1, channels * (times + rows) * height * width * x_BCTHW.element_size()))
+    for first in range(0, batch, count):
+        yield slice(first, first + count)

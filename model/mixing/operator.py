@@ -132,6 +132,13 @@ def _rows(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:
     return rows_in_map_time(directional_weights(given_DCTT, normalisation=mapping, masked=masked))
 
 
+def _open(given_DCTT: Tensor, masked: bool) -> Tensor:
+    """Which times of the map each output row uses: bool `D*T' T`."""
+    directions, _, rows, times = given_DCTT.shape
+    forwards = ~directional_mask(rows, times) if masked else torch.ones(rows, times, dtype=torch.bool)
+    return torch.cat([forwards, forwards.flip(-1)][:directions])
+
+
 # `mapping` says what `given` is: weights (`plain`), or logits and the normalisation that makes weights of them.
 @torch.library.custom_op("cidc::directional_mix", mutates_args=(), device_types="cpu")
 def _forward(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
@@ -151,13 +158,14 @@ def _(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
 @torch.library.custom_op("cidc::directional_mix_backward", mutates_args=(), device_types="cpu")
 def _backward(grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool) -> tuple[Tensor, Tensor]:
     kind = cast("Mapping", mapping)
-    grad_x, grad_rows = mix_gradients(grad, x, _rows(given, kind, masked), of_map=of_map, of_rows=of_given)
+    open_ST = _open(given, masked)
+    grad_x, grad_rows = mix_gradients(grad, x, _rows(given, kind, masked), open_ST, of_map=of_map, of_rows=of_given)
     if grad_rows is None:
         return _or_nothing(grad_x, x), given.new_empty(0)
     halves = grad_rows.to(given.dtype).chunk(given.shape[0], dim=1)
     grad_given = torch.stack([halves[0], *(half.flip(-1) for half in halves[1:])])
     if kind == "plain":
-        return _or_nothing(grad_x, x), _without_masked(grad_given, masked)
+        return _or_nothing(grad_x, x), grad_given
     return _or_nothing(grad_x, x), weights_gradient(grad_given, given, normalisation=kind, masked=masked)
 
 

@@ -1,0 +1,153 @@
+"""Parts of the GPU check that run in a process of their own: `python -m scripts.gpu_parts small-kernels | network | compiled-network`."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def main() -> int:
+    """Run the named part."""
+    {"small-kernels": small_kernels, "network": network, "compiled-network": compiled_network}[sys.argv[1]]()
+    print("GPU part done")
+    return 0
+
+
+def small_kernels() -> None:
+    """Every small case once, forwards and backwards, and the window gather: for a sanitizer to watch."""
+    from model.kernels import run_on_gpu
+    from model.mixing.plan import run_backward, run_forward
+    from model.window import WindowGather
+    from tests.mixing_cases import CASES
+
+    for number, case in enumerate(CASES):
+        dtype = (torch.float32, torch.bfloat16)[number % 2]
+        x, given, grad = case.map(dtype, "cuda"), case.given(dtype, "cuda"), case.gradient(dtype, "cuda")
+        mapping = ("affine", "plain", "minmax")[number % 3]
+        run_forward(run_on_gpu, x, given, mapping=mapping, masked=True)  # type: ignore[arg-type]
+        run_backward(run_on_gpu, grad, x, given, mapping=mapping, masked=True, of_map=True, of_given=True)  # type: ignore[arg-type]
+        torch.cuda.synchronize()
+    statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
+    for size in ((3, 7), (4, 8)):
+        ring = torch.zeros(2, 4, *size, 3, dtype=torch.uint8, device="cuda")
+        WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(ring, [(1, 3), (0, 0)])
+    torch.cuda.synchronize()
+
+
+@torch.inference_mode()
+def network() -> None:
+    """Parity with the CPU, the window gather's rate, clips a second: eager, CUDA graph, compiled; and where the time goes."""
+    from benchmarks.mixing import copy_bytes_per_second
+    from model.network import ModelConfig, build_model, fold_for_inference
+
+    device = torch.device("cuda")
+    print(f"- a copy moves {copy_bytes_per_second(device) / 1e9:.0f} GB/s")
+    _print_gather()
+    _print_parity()
+    torch.manual_seed(0)
+    built = build_model(ModelConfig(backbone="i3d")).eval()
+    folded = fold_for_inference(built, torch.bfloat16).to(device)
+    print("- clips a second, CIDC on I3D-50, 32 x 224 x 224, bfloat16, batch norm folded:")
+    print("\n| batch | eager | CUDA graph |\n|---|---|---|")
+    for batch in (1, 8, 64):
+        clips = _clips(batch)
+        print(f"| {batch} | {_rate(lambda clips=clips: folded(clips), batch):.0f} | {_rate(_graph_of(folded, clips), batch):.0f} |")
+    _print_shares(folded, _clips(8))
+
+
+@torch.inference_mode()
+def compiled_network() -> None:
+    """Clips a second of the network as torch.compile makes it, not folded."""
+    from model.network import ModelConfig, build_model, to_channels_last
+
+    torch.manual_seed(0)
+    plain = to_channels_last(build_model(ModelConfig(backbone="i3d")).eval()).to("cuda", torch.bfloat16)
+    compiled, clips = torch.compile(plain, dynamic=False), _clips(8)
+    begun = time.monotonic()
+    compiled(clips)
+    seconds = time.monotonic() - begun
+    print(f"- CIDC on I3D-50, batch 8: {_rate(lambda: plain(clips), 8):.0f} clips/s eager and not folded")
+    print(f"- the same by torch.compile: {_rate(lambda: compiled(clips), 8):.0f} clips/s, built in {seconds:.0f} s")
+
+
+def _print_gather() -> None:
+    from model.window import WindowGather
+
+    statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
+    ring = torch.randint(0, 256, (64, 32, 224, 224, 3), dtype=torch.uint8, device="cuda")
+    windows = [(slot, slot % 32) for slot in range(64)]
+    for path in ("cuda", "reference"):
+        gather = WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path=path)  # type: ignore[arg-type]
+        seconds = 64 / _rate(lambda gather=gather: gather(ring, windows), 64)
+        rate = 3 * ring.numel() / seconds / 1e9
+        print(f"- window gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}: {1e3 * seconds:.2f} ms, {rate:.0f} GB/s")
+
+
+def _print_parity() -> None:
+    """The weights that ship, on the same clips: labels and probabilities on the CPU in float32 and on the GPU."""
+    from model.network import fold_for_inference
+    from model.weights import load_model
+
+    path = next((Path(__file__).parent.parent / "model" / "pretrained").glob("*.safetensors"))
+    picture = load_model(path).spec.preprocess  # type: ignore[union-attr]
+    clips = torch.randn(16, 3, 32, picture.height, picture.width)
+    expected = torch.softmax(load_model(path).eval()(clips), dim=1)
+    for dtype in (torch.float32, torch.bfloat16):
+        folded = fold_for_inference(load_model(path), dtype).cuda()
+        found = torch.softmax(folded(clips.cuda().to(dtype, memory_format=torch.channels_last_3d)).float(), dim=1).cpu()
+        same = (found.argmax(1) == expected.argmax(1)).float().mean()
+        difference = (found - expected).abs().max()
+        print(f"- {path.stem}, GPU {str(dtype)[6:]} to CPU float32: probabilities differ by {difference:.1e}, same label {same:.2f}")
+        assert difference < (1e-2 if dtype == torch.float32 else 0.15), "CPU and GPU disagree"
+
+
+def _print_shares(folded: torch.nn.Module, clips: Tensor) -> None:
+    """The kernels that take most of the GPU's time."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        folded(clips)
+        torch.cuda.synchronize()
+    rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)[:12]
+    total = sum(row.self_device_time_total for row in profile.key_averages())
+    print("\n| kernel, batch 8 | share of GPU time |\n|---|---|")
+    for row in rows:
+        print(f"| `{row.key[:90].replace('|', ' ')}` | {row.self_device_time_total / total:.3f} |")
+
+
+def _clips(batch: int) -> Tensor:
+    return torch.randn(batch, 3, 32, 224, 224, device="cuda", dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last_3d)
+
+
+def _graph_of(folded: torch.nn.Module, clips: Tensor) -> Callable[[], None]:
+    folded(clips)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        folded(clips)
+    return graph.replay
+
+
+def _rate(run: Callable[[], object], items: int, samples: int = 10) -> float:
+    """Items a second, the median of several samples by the device's own clock."""
+    for _ in range(3):
+        run()
+    seconds = []
+    for _ in range(samples):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        seconds.append(float(start.elapsed_time(end)) * 1e-3)
+    return items / statistics.median(seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
