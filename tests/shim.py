@@ -49,6 +49,11 @@ class Shim:
     def run(self, launch: Launch) -> None:
         """Run one launch on the CPU; tensors are written in place, unless a sanitizer finds something."""
         self.launched.append(launch)
+        # What every GPU gives without asking.
+        assert launch.shared_bytes <= 48 * 1024
+        assert launch.block[0] * launch.block[1] <= 1024
+        assert launch.grid[0] < 2**31
+        assert max(launch.grid[1:]) < 2**16
         if launch.kernel not in self.programs:
             self.build([launch.kernel])
         program, kernels = self.programs[launch.kernel]

@@ -157,11 +157,28 @@ def test_a_fall_back_on_a_gpu_is_logged_once(monkeypatch: pytest.MonkeyPatch, ca
         "directional mixing runs in plain PyTorch, not in its CUDA kernel: CuPy is not installed"
     ]
     monkeypatch.setattr(choice, "why_not", lambda: "")
+    monkeypatch.setattr(choice, "_self_test", lambda _: "")
     choice._taken.cache_clear()
     assert choice._taken("auto", "cuda", None)
     with pytest.raises(KernelError, match="does not take T above 32"):
         choice._taken("cuda", "cuda", unsupported(torch.zeros(1, 1, 33, 1, 1), 1))
     choice._taken.cache_clear()
+
+
+def test_a_kernel_that_does_not_start_or_computes_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> Tensor:
+        raise KernelError("no kernel image")
+
+    cpu = torch.device("cpu")  # the test itself knows no device
+    for run, says in (
+        (broken, "the kernel does not run here"),
+        (lambda *_, **__: torch.tensor(0.4), "the kernel computes wrongly here"),
+        (lambda *_, **__: torch.tensor(0.5), ""),
+    ):
+        choice._self_test.cache_clear()
+        monkeypatch.setattr(choice, "run_forward", run)
+        assert choice._self_test(cpu) == says
+    choice._self_test.cache_clear()
 
 
 @pytest.mark.parametrize(

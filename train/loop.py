@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from configs import CheckpointError, TrainingError
+from model.cidc import use_mixing
+from model.mixing import mixing_choice
 from model.network import ActionNetwork, build_model, to_channels_last
 from model.preprocess import PreprocessConfig, normalise_clips
 from model.runtime import keep_freed_memory, pick_device, pick_dtype
@@ -81,6 +83,7 @@ class _Run:
     def start(cls, config: TrainConfig) -> _Run:
         device = pick_device(config.device)
         dtype = pick_dtype(config.precision, device)
+        mixing_choice(config.mixing, device)  # what was asked for by name and is not there is an error now, not at the first step
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         store = ClipStore(
@@ -91,6 +94,7 @@ class _Run:
         entries = [entry for manifest in manifests for entry in readable_entries(manifest, config.data, store)]
         validation = readable_entries(read_manifest(config.data.validation), config.data, store)
         network = build_model(config.model).to(device)
+        use_mixing(network, config.mixing)
         if config.backbone_from is not None:
             _start_backbone(network, config.backbone_from, config.preprocess)
         if config.weights_from is not None:

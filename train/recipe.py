@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs import StrictModel
+from model.mixing import MixingPath
 from model.network import ModelConfig
 from model.preprocess import PreprocessConfig
 from model.runtime import DeviceChoice, Precision
@@ -68,6 +69,7 @@ class TrainConfig(StrictModel):
     seed: int = Field(0, ge=0, description="seed of every random choice")
     device: DeviceChoice = Field("auto", description="where to train")
     precision: Precision = Field("auto", description="number format of convolutions")
+    mixing: MixingPath = Field("auto", description="CUDA kernels: where they can run; cuda: insist; reference: never")
     backbone_from: Path | None = Field(None, description="weights file whose backbone this run starts from (paper, section 3.3)")
     weights_from: Path | None = Field(None, description="weights file this run starts from, backbone and all")
     weights_format: Literal["float32", "bfloat16"] = Field("float32", description="number format of the weights file that is written")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from configs import KernelError
-from model.kernels import why_not
-from model.mixing.plan import unsupported
+from model.kernels import run_on_gpu, why_not
+from model.mixing.plan import run_forward, unsupported
 
 __all__ = ["MixingPath", "kernel_takes", "mixing_choice"]
 
@@ -28,10 +28,22 @@ def mixing_choice(path: MixingPath, device: torch.device) -> tuple[Literal["cuda
     """
     if path == "reference":
         return "reference", "asked for"
-    reason = "the network runs on the CPU" if device.type != "cuda" else why_not()
+    reason = "the network runs on the CPU" if device.type != "cuda" else why_not() or _self_test(device)
     if reason and path == "cuda":
         raise KernelError(f"mixing 'cuda' was asked for, but {reason}; use 'auto' or 'reference', or install what is missing")
     return ("reference", reason) if reason else ("cuda", "")
+
+
+@functools.cache
+def _self_test(device: torch.device) -> str:
+    """Compile and run one small kernel: why it cannot be trusted here, or nothing."""
+    x_BCTHW, weights_DCTT = torch.ones(1, 1, 2, 1, 1, device=device), torch.full((1, 1, 1, 2), 0.25, device=device)
+    try:
+        mixed = run_forward(run_on_gpu, x_BCTHW, weights_DCTT, mapping="plain", masked=False)
+    except KernelError as error:
+        _log.warning("%s", error)
+        return "the kernel does not run here"
+    return "" if mixed.item() == 0.5 else "the kernel computes wrongly here"
 
 
 def kernel_takes(x_BCTHW: Tensor, rows: int, path: MixingPath) -> bool:
