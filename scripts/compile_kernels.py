@@ -17,10 +17,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
-from model.mixing.plan import instantiations
+from model.mixing.plan import instantiations, run_backward, run_forward
 from model.window import window_kernels
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: neither NVRTC nor nvcc is here; `make setup` installs NVRTC", file=sys.stderr)
         return 2
     _print(found, table=given.table)
+    _print_launches()
     return 1 if any(item.uses_local_memory for item in found) else 0
 
 
@@ -175,6 +178,17 @@ def _print(found: Sequence[Resources], *, table: bool) -> None:
             spilling = sum(item.uses_local_memory for item in own)
             most = max(item.registers for item in own)
             print(f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {most} registers, {spilling} with local memory")
+
+
+def _print_launches() -> None:
+    """How the paper's maps are laid over a GPU at batch 64: blocks, threads and dynamic shared memory."""
+    print("launches of the paper's maps, batch 64, bfloat16, channels-last:")
+    for channels, side in ((512, 28), (1024, 14), (2048, 7)):
+        # One clip's values seen 64 times: nothing is run, and strides are what a launch is made from.
+        x = torch.zeros(1, 4, side, side, channels, dtype=torch.bfloat16).expand(64, -1, -1, -1, -1).permute(0, 4, 1, 2, 3)
+        logits = torch.zeros(2, channels, 2, 4)
+        run_forward(print, x, logits, mapping="affine", masked=True)
+        run_backward(print, x, x, logits, mapping="affine", masked=True, of_map=True, of_given=True)
 
 
 if __name__ == "__main__":
