@@ -342,7 +342,8 @@ __global__ void __launch_bounds__(1024) mix_backward_weights(
     A* sums = reinterpret_cast<A*>(shared);  // by column, channel
     A sum = 0;
     if (open)
-        for (int split = 0; split < splits; ++split)
+#pragma unroll 16
+        for (int split = 0; split < splits; ++split)  // one sum in order, its terms read together
             sum += partials[((static_cast<long long>(split) * rows + row) * times + time) * channels + channel];
     sums[column * blockDim.x + threadIdx.x] = sum;
     __syncthreads();
