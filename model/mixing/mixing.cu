@@ -330,7 +330,7 @@ __global__ void __launch_bounds__(256, 1) mix_backward(
 // Adds the partial results of all blocks in order, and goes back through the softmax where logits were given.
 // threadIdx.x runs over channels, threadIdx.y over times; blockIdx.y is the row. Masked entries become zero.
 template <typename A>
-__global__ void __launch_bounds__(1024) mix_backward_weights(
+__global__ void __launch_bounds__(512, 1) mix_backward_weights(
     const A* __restrict__ partials, const A* __restrict__ given, A* __restrict__ grad_given,
     int splits, int channels, int times, int rows, int directions, int mapping, int masked
 ) {

@@ -130,7 +130,7 @@ def _run_gradients(
     if grad_given_DCTT is None:
         return
     sizes = (geometry.splits, channels, times, rows, given_DCTT.shape[0], _MAPPINGS.index(mapping), masked)
-    lanes = 32
+    lanes = 32 if times <= 16 else 16
     run(
         Launch(
             f"mix_backward_weights<{_ELEMENTS[given_DCTT.dtype]}>", (-(-channels // lanes), rows, 1), (lanes, times),
