@@ -4,6 +4,16 @@
 // channels-last batch is written as it is read. A window's oldest frame is its `head`; the frames after it follow round the ring.
 #include "elements.cuh"
 
+// V bytes that move in one access, four to a word.
+template <int V> struct alignas(V) Bytes {
+    unsigned word[V / 4];
+    __device__ __forceinline__ float value(int i) const { return static_cast<float>(word[i / 4] >> (8 * (i % 4)) & 0xffu); }
+};
+template <> struct Bytes<1> {
+    unsigned char byte;
+    __device__ __forceinline__ float value(int) const { return static_cast<float>(byte); }
+};
+
 // blockIdx.x: vectors of a frame; blockIdx.y: frame of the window; blockIdx.z: window. VEC bytes become VEC elements of E.
 template <typename E, int VEC>
 __global__ void __launch_bounds__(256, 1) gather_windows(
@@ -16,11 +26,11 @@ __global__ void __launch_bounds__(256, 1) gather_windows(
     const unsigned char* from = ring + (static_cast<long long>(slot) * frames + place) * frame_bytes;
     E* to = out + (static_cast<long long>(blockIdx.z) * frames + frame) * frame_bytes;
     const int first = blockIdx.x * EACH * blockDim.x + threadIdx.x;
-    Pack<unsigned char, VEC> bytes[EACH];
+    Bytes<VEC> bytes[EACH];
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
         const int vector = first + i * blockDim.x;
-        if (vector < vectors) bytes[i] = load_pack<unsigned char, VEC>(from + vector * VEC);
+        if (vector < vectors) bytes[i] = *reinterpret_cast<const Bytes<VEC>*>(from + vector * VEC);
     }
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
@@ -40,7 +50,7 @@ __global__ void __launch_bounds__(256, 1) gather_windows(
         };
         float values[VEC];
 #pragma unroll
-        for (int k = 0; k < VEC; ++k) values[k] = static_cast<float>(bytes[i].lane[k]) * scale[k % 3] + shift[k % 3];
+        for (int k = 0; k < VEC; ++k) values[k] = bytes[i].value(k) * scale[k % 3] + shift[k % 3];
         store_pack<E, VEC>(to + static_cast<long long>(vector) * VEC, values);
     }
 }

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from configs import KernelError, ShapeError
-from model.kernels import Argument, Launch, run_on_gpu, why_not
-from model.mixing import MixingPath
+from model.kernels import Argument, Launch, run_on_gpu
+from model.mixing import MixingPath, mixing_choice
 
 if TYPE_CHECKING:
     from model.preprocess import PreprocessConfig
@@ -47,11 +47,9 @@ class WindowGather:
         self.dtype, self.device = dtype, device
         self._scale = 1.0 / torch.tensor(config.std_rgb)
         self._shift = -torch.tensor(config.mean_rgb) * self._scale
-        reason = "asked for" if path == "reference" else "on the CPU" if device.type != "cuda" else why_not()
-        if not reason and dtype not in _ELEMENTS:
-            reason = f"dtype {dtype}"
+        reason = mixing_choice(path, device)[1] or ("" if dtype in _ELEMENTS else f"dtype {dtype}")
         if reason and path == "cuda":
-            raise KernelError(f"the window gather's kernel was asked for by 'cuda', but cannot run: {reason}; use 'auto' or 'reference'")
+            raise KernelError(f"the window gather's kernel was asked for by 'cuda', but does not take {reason}; use 'auto' or 'reference'")
         if reason and path == "auto" and device.type == "cuda":
             _log.warning("windows are gathered by plain PyTorch, not by the CUDA kernel: %s", reason)
         self._on_gpu = not reason
@@ -64,7 +62,7 @@ class WindowGather:
         Raises:
             ShapeError: the ring is not uint8 `S T H W 3`, or a window lies outside it.
         """
-        _check(ring_STHWC, windows)
+        _check(ring_STHWC, windows, self.device)
         if self._on_gpu:
             return self.by_kernel(run_on_gpu, ring_STHWC, windows)
         _, times, height, width, channels = ring_STHWC.shape
@@ -89,7 +87,7 @@ class WindowGather:
         if ring_STHWC.is_cuda:
             table = table.pin_memory().to(ring_STHWC.device, non_blocking=True)
         frame_bytes = height * width * channels
-        vector = _vector(self.dtype, frame_bytes)
+        vector = _vector(self.dtype, frame_bytes, ring_STHWC.data_ptr())
         blocks = -(-frame_bytes // (vector * _THREADS * _VECTORS_OF_THREAD))
         statistics: list[np.float32] = [np.float32(value) for value in (*self._scale.tolist(), *self._shift.tolist())]
         arguments: tuple[Argument, ...] = (ring_STHWC, table, out_BTHWC, np.int32(times), np.int32(frame_bytes), *statistics)
@@ -112,10 +110,10 @@ def window_kernels() -> Iterator[str]:
             yield f"gather_windows<{element}, {_vector(dtype, frame_bytes)}>"
 
 
-def _vector(dtype: torch.dtype, frame_bytes: int) -> int:
-    """Bytes to an access: so many that their elements fill 16 bytes, if frames are whole in them."""
+def _vector(dtype: torch.dtype, frame_bytes: int, address: int = 0) -> int:
+    """Bytes to an access: so many that their elements fill 16 bytes, if frames are whole in them and start at a multiple of them."""
     widest = 16 // dtype.itemsize
-    return widest if frame_bytes % widest == 0 else 1
+    return widest if frame_bytes % widest == 0 and address % widest == 0 else 1
 
 
 def _runs(head: int, times: int, block: int) -> Iterator[tuple[int, int, int]]:
@@ -125,7 +123,9 @@ def _runs(head: int, times: int, block: int) -> Iterator[tuple[int, int, int]]:
             yield source, first + source - start, min(block, end - source)
 
 
-def _check(ring_STHWC: Tensor, windows: Sequence[Window]) -> None:
+def _check(ring_STHWC: Tensor, windows: Sequence[Window], device: torch.device) -> None:
+    if ring_STHWC.device.type != device.type:
+        raise ShapeError(f"the ring is on {ring_STHWC.device}, this gather was made for {device}")
     if ring_STHWC.dim() != 5 or ring_STHWC.shape[4] != 3 or ring_STHWC.dtype != torch.uint8 or not ring_STHWC.is_contiguous():
         raise ShapeError(f"the ring must be contiguous uint8 S T H W 3, got {ring_STHWC.dtype} {tuple(ring_STHWC.shape)}")
     slots, times = ring_STHWC.shape[:2]

@@ -25,6 +25,8 @@ from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
 from model.mixing.plan import instantiations, run_backward, run_forward
 from model.window import window_kernels
 
+# What CuPy compiles with besides our own options.
+ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 _REPORT = re.compile(
     r"Compiling entry function '(\S+)' for '\S+'\s+.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -108,7 +110,8 @@ def with_nvrtc(names: Sequence[str], architecture: str) -> list[Resources]:
         for name in group:
             nvrtc.addNameExpression(program, name)
         try:
-            nvrtc.compileProgram(program, (*COMPILE_OPTIONS, f"--gpu-architecture={architecture}", "--ptxas-options=-v"))
+            options = (*COMPILE_OPTIONS, *ADDED_BY_CUPY, f"--gpu-architecture={architecture}", "--ptxas-options=-v")
+            nvrtc.compileProgram(program, options)
         except nvrtc.NVRTCError as error:
             raise RuntimeError(f"NVRTC, {architecture}: {nvrtc.getProgramLog(program)}") from error
         lowered = {nvrtc.getLoweredName(program, name): name for name in group}

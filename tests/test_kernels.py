@@ -1,6 +1,7 @@
 """Compiling without a GPU, and running kernels with nothing but PyTorch, NumPy and CuPy installed."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from model.kernels import why_not
+from model.kernels import COMPILE_OPTIONS, kernel_source, why_not
 
 ROOT = Path(__file__).resolve().parent.parent
 # The paper's maps in bfloat16, and the largest of what is left.
@@ -19,6 +20,13 @@ SOME = (
     "mix_backward<bfloat16, 4, 4, 4, true, true, true>",
     "mix_backward<float, 2, 16, 4, false, true, true>",
     "mix_backward_weights<double>",
+    "gather_windows<bfloat16, 8>",
+)
+WIDE = (
+    "mix_forward<bfloat16, 8, 4, true>",
+    "mix_forward<bfloat16, 8, 4, false>",
+    "mix_forward<float, 4, 4, false>",
+    "mix_backward<bfloat16, 4, 4, 4, true, true, true>",
     "gather_windows<bfloat16, 8>",
 )
 
@@ -50,6 +58,21 @@ def test_kernels_compile_and_keep_nothing_in_local_memory(compiling: ModuleType,
 def test_a_kernel_that_does_not_compile_shows_the_compilers_words(compiling: ModuleType) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)sm_90.*mix_forward"):
         compiling.with_nvrtc(["mix_forward<nothing, 8, 4, true>"], "sm_90")
+
+
+@pytest.mark.parametrize("kernel", WIDE)
+def test_maps_move_in_wide_accesses(kernel: str) -> None:
+    from cupy_backends.cuda.libs import nvrtc
+
+    program = nvrtc.createProgram(kernel_source(kernel), "kernels.cu", [], [])
+    nvrtc.addNameExpression(program, kernel)
+    nvrtc.compileProgram(program, (*COMPILE_OPTIONS, "--gpu-architecture=compute_90"))
+    text = nvrtc.getPTX(program).decode()
+    width = "v2" if kernel.startswith("mix_backward") else "v4"  # the backward kernel takes 8 bytes: its sums need the registers
+    reads, writes = re.findall(r"ld\.global(?:\.nc)?\.(v\d)", text), re.findall(r"st\.global\.(v\d)", text)
+    assert writes
+    assert set(writes) == {width}
+    assert set(reads) == {"v2" if kernel.startswith("gather") else width}  # 8 bytes become 16
 
 
 def test_a_spill_is_seen(compiling: ModuleType) -> None:

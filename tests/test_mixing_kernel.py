@@ -100,12 +100,24 @@ def test_masked_entries_are_never_read(shim: Shim) -> None:
     assert torch.isfinite(mixed[:, :, [0, 2]]).all()  # the first row of each direction sees one frame, the first or the last
 
 
+@pytest.mark.parametrize("mapping", ["affine", "minmax"])
+def test_a_logit_that_is_not_a_number_is_not_hidden(shim: Shim, mapping: str) -> None:
+    case = CASES[3]
+    logits = case.given(torch.float32)
+    logits[0, 5, 1, 2] = torch.nan
+    mixed = run_forward(shim.run, case.map(torch.float32), logits, mapping=mapping, masked=True)  # type: ignore[arg-type]
+    assert mixed[:, 5, 1].isnan().all()
+    assert torch.isfinite(mixed[:, 6:]).all()
+
+
 def test_no_values_launch_nothing() -> None:
     def never(launch: Launch) -> None:
         raise AssertionError(launch)
 
     x, weights = torch.zeros(0, 3, 4, 2, 2), torch.zeros(2, 3, 2, 4)
     assert run_forward(never, x, weights, mapping="plain", masked=False).shape == (0, 3, 4, 2, 2)
+    without_time = run_forward(never, torch.zeros(1, 3, 0, 2, 2), torch.zeros(2, 3, 2, 0), mapping="plain", masked=False)
+    assert torch.equal(without_time, torch.zeros(1, 3, 4, 2, 2))
     grad_x, grad_given = run_backward(
         never, torch.zeros(0, 3, 4, 2, 2), x, weights, mapping="plain", masked=False, of_map=True, of_given=True
     )

@@ -106,6 +106,24 @@ def test_a_unit_compiles_without_a_break() -> None:
     assert "cidc" not in str(torch.export.export(unit, (x,)).graph)
 
 
+def test_the_compiler_does_not_look_into_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the choice imports CuPy and runs a kernel: nothing that can be traced."""
+
+    def untraceable(_: torch.device) -> str:
+        torch._dynamo.graph_break()
+        return ""
+
+    monkeypatch.setattr(choice, "why_not", lambda: "")
+    monkeypatch.setattr(choice, "_self_test", untraceable)
+    choice._decide.cache_clear()
+
+    def run(x: Tensor) -> Tensor:
+        return x + 1 if choice._taken("auto", "cuda", None) else x
+
+    assert torch.compile(run, fullgraph=True, backend="eager")(torch.zeros(1)).item() == 1
+    choice._decide.cache_clear()
+
+
 @pytest.mark.parametrize("memory", ["planar", "last"])
 @pytest.mark.parametrize("masked", [True, False])
 def test_fixed_weights_mix_as_given_ones(memory: str, masked: bool) -> None:
@@ -130,6 +148,11 @@ def test_no_clips_are_no_error() -> None:
     assert directional_mix(torch.zeros(0, 3, 4, 2, 2), torch.zeros(2, 3, 2, 4)).shape == (0, 3, 4, 2, 2)
 
 
+def test_map_and_weights_must_be_on_one_device() -> None:
+    with pytest.raises(ShapeError, match="on one device, got cpu and meta"):
+        directional_mix(torch.zeros(1, 3, 4, 2, 2), torch.zeros(2, 3, 2, 4, device="meta"))
+
+
 def test_the_kernel_asked_for_by_name_is_an_error_where_it_cannot_run() -> None:
     unit = CIDCUnit(2, 4, 4)
     use_mixing(unit, "cuda")
@@ -150,7 +173,7 @@ def test_the_choice_says_why() -> None:
 
 def test_a_fall_back_on_a_gpu_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(choice, "why_not", lambda: "CuPy is not installed")
-    choice._taken.cache_clear()
+    choice._decide.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert [choice._taken("auto", "cuda", None) for _ in range(3)] == [False] * 3
     assert [record.getMessage() for record in caplog.records] == [
@@ -158,11 +181,11 @@ def test_a_fall_back_on_a_gpu_is_logged_once(monkeypatch: pytest.MonkeyPatch, ca
     ]
     monkeypatch.setattr(choice, "why_not", lambda: "")
     monkeypatch.setattr(choice, "_self_test", lambda _: "")
-    choice._taken.cache_clear()
+    choice._decide.cache_clear()
     assert choice._taken("auto", "cuda", None)
     with pytest.raises(KernelError, match="does not take T above 32"):
         choice._taken("cuda", "cuda", unsupported(torch.zeros(1, 1, 33, 1, 1), 1))
-    choice._taken.cache_clear()
+    choice._decide.cache_clear()
 
 
 def test_a_kernel_that_does_not_start_or_computes_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

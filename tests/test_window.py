@@ -64,6 +64,16 @@ def test_the_kernels_source_gives_the_same_values(
     torch.testing.assert_close(found.double(), in_steps(ring, windows, torch.float32).double(), rtol=step, atol=4e-7)
 
 
+def test_a_ring_at_an_odd_address_is_read_byte_by_byte(shim: Shim) -> None:
+    shape, windows = RINGS[0]
+    whole = ring_of(shape)
+    odd = torch.empty(whole.numel() + 1, dtype=torch.uint8)[1:].view(whole.shape).copy_(whole)
+    gather = WindowGather(CONFIG, dtype=torch.float32, device=CPU)
+    found = gather.by_kernel(shim.run, odd, windows)
+    assert shim.launched[-1].kernel == "gather_windows<float, 1>"
+    torch.testing.assert_close(found, in_steps(whole, windows, torch.float32), rtol=1e-6, atol=4e-7)
+
+
 def test_no_windows_are_an_empty_batch() -> None:
     gather = WindowGather(CONFIG, dtype=torch.float32, device=CPU)
     assert gather(ring_of((1, 2, 2, 2)), []).shape == (0, 3, 2, 2, 2)
@@ -77,5 +87,7 @@ def test_what_is_wrong_is_named() -> None:
         gather(ring_of((2, 3, 4, 4)), [(0, 3)])
     with pytest.raises(ShapeError, match="contiguous uint8 S T H W 3"):
         gather(torch.zeros(1, 2, 3, 4, 3), [(0, 0)])
-    with pytest.raises(KernelError, match="on the CPU"):
+    with pytest.raises(ShapeError, match="the ring is on meta, this gather was made for cpu"):
+        gather(torch.zeros(1, 2, 3, 4, 3, dtype=torch.uint8, device="meta"), [(0, 0)])
+    with pytest.raises(KernelError, match="runs on the CPU"):
         WindowGather(CONFIG, dtype=torch.float32, device=CPU, path="cuda")

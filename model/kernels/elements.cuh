@@ -100,8 +100,26 @@ template <> struct Pack<float16, 8> : WordPack<float16, 8> {};
 template <typename E, int V> __device__ __forceinline__ Pack<E, V> load_pack(const E* place) {
     return *reinterpret_cast<const Pack<E, V>*>(place);
 }
+
+// Compilers take a struct's store apart and do not put it together again, so wide ones are spelt out.
+template <typename P> __device__ __forceinline__ void store_whole(void* place, const P& pack) {
+#ifdef __CUDACC__
+    if constexpr (sizeof(P) == 16) {
+        const uint4 words = reinterpret_cast<const uint4&>(pack);
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" :: "l"(place), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w) : "memory");
+        return;
+    }
+    if constexpr (sizeof(P) == 8) {
+        const uint2 words = reinterpret_cast<const uint2&>(pack);
+        asm volatile("st.global.v2.b32 [%0], {%1, %2};" :: "l"(place), "r"(words.x), "r"(words.y) : "memory");
+        return;
+    }
+#endif
+    *reinterpret_cast<P*>(place) = pack;
+}
+
 template <typename E, int V> __device__ __forceinline__ void store_pack(E* place, const Accumulator<E> (&values)[V]) {
     Pack<E, V> pack;
     pack.narrow_from(values);
-    *reinterpret_cast<Pack<E, V>*>(place) = pack;
+    store_whole(place, pack);
 }

@@ -62,6 +62,8 @@ def why_not() -> str:
     """Why kernels cannot run in this process; empty if they can."""
     if not torch.cuda.is_available():
         return "no CUDA device"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return "compute capability below 8.0"
     try:
         import cupy
     except ImportError:
@@ -91,8 +93,10 @@ def run_on_gpu(launch: Launch) -> None:
     try:
         with cupy.cuda.Device(device.index), stream:
             _compiled(launch.kernel)(launch.grid, (*launch.block, 1), arguments, shared_mem=launch.shared_bytes)
-    except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
-        raise KernelError(f"{launch!r} on {device}: {str(error).strip().splitlines()[0]}") from error
+    # CuPy's compiler, driver and runtime errors; what NVRTC's search for CUDA's files and an unwritable cache folder raise.
+    except (cupy.cuda.compiler.CompileException, RuntimeError, OSError) as error:
+        words = str(error).strip() or type(error).__name__
+        raise KernelError(f"{launch!r} on {device}: {words.splitlines()[0]}") from error
 
 
 @functools.cache

@@ -36,7 +36,13 @@ def mixing_choice(path: MixingPath, device: torch.device) -> tuple[Literal["cuda
 
 @functools.cache
 def _self_test(device: torch.device) -> str:
-    """Compile and run one small kernel: why it cannot be trusted here, or nothing."""
+    """Compile and run one small kernel: why it cannot be trusted here, or nothing.
+
+    Raises:
+        KernelError: a CUDA graph is being captured, in which nothing can be compiled or compared.
+    """
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise KernelError("kernels are compiled when first used, not inside a CUDA graph: run the network once before capturing")
     x_BCTHW, weights_DCTT = torch.ones(1, 1, 2, 1, 1, device=device), torch.full((1, 1, 1, 2), 0.25, device=device)
     try:
         mixed = run_forward(run_on_gpu, x_BCTHW, weights_DCTT, mapping="plain", masked=False)
@@ -59,9 +65,14 @@ def kernel_takes(x_BCTHW: Tensor, rows: int, path: MixingPath) -> bool:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@functools.cache
 def _taken(path: MixingPath, device: str, unfit: str | None) -> bool:
-    """Cached, so that each reason is logged once; constant to the compiler."""
+    """Constant to the compiler, which must not look inside; it would look through a cache, so that is a function of its own."""
+    return _decide(path, device, unfit)
+
+
+@functools.cache
+def _decide(path: MixingPath, device: str, unfit: str | None) -> bool:
+    """Cached, so that each reason is logged once."""
     reason = mixing_choice(path, torch.device(device))[1] or unfit
     if not reason:
         return True

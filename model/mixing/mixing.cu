@@ -51,7 +51,7 @@ template <typename A> struct Row {
     __device__ __forceinline__ A share(A logit) const { return exp(logit - largest) / total; }
     __device__ __forceinline__ A weight(A logit, int mapping) const {
         if (mapping == AFFINE) return 2 * share(logit) - 1;
-        return span > 0 ? 2 * (share(logit) - smallest_share) / span - 1 : A(1);
+        return span <= 0 ? A(1) : 2 * (share(logit) - smallest_share) / span - 1;
     }
 };
 
@@ -352,7 +352,7 @@ __global__ void __launch_bounds__(512, 1) mix_backward_weights(
     if (open && mapping != PLAIN) {
         // weight = 2 share - 1, or 2 (share - smallest) / span - 1; a share's gradient then goes through the softmax.
         const Row<A> softmax([&](int t) { return given[line + t]; }, seen);
-        const bool minmax = mapping == MINMAX, flat = minmax && !(softmax.span > 0);
+        const bool minmax = mapping == MINMAX, flat = minmax && softmax.span <= 0;
         const A scale = flat ? A(0) : minmax ? 2 / softmax.span : A(2);
         A of_smallest = 0, of_largest = 0;
         int smallest_count = 0, largest_count = 0;

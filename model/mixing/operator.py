@@ -36,7 +36,7 @@ def directional_mix(x_BCTHW: Tensor, weights_DCTT: Tensor, *, masked: bool = Fal
         `B C D*T' H W`, in the dtype of the map.
 
     Raises:
-        ShapeError: the shapes do not fit each other.
+        ShapeError: the shapes do not fit each other, or map and weights are on different devices.
         KernelError: `path` is `cuda` and the kernel cannot run here, with the reason.
     """
     return _mix(x_BCTHW, weights_DCTT, "plain", masked, path)
@@ -113,6 +113,8 @@ def _check(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:
             f"directional_mix takes a map B C T H W and weights D C T' T with D of 1 or 2, "
             f"got {tuple(x_BCTHW.shape)} and {tuple(given_DCTT.shape)}"
         )
+    if given_DCTT.device != x_BCTHW.device:
+        raise ShapeError(f"map and weights must be on one device, got {x_BCTHW.device} and {given_DCTT.device}")
     if given_DCTT.shape[1] != x_BCTHW.shape[1] or given_DCTT.shape[3] != x_BCTHW.shape[2]:
         raise ShapeError(
             f"map and weights disagree on channels or time: map {tuple(x_BCTHW.shape)} has C={x_BCTHW.shape[1]}, "
@@ -123,7 +125,7 @@ def _check(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:
 def _without_masked(weights_DCTT: Tensor, masked: bool) -> Tensor:
     if not masked:
         return weights_DCTT
-    return weights_DCTT.masked_fill(directional_mask(*weights_DCTT.shape[-2:]).to(weights_DCTT.device), 0.0)
+    return weights_DCTT.masked_fill(directional_mask(*weights_DCTT.shape[-2:], device=weights_DCTT.device), 0.0)
 
 
 def _rows(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:

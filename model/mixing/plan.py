@@ -30,9 +30,9 @@ _THREADS = 256
 _FRAME_VALUES = 64  # of one thread's frames in registers
 _SHARED_BYTES = 48 * 1024  # what every device gives a block without asking
 # Blocks in one launch, from the map's shape alone, so that sums have the same order on every device. Of the kernels for the paper's maps in
-# bfloat16, registers let two forward and three backward blocks share a multiprocessor: four and one full rounds of an H100's 132. More
-# blocks of the backward pass mean more partial sums to write and add.
-_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 4 * 2 * 132, 3 * 132
+# bfloat16, registers let two forward and three backward blocks share a multiprocessor: two and one full rounds of an H100's 132. Every
+# block makes its own weights; every block of the backward pass leaves partial sums to write and add.
+_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 2 * 2 * 132, 3 * 132
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_forward(run: Run, x_BCTHW: Tensor, given_DCTT: Tensor, *, mapping: Mappi
     out_BCSHW = empty_rows(x_BCTHW, given_DCTT.shape[0] * given_DCTT.shape[2])
     maps = [x_BCTHW, out_BCSHW]
     if not x_BCTHW.numel():
-        return out_BCSHW
+        return out_BCSHW.zero_()
     geometry = _geometry(maps, given_DCTT, budget=_FRAME_VALUES, blocks=_FORWARD_BLOCKS, scratch=0, chunk_of=1, groups=1)
     name = f"mix_forward<{_ELEMENTS[x_BCTHW.dtype]}, {geometry.vector}, {geometry.bucket}, {_flag(geometry.last)}>"
     _launch(run, name, geometry, 1, [x_BCTHW, given_DCTT, out_BCSHW], given_DCTT, mapping, masked, maps)

@@ -17,7 +17,7 @@ __all__ = ["Normalisation", "directional_mask", "directional_weights", "mix_by_e
 Normalisation = Literal["affine", "minmax"]
 
 
-def directional_mask(t_out: int, t_in: int) -> Tensor:
+def directional_mask(t_out: int, t_in: int, *, device: torch.device | None = None) -> Tensor:
     """Which inputs each output row may not see: bool `[t_out, t_in]`, True where masked.
 
     Row r (from 0) sees columns 0 to floor(r (t_in - 1) / (t_out - 1)); a single row sees everything. This is the
@@ -28,11 +28,11 @@ def directional_mask(t_out: int, t_in: int) -> Tensor:
     """
     if t_out < 1 or t_in < 1:
         raise ShapeError(f"directional_mask needs sizes of at least 1, got t_out={t_out}, t_in={t_in}")
-    rows = torch.arange(t_out).unsqueeze(1)
+    rows = torch.arange(t_out, device=device).unsqueeze(1)
     last_seen = torch.div(rows * (t_in - 1), max(t_out - 1, 1), rounding_mode="floor")
     if t_out == 1:
         last_seen = torch.full_like(rows, t_in - 1)
-    return torch.arange(t_in).unsqueeze(0) > last_seen
+    return torch.arange(t_in, device=device).unsqueeze(0) > last_seen
 
 
 def directional_weights(logits_CTT: Tensor, *, normalisation: Normalisation = "affine", masked: bool = True) -> Tensor:
@@ -54,7 +54,7 @@ def directional_weights(logits_CTT: Tensor, *, normalisation: Normalisation = "a
     if logits_CTT.dim() < 2:
         raise ShapeError(f"directional_weights needs logits of shape [..., T', T], got {tuple(logits_CTT.shape)}")
     t_out, t_in = logits_CTT.shape[-2:]
-    mask = directional_mask(t_out, t_in).to(logits_CTT.device)
+    mask = directional_mask(t_out, t_in, device=logits_CTT.device)
     if not masked:
         mask = torch.zeros_like(mask)
     softmax = torch.softmax(logits_CTT.masked_fill(mask, float("-inf")), dim=-1)
@@ -83,7 +83,9 @@ def weights_gradient(grad_DCTT: Tensor, logits_DCTT: Tensor, *, normalisation: N
 
     What autograd gives, for places where it does not run: inside an operator.
     """
-    mask = directional_mask(*logits_DCTT.shape[-2:]).to(logits_DCTT.device) if masked else torch.zeros((), dtype=torch.bool)
+    mask = directional_mask(*logits_DCTT.shape[-2:], device=logits_DCTT.device)
+    if not masked:
+        mask = torch.zeros_like(mask)
     share = torch.softmax(logits_DCTT.masked_fill(mask, float("-inf")), dim=-1)
     grad = grad_DCTT.masked_fill(mask, 0.0)
     if normalisation == "affine":

@@ -26,6 +26,12 @@ def small_network() -> ActionNetwork:
     return network.eval()
 
 
+@pytest.fixture(autouse=True)
+def _whole_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions in float32 proper, not in the 19-bit format that PyTorch takes by default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("path", ["cuda", "reference"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
