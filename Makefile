@@ -4,7 +4,7 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing gpu-check clean
+.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -39,6 +39,9 @@ bench-network: public-nets
 
 bench-mixing: setup
 	@.venv/bin/python -m benchmarks.mixing
+
+gpu-wheels: setup
+	@scripts/gpu_wheels.sh
 
 gpu-check:
 	@$(PYTHON) scripts/gpu_check.py

@@ -3,11 +3,15 @@
     python -m benchmarks.mixing [--device auto] [--batches 1 8 64] [--compiled] [--graphs] [--markdown FILE]
 
 Both directions, T = 4 to 2 x 2 rows, weights masked as the paper masks them, bfloat16, in channels-last memory (what networks here
-run in) and planar memory. `eager` flips time, convolves with groups and concatenates; `einsum` is the reference; `compiled` is
-torch.compile of the reference. Results are compared with float64 before anything is timed. A forward pass must read the map and write
-the mix, a backward pass read the gradient and the map and write the map's gradient: `of copy` is those bytes per second over what a
-plain copy of a large tensor moves on this device. Contenders take turns; on a GPU each call gets other inputs than the last, so that
-its cache holds none of them. Machines are shared: compare ratios.
+run in) and planar memory. `eager` flips time, convolves with groups and concatenates (in channels-last memory that copies the map to
+planar memory and back); `einsum` is the reference; `compiled` is torch.compile of the reference; `from logits` makes the weights too, as
+training does. Results are compared with float64 before anything is timed. A forward pass must read the map and write the mix, a
+backward pass read the gradient and the map and write the map's gradient: `of copy` is those bytes per second over what a plain copy of a
+large tensor moves on this device.
+
+On a GPU times are the device's own: calls are queued behind a wait, so that Python is not in them; `from Python` at batch 1 is with Python,
+`CUDA graph` replays twenty captured calls. Each call gets other inputs than the last, 256 MB of them in turn, so that no cache holds
+them. Contenders take turns. Machines are shared: compare ratios.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-from model.mixing import directional_mask, directional_mix, mixing_choice
+from model.mixing import directional_mask, directional_mix, directional_mix_logits, mixing_choice
 from model.mixing.reference import mix_by_einsum
 from model.runtime import keep_freed_memory, pick_device
 from tests.mixing_cases import Case, agree, reference
@@ -52,19 +56,15 @@ class Line:
     p80: float
     of_copy: float
 
+    @property
+    def group(self) -> tuple[str, str, str, str]:
+        """What is compared: all but the contender."""
+        return self.memory, self.map, str(self.batch), self.step
+
     def cells(self, ours: float) -> list[str]:
         """As text; the last is this contender's time over ours."""
         times = [f"{value:.3f}" for value in (self.median, self.p20, self.p80)]
-        return [
-            self.memory,
-            self.map,
-            str(self.batch),
-            self.step,
-            self.contender,
-            *times,
-            f"{self.of_copy:.2f}",
-            f"{self.median / ours:.2f}",
-        ]
+        return [*self.group, self.contender, *times, f"{self.of_copy:.2f}", f"{self.median / ours:.2f}"]
 
 
 HEADER = ("memory", "map", "batch", "pass", "contender", "median ms", "p20", "p80", "of copy", "over ours")
@@ -76,10 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--memory", choices=("last", "planar"), nargs="+", default=["last", "planar"])
-    parser.add_argument("--rounds", type=int, default=0, help="samples of each; 0 for 40 on a GPU, 7 on a CPU")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile of the reference as well")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile of the reference as well, in channels-last memory")
     parser.add_argument("--graphs", action="store_true", help="batch 1 inside CUDA graphs as well")
-    parser.add_argument("--markdown", type=Path, help="write the table here too")
+    parser.add_argument("--markdown", type=Path, help="write the table here too, after every map")
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
     if device.type == "cpu":
@@ -88,25 +87,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     copied = copy_bytes_per_second(device)
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     title = f"{place}: ours runs {path}{f' ({reason})' if reason else ''}; a copy moves {copied / 1e9:.0f} GB/s"
+    lines: list[Line] = []
+    for memory in options.memory:
+        for channels, side in MAPS:
+            contenders = _contenders(compiled=options.compiled and memory == "last")
+            if not all(_is_right(name, mix, Case(2, channels, 4, 2, 2, side, side, memory), device) for name, mix in contenders.items()):
+                return 1
+            for batch in options.batches:
+                lines += _measure(Case(batch, channels, 4, 2, 2, side, side, memory), contenders, device, copied, graphs=options.graphs)
+            if options.markdown is not None:
+                options.markdown.write_text(_markdown(lines, title), encoding="utf-8")
+    _print(lines, title)
+    return 0
+
+
+def _contenders(*, compiled: bool) -> dict[str, Mix]:
+    """By name; what is compiled anew for every map, or the compiler gives up after eight shapes and runs eagerly without a word."""
     contenders: dict[str, Mix] = {
         "ours": partial(directional_mix, masked=True),
         "eager": flip_convolve_concatenate,
         "einsum": mix_by_einsum,
     }
-    if options.compiled:
+    if compiled:
+        torch._dynamo.reset()
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         contenders["compiled"] = torch.compile(mix_by_einsum, dynamic=False)
-    lines: list[Line] = []
-    for memory in options.memory:
-        for channels, side in MAPS:
-            if not all(_is_right(name, mix, Case(2, channels, 4, 2, 2, side, side, memory), device) for name, mix in contenders.items()):
-                return 1
-            for batch in options.batches:
-                case = Case(batch, channels, 4, 2, 2, side, side, memory)
-                lines += _measure(case, contenders, device, copied, options.rounds or (40 if device.type == "cuda" else 7))
-                if options.graphs and device.type == "cuda" and batch == 1:
-                    lines += _measure_graphs(case, contenders, device, copied)
-    _print(lines, title, options.markdown)
-    return 0
+    return contenders | {"ours, from logits": directional_mix_logits}
 
 
 def flip_convolve_concatenate(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
@@ -125,14 +131,13 @@ def copy_bytes_per_second(device: torch.device) -> float:
     """What copying a tensor too large for any cache moves, bytes read and written."""
     size = 1 << (30 if device.type == "cuda" else 28)
     source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
-    seconds = _time([lambda _: target.copy_(source)], device, rounds=15, calls=1)[0]
-    return 2 * size / statistics.median(seconds)
+    return 2 * size / statistics.median(_time([lambda _: target.copy_(source)], device, calls=3)[0])
 
 
 def _is_right(name: str, mix: Mix, case: Case, device: torch.device) -> bool:
     """Result and gradients of a small batch against float64."""
     dtype = torch.bfloat16
-    out, x_grad, weights_grad = reference(case, dtype, "plain", True)
+    out, x_grad, weights_grad = reference(case, dtype, "affine" if name == "ours, from logits" else "plain", True)
     x, weights = case.map(dtype, device.type).requires_grad_(), _masked_weights(case, device).requires_grad_()
     mixed = mix(x, weights)
     found_x, found_weights = torch.autograd.grad(mixed, (x, weights), case.gradient(dtype, device.type))
@@ -152,42 +157,49 @@ def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
     return float((found.cpu().double() - expected).norm()) <= tolerance * float(expected.norm())
 
 
-def _measure(case: Case, contenders: dict[str, Mix], device: torch.device, copied: float, rounds: int) -> list[Line]:
+def _measure(case: Case, contenders: dict[str, Mix], device: torch.device, copied: float, *, graphs: bool) -> list[Line]:
     """Forward without gradients, then backward alone."""
-    sets = _inputs(case, device)
-    calls = 20 if device.type == "cuda" and case.batch < 8 else 1
+    sets, lines = _inputs(case, device), []
     forward = [_forward_of(mix, sets) for mix in contenders.values()]
-    backward = [_backward_of(mix, sets) for mix in contenders.values()]
-    lines = []
-    for step, runs in (("forward", forward), ("backward", backward)):
+
+    def note(step: str, timed: list[list[float]]) -> None:
         moved = _bytes(case, step)
-        for name, seconds in zip(contenders, _time(runs, device, rounds, calls), strict=True):
-            lines.append(_line(case, step, name, seconds, moved, copied))
+        lines.extend(_line(case, step, name, seconds, moved, copied) for name, seconds in zip(contenders, timed, strict=True))
+
+    on_gpu, calls = device.type == "cuda", 5 if device.type == "cuda" else 1
+    note("forward", _time(forward, device, calls))
+    if on_gpu and case.batch == 1:
+        note("forward, from Python", _time(forward, device, 20, queued=False))
+    if on_gpu and case.batch == 1 and graphs:
+        note(
+            "forward, CUDA graph", [[seconds / 20 for seconds in timed] for timed in _time([_captured(run) for run in forward], device, 1)]
+        )
+    note("backward", _time([_backward_of(mix, sets) for mix in contenders.values()], device, calls))
     return lines
 
 
-def _measure_graphs(case: Case, contenders: dict[str, Mix], device: torch.device, copied: float, calls: int = 20) -> list[Line]:
-    """Forward, as one of many launches in a captured graph: nothing but the device's own time is left."""
-    sets, lines, runs = _inputs(case, device), [], []
-    for mix in contenders.values():
-        run = _forward_of(mix, sets)
-        run(0)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for index in range(calls):
-                run(index)
-        runs.append(lambda _, graph=graph: graph.replay())
-    for name, seconds in zip(contenders, _time(runs, device, 40, 1), strict=True):
-        lines.append(_line(case, "forward, CUDA graph", name, [value / calls for value in seconds], _bytes(case, "forward"), copied))
-    return lines
+def _captured(run: Callable[[int], object], calls: int = 20) -> Callable[[int], object]:
+    """One of many launches in a graph: nothing but the device's own time is left."""
+    run(0)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for index in range(calls):
+            run(index)
+    return lambda _: graph.replay()
 
 
 def _inputs(case: Case, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Sets of map, weights and gradient: on a GPU as many as its cache cannot hold, up to eight."""
-    x, given, grad = case.map(torch.bfloat16, device.type), _masked_weights(case, device), case.gradient(torch.bfloat16, device.type)
-    several = 1 if device.type == "cpu" else max(2, min(8, (512 << 20) // (x.numel() * 2)))
-    return [(x, given, grad), *((torch.randn_like(x), given.clone(), torch.randn_like(grad)) for _ in range(several - 1))]
+    """Sets of map, weights and gradient: on a GPU 256 MB of maps, at least two; large ones are drawn there."""
+    small = dataclasses.replace(case, batch=1)
+    x, given, grad = small.map(torch.bfloat16, device.type), _masked_weights(case, device), small.gradient(torch.bfloat16, device.type)
+    form = torch.channels_last_3d if case.memory == "last" else torch.contiguous_format
+    count = 1 if device.type == "cpu" else max(2, -(-(256 << 20) // (x.numel() * 2 * case.batch)))
+
+    def draw(like: Tensor) -> Tensor:
+        return torch.randn((case.batch, *like.shape[1:]), dtype=like.dtype, device=device).contiguous(memory_format=form)
+
+    return [(draw(x), given.clone(), draw(grad)) for _ in range(count)]
 
 
 def _forward_of(mix: Mix, sets: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Callable[[int], object]:
@@ -211,7 +223,7 @@ def _backward_of(mix: Mix, sets: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Cal
 
 
 def _bytes(case: Case, step: str) -> int:
-    frames = case.times + case.directions * case.rows if step == "forward" else 2 * case.times + case.directions * case.rows
+    frames = case.times + case.directions * case.rows + (case.times if step == "backward" else 0)
     return 2 * case.batch * case.channels * frames * case.height * case.width
 
 
@@ -221,18 +233,22 @@ def _line(case: Case, step: str, name: str, seconds: Sequence[float], moved: int
     return Line(case.memory, size, case.batch, step, name, cuts[4], cuts[1], cuts[7], moved / (1e-3 * cuts[4]) / copied)
 
 
-def _time(runs: Sequence[Callable[[int], object]], device: torch.device, rounds: int, calls: int) -> list[list[float]]:
-    """Seconds of one call of each, taken in turns; `calls` calls make one sample."""
+def _time(runs: Sequence[Callable[[int], object]], device: torch.device, calls: int, *, queued: bool = True) -> list[list[float]]:
+    """Seconds of one call of each, taken in turns until each has had a fair share: at least five samples of `calls` calls, at most 40."""
     times: list[list[float]] = [[] for _ in runs]
-    for turn in range(rounds + 2):
+    budget = 0.4 * len(runs) if device.type == "cuda" else 4.0 * len(runs)
+    begun = time.perf_counter()
+    for turn in range(42):
+        if turn >= 7 and time.perf_counter() - begun > budget:
+            break
         for number, run in enumerate(runs):
-            seconds = _one_sample(run, device, turn * calls, calls)
+            seconds = _one_sample(run, device, turn * calls, calls, queued=queued)
             if turn >= 2:
                 times[number].append(seconds)
     return times
 
 
-def _one_sample(run: Callable[[int], object], device: torch.device, first: int, calls: int) -> float:
+def _one_sample(run: Callable[[int], object], device: torch.device, first: int, calls: int, *, queued: bool) -> float:
     if device.type == "cpu":
         begun = time.perf_counter()
         for index in range(first, first + calls):
@@ -240,6 +256,8 @@ def _one_sample(run: Callable[[int], object], device: torch.device, first: int, 
         return (time.perf_counter() - begun) / calls
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
+    if queued:
+        torch.cuda._sleep(4_000_000)  # about two milliseconds: all calls are queued before the first begins
     start.record()
     for index in range(first, first + calls):
         run(index)
@@ -248,23 +266,24 @@ def _one_sample(run: Callable[[int], object], device: torch.device, first: int, 
     return float(start.elapsed_time(end)) * 1e-3 / calls
 
 
-def _print(lines: Sequence[Line], title: str, markdown: Path | None) -> None:
-    table = Table(*HEADER, title=title)
-    rows, before = [], None
-    for line in lines:
-        group = (line.memory, line.map, line.batch, line.step)
-        ours = next(
-            other.median for other in lines if (other.memory, other.map, other.batch, other.step, other.contender) == (*group, "ours")
-        )
-        if group != before and before is not None:
+def _cells(lines: Sequence[Line]) -> list[list[str]]:
+    ours = {line.group: line.median for line in lines if line.contender == "ours"}
+    return [line.cells(ours[line.group]) for line in lines]
+
+
+def _markdown(lines: Sequence[Line], title: str) -> str:
+    rows = [f"| {' | '.join(cells)} |" for cells in _cells(lines)]
+    return "\n".join([title, "", f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER), *rows, ""])
+
+
+def _print(lines: Sequence[Line], title: str) -> None:
+    table, before = Table(*HEADER, title=title), None
+    for line, cells in zip(lines, _cells(lines), strict=True):
+        if before is not None and line.group != before:
             table.add_section()
-        before = group
-        rows.append(line.cells(ours))
-        table.add_row(*rows[-1])
+        before = line.group
+        table.add_row(*cells)
     Console(width=None if sys.stdout.isatty() else 130).print(table)
-    if markdown is not None:
-        text = [title, "", f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER), *(f"| {' | '.join(row)} |" for row in rows), ""]
-        markdown.write_text("\n".join(text), encoding="utf-8")
 
 
 if __name__ == "__main__":

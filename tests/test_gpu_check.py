@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -41,7 +42,14 @@ def test_the_report_holds_what_ran_and_what_failed(check: ModuleType, monkeypatc
 
 
 def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) -> None:
-    status, text = check._run([sys.executable, "-c", "import time; print('half', flush=True); time.sleep(60)"], 2)
+    # A grandchild holds the pipe open: it must end too, or it would go on using the GPU.
+    code = (
+        "import subprocess, sys, time; print('half', flush=True)\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).wait()"
+    )
+    begun = time.monotonic()
+    status, text = check._run([sys.executable, "-c", code], 2)
+    assert time.monotonic() - begun < 20
     assert status == 124
     assert "half" in text
     assert "stopped after 2 s" in text
@@ -51,7 +59,15 @@ def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) 
 
 def test_a_part_without_its_packages_is_left_out_and_named(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "_run", lambda *_, **__: (1, "Traceback\nModuleNotFoundError: No module named 'pydantic'"))
-    assert check._network(Path()) == (True, ["Not measured: ModuleNotFoundError: No module named 'pydantic'"])
+    good, lines = check._network(Path())
+    assert good
+    assert "was not measured: ModuleNotFoundError: No module named 'pydantic'" in lines[-1]
+    for text in (
+        "ModuleNotFoundError: No module named 'model.netwrok'",
+        "ModuleNotFoundError: No module named 'pydantic'\nstopped after 3 s",
+    ):
+        monkeypatch.setattr(check, "_run", lambda *_, text=text, **__: (1, text))
+        assert not check._network(Path())[0]
     monkeypatch.setattr(check, "_run", lambda *_, **__: (1, "- half\nAssertionError: CPU and GPU disagree"))
     good, lines = check._network(Path())
     assert not good
