@@ -63,8 +63,8 @@ def main() -> int:
 
 
 def _use_wheels(site: Path) -> None:
-    """Install what was carried here into a folder of this check's own; what the machine has already goes first."""
-    wheels = sorted(str(path) for path in WHEELS.glob("*.whl"))
+    """Install what was carried here and the machine lacks into a folder of this check's own."""
+    wheels = sorted(str(path) for path in WHEELS.glob("*.whl") if _version(path.name.split("-")[0]) == "not installed")
     if wheels:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site), *wheels]
         status, text = _run(command, 60)

@@ -125,6 +125,9 @@ def _print_shares(folded: torch.nn.Module, clips: Tensor) -> None:
         torch.cuda.synchronize()
     rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)[:12]
     total = sum(row.self_device_time_total for row in profile.key_averages())
+    if not total:
+        print("\n- no shares of kernels: the profiler saw none on this machine")
+        return
     print("\n| kernel, batch 8 | share of GPU time |\n|---|---|")
     for row in rows:
         print(f"| `{row.key[:90].replace('|', ' ')}` | {row.self_device_time_total / total:.3f} |")

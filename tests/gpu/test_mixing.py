@@ -110,6 +110,7 @@ def test_a_cuda_graph_replays_it_on_new_values() -> None:
     assert all(torch.equal(a, b) for a, b in zip(captured, step(), strict=True))
 
 
+@pytest.mark.filterwarnings("default")  # Inductor uses what PyTorch has deprecated
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_it_compiles_without_a_break(backend: str) -> None:
     x, logits = CASES[3].map(torch.float32, "cuda").requires_grad_(), CASES[3].given(torch.float32, "cuda").requires_grad_()
