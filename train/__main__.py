@@ -1,4 +1,4 @@
-"""`python -m train`: train, evaluate, make scenes, validate manifests, score events."""
+"""`python -m train`: train, evaluate, make scenes, make and validate manifests, score events."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from configs import exit_status, load_config
+from train.datasets import DATASETS, read_dataset, write_manifests
 
 __all__ = ["main"]
 
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="other commands")
     _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint on labelled clips"))
     _add_scenes(commands.add_parser("scenes", help="write generated, labelled video"))
+    _add_manifest(commands.add_parser("manifest", help="manifests of a data set as it is distributed, or of a folder per class"))
     _add_validate(commands.add_parser("validate", help="decode every file of a manifest"))
     _add_score(commands.add_parser("score", help="compare events with the truth of recordings"))
     return parser
@@ -62,6 +64,22 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="length of each recording")
     parser.add_argument("--jobs", type=int, default=0, help="processes; 0 for one per core")
     parser.set_defaults(run=_scenes)
+
+
+def _add_manifest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", choices=DATASETS)
+    parser.add_argument("--videos", type=Path, required=True, help="folder of the videos")
+    parser.add_argument("--annotations", type=Path, help="folder of the official lists")
+    parser.add_argument("--split", type=int, default=1, help="official split of ucf101 and hmdb51; for folder the fold that is held out")
+    parser.add_argument("--folds", type=int, default=5, help="for folder: parts that the videos are dealt into")
+    parser.add_argument(
+        "--group",
+        metavar="PATTERN",
+        help="for folder: what must stay together, such as '(set\\d+_\\d+)_'; its group is searched in file names",
+    )
+    parser.add_argument("--allow-missing", action="store_true", help="leave out listed videos that are not there")
+    parser.add_argument("--out", type=Path, required=True, help="folder for train.csv, validation.csv and data.yaml")
+    parser.set_defaults(run=_manifest)
 
 
 def _add_validate(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +148,19 @@ def _scenes(options: argparse.Namespace) -> int:
         )
     )  # fmt: skip
     return 0
+
+
+def _manifest(options: argparse.Namespace) -> int:
+    dataset = read_dataset(
+        options.dataset, options.videos, options.annotations, split=options.split, folds=options.folds, group=options.group
+    )
+    missing = write_manifests(dataset, options.out)
+    train, validation = (sum(video.part == part for video in dataset.videos) for part in ("train", "validation"))
+    print(f"{len(dataset.labels)} labels; {train} training and {validation} validation videos listed, {len(missing)} missing")
+    if missing:
+        print(f"first missing: {missing[0].path}")
+    print(f"wrote train.csv, validation.csv and data.yaml into {options.out}")
+    return 1 if missing and not options.allow_missing else 0
 
 
 def _validate(options: argparse.Namespace) -> int:

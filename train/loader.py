@@ -66,7 +66,7 @@ class TrainingPlan:
         data = self._data
         start, crop_x, crop_y = (float(value) for value in rng.random(3))
         short_side = int(rng.integers(data.short_side_min, data.short_side_max + 1))
-        mirror = bool(rng.random() < 0.5) and data.flip
+        mirror = bool(rng.random() < 0.5) and data.flip and entry.label not in data.no_flip_labels
         label = data.flip_labels.get(entry.label, entry.label) if mirror else entry.label
         return PlannedClip(entry, start, View(short_side, crop_x, crop_y, mirror), self._index[label])
 

@@ -12,6 +12,7 @@ from model.mixing import MixingPath
 from model.network import ModelConfig
 from model.preprocess import PreprocessConfig
 from model.runtime import DeviceChoice, Precision
+from train.datasets import swap_sides
 
 __all__ = ["DataConfig", "OptimiserConfig", "TrainConfig"]
 
@@ -31,6 +32,7 @@ class DataConfig(StrictModel):
     short_side_max: int = Field(320, ge=32, description="random shorter side: largest, pixels")
     flip: bool = Field(True, description="mirror half of the clips")
     flip_labels: dict[str, str] = Field({}, description="labels that a mirror changes, and what they become")
+    no_flip_labels: tuple[str, ...] = Field((), description="labels whose clips are never mirrored")
     max_bad_share: float = Field(0.05, ge=0, le=1, description="stop if more than this share of the videos is unreadable")
 
     @model_validator(mode="after")
@@ -40,6 +42,14 @@ class DataConfig(StrictModel):
         unknown = (set(self.flip_labels) | set(self.flip_labels.values())) - set(self.labels)
         if unknown:
             raise ValueError(f"flip_labels names {sorted(unknown)}, which are not among the labels")
+        unknown = set(self.no_flip_labels) - set(self.labels)
+        if unknown:
+            raise ValueError(f"no_flip_labels names {sorted(unknown)}, which are not among the labels")
+        sided = [label for label in self.labels if swap_sides(label) != label and label not in {*self.flip_labels, *self.no_flip_labels}]
+        if self.flip and sided:
+            raise ValueError(
+                f"labels {sided} name a side, and a mirror would change it: name them in flip_labels or no_flip_labels, or set flip: false"
+            )
         if any(self.flip_labels.get(new) != old for old, new in self.flip_labels.items()):
             raise ValueError("flip_labels must go both ways: mirroring twice gives the label back")
         if self.background is not None and self.background not in self.labels:
