@@ -2,24 +2,32 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from configs import CheckpointError, DataError, example_path, load_config
-from model import ModelConfig, load_model
+from model import ActionNetwork, ModelConfig, load_model
 from model.preprocess import PreprocessConfig
 from train.__main__ import main
 from train.clips import ClipStore
 from train.evaluate import Scores, parse_views
 from train.loader import EvaluationViews, TrainingPlan, batches, readable_entries
-from train.loop import learning_rate_at, train
+from train.loop import StoppedError, learning_rate_at, train
 from train.manifests import read_manifest
 from train.recipe import DataConfig, OptimiserConfig, TrainConfig
 from train.scenes import LABELS
 
+ROOT = Path(__file__).resolve().parent.parent
 PICTURE = PreprocessConfig(short_side=48, height=48, width=80)
 
 
@@ -126,6 +134,92 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_not(config: TrainConfig,
         assert torch.equal(value, other.state_dict()[name]), name
 
 
+def steps_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
+
+
+class StopAt(threading.Event):
+    """Set once it has been asked more often than this; the loop asks after every step."""
+
+    def __init__(self, asked: int) -> None:
+        super().__init__()
+        self.left = asked
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(config: TrainConfig, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    train(config, quiet=True)
+    parts = config.model_copy(update={"out": tmp_path / "parts"})
+    for number, asked in enumerate((0, 3, 0)):  # after 1, 5 and 6 of 8 steps
+        with pytest.raises(StoppedError, match="--resume"):
+            train(parts, resume=number > 0, quiet=True, stop=StopAt(asked))
+    train(parts, resume=True, quiet=True)
+    assert steps_of(parts.out) == steps_of(config.out)
+    assert len(steps_of(config.out)) == 8
+    whole, resumed = ((run.out / "metrics.jsonl").read_text().splitlines() for run in (config, parts))
+    for one, other in zip(whole, resumed, strict=True):
+        for name in ("epoch", "loss", "top1", "validation"):
+            assert json.loads(one)[name] == json.loads(other)[name]
+    for name in ("model.safetensors", "best.safetensors"):
+        states = [load_model(run.out / name).state_dict() for run in (config, parts)]
+        assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(config: TrainConfig, tmp_path: Path) -> None:
+    """SIGKILL in a process of its own, twice, with a state saved after every step; then SIGTERM, which saves and says so."""
+    base = config.model_copy(update={"checkpoint_minutes": 0.0})
+    file = tmp_path / "config.yaml"
+
+    def start(out: Path, *options: str) -> subprocess.Popen[str]:
+        file.write_text(yaml.safe_dump(json.loads(base.model_copy(update={"out": out}).model_dump_json())))
+        command = [sys.executable, "-m", "train", "--config", str(file), *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+
+    whole = start(tmp_path / "whole")
+    text, _ = whole.communicate(timeout=200)
+    assert whole.returncode == 0, text
+    killed = tmp_path / "killed"
+    for number, (lines, signal_number) in enumerate(((1, signal.SIGKILL), (4, signal.SIGKILL), (5, signal.SIGTERM))):
+        process = start(killed, *(["--resume"] if number else []))
+        deadline = time.monotonic() + 100
+        while process.poll() is None and time.monotonic() < deadline:
+            if (killed / "last.safetensors").is_file() and len((killed / "steps.jsonl").read_text().splitlines()) >= lines:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal_number)
+        text, _ = process.communicate(timeout=100)
+        assert process.returncode == (-9 if signal_number == signal.SIGKILL else 143), text
+    assert "`--resume` goes on there" in text
+    process = start(killed, "--resume")
+    text, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, text
+    assert steps_of(killed) == steps_of(tmp_path / "whole")
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the statistics of batch norm held still, which parts would otherwise see a part each."""
+    monkeypatch.setattr(ActionNetwork, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
+    found = []
+    for parts in (1, 2, 4):
+        optimiser = config.optimiser.model_copy(update={"accumulate": parts, "epochs": 1})
+        run = config.model_copy(update={"out": config.out / str(parts), "optimiser": optimiser})
+        train(run, quiet=True)
+        found.append([line["loss"] for line in steps_of(run.out)])
+    for losses in found[1:]:
+        assert losses == pytest.approx(found[0], rel=1e-4)
+
+
+def test_weights_are_kept_as_asked(config: TrainConfig) -> None:
+    train(config.model_copy(update={"keep_every": 1, "activation_checkpointing": True}), quiet=True)
+    names = {path.name for path in config.out.glob("*.safetensors")}
+    assert names == {"last.safetensors", "model.safetensors", "best.safetensors", "epoch-0001.safetensors", "epoch-0002.safetensors"}
+
+
 def test_training_learns_a_few_clips_by_heart(config: TrainConfig, scenes: Path, tmp_path: Path) -> None:
     lines = [f"{scenes}/clips/{label}/0000.mp4,{label}\n" for label in ("fall", "walk_left", "background")]
     (tmp_path / "m.csv").write_text("".join(lines * 2))
@@ -188,6 +282,7 @@ def test_the_rate_follows_the_paper() -> None:
     assert [round(learning_rate_at(epoch, paper), 8) for epoch in (0, 39.9, 40, 79.9, 80, 99)] == [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
     warm = OptimiserConfig(warmup_epochs=2.0)
     assert learning_rate_at(1.0, warm) == pytest.approx(0.005)
+    assert learning_rate_at(0, OptimiserConfig(batch=8, base_batch=32)) == pytest.approx(0.0025)
 
 
 def test_scores_by_hand() -> None:

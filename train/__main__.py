@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,13 +22,13 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 (some files are bad), 2 (bad input), 130 (interrupted)."""
+    """Run one command; returns the exit status: 0, 1 (some files are bad), 2 (bad input), 130 or 143 (stopped, state saved)."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)])
     try:
         return exit_status(lambda: int(options.run(options)))
     except KeyboardInterrupt:
-        print("interrupted; `--resume` goes on after the last finished epoch", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
 
 
@@ -34,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description="Train and evaluate action recognition networks.")
     parser.add_argument("--config", type=Path, help="training configuration (YAML)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting; repeatable")
-    parser.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
+    parser.add_argument("--resume", action="store_true", help="go on where the saved state stands")
     parser.set_defaults(run=_train)
     commands = parser.add_subparsers(title="other commands")
     _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint on labelled clips"))
@@ -97,7 +99,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from train.loop import train
+    from train.loop import StoppedError, train
     from train.recipe import TrainConfig
 
     if options.config is None:
@@ -105,7 +107,24 @@ def _train(options: argparse.Namespace) -> int:
         print("error: --config is needed to train", file=sys.stderr)
         return 2
     config = load_config(options.config, TrainConfig, options.set)
-    scores = train(config, resume=options.resume)
+    stop = threading.Event()
+    caught: list[int] = []
+
+    def ask_to_stop(number: int, _: object) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: at once
+        caught.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        scores = train(config, resume=options.resume, stop=stop)
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + caught[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     print(json.dumps(scores.summary(), indent=2))
     return 0
 

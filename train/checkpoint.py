@@ -1,4 +1,4 @@
-"""The state of a run between two epochs: weights, optimiser, position, history; one safetensors file."""
+"""The state of a run between two steps: weights, optimiser, position, running figures; one safetensors file."""
 
 from __future__ import annotations
 

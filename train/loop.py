@@ -1,16 +1,19 @@
-"""The training loop: epochs of steps, validation, checkpoints; resumable after any epoch."""
+"""The training loop: epochs of steps, validation, checkpoints; resumable after any step."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -29,39 +32,52 @@ from train.loader import EvaluationViews, TrainingPlan, batches, readable_entrie
 from train.manifests import ManifestEntry, read_manifest
 from train.recipe import OptimiserConfig, TrainConfig
 
-__all__ = ["learning_rate_at", "train"]
+__all__ = ["StoppedError", "learning_rate_at", "train"]
 
 _log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> Scores:
-    """Train as configured; writes `last.safetensors`, `model.safetensors` and `metrics.jsonl` into `config.out`.
+class StoppedError(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, stop: threading.Event | None = None) -> Scores:
+    """Train as configured.
+
+    Writes into `config.out`: `last.safetensors` (the whole state), `model.safetensors` and `best.safetensors` (weights), `metrics.jsonl`
+    (a line an epoch) and `steps.jsonl` (a line a step).
+
+    Args:
+        resume: go on where the saved state stands; the losses are then those of a run that was never stopped.
+        stop: when set, the state is saved after the step at hand.
 
     Raises:
         DataError: a manifest is malformed, or too many videos are unreadable.
         CheckpointError: nothing to resume from, or the state is of another network.
+        StoppedError: `stop` was set.
     """
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    run = _Run.start(config)
-    first_epoch = run.resume() if resume else 0
-    if not resume:
-        (config.out / "metrics.jsonl").unlink(missing_ok=True)
+    run = _Run.start(config, stop or threading.Event())
+    if resume:
+        run.resume()
+    run.open_logs()
     scores = None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[facts]}"), disable=quiet,
     ) as progress:  # fmt: skip
-        for epoch in range(first_epoch, config.optimiser.epochs):
-            facts = run.train_epoch(epoch, progress)
+        while run.epoch < config.optimiser.epochs:
+            facts = run.train_epoch(progress)
             scores = run.validate()
-            run.finish_epoch(epoch, facts, scores)
+            run.finish_epoch(facts, scores)
     return scores or run.validate()
 
 
 def learning_rate_at(progress: float, optimiser: OptimiserConfig) -> float:
     """The rate after `progress` epochs: linear warm-up, then a tenth at each milestone."""
-    rate = optimiser.learning_rate * 0.1 ** sum(progress >= share * optimiser.epochs for share in optimiser.milestones)
+    scale = 1.0 if optimiser.base_batch is None else optimiser.batch / optimiser.base_batch
+    rate = scale * optimiser.learning_rate * 0.1 ** sum(progress >= share * optimiser.epochs for share in optimiser.milestones)
     if progress < optimiser.warmup_epochs:
         rate *= progress / optimiser.warmup_epochs
     return rate
@@ -78,9 +94,15 @@ class _Run:
     store: ClipStore
     device: torch.device
     dtype: torch.dtype
+    stop: threading.Event
+    epoch: int = 0  # how many are done
+    step: int = 0  # how many of the next one are done
+    best: float = -1.0
+    meter: _Meter = dataclasses.field(default_factory=lambda: _Meter())
+    saved_at: float = dataclasses.field(default_factory=time.monotonic)
 
     @classmethod
-    def start(cls, config: TrainConfig) -> _Run:
+    def start(cls, config: TrainConfig, stop: threading.Event) -> _Run:
         device = pick_device(config.device)
         dtype = pick_dtype(config.precision, device)
         mixing_choice(config.mixing, device)  # what was asked for by name and is not there is an error now, not at the first step
@@ -95,6 +117,7 @@ class _Run:
         validation = readable_entries(read_manifest(config.data.validation), config.data, store)
         network = build_model(config.model).to(device)
         use_mixing(network, config.mixing)
+        network.backbone.checkpointing = config.activation_checkpointing
         if config.backbone_from is not None:
             _start_backbone(network, config.backbone_from, config.preprocess)
         if config.weights_from is not None:
@@ -104,48 +127,79 @@ class _Run:
         forward: Callable[[Tensor], Tensor] = torch.compile(network) if config.compile else network
         plan = TrainingPlan(entries, config.data, config.seed)
         _log.info("%d training and %d validation videos on %s in %s", len(entries), len(validation), device, dtype)
-        return cls(config, network, forward, optimiser, plan, validation, store, device, dtype)
+        return cls(config, network, forward, optimiser, plan, validation, store, device, dtype, stop)
 
-    def resume(self) -> int:
+    def resume(self) -> None:
+        """Take up the saved state: weights, optimiser, place in the plan, running figures."""
         facts = load_state(self.config.out / "last.safetensors", self.network, self.optimiser)
-        return int(facts["epoch"]) + 1
+        self.epoch, self.step, self.best = int(facts["epoch"]), int(facts["step"]), float(facts["best"])
+        self.meter = _Meter(**facts["meter"])
+        _log.info("going on at epoch %d, step %d", self.epoch + 1, self.step + 1)
 
-    def train_epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
-        """One pass; returns loss, accuracy, clips per second and the share of time spent waiting for data."""
-        # Dropout draws from here, so an epoch is the same whether or not the run was resumed before it.
-        torch.manual_seed(self.config.seed * 100_003 + epoch)
+    def open_logs(self) -> None:
+        """Start the logs anew, or drop the lines that a resumed run will write again."""
+        done = (self.epoch, self.step)
+        _keep_lines(self.config.out / "metrics.jsonl", lambda line: line["epoch"] <= self.epoch)
+        _keep_lines(self.config.out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done)
+
+    def train_epoch(self, progress: Progress) -> dict[str, float]:
+        """What is left of one pass; returns loss, accuracy, clips per second and the share of time spent waiting for data."""
         self.network.train()
-        planned = self.plan.epoch(epoch)
-        steps = max(1, len(planned) // self.config.optimiser.batch)
-        task = progress.add_task(f"epoch {epoch + 1}/{self.config.optimiser.epochs}", total=steps, facts="")
-        meter, begun, waited = _Meter(), time.perf_counter(), 0.0
+        size = self.config.optimiser.batch
+        planned = self.plan.epoch(self.epoch)
+        steps = max(1, len(planned) // size)
+        name = f"epoch {self.epoch + 1}/{self.config.optimiser.epochs}"
+        task = progress.add_task(name, total=steps, completed=self.step, facts="")
         feed = batches(
-            planned, self.config.optimiser.batch, store=self.store, preprocess=self.config.preprocess,
-            frames=self.config.model.frames, drop_last=True,
+            planned[self.step * size : steps * size], size, store=self.store, preprocess=self.config.preprocess,
+            frames=self.config.model.frames, drop_last=False,
         )  # fmt: skip
-        for step in range(steps):
-            asked = time.perf_counter()
-            batch = next(feed)
-            waited += time.perf_counter() - asked
-            meter.add(*self._step(batch.clips_BTHWC, batch.labels_B, epoch + step / steps))
-            spent = time.perf_counter() - begun
-            progress.update(task, advance=1, facts=meter.line(spent, waited))
-        feed.close()  # type: ignore[attr-defined]
-        return meter.facts(time.perf_counter() - begun, waited)
+        with contextlib.closing(feed), (self.config.out / "steps.jsonl").open("a", encoding="utf-8") as log:  # type: ignore[type-var]
+            while self.step < steps:
+                asked = time.perf_counter()
+                batch = next(feed)
+                waited = time.perf_counter() - asked
+                rate = learning_rate_at(self.epoch + self.step / steps, self.config.optimiser)
+                loss, correct = self._step(batch.clips_BTHWC, batch.labels_B, rate)
+                self.step += 1
+                log.write(json.dumps({"epoch": self.epoch + 1, "step": self.step, "loss": loss, "learning_rate": rate}) + "\n")
+                self.meter.add(loss, correct, len(batch.labels_B), waited, time.perf_counter() - asked)
+                progress.update(task, advance=1, facts=self.meter.line())
+                stopping = self.stop.is_set()
+                if stopping or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes:
+                    log.flush()
+                    self.save()
+                if stopping:
+                    raise StoppedError(f"stopped in epoch {self.epoch + 1} after step {self.step} of {steps}; `--resume` goes on there")
+        return self.meter.facts()
 
-    def _step(self, clips_BTHWC: Tensor, labels_B: Tensor, progress: float) -> tuple[float, int, int]:
+    def _step(self, clips_BTHWC: Tensor, labels_B: Tensor, rate: float) -> tuple[float, int]:
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate_at(progress, self.config.optimiser)
-        clips, labels = normalise_clips(clips_BTHWC.to(self.device), self.config.preprocess, dtype=self.dtype), labels_B.to(self.device)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is torch.bfloat16):
-            logits_BK = self.forward(clips)
-        loss = nn.functional.cross_entropy(logits_BK, labels)
+            group["lr"] = rate
+        # Dropout draws from here: a step is the same whether or not the run was resumed before it.
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, self.epoch, self.step]).generate_state(1)[0]))
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total, correct, parts = 0.0, 0, self.config.optimiser.accumulate
+        for clips_part, labels in zip(clips_BTHWC.chunk(parts), labels_B.to(self.device).chunk(parts), strict=True):
+            clips = normalise_clips(clips_part.to(self.device), self.config.preprocess, dtype=self.dtype)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is torch.bfloat16):
+                logits_BK = self.forward(clips)
+            loss = nn.functional.cross_entropy(logits_BK, labels) * (len(labels) / len(labels_B))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+            correct += int((logits_BK.argmax(1) == labels).sum())
+        if not math.isfinite(total):
+            raise TrainingError(f"the loss became {total}; lower optimiser.learning_rate or set optimiser.clip_gradient")
         if self.config.optimiser.clip_gradient:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_gradient)
         self.optimiser.step()
-        return float(loss.detach()), int((logits_BK.argmax(1) == labels).sum()), len(labels)
+        return total, correct
+
+    def save(self) -> None:
+        """The whole state, whole or not at all."""
+        facts = {"epoch": self.epoch, "step": self.step, "best": self.best, "meter": dataclasses.asdict(self.meter)}
+        save_state(self.config.out / "last.safetensors", self.network, self.optimiser, facts)
+        self.saved_at = time.monotonic()
 
     def validate(self) -> Scores:
         return evaluate_network(
@@ -153,15 +207,24 @@ class _Run:
             background=self.config.data.background, store=self.store, preprocess=self.config.preprocess, dtype=self.dtype,
         )  # fmt: skip
 
-    def finish_epoch(self, epoch: int, facts: dict[str, float], scores: Scores) -> None:
-        out = self.config.out
-        line: dict[str, Any] = {"epoch": epoch + 1, **facts, "validation": scores.summary()}
+    def finish_epoch(self, facts: dict[str, float], scores: Scores) -> None:
+        """Write figures, weights and state."""
+        out, top1 = self.config.out, scores.top1()
+        self.epoch, self.step, self.meter = self.epoch + 1, 0, _Meter()
+        line: dict[str, Any] = {"epoch": self.epoch, **facts, "validation": scores.summary()}
         with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        _log.info("epoch %d: %s", epoch + 1, json.dumps(line))
-        weights_format = getattr(torch, self.config.weights_format)
-        save_model(self.network, out / "model.safetensors", spec=self._spec(), dtype=weights_format)
-        save_state(out / "last.safetensors", self.network, self.optimiser, {"epoch": epoch, "metrics": line})
+        _log.info("epoch %d: %s", self.epoch, json.dumps(line))
+        names = ["model"]
+        if top1 > self.best:
+            self.best = top1
+            names.append("best")
+        if self.config.keep_every and self.epoch % self.config.keep_every == 0:
+            names.append(f"epoch-{self.epoch:04d}")
+        for name in names:
+            path = out / f"{name}.safetensors"
+            save_model(self.network, path, spec=self._spec(), dtype=getattr(torch, self.config.weights_format))
+        self.save()
 
     def _spec(self) -> ModelSpec:
         data = self.config.data
@@ -203,26 +266,37 @@ def _start_whole(network: ActionNetwork, path: Path) -> None:
     network.load_state_dict(source.state_dict())
 
 
+def _keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Keep the lines of a JSON Lines file that are wanted; one that a crash cut short is not."""
+    kept = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError, KeyError):
+            if wanted(json.loads(text)):
+                kept.append(text + "\n")
+    path.write_text("".join(kept), encoding="utf-8")
+
+
 @dataclasses.dataclass
 class _Meter:
-    """Running mean of loss and accuracy over an epoch."""
+    """Running figures of an epoch: sums over its clips, and seconds spent and waited."""
 
     loss: float = 0.0
     correct: int = 0
     clips: int = 0
+    waited: float = 0.0
+    spent: float = 0.0
 
-    def add(self, loss: float, correct: int, clips: int) -> None:
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss}; lower optimiser.learning_rate or set optimiser.clip_gradient")
+    def add(self, loss: float, correct: int, clips: int, waited: float, spent: float) -> None:
         self.loss, self.correct, self.clips = self.loss + loss * clips, self.correct + correct, self.clips + clips
+        self.waited, self.spent = self.waited + waited, self.spent + spent
 
-    def facts(self, spent: float, waited: float) -> dict[str, float]:
+    def facts(self) -> dict[str, float]:
         return {
             "loss": round(self.loss / self.clips, 4), "top1": round(self.correct / self.clips, 4),
-            "clips_per_second": round(self.clips / spent, 2), "wait_share": round(waited / spent, 3),
+            "clips_per_second": round(self.clips / self.spent, 2), "wait_share": round(self.waited / self.spent, 3),
         }  # fmt: skip
 
-    def line(self, spent: float, waited: float) -> str:
-        facts = self.facts(spent, waited)
+    def line(self) -> str:
+        facts = self.facts()
         speed = f"{facts['clips_per_second']:.0f} clips/s  waiting {facts['wait_share']:.0%}"
         return f"loss {facts['loss']:.3f}  top-1 {facts['top1']:.2f}  {speed}"

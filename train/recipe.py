@@ -69,6 +69,14 @@ class OptimiserConfig(StrictModel):
     milestones: tuple[float, ...] = Field((0.4, 0.8), description="shares of the run after which the rate drops to a tenth")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the rate rises linearly from zero")
     clip_gradient: float = Field(0.0, ge=0, description="largest gradient norm; 0 for no limit")
+    accumulate: int = Field(1, ge=1, description="parts that a batch is computed in, one after the other; saves memory")
+    base_batch: int | None = Field(None, ge=1, description="batch that learning_rate is meant for, and scales from; null: any")
+
+    @model_validator(mode="after")
+    def _check(self) -> OptimiserConfig:
+        if self.accumulate > self.batch:
+            raise ValueError(f"accumulate ({self.accumulate}) is above batch ({self.batch})")
+        return self
 
 
 class TrainConfig(StrictModel):
@@ -83,6 +91,9 @@ class TrainConfig(StrictModel):
     backbone_from: Path | None = Field(None, description="weights file whose backbone this run starts from (paper, section 3.3)")
     weights_from: Path | None = Field(None, description="weights file this run starts from, backbone and all")
     weights_format: Literal["float32", "bfloat16"] = Field("float32", description="number format of the weights file that is written")
+    activation_checkpointing: bool = Field(False, description="compute the backbone's maps again in the backward pass; saves memory")
+    checkpoint_minutes: float = Field(10.0, ge=0, description="save the state so often within an epoch; 0 for every step")
+    keep_every: int = Field(0, ge=0, description="keep the weights of every so many epochs beside the last and the best; 0 for none")
     compile: bool = Field(False, description="torch.compile the network; needs a C++ compiler on CPUs")
     model: ModelConfig = Field(description="the network")
     preprocess: PreprocessConfig = Field(description="the picture the network sees")
