@@ -15,15 +15,15 @@ import pytest
 import torch
 import yaml
 
-from configs import CheckpointError, DataError, example_path, load_config
+from configs import CheckpointError, DataError, MediaError, example_path, load_config
 from model import ActionNetwork, ModelConfig, load_model
-from model.preprocess import PreprocessConfig
+from model.preprocess import PreprocessConfig, View
 from train.__main__ import main
 from train.clips import ClipStore
 from train.evaluate import Scores, parse_views
-from train.loader import EvaluationViews, TrainingPlan, batches, readable_entries
+from train.loader import EvaluationViews, PlannedClip, Quarantine, TrainingPlan, batches, readable_entries
 from train.loop import StoppedError, learning_rate_at, train
-from train.manifests import read_manifest
+from train.manifests import ManifestEntry, read_manifest
 from train.recipe import DataConfig, OptimiserConfig, TrainConfig
 from train.scenes import LABELS
 
@@ -99,8 +99,6 @@ def test_the_store_keeps_what_it_decoded_and_survives_a_cut_file(scenes: Path, t
 
 
 def test_short_videos_repeat_their_last_frame(scenes: Path) -> None:
-    from train.manifests import ManifestEntry
-
     path = read_manifest(scenes / "clips/manifest.csv").entries[0].path
     frames = ClipStore(fps=15, frames=32, short_side=None, cache=None)(ManifestEntry(path, "x", 0.0, 0.5))
     assert len(frames) == 32
@@ -132,6 +130,31 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_not(config: TrainConfig,
     one, other = load_model(config.out / "model.safetensors"), load_model(parts.out / "model.safetensors")
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_a_video_that_goes_bad_on_the_way_is_replaced_by_one_of_its_label(config: TrainConfig, scenes: Path, tmp_path: Path) -> None:
+    videos = [tmp_path / f"{label}-{number}.mp4" for label in ("fall", "wave") for number in range(3)]
+    source = next((scenes / "clips").glob("*/0000.mp4")).read_bytes()
+    for path in videos:
+        path.write_bytes(source)
+    entries = [ManifestEntry(path, path.name.partition("-")[0]) for path in videos]
+    planned = [PlannedClip(entry, 0.5, View(48), ("fall", "wave").index(entry.label)) for entry in entries]
+    for path in (videos[0], videos[4]):
+        path.write_bytes(b"no longer a video")
+    options = {"store": ClipStore(fps=15, frames=32, short_side=None, cache=None), "preprocess": PICTURE, "frames": 32, "drop_last": False}
+    quarantine = Quarantine(tmp_path / "quarantine.csv", most=2)
+    (batch,) = batches(planned, 6, **options, quarantine=quarantine)  # type: ignore[arg-type]
+    assert [item.entry.path.name for item in batch.planned] == [
+        "fall-1.mp4", "fall-1.mp4", "fall-2.mp4", "wave-0.mp4", "wave-2.mp4", "wave-2.mp4",
+    ]  # fmt: skip
+    assert batch.labels_B.tolist() == [0, 0, 0, 1, 1, 1]
+    again = Quarantine(tmp_path / "quarantine.csv", most=2)
+    assert [entry in again for entry in entries] == [True, False, False, False, True, False]
+    videos[1].write_bytes(b"")
+    with pytest.raises(DataError, match=r"3 videos went bad during the run .*fall-1\.mp4"):
+        list(batches(planned, 6, **options, quarantine=again))  # type: ignore[arg-type]
+    with pytest.raises(MediaError, match=r"fall-0\.mp4"):
+        list(batches(planned, 6, **options))  # type: ignore[arg-type]
 
 
 def steps_of(out: Path) -> list[dict[str, float]]:
@@ -306,8 +329,6 @@ def test_views_are_spread_evenly() -> None:
 
 
 def read_manifest_entries() -> list:  # type: ignore[type-arg]
-    from train.manifests import ManifestEntry
-
     return [ManifestEntry(Path("a.mp4"), "x")]
 
 

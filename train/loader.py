@@ -6,12 +6,14 @@ Letters: B clips, T frames, H and W space, C channels.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from train.clips import ClipStore, Frames
 from train.manifests import Manifest, ManifestEntry
 from train.recipe import DataConfig
 
-__all__ = ["Batch", "EvaluationViews", "PlannedClip", "TrainingPlan", "batches", "readable_entries"]
+__all__ = ["Batch", "EvaluationViews", "PlannedClip", "Quarantine", "TrainingPlan", "batches", "readable_entries"]
 
 _log = logging.getLogger(__name__)
 _PREFETCHED_BATCHES = 3
@@ -112,10 +114,60 @@ def readable_entries(manifest: Manifest, data: DataConfig, store: ClipStore, *, 
     return good
 
 
+class Quarantine:
+    """Videos that went bad in the middle of a run: left out from then on, written down, replaced by others of the same label.
+
+    Args:
+        path: CSV file `path,problem` that remembers them, read again when the run is resumed.
+        most: how many there may be.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        self._path, self._most = path, most
+        self._bad: set[str] = set()
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                self._bad = {row[0] for row in csv.reader(file) if row}
+
+    def __contains__(self, entry: ManifestEntry) -> bool:
+        return str(entry.path) in self._bad
+
+    def __len__(self) -> int:
+        return len(self._bad)
+
+    def add(self, entry: ManifestEntry, problem: str) -> None:
+        """Leave a video out.
+
+        Raises:
+            DataError: there are too many.
+        """
+        self._bad.add(str(entry.path))
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([str(entry.path), problem])
+        _log.warning("left out from now on: %s", problem)
+        if len(self._bad) > self._most:
+            raise DataError(f"{len(self._bad)} videos went bad during the run (last: {problem}); see data.max_bad_share and {self._path}")
+
+
 def batches(
-    planned: Sequence[PlannedClip], size: int, *, store: ClipStore, preprocess: PreprocessConfig, frames: int, drop_last: bool
+    planned: Sequence[PlannedClip],
+    size: int,
+    *,
+    store: ClipStore,
+    preprocess: PreprocessConfig,
+    frames: int,
+    drop_last: bool,
+    quarantine: Quarantine | None = None,
 ) -> Iterator[Batch]:
-    """Carry a plan out, a few batches ahead of the consumer."""
+    """Carry a plan out, a few batches ahead of the consumer.
+
+    Args:
+        quarantine: takes videos that have gone bad, whose clips are then replaced; without one the first ends the iteration.
+
+    Raises:
+        MediaError: a video has gone bad, and there is no quarantine.
+        DataError: too many have.
+    """
     ready: queue.Queue[Any] = queue.Queue(_PREFETCHED_BATCHES)
     stop = threading.Event()
     parts = [planned[i : i + size] for i in range(0, len(planned), size)]
@@ -126,7 +178,7 @@ def batches(
         try:
             graph = Preprocessor(preprocess, max_batch=size, threads=2)
             for part in parts:
-                _offer(ready, _make_batch(part, store, graph, frames), stop)
+                _offer(ready, _make_batch(part, planned, store, graph, frames, quarantine), stop)
                 if stop.is_set():
                     return
             _offer(ready, None, stop)
@@ -145,10 +197,41 @@ def batches(
         thread.join()
 
 
-def _make_batch(part: Sequence[PlannedClip], store: ClipStore, graph: Preprocessor, frames: int) -> Batch:
-    clips = [_cut(store(item.entry), item.start, frames) for item in part]
-    pictures = graph(clips, [item.view for item in part]).clone()
-    return Batch(pictures, torch.tensor([item.label for item in part]), tuple(part))
+def _make_batch(
+    part: Sequence[PlannedClip],
+    planned: Sequence[PlannedClip],
+    store: ClipStore,
+    graph: Preprocessor,
+    frames: int,
+    quarantine: Quarantine | None,
+) -> Batch:
+    taken = [_frames_of(item, planned, store, quarantine) for item in part]
+    pictures = graph([_cut(video, item.start, frames) for item, video in taken], [item.view for item, _ in taken]).clone()
+    return Batch(pictures, torch.tensor([item.label for item, _ in taken]), tuple(item for item, _ in taken))
+
+
+def _frames_of(
+    item: PlannedClip, planned: Sequence[PlannedClip], store: ClipStore, quarantine: Quarantine | None
+) -> tuple[PlannedClip, Frames]:
+    """The clip's video, or that of the next one with its label, or of the next one at all."""
+    if quarantine is None:
+        return item, store(item.entry)
+    for candidate in _item_then_others(item, planned):
+        if candidate.entry in quarantine:
+            continue
+        try:
+            return candidate, store(candidate.entry)
+        except MediaError as error:
+            quarantine.add(candidate.entry, str(error))
+    raise DataError("every video of this epoch has gone bad")
+
+
+def _item_then_others(item: PlannedClip, planned: Sequence[PlannedClip]) -> Iterator[PlannedClip]:
+    yield item
+    place = next(index for index, other in enumerate(planned) if other is item)
+    following = [*planned[place + 1 :], *planned[:place]]
+    yield from (other for other in following if other.label == item.label)
+    yield from (other for other in following if other.label != item.label)
 
 
 def _cut(frames_FHWC: Frames, start: float, frames: int) -> Frames:

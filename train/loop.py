@@ -28,7 +28,7 @@ from model.weights import ModelSpec, load_model, save_model
 from train.checkpoint import load_state, save_state
 from train.clips import ClipStore
 from train.evaluate import Scores, evaluate_network
-from train.loader import EvaluationViews, TrainingPlan, batches, readable_entries
+from train.loader import EvaluationViews, Quarantine, TrainingPlan, batches, readable_entries
 from train.manifests import ManifestEntry, read_manifest
 from train.recipe import OptimiserConfig, TrainConfig
 
@@ -45,7 +45,7 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, sto
     """Train as configured.
 
     Writes into `config.out`: `last.safetensors` (the whole state), `model.safetensors` and `best.safetensors` (weights), `metrics.jsonl`
-    (a line an epoch) and `steps.jsonl` (a line a step).
+    (a line an epoch), `steps.jsonl` (a line a step) and `quarantine.csv` (videos that went bad on the way).
 
     Args:
         resume: go on where the saved state stands; the losses are then those of a run that was never stopped.
@@ -58,6 +58,8 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, sto
     """
     keep_freed_memory()
     torch.manual_seed(config.seed)
+    if not resume:
+        (config.out / "quarantine.csv").unlink(missing_ok=True)
     run = _Run.start(config, stop or threading.Event())
     if resume:
         run.resume()
@@ -95,6 +97,7 @@ class _Run:
     device: torch.device
     dtype: torch.dtype
     stop: threading.Event
+    quarantine: Quarantine
     epoch: int = 0  # how many are done
     step: int = 0  # how many of the next one are done
     best: float = -1.0
@@ -127,7 +130,8 @@ class _Run:
         forward: Callable[[Tensor], Tensor] = torch.compile(network) if config.compile else network
         plan = TrainingPlan(entries, config.data, config.seed)
         _log.info("%d training and %d validation videos on %s in %s", len(entries), len(validation), device, dtype)
-        return cls(config, network, forward, optimiser, plan, validation, store, device, dtype, stop)
+        quarantine = Quarantine(config.out / "quarantine.csv", int(config.data.max_bad_share * len(entries)))
+        return cls(config, network, forward, optimiser, plan, validation, store, device, dtype, stop, quarantine)
 
     def resume(self) -> None:
         """Take up the saved state: weights, optimiser, place in the plan, running figures."""
@@ -152,7 +156,7 @@ class _Run:
         task = progress.add_task(name, total=steps, completed=self.step, facts="")
         feed = batches(
             planned[self.step * size : steps * size], size, store=self.store, preprocess=self.config.preprocess,
-            frames=self.config.model.frames, drop_last=False,
+            frames=self.config.model.frames, drop_last=False, quarantine=self.quarantine,
         )  # fmt: skip
         with contextlib.closing(feed), (self.config.out / "steps.jsonl").open("a", encoding="utf-8") as log:  # type: ignore[type-var]
             while self.step < steps:
