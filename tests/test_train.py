@@ -20,7 +20,7 @@ from model import ActionNetwork, ModelConfig, load_model
 from model.preprocess import PreprocessConfig, View
 from train.__main__ import main
 from train.clips import ClipStore
-from train.evaluate import Scores, parse_views
+from train.evaluate import Comparison, Scores, parse_views
 from train.loader import EvaluationViews, PlannedClip, Quarantine, TrainingPlan, batches, readable_entries
 from train.loop import StoppedError, learning_rate_at, train
 from train.manifests import ManifestEntry, read_manifest
@@ -300,6 +300,24 @@ def test_a_run_can_start_from_a_trained_backbone_and_only_from_its_own(config: T
         train(grey, quiet=True)
 
 
+def test_confusions_and_comparisons_by_hand() -> None:
+    labels = ("a", "b", "c")
+    truth = torch.tensor([0, 0, 1, 1, 2])
+    first = Scores(torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]), truth, labels)
+    second = Scores(torch.eye(3)[truth], truth, labels)
+    assert first.confusion().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert first.most_confused() == [("a", "b", 0.5)]
+    comparison = Comparison.of(first, second)
+    assert set(comparison.classes[:2]) == {("a", 0.5, 1.0), ("b", 0.5, 1.0)}
+    assert comparison.classes[2] == ("c", 1.0, 1.0)
+    assert comparison.pairs == (("a", "b", 0.5, 1.0),)
+    assert comparison.summary()["pairs"] == {"a/b": [0.5, 1.0]}
+    with pytest.raises(DataError, match="different videos"):
+        Comparison.of(first, Scores(second.probabilities_NK, truth.flip(0), labels))
+    with pytest.raises(DataError, match="different labels"):
+        Comparison.of(first, Scores(second.probabilities_NK, truth, ("a", "b", "d")))
+
+
 def test_the_rate_follows_the_paper() -> None:
     paper = OptimiserConfig()
     assert [round(learning_rate_at(epoch, paper), 8) for epoch in (0, 39.9, 40, 79.9, 80, 99)] == [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
@@ -350,6 +368,21 @@ def test_the_command_line_trains_and_evaluates(config: TrainConfig, tmp_path: Pa
     assert figures["videos"] == 16
     assert 0 <= figures["top1"] <= 1
     assert math.isfinite(figures["within_pairs_mean"])
+    assert np.array(figures["confusion"]).sum() == 16
+    evaluate = ["evaluate", "--config", path, *overrides, "--checkpoint", str(checkpoint), "--json", str(json_path)]
+    assert main([*evaluate, "--versus", str(checkpoint)]) == 0
+    assert "Top-1 by class" in capsys.readouterr().out
+    versus = json.loads(json_path.read_text())["versus"]
+    assert all(one == other for one, other in versus["classes"].values())
+    lines = manifest.read_text().splitlines()
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    partly = tmp_path / "partly.csv"
+    partly.write_text("\n".join([f"{manifest.parent}/{line}" for line in lines[1:]] + [f"{tmp_path}/bad.mp4,fall", ""]))
+    evaluate += ["--manifest", str(partly), "--set", "data.max_bad_share=0.5"]
+    capsys.readouterr()
+    assert main(evaluate) == 2
+    assert "1 of 17 videos" in capsys.readouterr().err
+    assert main([*evaluate, "--allow-missing"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "--config", path, *overrides, "--checkpoint", str(tmp_path / "no.safetensors")]) == 2
     assert capsys.readouterr().err.startswith("error: weights file not found")

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -17,6 +18,10 @@ from rich.table import Table
 
 from configs import exit_status, load_config
 from train.datasets import DATASETS, read_dataset, write_manifests
+
+if TYPE_CHECKING:
+    from train.evaluate import Comparison, Scores
+    from train.recipe import TrainConfig
 
 __all__ = ["main"]
 
@@ -53,6 +58,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
     parser.add_argument("--manifest", type=Path, help="videos; by default the configuration's validation manifest")
     parser.add_argument("--views", default="1x1", help="clips x crops per video, such as 10x3")
+    parser.add_argument("--versus", type=Path, metavar="WEIGHTS", help="compare with these weights, class by class and on confusable pairs")
+    parser.add_argument("--allow-missing", action="store_true", help="leave out videos that cannot be read, up to data.max_bad_share")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.set_defaults(run=_evaluate)
 
@@ -130,31 +137,58 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from model.runtime import keep_freed_memory, pick_device, pick_dtype
+    from model.runtime import keep_freed_memory
+    from train.evaluate import Comparison
+    from train.recipe import TrainConfig
+
+    keep_freed_memory()
+    config = load_config(options.config, TrainConfig, options.set)
+    scores, name = _scores_of(options.checkpoint, config, options)
+    summary = scores.summary() | {"views": options.views, "model": name}
+    more: dict[str, object] = {"labels": list(scores.labels), "confusion": scores.confusion().tolist()}
+    if options.versus is not None:
+        other, other_name = _scores_of(options.versus, config, options)
+        comparison = Comparison.of(other, scores)
+        _print_comparison(comparison, other_name, name)
+        more["versus"] = {"model": other_name, **other.summary(), **comparison.summary()}
+    return _report(summary, options.json, more)
+
+
+def _scores_of(checkpoint: Path, config: TrainConfig, options: argparse.Namespace) -> tuple[Scores, str]:
+    """The weights on the manifest, and their name."""
+    from model.runtime import pick_device, pick_dtype
     from model.weights import ModelSpec, load_model
     from train.clips import ClipStore
     from train.evaluate import evaluate_network, parse_views
     from train.loader import readable_entries
     from train.manifests import read_manifest
-    from train.recipe import TrainConfig
 
-    keep_freed_memory()
-    config = load_config(options.config, TrainConfig, options.set)
-    views = parse_views(options.views)
-    device = pick_device(config.device)
-    network = load_model(options.checkpoint).to(device)
+    views, device = parse_views(options.views), pick_device(config.device)
+    network = load_model(checkpoint).to(device)
     spec = network.spec
     assert isinstance(spec, ModelSpec)
-    manifest = read_manifest(options.manifest or config.data.validation)
-    data = config.data.model_copy(update={"labels": spec.labels})
+    # A video that is left out changes the figure: an error, unless it was asked for.
+    share = config.data.max_bad_share if options.allow_missing else 0.0
+    data = config.data.model_copy(update={"labels": spec.labels, "max_bad_share": share})
     # At the videos' own size and without the cache: what the live pipeline sees.
     store = ClipStore(fps=spec.fps, frames=spec.model.frames, short_side=None, cache=None)
-    entries = readable_entries(manifest, data, store)
+    entries = readable_entries(read_manifest(options.manifest or config.data.validation), data, store)
     scores = evaluate_network(
         network, entries, views, labels=spec.labels, background=spec.background, store=store,
         preprocess=spec.preprocess, dtype=pick_dtype(config.precision, device),
     )  # fmt: skip
-    return _report(scores.summary() | {"views": options.views, "model": spec.name}, options.json)
+    return scores, spec.name
+
+
+def _print_comparison(comparison: Comparison, first: str, second: str) -> None:
+    table = Table("class", first, second, "gain", title="Top-1 by class")
+    for label, one, other in comparison.classes:
+        table.add_row(label, f"{one:.3f}", f"{other:.3f}", f"{other - one:+.3f}")
+    pairs = Table("pair", first, second, "gain", title=f"Right one of the two, pairs that {first} confuses most")
+    for a, b, one, other in comparison.pairs:
+        pairs.add_row(f"{a} / {b}", f"{one:.3f}", f"{other:.3f}", f"{other - one:+.3f}")
+    for item in (table, pairs):
+        Console().print(item)
 
 
 def _scenes(options: argparse.Namespace) -> int:
@@ -217,11 +251,11 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(summary: dict[str, object], path: Path | None) -> int:
-    text = json.dumps(summary, indent=2)
-    print(text)
+def _report(summary: dict[str, object], path: Path | None, more: dict[str, object]) -> int:
+    """Print the figures; the file also has what is too long to print."""
+    print(json.dumps(summary, indent=2))
     if path is not None:
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(json.dumps(summary | more, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

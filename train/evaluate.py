@@ -20,7 +20,7 @@ from train.loader import EvaluationViews, batches
 from train.manifests import ManifestEntry
 from train.scenes.actions import PAIRS
 
-__all__ = ["Scores", "evaluate_network", "parse_views"]
+__all__ = ["Comparison", "Scores", "evaluate_network", "parse_views"]
 
 _BATCH = 16
 
@@ -52,15 +52,8 @@ class Scores:
 
     def within_pairs(self) -> dict[str, float]:
         """For each time-reversed pair: how often the true member is rated above the other (chance is 0.5)."""
-        results = {}
-        index = {label: position for position, label in enumerate(self.labels)}
-        for first, second in PAIRS:
-            if first in index and second in index:
-                pair = torch.tensor([index[first], index[second]])
-                chosen = torch.isin(self.truth_N, pair)
-                best = pair[self.probabilities_NK[chosen][:, pair].argmax(1)]
-                results[f"{first}/{second}"] = _mean(best == self.truth_N[chosen])
-        return results
+        known = set(self.labels)
+        return {f"{first}/{second}": self.pair_accuracy(first, second) for first, second in PAIRS if {first, second} <= known}
 
     def per_class(self) -> dict[str, float]:
         """Top-1 of each class that has videos."""
@@ -68,6 +61,28 @@ class Scores:
         return {
             label: _mean(best[self.truth_N == index] == index) for index, label in enumerate(self.labels) if (self.truth_N == index).any()
         }
+
+    def confusion(self) -> Tensor:
+        """How many videos of each class (rows) are taken for each class (columns): `K K`."""
+        classes = len(self.labels)
+        return torch.bincount(self.truth_N * classes + self.probabilities_NK.argmax(1), minlength=classes**2).view(classes, classes)
+
+    def most_confused(self, count: int = 10) -> list[tuple[str, str, float]]:
+        """Pairs of classes that are most often taken for one another, and for which share of the videos of both (paper, table 6)."""
+        taken, videos = self.confusion(), torch.bincount(self.truth_N, minlength=len(self.labels))
+        pairs = []
+        for first in range(len(self.labels)):
+            for second in range(first + 1, len(self.labels)):
+                wrong, both = int(taken[first, second] + taken[second, first]), int(videos[first] + videos[second])
+                if wrong:
+                    pairs.append((self.labels[first], self.labels[second], wrong / both))
+        return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))[:count]
+
+    def pair_accuracy(self, first: str, second: str) -> float:
+        """Among the videos of two classes: how often the true one is rated above the other."""
+        pair = torch.tensor([self.labels.index(first), self.labels.index(second)])
+        chosen = torch.isin(self.truth_N, pair)
+        return _mean(pair[self.probabilities_NK[chosen][:, pair].argmax(1)] == self.truth_N[chosen])
 
     def summary(self) -> dict[str, Any]:
         """The figures as one JSON value."""
@@ -80,6 +95,37 @@ class Scores:
             facts["within_pairs"] = {name: round(value, 4) for name, value in pairs.items()}
         facts["per_class"] = {name: round(value, 4) for name, value in self.per_class().items()}
         return facts
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two models on the same videos, class by class and on the pairs that the first confuses most (paper, table 6)."""
+
+    classes: tuple[tuple[str, float, float], ...]
+    pairs: tuple[tuple[str, str, float, float], ...]
+
+    @classmethod
+    def of(cls, first: Scores, second: Scores, *, pairs: int = 10) -> Comparison:
+        """Compare; classes are sorted by what the second gains.
+
+        Raises:
+            DataError: the models have other labels, or saw other videos.
+        """
+        if first.labels != second.labels:
+            raise DataError(f"the models have different labels: {list(first.labels)} and {list(second.labels)}")
+        if not torch.equal(first.truth_N, second.truth_N):
+            raise DataError("the models were evaluated on different videos")
+        one, other = first.per_class(), second.per_class()
+        classes = sorted(((label, one[label], other[label]) for label in one), key=lambda row: row[1] - row[2])
+        confused = [(a, b) for a, b, _ in first.most_confused(pairs)]
+        return cls(tuple(classes), tuple((a, b, first.pair_accuracy(a, b), second.pair_accuracy(a, b)) for a, b in confused))
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as one JSON value."""
+        return {
+            "classes": {label: [round(one, 4), round(other, 4)] for label, one, other in self.classes},
+            "pairs": {f"{a}/{b}": [round(one, 4), round(other, 4)] for a, b, one, other in self.pairs},
+        }
 
 
 def parse_views(text: str) -> EvaluationViews:

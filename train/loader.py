@@ -110,7 +110,8 @@ def readable_entries(manifest: Manifest, data: DataConfig, store: ClipStore, *, 
     bad = len(problems) - len(good)
     if not good or bad > data.max_bad_share * len(problems):
         first = next(problem for problem in problems if problem)
-        raise DataError(f"{bad} of {len(problems)} videos of {manifest.path} are unreadable (first: {first}); see data.max_bad_share")
+        where = f"{bad} of {len(problems)} videos of {manifest.path} are unreadable (first: {first})"
+        raise DataError(f"{where}; see data.max_bad_share, and --allow-missing to evaluate")
     return good
 
 

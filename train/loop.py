@@ -31,6 +31,7 @@ from train.evaluate import Scores, evaluate_network
 from train.loader import EvaluationViews, Quarantine, TrainingPlan, batches, readable_entries
 from train.manifests import ManifestEntry, read_manifest
 from train.recipe import OptimiserConfig, TrainConfig
+from train.records import Meter, keep_lines
 
 __all__ = ["StoppedError", "learning_rate_at", "train"]
 
@@ -101,7 +102,7 @@ class _Run:
     epoch: int = 0  # how many are done
     step: int = 0  # how many of the next one are done
     best: float = -1.0
-    meter: _Meter = dataclasses.field(default_factory=lambda: _Meter())
+    meter: Meter = dataclasses.field(default_factory=Meter)
     saved_at: float = dataclasses.field(default_factory=time.monotonic)
 
     @classmethod
@@ -137,14 +138,14 @@ class _Run:
         """Take up the saved state: weights, optimiser, place in the plan, running figures."""
         facts = load_state(self.config.out / "last.safetensors", self.network, self.optimiser)
         self.epoch, self.step, self.best = int(facts["epoch"]), int(facts["step"]), float(facts["best"])
-        self.meter = _Meter(**facts["meter"])
+        self.meter = Meter(**facts["meter"])
         _log.info("going on at epoch %d, step %d", self.epoch + 1, self.step + 1)
 
     def open_logs(self) -> None:
         """Start the logs anew, or drop the lines that a resumed run will write again."""
         done = (self.epoch, self.step)
-        _keep_lines(self.config.out / "metrics.jsonl", lambda line: line["epoch"] <= self.epoch)
-        _keep_lines(self.config.out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done)
+        keep_lines(self.config.out / "metrics.jsonl", lambda line: line["epoch"] <= self.epoch)
+        keep_lines(self.config.out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done)
 
     def train_epoch(self, progress: Progress) -> dict[str, float]:
         """What is left of one pass; returns loss, accuracy, clips per second and the share of time spent waiting for data."""
@@ -214,7 +215,7 @@ class _Run:
     def finish_epoch(self, facts: dict[str, float], scores: Scores) -> None:
         """Write figures, weights and state."""
         out, top1 = self.config.out, scores.top1()
-        self.epoch, self.step, self.meter = self.epoch + 1, 0, _Meter()
+        self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
         line: dict[str, Any] = {"epoch": self.epoch, **facts, "validation": scores.summary()}
         with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -268,39 +269,3 @@ def _start_whole(network: ActionNetwork, path: Path) -> None:
     if source.config.model_copy(update={"dropout": network.config.dropout}) != network.config:
         raise CheckpointError(f"weights_from: {path} is of another network ({source.config!r})")
     network.load_state_dict(source.state_dict())
-
-
-def _keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
-    """Keep the lines of a JSON Lines file that are wanted; one that a crash cut short is not."""
-    kept = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError, KeyError):
-            if wanted(json.loads(text)):
-                kept.append(text + "\n")
-    path.write_text("".join(kept), encoding="utf-8")
-
-
-@dataclasses.dataclass
-class _Meter:
-    """Running figures of an epoch: sums over its clips, and seconds spent and waited."""
-
-    loss: float = 0.0
-    correct: int = 0
-    clips: int = 0
-    waited: float = 0.0
-    spent: float = 0.0
-
-    def add(self, loss: float, correct: int, clips: int, waited: float, spent: float) -> None:
-        self.loss, self.correct, self.clips = self.loss + loss * clips, self.correct + correct, self.clips + clips
-        self.waited, self.spent = self.waited + waited, self.spent + spent
-
-    def facts(self) -> dict[str, float]:
-        return {
-            "loss": round(self.loss / self.clips, 4), "top1": round(self.correct / self.clips, 4),
-            "clips_per_second": round(self.clips / self.spent, 2), "wait_share": round(self.waited / self.spent, 3),
-        }  # fmt: skip
-
-    def line(self) -> str:
-        facts = self.facts()
-        speed = f"{facts['clips_per_second']:.0f} clips/s  waiting {facts['wait_share']:.0%}"
-        return f"loss {facts['loss']:.3f}  top-1 {facts['top1']:.2f}  {speed}"

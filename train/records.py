@@ -1,0 +1,51 @@
+"""What a run writes down: JSON Lines that a resumed run takes up again, and the running figures of an epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Meter", "keep_lines"]
+
+
+def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Keep the lines of a JSON Lines file that are wanted; one that a crash cut short is not."""
+    kept = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError, KeyError):
+            if wanted(json.loads(text)):
+                kept.append(text + "\n")
+    path.write_text("".join(kept), encoding="utf-8")
+
+
+@dataclasses.dataclass
+class Meter:
+    """Running figures of an epoch: sums over its clips, and seconds spent and waited."""
+
+    loss: float = 0.0
+    correct: int = 0
+    clips: int = 0
+    waited: float = 0.0
+    spent: float = 0.0
+
+    def add(self, loss: float, correct: int, clips: int, waited: float, spent: float) -> None:
+        """Count a step: its mean loss, clips right and in all, seconds waited for data and seconds in all."""
+        self.loss, self.correct, self.clips = self.loss + loss * clips, self.correct + correct, self.clips + clips
+        self.waited, self.spent = self.waited + waited, self.spent + spent
+
+    def facts(self) -> dict[str, float]:
+        """Mean loss and accuracy, clips per second, share of the time spent waiting for data."""
+        return {
+            "loss": round(self.loss / self.clips, 4), "top1": round(self.correct / self.clips, 4),
+            "clips_per_second": round(self.clips / self.spent, 2), "wait_share": round(self.waited / self.spent, 3),
+        }  # fmt: skip
+
+    def line(self) -> str:
+        """The figures for a progress bar."""
+        facts = self.facts()
+        speed = f"{facts['clips_per_second']:.0f} clips/s  waiting {facts['wait_share']:.0%}"
+        return f"loss {facts['loss']:.3f}  top-1 {facts['top1']:.2f}  {speed}"
