@@ -278,6 +278,18 @@ def test_a_run_goes_on_from_whole_weights_and_only_from_its_own(config: TrainCon
     train(second, quiet=True)
     started, source = load_model(tmp_path / "second/model.safetensors"), load_model(weights)
     torch.testing.assert_close(started.classifier.weight, source.classifier.weight, atol=1e-3, rtol=1e-2)
+    labels = (*LABELS, "another")
+    wider = second.model_copy(
+        update={
+            "out": tmp_path / "wider",
+            "model": one.model.model_copy(update={"num_classes": len(labels)}),
+            "data": data.model_copy(update={"labels": labels}),
+        }
+    )
+    train(wider, quiet=True)
+    other = load_model(tmp_path / "wider/model.safetensors")
+    assert other.classifier.weight.shape[0] == len(labels)
+    torch.testing.assert_close(other.backbone.stem.conv.weight, source.backbone.stem.conv.weight, atol=1e-3, rtol=1e-2)
     narrow = second.model_copy(update={"model": one.model.model_copy(update={"cidc": None})})
     with pytest.raises(CheckpointError, match="is of another network"):
         train(narrow, quiet=True)

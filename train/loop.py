@@ -265,7 +265,13 @@ def _start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessCo
 
 
 def _start_whole(network: ActionNetwork, path: Path) -> None:
+    """Take all of a trained network; where the classes are others, all but the classifier."""
     source = load_model(path)
-    if source.config.model_copy(update={"dropout": network.config.dropout}) != network.config:
+    ours = {"dropout": network.config.dropout, "num_classes": network.config.num_classes}
+    if source.config.model_copy(update=ours) != network.config:
         raise CheckpointError(f"weights_from: {path} is of another network ({source.config!r})")
-    network.load_state_dict(source.state_dict())
+    state = source.state_dict()
+    if source.config.num_classes != network.config.num_classes:
+        state |= {f"classifier.{name}": value for name, value in network.classifier.state_dict().items()}
+        _log.info("weights_from: the classifier starts anew, %d classes instead of %d", ours["num_classes"], source.config.num_classes)
+    network.load_state_dict(state)

@@ -89,7 +89,7 @@ class TrainConfig(StrictModel):
     precision: Precision = Field("auto", description="number format of convolutions")
     mixing: MixingPath = Field("auto", description="CUDA kernels: where they can run; cuda: insist; reference: never")
     backbone_from: Path | None = Field(None, description="weights file whose backbone this run starts from (paper, section 3.3)")
-    weights_from: Path | None = Field(None, description="weights file this run starts from, backbone and all")
+    weights_from: Path | None = Field(None, description="weights file this run starts from; other classes, new classifier")
     weights_format: Literal["float32", "bfloat16"] = Field("float32", description="number format of the weights file that is written")
     activation_checkpointing: bool = Field(False, description="compute the backbone's maps again in the backward pass; saves memory")
     checkpoint_minutes: float = Field(10.0, ge=0, description="save the state so often within an epoch; 0 for every step")
