@@ -239,6 +239,9 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(config: TrainConfig, mo
 
 def test_weights_are_kept_as_asked(config: TrainConfig) -> None:
     train(config.model_copy(update={"keep_every": 1, "activation_checkpointing": True}), quiet=True)
+    assert {"config.json", "environment.json", "log.txt", "metrics.jsonl", "steps.jsonl"} <= {path.name for path in config.out.iterdir()}
+    assert "16 training and 16 validation videos" in (config.out / "log.txt").read_text()
+    assert json.loads((config.out / "environment.json").read_text())["packages"]["torch"] == torch.__version__
     names = {path.name for path in config.out.glob("*.safetensors")}
     assert names == {"last.safetensors", "model.safetensors", "best.safetensors", "epoch-0001.safetensors", "epoch-0002.safetensors"}
 
@@ -399,6 +402,13 @@ def test_the_command_line_trains_and_evaluates(config: TrainConfig, tmp_path: Pa
     assert main(["evaluate", "--config", path, *overrides, "--checkpoint", str(tmp_path / "no.safetensors")]) == 2
     assert capsys.readouterr().err.startswith("error: weights file not found")
     assert main(["--config", path, *overrides, "--set", "model.width=9.5"]) == 2
+    capsys.readouterr()
+    assert main(["--config", path, *overrides, "--set", f"out={tmp_path}/dry", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    facts = json.loads(printed[printed.index("{") :])
+    assert (facts["training_videos"], facts["clips"]) == (16, [16, 32, 80, 144, 3])
+    assert facts["first_loss"] == pytest.approx(math.log(13), rel=0.3)
+    assert not (tmp_path / "dry").exists()
     assert main([]) == 2
 
 

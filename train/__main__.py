@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="training configuration (YAML)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting; repeatable")
     parser.add_argument("--resume", action="store_true", help="go on where the saved state stands")
+    parser.add_argument("--dry-run", action="store_true", help="read the videos, build the network, run one step; write nothing")
     parser.set_defaults(run=_train)
     commands = parser.add_subparsers(title="other commands")
     _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint on labelled clips"))
@@ -106,7 +107,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from train.loop import StoppedError, train
+    from train.loop import StoppedError, dry_run, train
     from train.recipe import TrainConfig
 
     if options.config is None:
@@ -114,6 +115,9 @@ def _train(options: argparse.Namespace) -> int:
         print("error: --config is needed to train", file=sys.stderr)
         return 2
     config = load_config(options.config, TrainConfig, options.set)
+    if options.dry_run:
+        print(json.dumps(dry_run(config), indent=2))
+        return 0
     stop = threading.Event()
     caught: list[int] = []
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import math
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -31,9 +32,9 @@ from train.evaluate import Scores, evaluate_network
 from train.loader import EvaluationViews, Quarantine, TrainingPlan, batches, readable_entries
 from train.manifests import ManifestEntry, read_manifest
 from train.recipe import OptimiserConfig, TrainConfig
-from train.records import Meter, keep_lines
+from train.records import Meter, environment, keep_lines, logging_to
 
-__all__ = ["StoppedError", "learning_rate_at", "train"]
+__all__ = ["StoppedError", "dry_run", "learning_rate_at", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, sto
     """Train as configured.
 
     Writes into `config.out`: `last.safetensors` (the whole state), `model.safetensors` and `best.safetensors` (weights), `metrics.jsonl`
-    (a line an epoch), `steps.jsonl` (a line a step) and `quarantine.csv` (videos that went bad on the way).
+    (a line an epoch), `steps.jsonl` (a line a step), `quarantine.csv` (videos that went bad on the way), `config.json`, `environment.json`
+    and `log.txt`.
 
     Args:
         resume: go on where the saved state stands; the losses are then those of a run that was never stopped.
@@ -59,22 +61,39 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, sto
     """
     keep_freed_memory()
     torch.manual_seed(config.seed)
+    config.out.mkdir(parents=True, exist_ok=True)
     if not resume:
-        (config.out / "quarantine.csv").unlink(missing_ok=True)
-    run = _Run.start(config, stop or threading.Event())
-    if resume:
-        run.resume()
-    run.open_logs()
-    scores = None
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[facts]}"), disable=quiet,
-    ) as progress:  # fmt: skip
-        while run.epoch < config.optimiser.epochs:
-            facts = run.train_epoch(progress)
-            scores = run.validate()
-            run.finish_epoch(facts, scores)
-    return scores or run.validate()
+        for name in ("quarantine.csv", "log.txt"):
+            (config.out / name).unlink(missing_ok=True)
+    with logging_to(config.out / "log.txt"):
+        run = _Run.start(config, stop or threading.Event())
+        if resume:
+            run.resume()
+        run.open_logs()
+        scores = None
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}"), disable=quiet,
+        ) as progress:  # fmt: skip
+            while run.epoch < config.optimiser.epochs:
+                facts = run.train_epoch(progress)
+                scores = run.validate()
+                run.finish_epoch(facts, scores)
+        return scores or run.validate()
+
+
+def dry_run(config: TrainConfig) -> dict[str, Any]:
+    """All that can go wrong before the first epoch: read the videos, build the network, run one step; nothing is written but the cache.
+
+    Returns:
+        Videos, parameters, steps an epoch, the loss of the first step and its seconds.
+
+    Raises:
+        CidcError: as `train`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run = _Run.start(config.model_copy(update={"out": Path(folder)}), threading.Event())
+        return run.first_step()
 
 
 def learning_rate_at(progress: float, optimiser: OptimiserConfig) -> float:
@@ -110,7 +129,7 @@ class _Run:
         device = pick_device(config.device)
         dtype = pick_dtype(config.precision, device)
         mixing_choice(config.mixing, device)  # what was asked for by name and is not there is an error now, not at the first step
-        config.out.mkdir(parents=True, exist_ok=True)
+        (config.out / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
         (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         store = ClipStore(
             fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max,
@@ -199,6 +218,24 @@ class _Run:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_gradient)
         self.optimiser.step()
         return total, correct
+
+    def first_step(self) -> dict[str, Any]:
+        """One step, and what a run would be."""
+        size = self.config.optimiser.batch
+        planned = self.plan.epoch(0)
+        feed = batches(
+            planned[:size], size, store=self.store, preprocess=self.config.preprocess, frames=self.config.model.frames, drop_last=False
+        )
+        batch = next(feed)
+        begun = time.perf_counter()
+        self.network.train()
+        loss, _ = self._step(batch.clips_BTHWC, batch.labels_B, learning_rate_at(0.0, self.config.optimiser))
+        return {
+            "training_videos": len(planned), "validation_videos": len(self.validation), "steps_per_epoch": max(1, len(planned) // size),
+            "parameters": sum(p.numel() for p in self.network.parameters()), "clips": tuple(batch.clips_BTHWC.shape),
+            "first_loss": round(loss, 4), "step_seconds": round(time.perf_counter() - begun, 3), "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }  # fmt: skip
 
     def save(self) -> None:
         """The whole state, whole or not at all."""

@@ -4,12 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
-from collections.abc import Callable
+import logging
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Meter", "keep_lines"]
+import torch
+
+__all__ = ["Meter", "environment", "keep_lines", "logging_to"]
+
+_PACKAGES = ("torch", "nvidia-dali-cuda130", "cupy-cuda13x", "numpy", "av")
+
+
+def environment() -> dict[str, Any]:
+    """What a run ran on: versions, machine, command."""
+    versions = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(), "packages": versions,
+        "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": device, "command": sys.argv[1:],
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Everything that is logged, into this file too."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root, ours = logging.getLogger(), logging.getLogger("train")
+    level = ours.level
+    root.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
 
 
 def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
