@@ -229,10 +229,11 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(config: TrainConfig, mo
     monkeypatch.setattr(ActionNetwork, "train", lambda self, mode=True: torch.nn.Module.train(self, False))
     found = []
     for parts in (1, 2, 4):
-        optimiser = config.optimiser.model_copy(update={"accumulate": parts, "epochs": 1})
+        optimiser = config.optimiser.model_copy(update={"accumulate": parts, "epochs": 1, "learning_rate": 1e-3})
         run = config.model_copy(update={"out": config.out / str(parts), "optimiser": optimiser})
         train(run, quiet=True)
         found.append([line["loss"] for line in steps_of(run.out)])
+    assert found[0][0] - found[0][1] > 0.01  # what a wrong gradient would change
     for losses in found[1:]:
         assert losses == pytest.approx(found[0], rel=1e-4)
 

@@ -19,16 +19,17 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from configs import CheckpointError, TrainingError
+from configs import TrainingError
 from model.cidc import use_mixing
 from model.mixing import mixing_choice
 from model.network import ActionNetwork, build_model, to_channels_last
-from model.preprocess import PreprocessConfig, normalise_clips
+from model.preprocess import normalise_clips
 from model.runtime import keep_freed_memory, pick_device, pick_dtype
-from model.weights import ModelSpec, load_model, save_model
+from model.weights import ModelSpec, save_model
 from train.checkpoint import load_state, save_state
 from train.clips import ClipStore
 from train.evaluate import Scores, evaluate_network
+from train.initial import start_backbone, start_whole
 from train.loader import EvaluationViews, Quarantine, TrainingPlan, batches, readable_entries
 from train.manifests import ManifestEntry, read_manifest
 from train.recipe import OptimiserConfig, TrainConfig
@@ -142,9 +143,9 @@ class _Run:
         use_mixing(network, config.mixing)
         network.backbone.checkpointing = config.activation_checkpointing
         if config.backbone_from is not None:
-            _start_backbone(network, config.backbone_from, config.preprocess)
+            start_backbone(network, config.backbone_from, config.preprocess)
         if config.weights_from is not None:
-            _start_whole(network, config.weights_from)
+            start_whole(network, config.weights_from)
         to_channels_last(network)
         optimiser = _build_optimiser(network, config.optimiser)
         forward: Callable[[Tensor], Tensor] = torch.compile(network) if config.compile else network
@@ -280,35 +281,3 @@ def _build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim
     if config.kind == "adamw":
         return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
-
-
-def _start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessConfig) -> None:
-    """Take the backbone of a trained network, as the paper does before it trains the CIDC network."""
-    source = load_model(path)
-    theirs, ours = source.config.backbone_facts, network.config.backbone_facts
-    if theirs != ours:
-        different = ", ".join(
-            f"model.{name} is {theirs[name]!r} there and {ours[name]!r} here" for name in ours if theirs[name] != ours[name]
-        )
-        raise CheckpointError(f"backbone_from: {path} has another backbone: {different}")
-    assert source.spec is not None
-    for name in ("mean_rgb", "std_rgb"):
-        there, here = getattr(source.spec.preprocess, name), getattr(preprocess, name)
-        if there != here:
-            raise CheckpointError(
-                f"backbone_from: {path} was trained with preprocess.{name} {list(there)}, here it is {list(here)}; set it to that"
-            )
-    network.backbone.load_state_dict(source.backbone.state_dict())
-
-
-def _start_whole(network: ActionNetwork, path: Path) -> None:
-    """Take all of a trained network; where the classes are others, all but the classifier."""
-    source = load_model(path)
-    ours = {"dropout": network.config.dropout, "num_classes": network.config.num_classes}
-    if source.config.model_copy(update=ours) != network.config:
-        raise CheckpointError(f"weights_from: {path} is of another network ({source.config!r})")
-    state = source.state_dict()
-    if source.config.num_classes != network.config.num_classes:
-        state |= {f"classifier.{name}": value for name, value in network.classifier.state_dict().items()}
-        _log.info("weights_from: the classifier starts anew, %d classes instead of %d", ours["num_classes"], source.config.num_classes)
-    network.load_state_dict(state)
