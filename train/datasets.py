@@ -125,7 +125,7 @@ def _folder(videos: Path, split: int, folds: int, group: str | None) -> Dataset:
         raise DataError(f"{videos} needs a folder of videos for each of at least two classes, found {list(labels)}")
     pattern = _pattern(group)
     found = [(path, label, _group_of(path, label, pattern)) for label in labels for path in _videos_of(videos / label)]
-    # Dealt out by a hash of their names: a new recording does not move the others.
+    # Dealt out in the order of a hash of their names: the same files make the same folds, in whatever order a disk lists them.
     names = sorted({name for _, _, name in found}, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     if len(names) < folds:
         raise DataError(f"{len(names)} groups of videos cannot be dealt into {folds} folds")

@@ -10,7 +10,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from train.checkpoint import load_state, save_state
 from train.clips import ClipStore
 from train.evaluate import Scores, evaluate_network
 from train.initial import start_backbone, start_whole
-from train.loader import EvaluationViews, Quarantine, TrainingPlan, batches, readable_entries
+from train.loader import Batch, EvaluationViews, PlannedClip, Quarantine, TrainingPlan, batches, readable_entries
 from train.manifests import ManifestEntry, read_manifest
 from train.recipe import OptimiserConfig, TrainConfig
 from train.records import Meter, environment, keep_lines, logging_to
@@ -175,10 +175,7 @@ class _Run:
         steps = max(1, len(planned) // size)
         name = f"epoch {self.epoch + 1}/{self.config.optimiser.epochs}"
         task = progress.add_task(name, total=steps, completed=self.step, facts="")
-        feed = batches(
-            planned[self.step * size : steps * size], size, store=self.store, preprocess=self.config.preprocess,
-            frames=self.config.model.frames, drop_last=False, quarantine=self.quarantine,
-        )  # fmt: skip
+        feed = self._feed(planned[self.step * size : steps * size])
         with contextlib.closing(feed), (self.config.out / "steps.jsonl").open("a", encoding="utf-8") as log:  # type: ignore[type-var]
             while self.step < steps:
                 asked = time.perf_counter()
@@ -197,6 +194,12 @@ class _Run:
                 if stopping:
                     raise StoppedError(f"stopped in epoch {self.epoch + 1} after step {self.step} of {steps}; `--resume` goes on there")
         return self.meter.facts()
+
+    def _feed(self, planned: Sequence[PlannedClip]) -> Iterator[Batch]:
+        return batches(
+            planned, self.config.optimiser.batch, store=self.store, preprocess=self.config.preprocess,
+            frames=self.config.model.frames, drop_last=False, quarantine=self.quarantine,
+        )  # fmt: skip
 
     def _step(self, clips_BTHWC: Tensor, labels_B: Tensor, rate: float) -> tuple[float, int]:
         for group in self.optimiser.param_groups:
@@ -224,10 +227,7 @@ class _Run:
         """One step, and what a run would be."""
         size = self.config.optimiser.batch
         planned = self.plan.epoch(0)
-        feed = batches(
-            planned[:size], size, store=self.store, preprocess=self.config.preprocess, frames=self.config.model.frames, drop_last=False
-        )
-        batch = next(feed)
+        batch = next(self._feed(planned[:size]))
         begun = time.perf_counter()
         self.network.train()
         loss, _ = self._step(batch.clips_BTHWC, batch.labels_B, learning_rate_at(0.0, self.config.optimiser))

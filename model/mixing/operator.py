@@ -102,9 +102,7 @@ def _mix(x_BCTHW: Tensor, given_DCTT: Tensor, mapping: Mapping, masked: bool, pa
         wide = torch.float64 if x_BCTHW.dtype == torch.float64 else torch.float32
         mixed: Tensor = torch.ops.cidc.directional_mix(x_BCTHW, given_DCTT.to(wide), mapping, masked)
         return mixed
-    if mapping == "plain":
-        return mix_by_einsum(x_BCTHW, _without_masked(given_DCTT, masked))
-    return mix_by_einsum(x_BCTHW, directional_weights(given_DCTT, normalisation=mapping, masked=masked))
+    return mix_by_einsum(x_BCTHW, _weights(given_DCTT, mapping, masked))
 
 
 def _check(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:
@@ -128,10 +126,10 @@ def _without_masked(weights_DCTT: Tensor, masked: bool) -> Tensor:
     return weights_DCTT.masked_fill(directional_mask(*weights_DCTT.shape[-2:], device=weights_DCTT.device), 0.0)
 
 
-def _rows(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:
+def _weights(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:
     if mapping == "plain":
-        return rows_in_map_time(_without_masked(given_DCTT, masked))
-    return rows_in_map_time(directional_weights(given_DCTT, normalisation=mapping, masked=masked))
+        return _without_masked(given_DCTT, masked)
+    return directional_weights(given_DCTT, normalisation=mapping, masked=masked)
 
 
 def _open(given_DCTT: Tensor, masked: bool) -> Tensor:
@@ -144,7 +142,7 @@ def _open(given_DCTT: Tensor, masked: bool) -> Tensor:
 # `mapping` says what `given` is: weights (`plain`), or logits and the normalisation that makes weights of them.
 @torch.library.custom_op("cidc::directional_mix", mutates_args=(), device_types="cpu")
 def _forward(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
-    return mix_rows(x, _rows(given, cast("Mapping", mapping), masked))
+    return mix_rows(x, rows_in_map_time(_weights(given, cast("Mapping", mapping), masked)))
 
 
 @_forward.register_kernel("cuda")
@@ -160,8 +158,8 @@ def _(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
 @torch.library.custom_op("cidc::directional_mix_backward", mutates_args=(), device_types="cpu")
 def _backward(grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool) -> tuple[Tensor, Tensor]:
     kind = cast("Mapping", mapping)
-    open_ST = _open(given, masked)
-    grad_x, grad_rows = mix_gradients(grad, x, _rows(given, kind, masked), open_ST, of_map=of_map, of_rows=of_given)
+    rows_CST, open_ST = rows_in_map_time(_weights(given, kind, masked)), _open(given, masked)
+    grad_x, grad_rows = mix_gradients(grad, x, rows_CST, open_ST, of_map=of_map, of_rows=of_given)
     if grad_rows is None:
         return _or_nothing(grad_x, x), given.new_empty(0)
     halves = grad_rows.to(given.dtype).chunk(given.shape[0], dim=1)
