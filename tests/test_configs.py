@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from configs import ConfigError, StrictModel, example_path, load_config, parse_config
 from stream.settings import StreamConfig
+from train.compare import CompareConfig
 from train.recipe import TrainConfig
 
 CAMERA = "cameras: [{id: a, url: x.mp4}]\n"
@@ -25,7 +26,8 @@ class Outer(StrictModel):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_file_that_ships_loads(path: Path) -> None:
-    schema = StreamConfig if "cameras:" in path.read_text() else TrainConfig
+    text = path.read_text()
+    schema = StreamConfig if "cameras:" in text else CompareConfig if "seeds:" in text else TrainConfig
     load_config(path, schema)
 
 

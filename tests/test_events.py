@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import ConfigError, DataError
+from model.detection import ActionRule
 from stream import ActionEvent, EventDetector
-from stream.events import ActionRule, EventConfig
+from stream.events import EventConfig
 from tests.schema import check_event
 
 LABELS = ("background", "fall", "get_up")

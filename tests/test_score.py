@@ -35,6 +35,25 @@ def test_counts_by_hand() -> None:
     assert sorted(score.start_errors_seconds) == pytest.approx([0.0, 0.1])
 
 
+def test_time_to_detect_and_recordings_without_actions_by_hand() -> None:
+    entries = (*TRUTH.entries, ManifestEntry(Path("r/quiet.mp4"), "background"))
+    events = [StartedEvent("a", "fall", 10.5, 11.5), StartedEvent("a", "get_up", 20.5, 23.0), StartedEvent("quiet", "fall", 3.0, 4.0)]
+    score = score_events(Manifest(Path("truth.csv"), entries), events, hours=1.0)
+    assert (score.found, score.missed, score.false) == (2, 2, 1)
+    assert score.detection_seconds == pytest.approx((1.5, 3.0))
+    assert score.summary()["time_to_detect_p90_seconds"] == 3.0
+    assert score_events(TRUTH, events, hours=1.0, tolerance_seconds=0.4).found == 0
+
+
+def test_the_announcement_is_read_from_the_event(tmp_path: Path) -> None:
+    event = {
+        "kind": "started", "camera_id": "a", "action": "fall", "pts_start_seconds": 7.0,
+        "started_at": "2026-01-02T03:04:05.000Z", "produced_at": "2026-01-02T03:04:06.500Z",
+    }  # fmt: skip
+    (tmp_path / "e.jsonl").write_text(json.dumps(event) + "\n")
+    assert read_started_events(tmp_path / "e.jsonl") == [StartedEvent("a", "fall", 7.0, 8.5)]
+
+
 def test_nothing_found_and_nothing_true() -> None:
     score = score_events(TRUTH, [], hours=1.0)
     assert (score.found, score.missed, score.false, score.f1) == (0, 4, 0, 0.0)

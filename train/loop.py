@@ -44,7 +44,14 @@ class StoppedError(Exception):
     """The run was asked to stop; its state is saved."""
 
 
-def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, stop: threading.Event | None = None) -> Scores:
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    stop: threading.Event | None = None,
+    store: ClipStore | None = None,
+) -> Scores:
     """Train as configured.
 
     Writes into `config.out`: `last.safetensors` (the whole state), `model.safetensors` and `best.safetensors` (weights), `metrics.jsonl`
@@ -54,6 +61,7 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, sto
     Args:
         resume: go on where the saved state stands; the losses are then those of a run that was never stopped.
         stop: when set, the state is saved after the step at hand.
+        store: where frames come from; by default one as configured. Runs on the same videos can share one.
 
     Raises:
         DataError: a manifest is malformed, or too many videos are unreadable.
@@ -67,7 +75,7 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False, sto
         for name in ("quarantine.csv", "log.txt"):
             (config.out / name).unlink(missing_ok=True)
     with logging_to(config.out / "log.txt"):
-        run = _Run.start(config, stop or threading.Event())
+        run = _Run.start(config, stop or threading.Event(), store)
         if resume:
             run.resume()
         run.open_logs()
@@ -126,13 +134,13 @@ class _Run:
     saved_at: float = dataclasses.field(default_factory=time.monotonic)
 
     @classmethod
-    def start(cls, config: TrainConfig, stop: threading.Event) -> _Run:
+    def start(cls, config: TrainConfig, stop: threading.Event, store: ClipStore | None = None) -> _Run:
         device = pick_device(config.device)
         dtype = pick_dtype(config.precision, device)
         mixing_choice(config.mixing, device)  # what was asked for by name and is not there is an error now, not at the first step
         (config.out / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
         (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        store = ClipStore(
+        store = store or ClipStore(
             fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max,
             cache=config.data.cache, in_memory=config.data.cache_in_memory,
         )  # fmt: skip

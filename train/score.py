@@ -9,22 +9,27 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from configs import DataError
-from train.manifests import Manifest
+from train.manifests import Manifest, ManifestEntry
 
-__all__ = ["EventScore", "StartedEvent", "read_started_events", "score_events"]
+__all__ = ["EventScore", "StartedEvent", "match_starts", "read_started_events", "score_events"]
 
 
 @dataclasses.dataclass(frozen=True)
 class StartedEvent:
-    """The start of an action as the live pipeline announced it; presentation time in seconds."""
+    """The start of an action as the live pipeline announced it; presentation times in seconds.
+
+    `announced_seconds` is the end of the clip that told.
+    """
 
     camera: str
     action: str
     start_seconds: float
+    announced_seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,7 @@ class EventScore:
     camera_hours: float
     per_action: dict[str, tuple[int, int, int]]
     start_errors_seconds: tuple[float, ...]
+    detection_seconds: tuple[float, ...] = ()  # from the true start to the announcement
 
     @property
     def precision(self) -> float:
@@ -55,12 +61,14 @@ class EventScore:
 
     def summary(self) -> dict[str, Any]:
         """The figures as one JSON value."""
-        errors = sorted(abs(error) for error in self.start_errors_seconds)
+        errors = [abs(error) for error in self.start_errors_seconds]
         return {
             "true_events": self.found + self.missed, "found": self.found, "missed": self.missed, "false": self.false,
             "precision": round(self.precision, 4), "recall": round(self.recall, 4), "f1": round(self.f1, 4),
             "false_per_camera_hour": round(self.false / self.camera_hours, 2) if self.camera_hours else None,
-            "median_start_error_seconds": round(errors[len(errors) // 2], 3) if errors else None,
+            "median_start_error_seconds": _quantile(errors, 0.5),
+            "time_to_detect_p50_seconds": _quantile(self.detection_seconds, 0.5),
+            "time_to_detect_p90_seconds": _quantile(self.detection_seconds, 0.9),
             "per_action": {name: dict(zip(("found", "missed", "false"), counts, strict=True)) for name, counts in self.per_action.items()},
         }  # fmt: skip
 
@@ -80,7 +88,9 @@ def read_started_events(path: Path) -> list[StartedEvent]:
         try:
             event = json.loads(line)
             if event["kind"] == "started":
-                events.append(StartedEvent(event["camera_id"], event["action"], float(event["pts_start_seconds"])))
+                begun, told = (datetime.fromisoformat(event[key]) for key in ("started_at", "produced_at"))
+                start = float(event["pts_start_seconds"])
+                events.append(StartedEvent(event["camera_id"], event["action"], start, start + (told - begun).total_seconds()))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"event file {path}, line {number} is not an action event: {error!r}") from None
     return events
@@ -89,17 +99,21 @@ def read_started_events(path: Path) -> list[StartedEvent]:
 def score_events(truth: Manifest, events: Sequence[StartedEvent], *, hours: float, tolerance_seconds: float = 1.0) -> EventScore:
     """Compare events with the truth; a recording's file name without its ending is its camera's name.
 
+    A truth entry labelled `background`, without an interval, is a recording in which nothing happens.
+
     Raises:
-        DataError: a truth entry has no interval.
+        DataError: another truth entry has no interval.
     """
     found: dict[str, int] = {}
     errors: list[float] = []
-    true_counts = _count(entry.label for entry in truth.entries)
+    delays: list[float] = []
+    true_counts = _count(entry.label for entry in truth.entries if not _is_empty(entry))
     event_counts = _count(event.action for event in events)
     for key, starts in _truth_starts(truth).items():
-        mine = [event.start_seconds for event in events if (event.camera, event.action) == key]
-        pairs = _match(starts, mine, tolerance_seconds)
-        errors += pairs
+        mine = [event for event in events if (event.camera, event.action) == key]
+        pairs = match_starts(starts, [event.start_seconds for event in mine], tolerance_seconds)
+        errors += [mine[j].start_seconds - starts[i] for i, j in pairs]
+        delays += [told - starts[i] for i, j in pairs if (told := mine[j].announced_seconds) is not None]
         found[key[1]] = found.get(key[1], 0) + len(pairs)
     per_action = {
         action: (
@@ -110,28 +124,40 @@ def score_events(truth: Manifest, events: Sequence[StartedEvent], *, hours: floa
         for action in sorted(true_counts.keys() | event_counts.keys())
     }
     hit, missed, false = (sum(counts[i] for counts in per_action.values()) for i in range(3))
-    return EventScore(hit, missed, false, hours, per_action, tuple(errors))
+    return EventScore(hit, missed, false, hours, per_action, tuple(errors), tuple(delays))
 
 
 def _truth_starts(truth: Manifest) -> dict[tuple[str, str], list[float]]:
     starts: dict[tuple[str, str], list[float]] = {}
     for entry in truth.entries:
+        if _is_empty(entry):
+            continue
         if entry.start_seconds is None:
-            raise DataError(f"truth {truth.path}: {entry.path.name} has no start_seconds and end_seconds")
+            where = f"truth {truth.path}: {entry.path.name}, {entry.label},"
+            raise DataError(f"{where} has no start_seconds and end_seconds; only a recording without actions may, labelled background")
         starts.setdefault((entry.path.stem, entry.label), []).append(entry.start_seconds)
     return starts
 
 
-def _match(truth: list[float], events: list[float], tolerance: float) -> list[float]:
-    """Start errors of matched pairs, nearest pairs first, each used once."""
+def match_starts(truth: list[float], events: list[float], tolerance: float) -> list[tuple[int, int]]:
+    """Matched pairs of positions, nearest pairs first, each used once."""
     candidates = sorted((abs(e - t), i, j) for i, t in enumerate(truth) for j, e in enumerate(events) if abs(e - t) <= tolerance)
-    used_truth, used_events, errors = set(), set(), []
+    pairs: list[tuple[int, int]] = []
+    used_truth, used_events = set(), set()
     for _, i, j in candidates:
         if i not in used_truth and j not in used_events:
             used_truth.add(i)
             used_events.add(j)
-            errors.append(events[j] - truth[i])
-    return errors
+            pairs.append((i, j))
+    return pairs
+
+
+def _is_empty(entry: ManifestEntry) -> bool:
+    return entry.start_seconds is None and entry.label == "background"
+
+
+def _quantile(values: Sequence[float], share: float) -> float | None:
+    return round(sorted(values)[int(share * (len(values) - 1) + 0.5)], 3) if values else None
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
