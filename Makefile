@@ -4,11 +4,11 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing bench-loader gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
-	@echo "make setup, make check (lint, types), make kernels (compile every CUDA kernel; needs no GPU), make bench, make bench-mixing,"
+	@echo "make setup, make check (lint, types), make kernels (compile every CUDA kernel; needs no GPU), make bench, make bench-mixing, make bench-loader,"
 	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
 
 setup:
@@ -39,6 +39,10 @@ bench-network: public-nets
 
 bench-mixing: setup
 	@.venv/bin/python -m benchmarks.mixing
+
+# Peers that are not installed (decord2; torchcodec, which needs FFmpeg's libraries) are left out and named.
+bench-loader: setup
+	@.venv/bin/python -m benchmarks.loader
 
 gpu-wheels: setup
 	@scripts/gpu_wheels.sh

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from configs import ShapeError, StrictModel
+from configs import MediaError, ShapeError, StrictModel
 
-__all__ = ["CENTRE", "PreprocessConfig", "Preprocessor", "View", "normalise_clips"]
+__all__ = ["CENTRE", "EncodedClip", "PreprocessConfig", "Preprocessor", "View", "normalise_clips"]
 
 Positive = Annotated[float, Field(gt=0)]
 # Channel statistics of ImageNet, in grey levels: what most public backbones expect.
@@ -55,6 +55,14 @@ class View:
 CENTRE = View(short_side=0)  # short_side 0 stands for the configured one
 
 
+@dataclasses.dataclass(frozen=True)
+class EncodedClip:
+    """A whole video file as `data` (uint8), and which of its frames make the clip: `places` (int32) in presentation order."""
+
+    data: NDArray[np.uint8]
+    places: NDArray[np.int32]
+
+
 class Preprocessor:
     """Runs the graph on batches of clips or single frames of any sizes.
 
@@ -66,15 +74,8 @@ class Preprocessor:
     """
 
     def __init__(self, config: PreprocessConfig, *, max_batch: int, device: Literal["cpu", "gpu"] = "cpu", threads: int = 1) -> None:
-        from model.dali_graph import clip_graph  # DALI is loaded by those who decode; the network and its kernels run without
-
-        self.config, self.max_batch = config, max_batch
-        self._pipeline = clip_graph(
-            device, config.height, config.width,
-            batch_size=max_batch, num_threads=threads, device_id=0 if device == "gpu" else None,
-            prefetch_queue_depth=1, exec_dynamic=False, exec_async=False, exec_pipelined=False,
-        )  # fmt: skip
-        self._pipeline.build()
+        self.config, self.max_batch, self._device, self._threads = config, max_batch, device, threads
+        self._pipelines = {"clip_graph": self._built("clip_graph")}
 
     def __call__(self, clips_FHWC: Sequence[NDArray[np.uint8]], views: Sequence[View] | None = None) -> Tensor:
         """Preprocess a batch.
@@ -91,24 +92,67 @@ class Preprocessor:
         """
         views = [CENTRE] * len(clips_FHWC) if views is None else views
         self._check(clips_FHWC, views)
-        feed = self._pipeline.feed_input
-        feed("frames", [np.ascontiguousarray(clip) for clip in clips_FHWC])
-        feed("short_side", [np.float32(view.short_side or self.config.short_side) for view in views])
-        feed("crop_x", [np.float32(view.crop_x) for view in views])
-        feed("crop_y", [np.float32(view.crop_y) for view in views])
-        feed("mirror", [np.int32(view.mirror) for view in views])
-        (output,) = self._pipeline.run()
+        sized = all(min(clip.shape[1:3]) == self.short_side(view) for clip, view in zip(clips_FHWC, views, strict=True))
+        graph = "sized_clip_graph" if sized else "clip_graph"
+        return self._run(graph, {"frames": [np.ascontiguousarray(clip) for clip in clips_FHWC]}, views)
+
+    def decode(self, clips: Sequence[EncodedClip], views: Sequence[View]) -> Tensor:
+        """As a call, from encoded files: DALI decodes them too (on the CPU only VP8, VP9 and MJPEG).
+
+        Raises:
+            ShapeError: an empty or too large batch.
+            MediaError: DALI cannot decode one of them; it does not say which.
+        """
+        self._check_count(len(clips), len(views))
+        inputs = {"encoded": [clip.data for clip in clips], "places": [clip.places for clip in clips]}
+        try:
+            return self._run("encoded_clip_graph", inputs, views)
+        except RuntimeError as error:
+            del self._pipelines["encoded_clip_graph"]  # it is not usable after an error
+            raise MediaError(f"DALI cannot decode one of {len(clips)} videos: {str(error).splitlines()[0]}") from None
+
+    def _run(self, graph: str, inputs: dict[str, Any], views: Sequence[View]) -> Tensor:
+        if graph not in self._pipelines:
+            self._pipelines[graph] = self._built(graph)
+        pipeline = self._pipelines[graph]
+        if graph != "sized_clip_graph":
+            inputs["short_side"] = [np.float32(self.short_side(view)) for view in views]
+        inputs |= {
+            "crop_x": [np.float32(view.crop_x) for view in views], "crop_y": [np.float32(view.crop_y) for view in views],
+            "mirror": [np.int32(view.mirror) for view in views],
+        }  # fmt: skip
+        for name, values in inputs.items():
+            pipeline.feed_input(name, values)
+        (output,) = pipeline.run()
         pictures: Tensor = torch.utils.dlpack.from_dlpack(output.as_tensor())
         return pictures
 
+    def short_side(self, view: View) -> int:
+        """The shorter side after resizing, pixels."""
+        return view.short_side or self.config.short_side
+
+    def _built(self, graph: str) -> Any:
+        from model import dali_graph  # DALI is loaded by those who decode; the network and its kernels run without
+
+        pipeline = getattr(dali_graph, graph)(
+            self._device, self.config.height, self.config.width,
+            batch_size=self.max_batch, num_threads=self._threads, device_id=0 if self._device == "gpu" else None,
+            prefetch_queue_depth=1, exec_dynamic=False, exec_async=False, exec_pipelined=False,
+        )  # fmt: skip
+        pipeline.build()
+        return pipeline
+
     def _check(self, clips_FHWC: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> None:
-        if not 0 < len(clips_FHWC) <= self.max_batch or len(views) != len(clips_FHWC):
-            raise ShapeError(f"a batch takes 1 to {self.max_batch} clips with one view each, got {len(clips_FHWC)} and {len(views)}")
+        self._check_count(len(clips_FHWC), len(views))
         for clip in clips_FHWC:
             if clip.ndim != 4 or clip.shape[3] != 3 or clip.dtype != np.uint8 or 0 in clip.shape:
                 raise ShapeError(f"clips must be uint8 F H W 3, got {clip.dtype} {clip.shape}")
             if len(clip) != len(clips_FHWC[0]):
                 raise ShapeError(f"clips of one batch must have the same number of frames, got {len(clips_FHWC[0])} and {len(clip)}")
+
+    def _check_count(self, clips: int, views: int) -> None:
+        if not 0 < clips <= self.max_batch or views != clips:
+            raise ShapeError(f"a batch takes 1 to {self.max_batch} clips with one view each, got {clips} and {views}")
 
 
 def normalise_clips(clips_BTHWC: Tensor, config: PreprocessConfig, *, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from configs import MediaError
@@ -22,11 +23,14 @@ from model.sampling import TimeGrid
 __all__ = [
     "Picture",
     "PresentationOrder",
+    "VideoGrid",
     "decode_frames",
     "frame_picture",
     "grid_pictures",
+    "grid_pictures_at",
     "open_container",
     "sampled_frames",
+    "video_grid",
     "video_stream",
 ]
 
@@ -172,6 +176,91 @@ def grid_pictures(
             anew = False
 
 
+@dataclasses.dataclass(frozen=True)
+class VideoGrid:
+    """The frame of each grid position of a file's longest steady part: `pts` in the stream's time base, `places` in presentation order."""
+
+    pts: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+def video_grid(
+    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0
+) -> VideoGrid | None:
+    """What `sampled_frames` would take, found without decoding, from the packets' times; None if they do not tell.
+
+    Raises:
+        MediaError: the file cannot be opened, or has no video.
+    """
+    with open_container(str(path)) as container:
+        stream = video_stream(container)
+        packets = [packet for packet in demux_packets(container, stream) if packet.size]
+        times = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+        base, makes_times_up = stream.time_base, container.format.name == "avi"
+    if not times or makes_times_up or len(times) != len(packets) or len(set(times)) != len(times):
+        return None
+    grid: TimeGrid[int] = TimeGrid(fps, max_gap_seconds)
+    parts: list[list[int]] = [[]]
+    for place, pts in enumerate(times):
+        seconds = pts * base.numerator / base.denominator  # as a decoded frame's time is computed, to the last bit
+        if end_seconds is not None and seconds >= end_seconds:
+            break
+        if start_seconds is not None and seconds < start_seconds:
+            continue
+        samples, reason = grid.push(place, seconds)
+        if reason is not None:
+            parts.append([])
+        parts[-1] += [sample.item for sample in samples]
+    longest = max(parts, key=len)
+    return VideoGrid(tuple(times[place] for place in longest), tuple(longest)) if longest else None
+
+
+def grid_pictures_at(path: str | Path, pts: Sequence[int], *, short_side: int | None = None) -> list[Picture] | None:
+    """The pictures with these presentation times (rising, in the stream's time base); None if not all of them come out.
+
+    Decoding begins at the key frame before the first, where the file can seek; frames that are neither wanted nor needed by others
+    are passed over undecoded.
+
+    Args:
+        short_side: larger pictures are scaled down to this shorter side, in pixels, while they are converted.
+
+    Raises:
+        MediaError: the file cannot be opened, or has no video.
+    """
+    pictures: dict[int, Picture] = {}
+    wanted, convert = set(pts), _Converter(short_side)
+    with open_container(str(path)) as container:
+        stream = video_stream(container)
+        with contextlib.suppress(FFmpegError):
+            container.seek(pts[0], stream=stream)
+        for packet in demux_packets(container, stream):
+            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted or packet.pts is None else "NONREF"
+            for frame in decode_packet(packet):
+                if frame.pts in wanted:
+                    pictures[frame.pts] = convert(frame)
+            if len(pictures) == len(wanted):
+                break
+    if len(pictures) < len(wanted) or len({picture.shape for picture in pictures.values()}) > 1:
+        return None
+    return [pictures[each] for each in pts]
+
+
+class _Converter:
+    """Decoded frames to upright RGB pictures, scaled down on the way; keeps its tables from frame to frame."""
+
+    def __init__(self, short_side: int | None) -> None:
+        self._short_side, self._reformatter = short_side, VideoReformatter()
+
+    def __call__(self, frame: Any) -> Picture:
+        width, height, short = frame.width, frame.height, self._short_side
+        if short is not None and short < min(width, height):
+            scale = short / min(width, height)
+            width, height = round(width * scale), round(height * scale)
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
+        picture: Any = rgb.to_ndarray()
+        return _upright(picture, getattr(frame, "rotation", 0))
+
+
 @dataclasses.dataclass
 class _LazyPicture:
     """Converts a decoded frame when, and only when, the grid takes it."""
@@ -212,12 +301,12 @@ def decode_packet(packet: Any, *, strict: bool = False) -> list[Any]:
 
 def frame_picture(frame: Any) -> Picture:
     """A decoded frame as an upright RGB picture."""
-    picture = frame.to_ndarray(format="rgb24", threads=1)
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    if turns:
-        picture = np.rot90(picture, turns)
-    upright: Picture = np.ascontiguousarray(picture)
-    return upright
+    return _upright(frame.to_ndarray(format="rgb24", threads=1), getattr(frame, "rotation", 0))
+
+
+def _upright(picture: Picture, degrees: float) -> Picture:
+    turns = round(degrees / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns) if turns else picture)
 
 
 def explain(error: BaseException) -> str:

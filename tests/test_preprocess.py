@@ -14,8 +14,10 @@ from stream.frames import DecodedFrame, SampledFrame
 from stream.ring import ClipRing
 from stream.sample import ClipConfig, Sampler
 from train.clips import ClipStore
-from train.loader import EvaluationViews, PlannedClip, batches
+from train.loader import batches
 from train.manifests import ManifestEntry
+from train.plan import EvaluationViews, PlannedClip
+from train.readers import InProcessReader
 
 CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
 
@@ -110,7 +112,7 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
     for path in sorted((scenes / "clips").glob("*/0000.mp4"))[:4]:
         store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
         entry = ManifestEntry(path, "fall")
-        options = {"store": store, "preprocess": CONFIG, "frames": 32, "drop_last": False}
+        options = {"reader": InProcessReader(store), "preprocess": CONFIG}
         training = next(batches([PlannedClip(entry, 1.0, View(48), 0)], 1, **options)).clips_BTHWC  # type: ignore[arg-type]
         plan = EvaluationViews(clips=3).plan([entry], ["fall"])
         evaluation = next(batches(plan, 3, **options)).clips_BTHWC[2:]  # type: ignore[arg-type]
@@ -118,3 +120,14 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         assert torch.equal(training, live)
         assert torch.equal(evaluation, live)
         assert torch.equal(normalise_clips(training, CONFIG), normalise_clips(live, CONFIG))
+
+
+def test_pictures_that_have_their_size_pass_the_resize_by_unchanged() -> None:
+    rng = np.random.default_rng(3)
+    clips = [rng.integers(0, 256, (2, 48, 70 + 10 * i, 3), dtype=np.uint8) for i in range(2)]
+    views = [View(48, 0.2, 0.5, True), View(0, 0.9, 0.5)]
+    graph = Preprocessor(CONFIG, max_batch=3)
+    short = graph(clips, views).clone()
+    graph._pipelines["sized_clip_graph"] = None  # the long way: a third clip needs resizing
+    third = rng.integers(0, 256, (2, 96, 160, 3), dtype=np.uint8)
+    assert torch.equal(graph([*clips, third], [*views, View(0)])[:2], short)

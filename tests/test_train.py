@@ -1,5 +1,6 @@
 """Loader, evaluation and the loop."""
 
+import csv
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -21,11 +23,14 @@ from model.preprocess import PreprocessConfig, View
 from train.__main__ import main
 from train.clips import ClipStore
 from train.evaluate import Comparison, Scores, parse_views
-from train.loader import EvaluationViews, PlannedClip, Quarantine, TrainingPlan, batches, readable_entries
-from train.loop import StoppedError, learning_rate_at, train
+from train.loader import Quarantine, batches, readable_entries
+from train.loop import StoppedError, train
 from train.manifests import ManifestEntry, read_manifest
+from train.plan import EvaluationViews, PlannedClip, TrainingPlan
+from train.readers import InProcessReader
 from train.recipe import DataConfig, OptimiserConfig, TrainConfig
 from train.scenes import LABELS
+from train.step import learning_rate_at
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = PreprocessConfig(short_side=48, height=48, width=80)
@@ -83,7 +88,7 @@ def test_mirrored_clips_are_mirrored_pictures(config: TrainConfig, scenes: Path)
 
     plan = TrainingPlan([entry], config.data, 0).epoch(0)[0]
     pair = [dataclasses.replace(plan, view=dataclasses.replace(plan.view, mirror=flag, crop_x=0.5)) for flag in (False, True)]
-    batch = next(batches(pair, 2, store=store, preprocess=PICTURE, frames=32, drop_last=False))
+    batch = next(batches(pair, 2, reader=InProcessReader(store), preprocess=PICTURE))
     assert torch.equal(batch.clips_BTHWC[0], batch.clips_BTHWC[1].flip(2))
 
 
@@ -141,7 +146,7 @@ def test_a_video_that_goes_bad_on_the_way_is_replaced_by_one_of_its_label(config
     planned = [PlannedClip(entry, 0.5, View(48), ("fall", "wave").index(entry.label)) for entry in entries]
     for path in (videos[0], videos[4]):
         path.write_bytes(b"no longer a video")
-    options = {"store": ClipStore(fps=15, frames=32, short_side=None, cache=None), "preprocess": PICTURE, "frames": 32, "drop_last": False}
+    options = {"reader": InProcessReader(ClipStore(fps=15, frames=32, short_side=None, cache=None)), "preprocess": PICTURE}
     quarantine = Quarantine(tmp_path / "quarantine.csv", most=2)
     (batch,) = batches(planned, 6, **options, quarantine=quarantine)  # type: ignore[arg-type]
     assert [item.entry.path.name for item in batch.planned] == [
@@ -417,3 +422,72 @@ def test_files_that_ship_load_as_training_configurations() -> None:
     for name in ("scenes-cidc.yaml", "scenes-cidc-recordings.yaml", "scenes-average-pooling.yaml"):
         loaded = load_config(example_path(name), TrainConfig)
         assert loaded.data.labels == LABELS
+
+
+def test_two_hundred_corrupt_videos_of_a_thousand(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report is exact, training leaves those out without looking again, and a file that is mended counts again."""
+    good = tmp_path / "source.mp4"
+    with av.open(str(good), "w") as container:
+        stream = container.add_stream("libx264", rate=15)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for number in range(34):
+            picture = np.full((32, 48, 3), 5 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    whole, lines = good.read_bytes(), []
+    breakages = (b"", b"no video", whole[: len(whole) // 2], whole[:-1500] + bytes(1500))
+    for number in range(1000):
+        path = tmp_path / f"{number:04d}.mp4"
+        path.write_bytes(breakages[number // 5 % 4] if number % 5 == 0 else whole)
+        lines.append(f"{path.name},{'up' if number % 2 else 'down'}\n")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("".join(lines))
+    bad = {str(tmp_path / f"{number:04d}.mp4") for number in range(0, 1000, 5)}
+    assert main(["validate", str(manifest)]) == 1
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == "files 1000, good 800, bad 200"
+    with (tmp_path / "m.checked.csv").open(newline="") as file:
+        report = list(csv.DictReader(file))
+    assert {row["path"] for row in report if row["problem"]} == bad
+    assert {int(row["frames"]) for row in report if not row["problem"]} == {34}
+    data = DataConfig(
+        train=manifest, validation=manifest, labels=("down", "up"), short_side_min=32, short_side_max=36, max_bad_share=0.2, workers=0
+    )
+    run = TrainConfig(
+        name="t", out=tmp_path / "run", device="cpu", model=ModelConfig(depth=18, num_classes=2, width=8, cidc=None),
+        preprocess=PreprocessConfig(short_side=32, height=32, width=32), data=data, optimiser=OptimiserConfig(epochs=1, batch=50),
+    )  # fmt: skip
+    train(run, quiet=True)
+    assert len(steps_of(run.out)) == 16
+    log = (run.out / "log.txt").read_text()
+    assert f"200 of 1000 videos of {manifest} left out" in log
+    assert all(log.count(f"left out: {path}: ") == 2 for path in bad)  # as training and as validation videos
+    (tmp_path / "0000.mp4").write_bytes(whole)
+    store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
+    assert len(readable_entries(read_manifest(manifest), data, store)) == 801
+    with pytest.raises(DataError, match="199 of 1000 videos"):
+        readable_entries(read_manifest(manifest), data.model_copy(update={"max_bad_share": 0.1}), store)
+    (tmp_path / "m.checked.csv").write_text("path,frames\nx,1\n")
+    with pytest.raises(DataError, match=r"m\.checked\.csv is not a report"):
+        readable_entries(read_manifest(manifest), data, store)
+
+
+def test_figures_for_tensorboard_and_pictures(config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(config, quiet=True)
+    train(config.model_copy(update={"optimiser": config.optimiser.model_copy(update={"epochs": 3})}), resume=True, quiet=True)
+    board = EventAccumulator(str(config.out / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("train/loss")] == list(range(1, 13))
+    assert [event.value for event in board.Scalars("train/loss")] == pytest.approx(
+        [step["loss"] for step in steps_of(config.out)], rel=1e-5
+    )
+    assert [event.step for event in board.Scalars("validation/top1")] == [4, 8, 12]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(json.loads(config.model_dump_json())))
+    weights = str(config.out / "model.safetensors")
+    arguments = ["evaluate", "--config", str(path), "--checkpoint", weights, "--versus", str(config.out / "best.safetensors")]
+    assert main([*arguments, "--plots", str(tmp_path / "plots")]) == 0
+    for name in ("confusion.png", "versus.png"):
+        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")

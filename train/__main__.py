@@ -56,6 +56,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--versus", type=Path, metavar="WEIGHTS", help="compare with these weights, class by class and on confusable pairs")
     parser.add_argument("--allow-missing", action="store_true", help="leave out videos that cannot be read, up to data.max_bad_share")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw the confusion matrix, and the comparison if there is one")
     parser.set_defaults(run=run_evaluate)
 
 
@@ -94,6 +95,8 @@ def _add_manifest(parser: argparse.ArgumentParser) -> None:
 
 def _add_validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path)
+    parser.add_argument("--report", type=Path, help="CSV file to write; by default MANIFEST.checked.csv, where training looks for it")
+    parser.add_argument("--jobs", type=int, default=0, help="files at once; 0 for one per core")
     parser.set_defaults(run=run_validate)
 
 

@@ -1,7 +1,11 @@
-"""From a video file to the sampled frames that clips are cut from, with an optional cache on disk."""
+"""From a video file to clips: all sampled frames with a cache on disk or in memory, or only the frames of one clip.
+
+Letters: F and T frames, H and W space, C channels (RGB).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -10,12 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import MediaError
-from model.video import sampled_frames
+from model.video import VideoGrid, decode_frames, grid_pictures_at, sampled_frames, video_grid
 from train.manifests import ManifestEntry
 
-__all__ = ["ClipStore"]
+__all__ = ["ClipStore", "Frames", "PlannedPart"]
 
 Frames = NDArray[np.uint8]
+_GRIDS_KEPT = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedPart:
+    """The clip of a video that begins at `start` of the time it has to spare: 0 is its first clip, 1 its last.
+
+    `short_side` is the shorter side that its pictures will be resized to, in pixels.
+    """
+
+    entry: ManifestEntry
+    start: float
+    short_side: int | None = None
 
 
 class ClipStore:
@@ -28,10 +45,17 @@ class ClipStore:
         short_side: shorter side of stored pictures in pixels; None keeps the video's own size.
         cache: folder for decoded frames; None decodes anew every time.
         in_memory: keep decoded frames in memory as well.
+        scale_early: without a cache, let the colour conversion scale a clip's pictures down to where it is wanted: two to three times
+            as fast as to convert them whole and resize them afterwards, and within a grey level or two of that.
     """
 
-    def __init__(self, *, fps: float, frames: int, short_side: int | None, cache: Path | None, in_memory: bool = False) -> None:
+    def __init__(
+        self, *, fps: float, frames: int, short_side: int | None, cache: Path | None, in_memory: bool = False, scale_early: bool = False
+    ) -> None:
+        self._scale_early = scale_early
         self._latest: tuple[ManifestEntry, Frames] | None = None
+        self._latest_clip: tuple[PlannedPart, Frames] | None = None
+        self._grids: dict[ManifestEntry, VideoGrid | None] = {}
         self._memory: dict[ManifestEntry, Frames] | None = {} if in_memory else None
         self._fps, self._frames, self._short_side, self._cache = fps, frames, short_side, cache
         if cache is not None:
@@ -51,6 +75,69 @@ class ClipStore:
         if entry not in self._memory:
             self._memory[entry] = self._load(entry)
         return self._memory[entry]
+
+    def clip(self, part: PlannedPart) -> Frames:
+        """The clip's frames, `T H W C` uint8.
+
+        Without a cache only the clip's part of the file is decoded; what that gives is what the whole file gives there.
+
+        Raises:
+            MediaError: the video does not decode; the message names it.
+        """
+        if self._cache is None and self._memory is None:
+            if self._latest_clip is None or self._latest_clip[0] != part:
+                self._latest_clip = (part, self._decode_clip(part))
+            return self._latest_clip[1]
+        frames = self(part.entry)
+        first = self._first(part, len(frames))
+        return frames[first : first + self._frames]
+
+    def frame_places(self, part: PlannedPart) -> list[int] | None:
+        """Which frames of the file, counted in presentation order, make the clip; None if its packets do not tell.
+
+        Raises:
+            MediaError: the file cannot be opened or has no video.
+        """
+        grid = self._grid(part.entry)
+        return None if grid is None else [grid.places[index] for index in self._indices(part, len(grid.places))]
+
+    def is_upright(self, entry: ManifestEntry) -> bool:
+        """Whether the file's pictures are shown as they are coded.
+
+        Raises:
+            MediaError: it does not decode.
+        """
+        frame = next(decode_frames(entry.path))
+        return round(getattr(frame, "rotation", 0) / 90) % 4 == 0
+
+    def _decode_clip(self, part: PlannedPart) -> Frames:
+        try:
+            grid = self._grid(part.entry)
+            if grid is not None:
+                wanted = [grid.pts[index] for index in self._indices(part, len(grid.pts))]
+                pictures = grid_pictures_at(part.entry.path, wanted, short_side=part.short_side if self._scale_early else None)
+                if pictures is not None:
+                    return np.stack(pictures)
+        except MediaError as error:
+            raise MediaError(f"{part.entry.path}: {error}") from error
+        # The packets do not say which frames come out, or other frames came out than they said: decode it all.
+        frames = self(part.entry)
+        return frames[self._first(part, len(frames)) :][: self._frames]
+
+    def _first(self, part: PlannedPart, samples: int) -> int:
+        return round(part.start * (samples - self._frames))
+
+    def _indices(self, part: PlannedPart, samples: int) -> list[int]:
+        """Grid positions of the clip; a video shorter than a clip repeats its last."""
+        first = self._first(part, max(samples, self._frames))
+        return [min(first + index, samples - 1) for index in range(self._frames)]
+
+    def _grid(self, entry: ManifestEntry) -> VideoGrid | None:
+        if entry not in self._grids:
+            if len(self._grids) >= _GRIDS_KEPT:
+                self._grids.clear()
+            self._grids[entry] = video_grid(entry.path, self._fps, start_seconds=entry.start_seconds, end_seconds=entry.end_seconds)
+        return self._grids[entry]
 
     def _load(self, entry: ManifestEntry) -> Frames:
         if self._cache is None:

@@ -40,6 +40,7 @@ __all__ = [
 
 def run_train(options: argparse.Namespace) -> int:
     """Train, resume, or only try one step."""
+    from train.group import joined
     from train.loop import dry_run, train
     from train.recipe import TrainConfig
 
@@ -51,7 +52,10 @@ def run_train(options: argparse.Namespace) -> int:
         return 0
 
     def work(stop: threading.Event) -> int:
-        print(json.dumps(train(config, resume=options.resume, stop=stop).summary(), indent=2))
+        with joined(config.device) as group:
+            scores = train(config, resume=options.resume, stop=stop, group=group)
+        if group.first:
+            print(json.dumps(scores.summary(), indent=2))
         return 0
 
     return _stoppable(work)
@@ -75,7 +79,7 @@ def _stoppable(work: Callable[[threading.Event], int]) -> int:
         return work(stop)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
-        return 128 + caught[0]
+        return 128 + (caught[0] if caught else signal.SIGTERM)  # without one of its own, another rank was asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -115,6 +119,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Accuracy of weights on labelled clips, alone or beside other weights."""
     from model.runtime import keep_freed_memory
     from train.evaluate import Comparison
+    from train.plots import plot_comparison, plot_confusion
     from train.recipe import TrainConfig
 
     keep_freed_memory()
@@ -122,10 +127,15 @@ def run_evaluate(options: argparse.Namespace) -> int:
     scores, name = _scores_of(options.checkpoint, config, options)
     summary = scores.summary() | {"views": options.views, "model": name}
     more: dict[str, object] = {"labels": list(scores.labels), "confusion": scores.confusion().tolist()}
+    if options.plots is not None:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        plot_confusion(scores, options.plots / "confusion.png")
     if options.versus is not None:
         other, other_name = _scores_of(options.versus, config, options)
         comparison = Comparison.of(other, scores)
         _print_comparison(comparison, other_name, name)
+        if options.plots is not None:
+            plot_comparison(comparison, (other_name, name), options.plots / "versus.png")
         more["versus"] = {"model": other_name, **other.summary(), **comparison.summary()}
     return _report(summary, options.json, more)
 
@@ -138,6 +148,7 @@ def _scores_of(checkpoint: Path, config: TrainConfig, options: argparse.Namespac
     from train.evaluate import evaluate_network, parse_views
     from train.loader import readable_entries
     from train.manifests import read_manifest
+    from train.readers import InProcessReader
 
     views, device = parse_views(options.views), pick_device(config.device)
     network = load_model(checkpoint).to(device)
@@ -150,7 +161,7 @@ def _scores_of(checkpoint: Path, config: TrainConfig, options: argparse.Namespac
     store = ClipStore(fps=spec.fps, frames=spec.model.frames, short_side=None, cache=None)
     entries = readable_entries(read_manifest(options.manifest or config.data.validation), data, store)
     scores = evaluate_network(
-        network, entries, views, labels=spec.labels, background=spec.background, store=store,
+        network, entries, views, labels=spec.labels, background=spec.background, reader=InProcessReader(store),
         preprocess=spec.preprocess, dtype=pick_dtype(config.precision, device),
     )  # fmt: skip
     return scores, spec.name
@@ -197,9 +208,10 @@ def run_manifest(options: argparse.Namespace) -> int:
 def run_validate(options: argparse.Namespace) -> int:
     """Decode every file of a manifest."""
     from train.manifests import read_manifest
-    from train.validate import summary_line, validate_manifest
+    from train.validate import report_path, summary_line, validate_manifest, write_report
 
-    reports = validate_manifest(read_manifest(options.manifest))
+    reports = validate_manifest(read_manifest(options.manifest), threads=options.jobs or None)
+    write_report(reports, options.report or report_path(options.manifest))
     for report in reports:
         if report.problem is not None:
             print(f"bad: {report.path}: {report.problem}")

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from configs import DataError, StrictModel
 from model.network import ModelConfig
 from train.clips import ClipStore
+from train.loader import open_store
 from train.loop import train
 from train.recipe import OptimiserConfig, TrainConfig
 
@@ -142,10 +143,7 @@ def compare(config: CompareConfig, *, quiet: bool = False, stop: threading.Event
         DataError: the folder holds runs with other settings.
         CidcError: as `train`.
     """
-    data = config.run.data
-    store = ClipStore(
-        fps=data.fps, frames=config.run.model.frames, short_side=data.short_side_max, cache=data.cache, in_memory=data.cache_in_memory
-    )
+    store = open_store(config.run.data, config.run.model.frames)
     results: dict[str, list[Result]] = {}
     for seed in config.seeds:
         first = _backbone_run(config, seed)

@@ -15,9 +15,10 @@ from torch import Tensor
 from configs import DataError
 from model.network import ActionNetwork
 from model.preprocess import PreprocessConfig, normalise_clips
-from train.clips import ClipStore
-from train.loader import EvaluationViews, batches
+from train.loader import batches
 from train.manifests import ManifestEntry
+from train.plan import EvaluationViews
+from train.readers import ClipReader
 from train.scenes.actions import PAIRS
 
 __all__ = ["Comparison", "Scores", "evaluate_network", "parse_views"]
@@ -143,19 +144,19 @@ def parse_views(text: str) -> EvaluationViews:
 @torch.no_grad()
 def evaluate_network(
     network: ActionNetwork, entries: Sequence[ManifestEntry], views: EvaluationViews, *, labels: tuple[str, ...],
-    background: str | None, store: ClipStore, preprocess: PreprocessConfig, dtype: torch.dtype,
+    background: str | None, reader: ClipReader, preprocess: PreprocessConfig, dtype: torch.dtype,
 ) -> Scores:  # fmt: skip
     """Average the probabilities of every view of every entry (paper, section 3.3)."""
     network.eval()
     device = next(network.parameters()).device
     planned = views.plan(entries, labels)
     parts = []
-    for batch in batches(planned, _BATCH, store=store, preprocess=preprocess, frames=network.config.frames, drop_last=False):
+    for batch in batches(planned, _BATCH, reader=reader, preprocess=preprocess, device=device):
         clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
         with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
             logits_BK = network(clips)
         parts.append(torch.softmax(logits_BK, dim=1).cpu())
-    probabilities = torch.cat(parts)
+    probabilities = torch.cat(parts) if parts else torch.zeros(0, len(labels))
     per_view = probabilities.view(len(entries), views.clips * views.crops, -1)
     truth = torch.tensor([labels.index(entry.label) for entry in entries])
     return Scores(per_view.mean(dim=1), truth, labels, background)

@@ -1,6 +1,5 @@
-"""Batches of augmented clips: a plan of every random choice, then DALI carries it out in a background thread.
+"""Batches of augmented clips: a plan is read, then DALI carries it out, in a background thread.
 
-The plan depends only on (seed, epoch), so a resumed run sees the clips that an uninterrupted one would have seen.
 Letters: B clips, T frames, H and W space, C channels.
 """
 
@@ -9,38 +8,39 @@ from __future__ import annotations
 import csv
 import dataclasses
 import logging
+import os
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
 
-from configs import DataError, MediaError
-from model.preprocess import PreprocessConfig, Preprocessor, View
-from train.clips import ClipStore, Frames
+from configs import ConfigError, DataError, MediaError
+from model.preprocess import EncodedClip, PreprocessConfig, Preprocessor
+from train.clips import ClipStore, Frames, PlannedPart
+from train.group import Group
 from train.manifests import Manifest, ManifestEntry
+from train.plan import PlannedClip
+from train.readers import ClipReader, EncodedReader, InProcessReader, WorkerReader, read_clip
 from train.recipe import DataConfig
+from train.validate import read_report, report_path
 
-__all__ = ["Batch", "EvaluationViews", "PlannedClip", "Quarantine", "TrainingPlan", "batches", "readable_entries"]
+__all__ = [
+    "Batch",
+    "Quarantine",
+    "batches",
+    "open_reader",
+    "open_store",
+    "readable_entries",
+]
 
 _log = logging.getLogger(__name__)
 _PREFETCHED_BATCHES = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class PlannedClip:
-    """One clip to make: the entry, where in its spare time to start (0 to 1), which view, which label."""
-
-    entry: ManifestEntry
-    start: float
-    view: View
-    label: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,60 +52,30 @@ class Batch:
     planned: tuple[PlannedClip, ...]
 
 
-class TrainingPlan:
-    """Random order, time, size, place and mirror for each epoch (paper, section 3.3, training details)."""
-
-    def __init__(self, entries: Sequence[ManifestEntry], data: DataConfig, seed: int) -> None:
-        self._entries, self._data, self._seed = entries, data, seed
-        self._index = {label: index for index, label in enumerate(data.labels)}
-
-    def epoch(self, epoch: int) -> list[PlannedClip]:
-        """The clips of one epoch, in order."""
-        rng = np.random.default_rng([self._seed, epoch])
-        return [self._clip(self._entries[index], rng) for index in rng.permutation(len(self._entries))]
-
-    def _clip(self, entry: ManifestEntry, rng: np.random.Generator) -> PlannedClip:
-        data = self._data
-        start, crop_x, crop_y = (float(value) for value in rng.random(3))
-        short_side = int(rng.integers(data.short_side_min, data.short_side_max + 1))
-        mirror = bool(rng.random() < 0.5) and data.flip and entry.label not in data.no_flip_labels
-        label = data.flip_labels.get(entry.label, entry.label) if mirror else entry.label
-        return PlannedClip(entry, start, View(short_side, crop_x, crop_y, mirror), self._index[label])
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationViews:
-    """Evenly spaced clips by evenly spaced crops; 10 x 3 in the paper."""
-
-    clips: int = 1
-    crops: int = 1
-
-    def plan(self, entries: Sequence[ManifestEntry], labels: Sequence[str]) -> list[PlannedClip]:
-        """All views of all entries, the views of one entry together."""
-        index = {label: position for position, label in enumerate(labels)}
-        starts, places = (_spread(self.clips), _spread(self.crops))
-        return [
-            PlannedClip(entry, start, View(0, place, place), index[entry.label])
-            for entry in entries
-            for start in starts
-            for place in places
-        ]
-
-
-def readable_entries(manifest: Manifest, data: DataConfig, store: ClipStore, *, threads: int = 2) -> list[ManifestEntry]:
+def readable_entries(
+    manifest: Manifest, data: DataConfig, store: ClipStore, *, threads: int = 2, group: Group | None = None
+) -> list[ManifestEntry]:
     """Entries whose videos decode; the others are logged and left out. Fills the store's cache on the way.
+
+    Files that `python -m train validate` has reported on, and that have not changed since, are not decoded again. Each rank of a group
+    reads its share, and all know the result.
 
     Raises:
         DataError: a label is unknown, or more than `max_bad_share` of the videos are unreadable.
     """
+    group = group or Group()
     unknown = sorted(set(manifest.counts) - set(data.labels))
     if unknown:
         raise DataError(f"manifest {manifest.path} has labels {unknown} that data.labels does not name")
+    known = read_report(report_path(manifest.path))
     with ThreadPoolExecutor(threads) as pool:
-        results = pool.map(lambda entry: _problem(store, entry), manifest.entries)
-        problems = list(track(results, description=f"reading {manifest.path.name}", total=len(manifest.entries)))
+        mine = group.share(manifest.entries)
+        results = pool.map(lambda entry: _problem(store, entry, known), mine)
+        problems = group.gather(list(track(results, description=f"reading {manifest.path.name}", total=len(mine), disable=not group.first)))
     for problem in filter(None, problems):
         _log.warning("left out: %s", problem)
+    if any(problems):
+        _log.warning("%d of %d videos of %s left out", sum(map(bool, problems)), len(problems), manifest.path)
     good = [entry for entry, problem in zip(manifest.entries, problems, strict=True) if problem is None]
     bad = len(problems) - len(good)
     if not good or bad > data.max_bad_share * len(problems):
@@ -150,19 +120,46 @@ class Quarantine:
             raise DataError(f"{len(self._bad)} videos went bad during the run (last: {problem}); see data.max_bad_share and {self._path}")
 
 
+def open_store(data: DataConfig, frames: int) -> ClipStore:
+    """Where a configuration's clips of `frames` frames come from; what is kept is kept at the largest size that training asks for."""
+    cached = data.cache is not None or data.cache_in_memory
+    return ClipStore(
+        fps=data.fps, frames=frames, short_side=data.short_side_max if cached else None, cache=data.cache,
+        in_memory=data.cache_in_memory, scale_early=True,
+    )  # fmt: skip
+
+
+def open_reader(data: DataConfig, store: ClipStore, device: torch.device) -> ClipReader:
+    """The reader that a configuration asks for, or the one that suits.
+
+    Raises:
+        ConfigError: DALI shall decode what is kept decoded in a cache.
+    """
+    cached = data.cache is not None or data.cache_in_memory
+    if data.decoder == "dali" and cached:
+        raise ConfigError("data.decoder: dali decodes anew every time; set data.cache to null and data.cache_in_memory to false")
+    if data.decoder == "dali" or (data.decoder == "auto" and device.type == "cuda" and not cached):
+        return EncodedReader(store)
+    workers = (0 if cached else os.cpu_count() or 1) if data.workers is None else data.workers
+    if workers and not WorkerReader.fits(workers):
+        _log.warning("/dev/shm is too small for %d decoding workers (docker: --shm-size 2g): decoding in this process", workers)
+        workers = 0
+    return WorkerReader(store, workers) if workers else InProcessReader(store)
+
+
 def batches(
     planned: Sequence[PlannedClip],
     size: int,
     *,
-    store: ClipStore,
+    reader: ClipReader,
     preprocess: PreprocessConfig,
-    frames: int,
-    drop_last: bool,
+    device: torch.device | str = "cpu",
     quarantine: Quarantine | None = None,
 ) -> Iterator[Batch]:
     """Carry a plan out, a few batches ahead of the consumer.
 
     Args:
+        device: where the graph runs and the clips come out.
         quarantine: takes videos that have gone bad, whose clips are then replaced; without one the first ends the iteration.
 
     Raises:
@@ -171,15 +168,15 @@ def batches(
     """
     ready: queue.Queue[Any] = queue.Queue(_PREFETCHED_BATCHES)
     stop = threading.Event()
-    parts = [planned[i : i + size] for i in range(0, len(planned), size)]
-    if drop_last and len(parts) > 1 and len(parts[-1]) < size:
-        parts.pop()
 
     def produce() -> None:
         try:
-            graph = Preprocessor(preprocess, max_batch=size, threads=2)
-            for part in parts:
-                _offer(ready, _make_batch(part, planned, store, graph, frames, quarantine), stop)
+            kind: Literal["gpu", "cpu"] = "gpu" if torch.device(device).type == "cuda" else "cpu"
+            maker = _BatchMaker(Preprocessor(preprocess, max_batch=size, device=kind, threads=2), planned, reader, quarantine)
+            found = reader.read([maker.part(item) for item in planned])
+            for first in range(0, len(planned), size):
+                part = planned[first : first + size]
+                _offer(ready, maker(part, [next(found) for _ in part]), stop)
                 if stop.is_set():
                     return
             _offer(ready, None, stop)
@@ -198,49 +195,80 @@ def batches(
         thread.join()
 
 
-def _make_batch(
-    part: Sequence[PlannedClip],
-    planned: Sequence[PlannedClip],
-    store: ClipStore,
-    graph: Preprocessor,
-    frames: int,
-    quarantine: Quarantine | None,
-) -> Batch:
-    taken = [_frames_of(item, planned, store, quarantine) for item in part]
-    pictures = graph([_cut(video, item.start, frames) for item, video in taken], [item.view for item, _ in taken]).clone()
-    return Batch(pictures, torch.tensor([item.label for item, _ in taken]), tuple(item for item, _ in taken))
+@dataclasses.dataclass
+class _BatchMaker:
+    graph: Preprocessor
+    planned: Sequence[PlannedClip]
+    reader: ClipReader
+    quarantine: Quarantine | None
 
-
-def _frames_of(
-    item: PlannedClip, planned: Sequence[PlannedClip], store: ClipStore, quarantine: Quarantine | None
-) -> tuple[PlannedClip, Frames]:
-    """The clip's video, or that of the next one with its label, or of the next one at all."""
-    if quarantine is None:
-        return item, store(item.entry)
-    for candidate in _item_then_others(item, planned):
-        if candidate.entry in quarantine:
-            continue
+    def __call__(self, part: Sequence[PlannedClip], found: Sequence[Frames | EncodedClip | MediaError]) -> Batch:
+        taken = [self._replaced(item, clip) for item, clip in zip(part, found, strict=True)]
         try:
-            return candidate, store(candidate.entry)
+            clips = self._pictures(taken)
         except MediaError as error:
-            quarantine.add(candidate.entry, str(error))
-    raise DataError("every video of this epoch has gone bad")
+            _log.warning("%s; this batch is decoded in software", error)
+            taken = [self._in_software(item, clip) for item, clip in taken]
+            clips = self._pictures(taken)
+        return Batch(clips, torch.tensor([item.label for item, _ in taken]), tuple(item for item, _ in taken))
+
+    def part(self, item: PlannedClip) -> PlannedPart:
+        """What a reader needs to know of a clip."""
+        return PlannedPart(item.entry, item.start, self.graph.short_side(item.view))
+
+    def _replaced(self, item: PlannedClip, found: Frames | EncodedClip | MediaError) -> tuple[PlannedClip, Frames | EncodedClip]:
+        """The clip itself, or the next one with its label, or the next one at all."""
+        if not isinstance(found, MediaError) and (self.quarantine is None or item.entry not in self.quarantine):
+            return item, found
+        if self.quarantine is None:
+            assert isinstance(found, MediaError)
+            raise found
+        if isinstance(found, MediaError) and item.entry not in self.quarantine:
+            self.quarantine.add(item.entry, str(found))
+        for other in _others(item, self.planned):
+            if other.entry not in self.quarantine:
+                clip = read_clip(self.reader.store, self.part(other))
+                if not isinstance(clip, MediaError):
+                    return other, clip
+                self.quarantine.add(other.entry, str(clip))
+        raise DataError("every video of this epoch has gone bad")
+
+    def _pictures(self, taken: Sequence[tuple[PlannedClip, Frames | EncodedClip]]) -> Tensor:
+        """The graph's output for clips of both kinds, in their order.
+
+        Raises:
+            MediaError: DALI cannot decode one of the encoded ones.
+        """
+        outputs: dict[int, Tensor] = {}
+        encoded = [(index, clip) for index, (_, clip) in enumerate(taken) if isinstance(clip, EncodedClip)]
+        decoded = [(index, clip) for index, (_, clip) in enumerate(taken) if not isinstance(clip, EncodedClip)]
+        views = [item.view for item, _ in taken]
+        if encoded:
+            pictures = self.graph.decode([clip for _, clip in encoded], [views[index] for index, _ in encoded]).clone()
+            outputs |= dict(zip((index for index, _ in encoded), pictures, strict=True))
+        if decoded:
+            pictures = self.graph([clip for _, clip in decoded], [views[index] for index, _ in decoded]).clone()
+            outputs |= dict(zip((index for index, _ in decoded), pictures, strict=True))
+        return pictures if len(pictures) == len(taken) else torch.stack([outputs[index] for index in range(len(taken))])
+
+    def _in_software(self, item: PlannedClip, clip: Frames | EncodedClip) -> tuple[PlannedClip, Frames | EncodedClip]:
+        if not isinstance(clip, EncodedClip):
+            return item, clip
+        return self._replaced(item, read_clip(self.reader.store, self.part(item)))
 
 
-def _item_then_others(item: PlannedClip, planned: Sequence[PlannedClip]) -> Iterator[PlannedClip]:
-    yield item
+def _others(item: PlannedClip, planned: Sequence[PlannedClip]) -> Iterator[PlannedClip]:
+    """The clips that may stand in for one: those of its label that follow, then the others."""
     place = next(index for index, other in enumerate(planned) if other is item)
     following = [*planned[place + 1 :], *planned[:place]]
     yield from (other for other in following if other.label == item.label)
     yield from (other for other in following if other.label != item.label)
 
 
-def _cut(frames_FHWC: Frames, start: float, frames: int) -> Frames:
-    first = round(start * (len(frames_FHWC) - frames))
-    return frames_FHWC[first : first + frames]
-
-
-def _problem(store: ClipStore, entry: ManifestEntry) -> str | None:
+def _problem(store: ClipStore, entry: ManifestEntry, known: Mapping[Path, str | None]) -> str | None:
+    if entry.path in known:
+        problem = known[entry.path]
+        return None if problem is None else f"{entry.path}: {problem}"
     try:
         store(entry)
     except MediaError as error:
@@ -255,7 +283,3 @@ def _offer(ready: queue.Queue[Any], item: Any, stop: threading.Event) -> None:
             return
         except queue.Full:
             continue
-
-
-def _spread(count: int) -> list[float]:
-    return [0.5] if count == 1 else [index / (count - 1) for index in range(count)]

@@ -6,36 +6,37 @@ import contextlib
 import dataclasses
 import json
 import logging
-import math
+import os
+import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
 
-from configs import TrainingError
 from model.cidc import use_mixing
 from model.mixing import mixing_choice
 from model.network import ActionNetwork, build_model, to_channels_last
-from model.preprocess import normalise_clips
 from model.runtime import keep_freed_memory, pick_device, pick_dtype
 from model.weights import ModelSpec, save_model
 from train.checkpoint import load_state, save_state
 from train.clips import ClipStore
 from train.evaluate import Scores, evaluate_network
+from train.group import Group
 from train.initial import start_backbone, start_whole
-from train.loader import Batch, EvaluationViews, PlannedClip, Quarantine, TrainingPlan, batches, readable_entries
+from train.loader import Batch, Quarantine, batches, open_reader, open_store, readable_entries
 from train.manifests import ManifestEntry, read_manifest
-from train.recipe import OptimiserConfig, TrainConfig
-from train.records import Meter, environment, keep_lines, logging_to
+from train.plan import EvaluationViews, PlannedClip, TrainingPlan
+from train.readers import ClipReader
+from train.recipe import TrainConfig
+from train.records import Board, Meter, environment, keep_lines, logging_to
+from train.step import Stepper, check_batch, learning_rate_at
 
-__all__ = ["StoppedError", "dry_run", "learning_rate_at", "train"]
+__all__ = ["StoppedError", "dry_run", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def train(
     quiet: bool = False,
     stop: threading.Event | None = None,
     store: ClipStore | None = None,
+    group: Group | None = None,
 ) -> Scores:
     """Train as configured.
 
@@ -62,6 +64,7 @@ def train(
         resume: go on where the saved state stands; the losses are then those of a run that was never stopped.
         stop: when set, the state is saved after the step at hand.
         store: where frames come from; by default one as configured. Runs on the same videos can share one.
+        group: the processes that train together, each called with its own; the first one writes. By default this process alone.
 
     Raises:
         DataError: a manifest is malformed, or too many videos are unreadable.
@@ -70,25 +73,29 @@ def train(
     """
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    config.out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        for name in ("quarantine.csv", "log.txt"):
-            (config.out / name).unlink(missing_ok=True)
-    with logging_to(config.out / "log.txt"):
-        run = _Run.start(config, stop or threading.Event(), store)
+    group = group or Group()
+    if group.first:
+        config.out.mkdir(parents=True, exist_ok=True)
+        for path in [] if resume else [config.out / "log.txt", *config.out.glob("quarantine*.csv")]:
+            path.unlink(missing_ok=True)
+        if not resume:
+            shutil.rmtree(config.out / "tensorboard", ignore_errors=True)
+    group.wait()
+    with logging_to(config.out / "log.txt") if group.first else contextlib.nullcontext():
+        run = _Run.start(config, stop or threading.Event(), store, group)
         if resume:
             run.resume()
         run.open_logs()
         scores = None
-        with Progress(
+        with contextlib.closing(run), Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"), disable=quiet,
+            TextColumn("{task.fields[facts]}"), disable=quiet or not group.first,
         ) as progress:  # fmt: skip
             while run.epoch < config.optimiser.epochs:
                 facts = run.train_epoch(progress)
                 scores = run.validate()
                 run.finish_epoch(facts, scores)
-        return scores or run.validate()
+            return scores or run.validate()
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
@@ -105,24 +112,15 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
         return run.first_step()
 
 
-def learning_rate_at(progress: float, optimiser: OptimiserConfig) -> float:
-    """The rate after `progress` epochs: linear warm-up, then a tenth at each milestone."""
-    scale = 1.0 if optimiser.base_batch is None else optimiser.batch / optimiser.base_batch
-    rate = scale * optimiser.learning_rate * 0.1 ** sum(progress >= share * optimiser.epochs for share in optimiser.milestones)
-    if progress < optimiser.warmup_epochs:
-        rate *= progress / optimiser.warmup_epochs
-    return rate
-
-
 @dataclasses.dataclass
 class _Run:
     config: TrainConfig
     network: ActionNetwork
-    forward: Callable[[Tensor], Tensor]
-    optimiser: torch.optim.Optimizer
+    stepper: Stepper
+    group: Group
     plan: TrainingPlan
     validation: list[ManifestEntry]
-    store: ClipStore
+    reader: ClipReader
     device: torch.device
     dtype: torch.dtype
     stop: threading.Event
@@ -132,21 +130,22 @@ class _Run:
     best: float = -1.0
     meter: Meter = dataclasses.field(default_factory=Meter)
     saved_at: float = dataclasses.field(default_factory=time.monotonic)
+    board: Board | None = None
 
     @classmethod
-    def start(cls, config: TrainConfig, stop: threading.Event, store: ClipStore | None = None) -> _Run:
+    def start(cls, config: TrainConfig, stop: threading.Event, store: ClipStore | None = None, group: Group | None = None) -> _Run:
+        group = group or Group()
+        check_batch(config.optimiser, group)
         device = pick_device(config.device)
         dtype = pick_dtype(config.precision, device)
         mixing_choice(config.mixing, device)  # what was asked for by name and is not there is an error now, not at the first step
-        (config.out / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
-        (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        store = store or ClipStore(
-            fps=config.data.fps, frames=config.model.frames, short_side=config.data.short_side_max,
-            cache=config.data.cache, in_memory=config.data.cache_in_memory,
-        )  # fmt: skip
+        if group.first:
+            (config.out / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+            (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        store = store or open_store(config.data, config.model.frames)
         manifests = [read_manifest(path) for path in (config.data.train, *config.data.also)]
-        entries = [entry for manifest in manifests for entry in readable_entries(manifest, config.data, store)]
-        validation = readable_entries(read_manifest(config.data.validation), config.data, store)
+        entries = [entry for manifest in manifests for entry in readable_entries(manifest, config.data, store, group=group)]
+        validation = readable_entries(read_manifest(config.data.validation), config.data, store, group=group)
         network = build_model(config.model).to(device)
         use_mixing(network, config.mixing)
         network.backbone.checkpointing = config.activation_checkpointing
@@ -155,16 +154,17 @@ class _Run:
         if config.weights_from is not None:
             start_whole(network, config.weights_from)
         to_channels_last(network)
-        optimiser = _build_optimiser(network, config.optimiser)
-        forward: Callable[[Tensor], Tensor] = torch.compile(network) if config.compile else network
+        stepper = Stepper(network, config, device=device, dtype=dtype, group=group)
         plan = TrainingPlan(entries, config.data, config.seed)
         _log.info("%d training and %d validation videos on %s in %s", len(entries), len(validation), device, dtype)
-        quarantine = Quarantine(config.out / "quarantine.csv", int(config.data.max_bad_share * len(entries)))
-        return cls(config, network, forward, optimiser, plan, validation, store, device, dtype, stop, quarantine)
+        name = "quarantine.csv" if group.first else f"quarantine-{group.rank}.csv"
+        quarantine = Quarantine(config.out / name, int(config.data.max_bad_share * len(entries)))
+        reader = open_reader(config.data, store, device)
+        return cls(config, network, stepper, group, plan, validation, reader, device, dtype, stop, quarantine)
 
     def resume(self) -> None:
         """Take up the saved state: weights, optimiser, place in the plan, running figures."""
-        facts = load_state(self.config.out / "last.safetensors", self.network, self.optimiser)
+        facts = load_state(self.config.out / "last.safetensors", self.network, self.stepper.optimiser)
         self.epoch, self.step, self.best = int(facts["epoch"]), int(facts["step"]), float(facts["best"])
         self.meter = Meter(**facts["meter"])
         _log.info("going on at epoch %d, step %d", self.epoch + 1, self.step + 1)
@@ -172,6 +172,10 @@ class _Run:
     def open_logs(self) -> None:
         """Start the logs anew, or drop the lines that a resumed run will write again."""
         done = (self.epoch, self.step)
+        wanted = self.group.first and self.config.tensorboard
+        self.board = Board(self.config.out, self.epoch * self._steps() + self.step + 1 if wanted else None)
+        if not self.group.first:
+            return
         keep_lines(self.config.out / "metrics.jsonl", lambda line: line["epoch"] <= self.epoch)
         keep_lines(self.config.out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done)
 
@@ -180,56 +184,50 @@ class _Run:
         self.network.train()
         size = self.config.optimiser.batch
         planned = self.plan.epoch(self.epoch)
-        steps = max(1, len(planned) // size)
+        steps = self._steps()
         name = f"epoch {self.epoch + 1}/{self.config.optimiser.epochs}"
         task = progress.add_task(name, total=steps, completed=self.step, facts="")
-        feed = self._feed(planned[self.step * size : steps * size])
-        with contextlib.closing(feed), (self.config.out / "steps.jsonl").open("a", encoding="utf-8") as log:  # type: ignore[type-var]
+        batches_left = [planned[step * size : (step + 1) * size] for step in range(self.step, steps)]
+        feed = self._feed([clip for batch in batches_left for clip in self._share(batch)])
+        with contextlib.closing(feed), self._step_log() as log:  # type: ignore[type-var]
             while self.step < steps:
                 asked = time.perf_counter()
                 batch = next(feed)
                 waited = time.perf_counter() - asked
                 rate = learning_rate_at(self.epoch + self.step / steps, self.config.optimiser)
-                loss, correct = self._step(batch.clips_BTHWC, batch.labels_B, rate)
+                mean, right = self.stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, place=(self.epoch, self.step))
+                mine = len(batch.labels_B)
+                loss, correct, clips, asked_to_stop = self.group.total([mean * mine, right, mine, self.stop.is_set()], self.device)
                 self.step += 1
-                log.write(json.dumps({"epoch": self.epoch + 1, "step": self.step, "loss": loss, "learning_rate": rate}) + "\n")
-                self.meter.add(loss, correct, len(batch.labels_B), waited, time.perf_counter() - asked)
+                self.meter.add(loss / clips, int(correct), int(clips), waited, time.perf_counter() - asked)
+                log.write(json.dumps({"epoch": self.epoch + 1, "step": self.step, "loss": loss / clips, "learning_rate": rate}) + "\n")
+                if self.board is not None:
+                    self.board.add(self.epoch * steps + self.step, train__loss=loss / clips, train__learning_rate=rate)
                 progress.update(task, advance=1, facts=self.meter.line())
-                stopping = self.stop.is_set()
-                if stopping or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes:
+                if asked_to_stop or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes:
                     log.flush()
                     self.save()
-                if stopping:
+                if asked_to_stop:
                     raise StoppedError(f"stopped in epoch {self.epoch + 1} after step {self.step} of {steps}; `--resume` goes on there")
         return self.meter.facts()
 
+    def _steps(self) -> int:
+        """Steps of an epoch."""
+        return max(1, len(self.plan) // self.config.optimiser.batch)
+
+    def _share(self, batch: Sequence[PlannedClip]) -> list[PlannedClip]:
+        """This rank's share of every part that the batch is computed in, so that batch norm sees the same clips together as alone."""
+        size = -(-len(batch) // self.config.optimiser.accumulate)
+        return [clip for first in range(0, len(batch), size) for clip in self.group.share(batch[first : first + size])]
+
+    def _step_log(self) -> TextIO:
+        return (self.config.out / "steps.jsonl" if self.group.first else Path(os.devnull)).open("a", encoding="utf-8")
+
     def _feed(self, planned: Sequence[PlannedClip]) -> Iterator[Batch]:
         return batches(
-            planned, self.config.optimiser.batch, store=self.store, preprocess=self.config.preprocess,
-            frames=self.config.model.frames, drop_last=False, quarantine=self.quarantine,
+            planned, self.config.optimiser.batch // self.group.size, reader=self.reader, preprocess=self.config.preprocess,
+            device=self.device, quarantine=self.quarantine,
         )  # fmt: skip
-
-    def _step(self, clips_BTHWC: Tensor, labels_B: Tensor, rate: float) -> tuple[float, int]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        # Dropout draws from here: a step is the same whether or not the run was resumed before it.
-        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, self.epoch, self.step]).generate_state(1)[0]))
-        self.optimiser.zero_grad()
-        total, correct, parts = 0.0, 0, self.config.optimiser.accumulate
-        for clips_part, labels in zip(clips_BTHWC.chunk(parts), labels_B.to(self.device).chunk(parts), strict=True):
-            clips = normalise_clips(clips_part.to(self.device), self.config.preprocess, dtype=self.dtype)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is torch.bfloat16):
-                logits_BK = self.forward(clips)
-            loss = nn.functional.cross_entropy(logits_BK, labels) * (len(labels) / len(labels_B))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-            correct += int((logits_BK.argmax(1) == labels).sum())
-        if not math.isfinite(total):
-            raise TrainingError(f"the loss became {total}; lower optimiser.learning_rate or set optimiser.clip_gradient")
-        if self.config.optimiser.clip_gradient:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip_gradient)
-        self.optimiser.step()
-        return total, correct
 
     def first_step(self) -> dict[str, Any]:
         """One step, and what a run would be."""
@@ -238,9 +236,11 @@ class _Run:
         batch = next(self._feed(planned[:size]))
         begun = time.perf_counter()
         self.network.train()
-        loss, _ = self._step(batch.clips_BTHWC, batch.labels_B, learning_rate_at(0.0, self.config.optimiser))
+        rate = learning_rate_at(0.0, self.config.optimiser)
+        loss, _ = self.stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, place=(0, 0))
+        self.reader.close()
         return {
-            "training_videos": len(planned), "validation_videos": len(self.validation), "steps_per_epoch": max(1, len(planned) // size),
+            "training_videos": len(planned), "validation_videos": len(self.validation), "steps_per_epoch": self._steps(),
             "parameters": sum(p.numel() for p in self.network.parameters()), "clips": tuple(batch.clips_BTHWC.shape),
             "first_loss": round(loss, 4), "step_seconds": round(time.perf_counter() - begun, 3), "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -248,24 +248,35 @@ class _Run:
 
     def save(self) -> None:
         """The whole state, whole or not at all."""
-        facts = {"epoch": self.epoch, "step": self.step, "best": self.best, "meter": dataclasses.asdict(self.meter)}
-        save_state(self.config.out / "last.safetensors", self.network, self.optimiser, facts)
         self.saved_at = time.monotonic()
+        if not self.group.first:
+            return
+        facts = {"epoch": self.epoch, "step": self.step, "best": self.best, "meter": dataclasses.asdict(self.meter)}
+        save_state(self.config.out / "last.safetensors", self.network, self.stepper.optimiser, facts)
 
     def validate(self) -> Scores:
-        return evaluate_network(
-            self.network, self.validation, EvaluationViews(), labels=self.config.data.labels,
-            background=self.config.data.background, store=self.store, preprocess=self.config.preprocess, dtype=self.dtype,
+        """Scores on all validation videos, each rank evaluating its share."""
+        mine = evaluate_network(
+            self.network, self.group.share(self.validation), EvaluationViews(), labels=self.config.data.labels,
+            background=self.config.data.background, reader=self.reader, preprocess=self.config.preprocess, dtype=self.dtype,
         )  # fmt: skip
+        rows = self.group.gather(list(zip(mine.probabilities_NK.tolist(), mine.truth_N.tolist(), strict=True)))
+        probabilities, truth = torch.tensor([row for row, _ in rows]), torch.tensor([label for _, label in rows])
+        return Scores(probabilities, truth, mine.labels, mine.background)
 
     def finish_epoch(self, facts: dict[str, float], scores: Scores) -> None:
         """Write figures, weights and state."""
         out, top1 = self.config.out, scores.top1()
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
+        if not self.group.first:
+            return
         line: dict[str, Any] = {"epoch": self.epoch, **facts, "validation": scores.summary()}
         with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         _log.info("epoch %d: %s", self.epoch, json.dumps(line))
+        if self.board is not None:
+            figures = {f"epoch__{name}": value for name, value in facts.items()}
+            self.board.add(self.epoch * self._steps(), **figures, validation__top1=top1, validation__top5=scores.top5())
         names = ["model"]
         if top1 > self.best:
             self.best = top1
@@ -277,15 +288,15 @@ class _Run:
             save_model(self.network, path, spec=self._spec(), dtype=getattr(torch, self.config.weights_format))
         self.save()
 
+    def close(self) -> None:
+        """End what runs beside the loop."""
+        self.reader.close()
+        if self.board is not None:
+            self.board.close()
+
     def _spec(self) -> ModelSpec:
         data = self.config.data
         return ModelSpec(
             name=self.config.name, model=self.config.model, labels=data.labels, background=data.background,
             fps=data.fps, preprocess=self.config.preprocess,
         )  # fmt: skip
-
-
-def _build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    if config.kind == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)

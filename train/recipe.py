@@ -28,6 +28,12 @@ class DataConfig(StrictModel):
     fps: float = Field(15.0, gt=0, le=120, description="frames per second of a clip")
     cache: Path | None = Field(None, description="folder for decoded frames; null decodes anew every time")
     cache_in_memory: bool = Field(False, description="also keep decoded frames in memory, about 3 MB a clip of 4 s at 96 pixels")
+    decoder: Literal["auto", "software", "dali"] = Field(
+        "auto", description="who decodes: software (PyAV), or DALI, on the GPU; auto: DALI where there is a GPU and no cache"
+    )
+    workers: int | None = Field(
+        None, ge=0, le=256, description="processes that decode in software; 0 for none, null: as many as cores, none with a cache"
+    )
     short_side_min: int = Field(256, ge=32, description="random shorter side: smallest, pixels")
     short_side_max: int = Field(320, ge=32, description="random shorter side: largest, pixels")
     flip: bool = Field(True, description="mirror half of the clips")
@@ -94,6 +100,7 @@ class TrainConfig(StrictModel):
     activation_checkpointing: bool = Field(False, description="compute the backbone's maps again in the backward pass; saves memory")
     checkpoint_minutes: float = Field(10.0, ge=0, description="save the state so often within an epoch; 0 for every step")
     keep_every: int = Field(0, ge=0, description="keep the weights of every so many epochs beside the last and the best; 0 for none")
+    tensorboard: bool = Field(True, description="write event files for TensorBoard into the run's folder")
     compile: bool = Field(False, description="torch.compile the network; needs a C++ compiler on CPUs")
     model: ModelConfig = Field(description="the network")
     preprocess: PreprocessConfig = Field(description="the picture the network sees")

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Meter", "environment", "keep_lines", "logging_to"]
+__all__ = ["Board", "Meter", "environment", "keep_lines", "logging_to"]
 
 _PACKAGES = ("torch", "nvidia-dali-cuda130", "cupy-cuda13x", "numpy", "av")
 
@@ -60,6 +60,33 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
             if wanted(json.loads(text)):
                 kept.append(text + "\n")
     path.write_text("".join(kept), encoding="utf-8")
+
+
+class Board:
+    """Scalars for TensorBoard, by step: the run's folder has them in `tensorboard/`.
+
+    Args:
+        folder: the run's.
+        next_step: steps from here on will be written again; None switches the board off.
+    """
+
+    def __init__(self, folder: Path, next_step: int | None) -> None:
+        self._writer: Any = None
+        if next_step is not None:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second, and only the writing rank needs it
+
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=next_step)
+
+    def add(self, step: int, **scalars: float) -> None:
+        """Write figures of a step; `train__loss` becomes `train/loss`."""
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(name.replace("__", "/"), value, step)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 @dataclasses.dataclass

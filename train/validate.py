@@ -1,7 +1,8 @@
-"""Which files of a manifest decode, and which do not and why."""
+"""Which files of a manifest decode, and which do not and why; and the report of it, which training goes by."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import MediaError
+from configs import DataError, MediaError
 from model.video import decode_frames, open_container
 from train.manifests import Manifest
 
-__all__ = ["FileReport", "recording_hours", "summary_line", "validate_manifest"]
+__all__ = ["FileReport", "read_report", "recording_hours", "report_path", "summary_line", "validate_manifest", "write_report"]
+
+_COLUMNS = ("path", "bytes", "modified_ns", "frames", "problem")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,56 @@ def summary_line(reports: Sequence[FileReport]) -> str:
     """`files 12, good 10, bad 2`."""
     bad = sum(report.problem is not None for report in reports)
     return f"files {len(reports)}, good {len(reports) - bad}, bad {bad}"
+
+
+def report_path(manifest: Path) -> Path:
+    """Where the report of a manifest lies: beside it."""
+    return manifest.with_name(f"{manifest.stem}.checked.csv")
+
+
+def write_report(reports: Sequence[FileReport], path: Path) -> None:
+    """A CSV line a file, with its size and time of change, by which a later reader knows whether the line is about the same file.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        partial = path.with_name(path.name + ".part")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(_COLUMNS)
+            rows.writerows([report.path, *_identity(report.path), report.frames, report.problem or ""] for report in reports)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"the report {path} cannot be written: {error}; name another file with --report") from None
+
+
+def read_report(path: Path) -> dict[Path, str | None]:
+    """What is wrong with each file of a report that has not changed since, None if nothing; empty without a report.
+
+    Raises:
+        DataError: it is not such a report.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        return {
+            Path(row["path"]): row["problem"] or None
+            for row in rows
+            if (int(row["bytes"]), int(row["modified_ns"])) == _identity(Path(row["path"]))
+        }
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a report of `python -m train validate` ({error!r}); remove it, or validate again") from None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        facts = path.stat()
+    except OSError:
+        return (-1, -1)
+    return facts.st_size, facts.st_mtime_ns
 
 
 def recording_hours(manifest: Manifest) -> float:

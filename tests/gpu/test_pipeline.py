@@ -9,9 +9,14 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 pytest.importorskip("av", reason="PyAV is not installed")
-from model.preprocess import PreprocessConfig, Preprocessor
+from model.preprocess import PreprocessConfig, Preprocessor, View
 from stream.pipeline import Pipeline
 from stream.settings import StreamConfig
+from train.clips import ClipStore
+from train.loader import batches
+from train.manifests import read_manifest
+from train.plan import PlannedClip
+from train.readers import EncodedReader, InProcessReader
 
 CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
 
@@ -34,3 +39,16 @@ def test_the_pipeline_runs_on_the_gpu(scenes: Path, tiny_weights: Path, tmp_path
     summary = Pipeline(StreamConfig.model_validate(fields)).run(threading.Event())
     assert summary["cameras"]["a"]["windows"] > 0
     assert summary["runtime"]["device"].startswith("cuda")
+
+
+def test_dali_decodes_h264_on_the_gpu_as_software_does(scenes: Path) -> None:
+    entries = read_manifest(scenes / "clips/manifest.csv").entries[:3]
+    planned = [PlannedClip(entry, 0.5, View(48, 0.2 * index, 0.5, index == 1), 0) for index, entry in enumerate(entries)]
+    store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
+    (ours,) = batches(planned, 3, reader=EncodedReader(store), preprocess=CONFIG, device="cuda")
+    (theirs,) = batches(planned, 3, reader=InProcessReader(store), preprocess=CONFIG)
+    assert ours.clips_BTHWC.is_cuda
+    difference = (ours.clips_BTHWC.cpu().int() - theirs.clips_BTHWC.int()).abs().float()
+    assert difference.mean() < 3
+    late = (ours.clips_BTHWC[:, 1:].cpu().int() - theirs.clips_BTHWC[:, :-1].int()).abs().float()
+    assert late.mean() > difference.mean()

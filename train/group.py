@@ -1,0 +1,149 @@
+"""The processes that train together under torchrun, or this one alone; and batch norm over all of their clips.
+
+Gradients and metrics are summed over gloo on CPUs and over NCCL on GPUs. Letters: B clips, C channels, T time, H and W space.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from configs import ConfigError
+
+__all__ = ["Group", "joined", "synchronise_norms"]
+
+Item = TypeVar("Item")
+_TIMEOUT = datetime.timedelta(minutes=30)  # the slowest start: every rank waits for the one that reads its share of the videos last
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This rank's part of a batch or a list: consecutive items, as equal in number as can be."""
+        bounds = [len(items) * rank // self.size for rank in range(self.size + 1)]
+        return items[bounds[self.rank] : bounds[self.rank + 1]]
+
+    def gather(self, items: list[Item]) -> list[Item]:
+        """The shares of all ranks, put together again in order; on every rank."""
+        if self.size == 1:
+            return items
+        parts: list[list[Item]] = [[] for _ in range(self.size)]
+        torch.distributed.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def total(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """Sums over all ranks."""
+        if self.size == 1:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(sums)
+        return cast("list[float]", sums.tolist())
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[Group]:
+    """Join the processes that torchrun started; alone without it.
+
+    Raises:
+        ConfigError: torchrun started more processes than there are GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or torch.distributed.is_initialized():
+        yield Group()
+        return
+    group = Group(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        if group.local_rank >= torch.cuda.device_count():
+            found = torch.cuda.device_count()
+            raise ConfigError(f"torchrun started process {group.local_rank} here, but there are {found} GPUs; lower --nproc-per-node")
+        torch.cuda.set_device(group.local_rank)
+    # Weights of 1x1x1 convolutions have one layout under two names; nothing is copied that would not be otherwise.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+    try:
+        yield group
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def synchronise_norms(network: nn.Module) -> None:
+    """Let every batch norm, in place, take its statistics over the clips of all ranks. (PyTorch's own does so on GPUs only.)"""
+    for name, child in network.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            setattr(network, name, SynchronisedBatchNorm3d.of(child))
+        else:
+            synchronise_norms(child)
+
+
+class SynchronisedBatchNorm3d(nn.BatchNorm3d):
+    """Batch norm whose mean and variance in training are those of all ranks' clips together, on any device."""
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm3d) -> SynchronisedBatchNorm3d:
+        """A twin that shares the parameters and buffers of `norm`."""
+        twin = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
+        twin._parameters, twin._buffers, twin.training = norm._parameters, norm._buffers, norm.training
+        return twin
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """`B C T H W` to the same."""
+        if not self.training:
+            return super().forward(x_BCTHW)
+        x = x_BCTHW.float()
+        places = torch.tensor([x.numel() / x.shape[1]], device=x.device)
+        sums = _SumOverRanks.apply(torch.cat([x.sum(dim=(0, 2, 3, 4)), places]))  # type: ignore[no-untyped-call]
+        count = sums[-1].detach()
+        mean_C = sums[:-1] / count
+        squares = (x - mean_C.view(1, -1, 1, 1, 1)).square().sum(dim=(0, 2, 3, 4))
+        var_C = _SumOverRanks.apply(squares) / count  # type: ignore[no-untyped-call]
+        self._remember(mean_C.detach(), var_C.detach() * count / (count - 1).clamp(min=1))
+        scale_C = self.weight * torch.rsqrt(var_C + self.eps)
+        shift_C = self.bias - mean_C * scale_C
+        return torch.addcmul(shift_C.view(1, -1, 1, 1, 1), x, scale_C.view(1, -1, 1, 1, 1)).to(x_BCTHW.dtype)
+
+    def _remember(self, mean_C: Tensor, var_C: Tensor) -> None:
+        momentum = 0.1 if self.momentum is None else self.momentum
+        cast("Tensor", self.num_batches_tracked).add_(1)
+        cast("Tensor", self.running_mean).lerp_(mean_C, momentum)
+        cast("Tensor", self.running_var).lerp_(var_C, momentum)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
+        total = values.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
