@@ -3,13 +3,16 @@ import string
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import ConfigError, StrictModel, example_path, load_config, parse_config
 from stream.settings import StreamConfig
 from train.compare import CompareConfig
-from train.recipe import TrainConfig
+from train.datasets import mirrored_labels
+from train.recipe import TrainConfig, load_training
+from train.step import learning_rate_at
 
 CAMERA = "cameras: [{id: a, url: x.mp4}]\n"
 CONFIGS = sorted(Path(example_path("demo.yaml")).parent.glob("*.yaml"))
@@ -98,3 +101,46 @@ def test_messages_about_overrides_do_not_show_values() -> None:
 def test_no_text_gives_anything_but_settings_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse_config(text, StreamConfig)
+
+
+PAPER_FILES = [path for path in CONFIGS if path.name.startswith("paper-")]
+
+
+@pytest.mark.parametrize("path", PAPER_FILES, ids=lambda path: path.stem)
+def test_the_papers_experiments_follow_its_recipe_and_their_data_sets_annotations(path: Path, shared_data: Path, tmp_path: Path) -> None:
+    """Each loads with the labels of the official lists, and starts from a run that another of these files describes."""
+    maps = {
+        "kinetics400": "kinetics_label_map_k400",
+        "ucf101": "ucf101_label_map",
+        "hmdb51": "hmdb51_label_map",
+        "something-v2": "sthv2_label_map",
+    }
+    name = path.stem.removeprefix("paper-").rpartition("-")[0]
+    labels = (shared_data / "annotations/mmaction2" / f"{maps.get(name, f'{name}_label_map')}.txt").read_text().splitlines()
+    pairs, alone = mirrored_labels(labels)
+    described = {"train": "t.csv", "validation": "v.csv", "labels": labels, "flip_labels": pairs, "no_flip_labels": list(alone)}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"data": described}))
+    config = load_training(path, [f"data.labels_from={tmp_path}/data.yaml"])
+    assert config.data.labels == tuple(labels)
+    recipe = config.optimiser
+    assert (recipe.kind, recipe.learning_rate, recipe.momentum, recipe.weight_decay, recipe.epochs) == ("sgd", 0.01, 0.9, 1e-4, 100)
+    rates = [round(learning_rate_at(epoch, recipe), 10) for epoch in (0, 39.9, 40, 79.9, 80, 99)]
+    assert rates == [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    assert (config.model.dropout, config.model.frames, config.data.short_side_min, config.data.short_side_max) == (0.6, 32, 256, 320)
+    assert (config.preprocess.height, config.preprocess.width) == (224, 224)
+    assert (config.model.cidc is None) == path.stem.endswith("backbone")
+    runs = {other.stem for other in PAPER_FILES}
+    assert all(start is None or start.parent.name in runs for start in (config.backbone_from, config.weights_from))
+
+
+def test_labels_come_from_the_data_set_or_from_the_file_never_both(tmp_path: Path) -> None:
+    path = example_path("paper-ucf101-cidc.yaml")
+    with pytest.raises(ConfigError, match=r"labels_from names .*nowhere\.yaml, which is not there; write it with"):
+        load_training(path, [f"data.labels_from={tmp_path}/nowhere.yaml"])
+    with pytest.raises(ConfigError, match="labels_from stands in place of labels"):
+        load_training(path, ["data.labels=[a, b]"])
+    with pytest.raises(ConfigError, match="at least two are needed"):
+        load_training(path, ["data.labels_from=null"])
+    (tmp_path / "d.yaml").write_text("data: {train: t, validation: v, labels: [a, b, c]}")
+    with pytest.raises(ConfigError, match=r"num_classes is 101, but data\.labels has 3 names"):
+        load_training(path, [f"data.labels_from={tmp_path}/d.yaml"])

@@ -42,11 +42,11 @@ def run_train(options: argparse.Namespace) -> int:
     """Train, resume, or only try one step."""
     from train.group import joined
     from train.loop import dry_run, train
-    from train.recipe import TrainConfig
+    from train.recipe import load_training
 
     if options.config is None:
         raise ConfigError("--config is needed to train: python -m train --config FILE; --help lists the other commands")
-    config = load_config(options.config, TrainConfig, options.set)
+    config = load_training(options.config, options.set)
     if options.dry_run:
         print(json.dumps(dry_run(config), indent=2))
         return 0
@@ -120,10 +120,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from model.runtime import keep_freed_memory
     from train.evaluate import Comparison
     from train.plots import plot_comparison, plot_confusion
-    from train.recipe import TrainConfig
+    from train.recipe import load_training
 
     keep_freed_memory()
-    config = load_config(options.config, TrainConfig, options.set)
+    config = load_training(options.config, options.set)
     scores, name = _scores_of(options.checkpoint, config, options)
     summary = scores.summary() | {"views": options.views, "model": name}
     more: dict[str, object] = {"labels": list(scores.labels), "confusion": scores.confusion().tolist()}

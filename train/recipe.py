@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import yaml
 from pydantic import Field, model_validator
 
-from configs import StrictModel
+from configs import ConfigError, StrictModel, load_config, parse_config
 from model.mixing import MixingPath
 from model.network import ModelConfig
 from model.preprocess import PreprocessConfig
 from model.runtime import DeviceChoice, Precision
 from train.datasets import swap_sides
 
-__all__ = ["DataConfig", "OptimiserConfig", "TrainConfig"]
+__all__ = ["DataConfig", "OptimiserConfig", "TrainConfig", "load_training"]
 
 
 class DataConfig(StrictModel):
@@ -23,7 +25,10 @@ class DataConfig(StrictModel):
     train: Path = Field(description="manifest of the training videos")
     also: tuple[Path, ...] = Field((), description="further manifests of training videos")
     validation: Path = Field(description="manifest of the validation videos")
-    labels: tuple[str, ...] = Field(description="class names in the order of the logits", min_length=2)
+    labels_from: Path | None = Field(
+        None, description="data.yaml of `python -m train manifest`, in place of labels, flip_labels and no_flip_labels"
+    )
+    labels: tuple[str, ...] = Field((), description="class names in the order of the logits")
     background: str | None = Field(None, description="the label that stands for no action")
     fps: float = Field(15.0, gt=0, le=120, description="frames per second of a clip")
     cache: Path | None = Field(None, description="folder for decoded frames; null decodes anew every time")
@@ -43,6 +48,10 @@ class DataConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
+        if self.labels_from is not None and (self.labels or self.flip_labels or self.no_flip_labels):
+            raise ValueError("labels_from stands in place of labels, flip_labels and no_flip_labels; give it or them")
+        if self.labels_from is None and len(self.labels) < 2:
+            raise ValueError(f"labels: at least two are needed, got {list(self.labels)}; or name the data set's data.yaml in labels_from")
         if self.short_side_min > self.short_side_max:
             raise ValueError(f"short_side_min ({self.short_side_min}) is above short_side_max ({self.short_side_max})")
         unknown = (set(self.flip_labels) | set(self.flip_labels.values())) - set(self.labels)
@@ -109,6 +118,45 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        if self.model.num_classes != len(self.data.labels):
+        if self.data.labels_from is None and self.model.num_classes != len(self.data.labels):
             raise ValueError(f"model.num_classes is {self.model.num_classes}, but data.labels has {len(self.data.labels)} names")
         return self
+
+
+def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Read a training configuration, and the labels from where it says.
+
+    Raises:
+        ConfigError: it is malformed, or the data set's description is missing, malformed or of other labels.
+    """
+    config = load_config(path, TrainConfig, overrides)
+    source = config.data.labels_from
+    if source is None:
+        return config
+    if not source.is_file():
+        raise ConfigError(f"{path}: data.labels_from names {source}, which is not there; write it with `python -m train manifest`")
+    described = load_config(source, _Described).data
+    tree = config.model_dump()
+    tree["data"] |= {"labels_from": None, **described.model_dump(include={"labels", "flip_labels", "no_flip_labels"})}
+    return parse_config(yaml.safe_dump(_plain(tree)), TrainConfig, name=f"{path} with {source}")
+
+
+class _DescribedData(StrictModel):
+    train: Path
+    validation: Path
+    labels: tuple[str, ...]
+    flip_labels: dict[str, str] = Field({})
+    no_flip_labels: tuple[str, ...] = ()
+
+
+class _Described(StrictModel):
+    data: _DescribedData
+
+
+def _plain(value: Any) -> Any:
+    """What YAML can say."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
