@@ -36,9 +36,9 @@ from train.manifests import ManifestEntry
 from train.plan import PlannedClip
 from train.readers import WorkerReader
 
-__all__ = ["main"]
+__all__ = ["SIZES", "main", "make_plan", "write_file"]
 
-_SIZES = ((320, 240), (640, 360))
+SIZES = ((320, 240), (640, 360))
 _SECONDS, _RATE, _FPS, _FRAMES, _SIDE, _BATCH = 10, 30, 15, 32, 112, 8
 _PICTURE = PreprocessConfig(short_side=_SIDE, height=_SIDE, width=_SIDE)
 _FARTHEST = 6.0  # mean difference in grey levels between two ways to decode and resize
@@ -63,15 +63,15 @@ def main() -> None:
     table = Table(
         "loader", "clips/s", "p20", "p80", "ours / it", title=f"{options.workers} workers, batches of {_BATCH}, {_SIDE} x {_SIDE}"
     )
-    for size in _SIZES:
+    for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            files = [_write(Path(folder) / f"{number}.mp4", size, number) for number in range(8)]
+            files = [write_file(Path(folder) / f"{number}.mp4", size, number) for number in range(8)]
             _measure(table, files, size, options)
     Console().print(table)
 
 
 def _measure(table: Table, files: list[Path], size: tuple[int, int], options: argparse.Namespace) -> None:
-    planned = _plan(files, options.clips)
+    planned = make_plan(files, options.clips)
     reader = WorkerReader(ClipStore(fps=_FPS, frames=_FRAMES, short_side=None, cache=None, scale_early=True), options.workers)
     loaders: dict[str, Callable[[Sequence[PlannedClip]], Iterator[Tensor]]] = {
         "this project": lambda plan: (batch.clips_BTHWC for batch in batches(plan, _BATCH, reader=reader, preprocess=_PICTURE))
@@ -102,7 +102,7 @@ def _measure(table: Table, files: list[Path], size: tuple[int, int], options: ar
     reader.close()
 
 
-def _write(path: Path, size: tuple[int, int], seed: int) -> Path:
+def write_file(path: Path, size: tuple[int, int], seed: int) -> Path:
     """Ten seconds of a drifting picture with a little noise, H.264 as cameras send it: a key frame every two seconds."""
     rng = np.random.default_rng(seed)
     width, height = size
@@ -120,7 +120,8 @@ def _write(path: Path, size: tuple[int, int], seed: int) -> Path:
     return path
 
 
-def _plan(files: Sequence[Path], count: int) -> list[PlannedClip]:
+def make_plan(files: Sequence[Path], count: int) -> list[PlannedClip]:
+    """Random clips of the files, the same every time."""
     rng = np.random.default_rng(0)
     return [
         PlannedClip(

@@ -71,10 +71,14 @@ class Preprocessor:
         max_batch: most items in one call.
         device: `cpu` or `gpu`; on the GPU the frames are copied up once and everything stays there.
         threads: CPU threads of the graph.
+        gpu: which GPU, by its number; None for the calling thread's current one.
     """
 
-    def __init__(self, config: PreprocessConfig, *, max_batch: int, device: Literal["cpu", "gpu"] = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, config: PreprocessConfig, *, max_batch: int, device: Literal["cpu", "gpu"] = "cpu", threads: int = 1, gpu: int | None = None
+    ) -> None:
         self.config, self.max_batch, self._device, self._threads = config, max_batch, device, threads
+        self._gpu = torch.cuda.current_device() if device == "gpu" and gpu is None else gpu
         self._pipelines = {"clip_graph": self._built("clip_graph")}
 
     def __call__(self, clips_FHWC: Sequence[NDArray[np.uint8]], views: Sequence[View] | None = None) -> Tensor:
@@ -108,6 +112,8 @@ class Preprocessor:
         try:
             return self._run("encoded_clip_graph", inputs, views)
         except RuntimeError as error:
+            if "out of memory" in str(error).lower():
+                raise
             del self._pipelines["encoded_clip_graph"]  # it is not usable after an error
             raise MediaError(f"DALI cannot decode one of {len(clips)} videos: {str(error).splitlines()[0]}") from None
 
@@ -123,6 +129,9 @@ class Preprocessor:
         }  # fmt: skip
         for name, values in inputs.items():
             pipeline.feed_input(name, values)
+        if self._device == "gpu":
+            # DALI reuses the memory of the last output: whoever copies it on this stream must have done so.
+            torch.cuda.current_stream(self._gpu).synchronize()
         (output,) = pipeline.run()
         pictures: Tensor = torch.utils.dlpack.from_dlpack(output.as_tensor())
         return pictures
@@ -136,7 +145,7 @@ class Preprocessor:
 
         pipeline = getattr(dali_graph, graph)(
             self._device, self.config.height, self.config.width,
-            batch_size=self.max_batch, num_threads=self._threads, device_id=0 if self._device == "gpu" else None,
+            batch_size=self.max_batch, num_threads=self._threads, device_id=self._gpu if self._device == "gpu" else None,
             prefetch_queue_depth=1, exec_dynamic=False, exec_async=False, exec_pipelined=False,
         )  # fmt: skip
         pipeline.build()

@@ -200,7 +200,7 @@ def _recomputed(block: nn.Module, x_BCTHW: Tensor) -> Tensor:
 @contextlib.contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
     """Within it, batch norm leaves its running statistics alone: the second forward pass must not count twice."""
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm3d)]
+    norms = [module for module in block.modules() if isinstance(module, (nn.BatchNorm3d, nn.SyncBatchNorm))]
     kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms if norm.num_batches_tracked is not None]
     for norm in norms:
         norm.momentum = 0.0

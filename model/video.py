@@ -237,7 +237,10 @@ def grid_pictures_at(path: str | Path, pts: Sequence[int], *, short_side: int | 
             stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted or packet.pts is None else "NONREF"
             for frame in decode_packet(packet):
                 if frame.pts in wanted:
-                    pictures[frame.pts] = convert(frame)
+                    try:
+                        pictures[frame.pts] = convert(frame)
+                    except (FFmpegError, ValueError) as error:
+                        raise MediaError(f"a frame cannot be converted: {explain(error)}") from error
             if len(pictures) == len(wanted):
                 break
     if len(pictures) < len(wanted) or len({picture.shape for picture in pictures.values()}) > 1:

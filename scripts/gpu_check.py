@@ -2,7 +2,7 @@
 
 Needs PyTorch, CuPy and pytest; what else is missing (DALI, PyAV, pydantic, compute-sanitizer) is reported, and what needs it left out.
 Uses no network. Every part runs in a process of its own with a time limit, so that one that hangs or crashes costs only itself; together
-they take at most eight minutes.
+they take at most nine minutes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "triton", "cupy-cuda13x", "numpy", "pytest", "pydantic", "nvidia-dali-cuda130", "av", "kafka-python")
 # What may be missing; a module of our own that is not found is a failure.
-_MISSING = re.compile(r"ModuleNotFoundError: No module named '(pydantic|pydantic_core|nvidia|av|safetensors|rich|yaml)[\w.]*'")
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '(pydantic|pydantic_core|nvidia|av|safetensors|rich|yaml|cv2)[\w.]*'")
 # Packages carried here by `make gpu-wheels`, used if they are there.
 WHEELS = ROOT / ".gpu-wheels"
 # Seconds for each part. The sum is the promise above.
-LIMITS = {"tests": 160, "sanitizer": 90, "mixing": 100, "network": 55, "compiled-network": 65}
+LIMITS = {"tests": 160, "sanitizer": 90, "mixing": 100, "network": 55, "compiled-network": 65, "training": 70}
 
 
 def main() -> int:
@@ -142,6 +142,10 @@ def _compiled(folder: Path) -> tuple[bool, list[str]]:
     return _part("compiled-network")
 
 
+def _training(folder: Path) -> tuple[bool, list[str]]:
+    return _part("training")
+
+
 def _part(name: str) -> tuple[bool, list[str]]:
     status, text = _run([sys.executable, "-m", "scripts.gpu_parts", name], LIMITS[name])
     shown = [line for line in text.splitlines() if not line or line.startswith(("|", "-"))]
@@ -157,6 +161,7 @@ PARTS = {
     "Directional mixing": _mixing,
     "Network": _network,
     "Network, compiled": _compiled,
+    "Training": _training,
 }
 
 

@@ -1,9 +1,10 @@
-"""Parts of the GPU check that run in a process of their own: `python -m scripts.gpu_parts small-kernels | network | compiled-network`."""
+"""Parts of the GPU check that run in a process of their own: `python -m scripts.gpu_parts PART`."""
 
 from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 def main() -> int:
     """Run the named part."""
-    {"small-kernels": small_kernels, "network": network, "compiled-network": compiled_network}[sys.argv[1]]()
+    {"small-kernels": small_kernels, "network": network, "compiled-network": compiled_network, "training": training}[sys.argv[1]]()
     print("GPU part done")
     return 0
 
@@ -84,6 +85,60 @@ def compiled_network() -> None:
     compiled(clips)
     seconds = time.monotonic() - begun
     print(f"- the same by torch.compile: {_rate(lambda: compiled(clips), 8):.0f} clips/s, built in {seconds:.0f} s")
+
+
+def training() -> None:
+    """Clips a second of a training step, and of the loader that decodes H.264 on the GPU."""
+    from model.network import ModelConfig, build_model, to_channels_last
+    from model.preprocess import PreprocessConfig
+    from train.group import Group
+    from train.recipe import DataConfig, OptimiserConfig, TrainConfig
+    from train.step import Stepper
+
+    data = DataConfig(train=Path("t"), validation=Path("v"), labels=("a", "b"))
+    model = ModelConfig(backbone="i3d", num_classes=2)
+    device = torch.device("cuda")
+    print("- training, CIDC on I3D-50, 32 x 224 x 224, bfloat16:\n\n| batch | clips a second |\n|---|---|")
+    for batch in (8, 32):
+        config = TrainConfig(
+            name="t", out=Path("t"), model=model, data=data, preprocess=PreprocessConfig(), optimiser=OptimiserConfig(batch=batch)
+        )
+        network = build_model(model).to(device)
+        to_channels_last(network)
+        stepper = Stepper(network, config, device=device, dtype=torch.bfloat16, group=Group())
+        clips = torch.randint(0, 256, (batch, 32, 224, 224, 3), dtype=torch.uint8, device=device)
+        labels = torch.zeros(batch, dtype=torch.long)
+        rate = _rate(lambda clips=clips, labels=labels, run=stepper: run(clips, labels, rate=1e-3, place=(0, 0)), batch, samples=5)
+        print(f"| {batch} | {rate:.0f} |")
+        del network, stepper
+    _print_decoding()
+
+
+def _print_decoding() -> None:
+    """The whole loader, from H.264 files to clips on the device, by DALI's decoder and in software."""
+    from benchmarks.loader import SIZES, make_plan, write_file
+    from model.preprocess import PreprocessConfig
+    from train.clips import ClipStore
+    from train.loader import batches
+    from train.readers import EncodedReader, WorkerReader
+
+    store = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
+    picture = PreprocessConfig(short_side=112, height=112, width=112)
+    print("\n- clips a second from H.264, batches of 8, 112 x 112 on the device:\n\n| files | DALI on the GPU | 8 workers |\n|---|---|---|")
+    workers = WorkerReader(store, 8)
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            plan = make_plan([write_file(Path(folder) / f"{number}.mp4", size, number) for number in range(4)], 128)
+            rates = []
+            for reader in (EncodedReader(store), workers):
+                list(batches(plan[:32], 8, reader=reader, preprocess=picture, device="cuda"))
+                begun = time.monotonic()
+                for _ in batches(plan, 8, reader=reader, preprocess=picture, device="cuda"):
+                    pass
+                torch.cuda.synchronize()
+                rates.append(len(plan) / (time.monotonic() - begun))
+        print(f"| {size[0]}x{size[1]} | {rates[0]:.0f} | {rates[1]:.0f} |")
+    workers.close()
 
 
 def _print_gather() -> None:

@@ -50,7 +50,7 @@ def test_runs_are_kept_and_a_stopped_one_goes_on(config: CompareConfig, monkeypa
     with pytest.raises(StoppedError):
         compare(config, quiet=True, stop=stop)
     results = compare(config, quiet=True)
-    assert sorted(results) == ["backbone-average-pooling", "no-direction", "one-direction", "two-directions"]
+    assert sorted(results) == ["backbone-average-pooling", "multi-scale-attention", "no-direction", "one-direction"]
     assert all(len(found) == 2 for found in results.values())
     backbones = {json.loads((config.out / f"{name}-seed1/config.json").read_text())["backbone_from"] for name in results}
     assert backbones == {str(config.out / "backbone-seed1/model.safetensors")}
@@ -68,6 +68,9 @@ def test_rows_are_means_and_spreads_by_hand(config: CompareConfig) -> None:
     assert rows[0]["top1"] == (60.0, 14.14)
     assert rows[0]["pairs"] == (80.0, 7.07)
     assert rows[1]["pairs"] is None
+    alone = result_rows(config, {name: results[:1] for name, results in found.items()})
+    assert alone[0]["top1"] == (50.0, None)  # one seed has no spread
+    assert "| two directions | 50.0 | 75.0 |" in markdown(alone)
     text = markdown(rows)
     assert "| two directions | 60.0 ± 14.1 | 80.0 ± 7.1 | 97.2 | 74.9 | 74.5 |" in text
     assert "| no direction | 10.0 ± 0.0 |  | 94.1 | 72.5 | 73.9 |" in text

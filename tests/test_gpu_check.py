@@ -54,7 +54,7 @@ def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) 
     assert "half" in text
     assert "stopped after 2 s" in text
     assert check._run(["no-such-command"], 2)[0] == 127
-    assert sum(check.LIMITS.values()) <= 480
+    assert sum(check.LIMITS.values()) <= 540
 
 
 def test_a_part_without_its_packages_is_left_out_and_named(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

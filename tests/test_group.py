@@ -15,8 +15,12 @@ import yaml
 from configs import ConfigError
 from model import ModelConfig, load_model
 from model.preprocess import PreprocessConfig
-from train.group import Group
+from train.clips import ClipStore
+from train.evaluate import evaluate_network
+from train.group import Group, joined
 from train.loop import train
+from train.plan import EvaluationViews
+from train.readers import InProcessReader
 from train.recipe import DataConfig, OptimiserConfig, TrainConfig
 from train.scenes import LABELS
 
@@ -98,7 +102,27 @@ def test_shares_cover_everything_once() -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Group, "share", lambda _, items: items)
     monkeypatch.setattr(Group, "gather", lambda _, items: items)
     monkeypatch.setattr(Group, "wait", lambda _: None)
+    with pytest.raises(ConfigError, match=r"at least one whole batch: .* 24, there are 16 videos"):
+        train(config.model_copy(update={"optimiser": OptimiserConfig(batch=24)}), quiet=True, group=Group(0, 2))
     with pytest.raises(ConfigError, match=r"optimiser\.batch \(8\) must be a multiple of 3 processes x .* = 6"):
         train(config, quiet=True, group=Group(0, 3))
+
+
+def test_a_rank_without_validation_videos_has_nothing_to_say(tiny_weights: Path) -> None:
+    network = load_model(tiny_weights)
+    reader = InProcessReader(ClipStore(fps=15, frames=32, short_side=None, cache=None))
+    picture = PreprocessConfig(short_side=48, height=48, width=80)
+    options = {"labels": LABELS, "background": None, "reader": reader, "preprocess": picture, "dtype": torch.float32}
+    scores = evaluate_network(network, [], EvaluationViews(2, 3), **options)  # type: ignore[arg-type]
+    assert scores.probabilities_NK.shape == (0, len(LABELS))
+    assert scores.truth_N.tolist() == []
+
+
+def test_a_scheduler_that_says_half_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="start with torchrun"), joined("cpu"):
+        pass

@@ -1,6 +1,9 @@
 """Clips by every way of decoding: the same frames, whoever decodes them."""
 
 import collections
+import os
+import pickle
+import signal
 from pathlib import Path
 
 import av
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs import ConfigError, MediaError
+from configs import ConfigError, MediaError, TrainingError
 from model.preprocess import EncodedClip, PreprocessConfig, View
 from train.clips import ClipStore, PlannedPart
 from train.loader import Quarantine, batches, open_reader, open_store
@@ -113,6 +116,28 @@ def test_scaling_in_the_conversion_is_within_a_grey_level_or_two(scenes: Path) -
     assert (ours.clips_BTHWC[:, 1:].int() - exact.clips_BTHWC[:, :-1].int()).abs().float().mean() > difference.mean()
 
 
+def test_workers_outlive_a_signal_to_the_group_and_start_without_what_is_kept_here(scenes: Path) -> None:
+    parts = parts_of(scenes / "clips/manifest.csv")[:8]
+    full = store()
+    full(parts[0].entry)
+    assert pickle.loads(pickle.dumps(full)).__dict__ == store().__dict__
+    reader = WorkerReader(store(), 1)
+    try:
+        clips = reader.read(parts)
+        next(clips)
+        (worker,) = reader._loader._iterator._workers  # type: ignore[union-attr]
+        os.kill(worker.pid, signal.SIGTERM)
+        assert len(list(clips)) == 7
+        clips = reader.read(parts * 4)
+        next(clips)
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(TrainingError, match="a decoding worker ended"):
+            list(clips)
+    finally:
+        reader.close()
+    assert not worker.is_alive()
+
+
 def test_dali_decodes_the_clip_that_software_decodes(tmp_path: Path) -> None:
     path = write_vp9(tmp_path / "a.webm")
     planned = [
@@ -140,9 +165,11 @@ def test_what_dali_cannot_decode_is_decoded_in_software(scenes: Path, tmp_path: 
     quarantine = Quarantine(tmp_path / "q.csv", most=2)
     (ours,) = batches(planned, 4, reader=EncodedReader(store()), preprocess=PICTURE, quarantine=quarantine)
     (theirs,) = batches(planned, 4, reader=InProcessReader(store()), preprocess=PICTURE, quarantine=Quarantine(tmp_path / "q2.csv", most=1))
-    assert torch.equal(ours.clips_BTHWC, theirs.clips_BTHWC)
+    assert torch.equal(ours.clips_BTHWC[1], theirs.clips_BTHWC[1])
+    assert (ours.clips_BTHWC.int() - theirs.clips_BTHWC.int()).abs().float().mean() < 3
     assert ours.planned == theirs.planned
-    assert "decoded in software" in caplog.text
+    assert f"{h264}: DALI cannot decode" in caplog.text
+    assert f"{good}: DALI cannot decode" not in caplog.text
 
 
 def test_turned_pictures_are_not_left_to_dali(shared_data: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from configs import DataError
 from train.manifests import Manifest, ManifestEntry
-from train.score import StartedEvent, read_started_events, score_events
+from train.score import StartedEvent, only_actions, read_started_events, score_events
 
 TRUTH = Manifest(
     Path("truth.csv"),
@@ -43,6 +43,16 @@ def test_time_to_detect_and_recordings_without_actions_by_hand() -> None:
     assert score.detection_seconds == pytest.approx((1.5, 3.0))
     assert score.summary()["time_to_detect_p90_seconds"] == 3.0
     assert score_events(TRUTH, events, hours=1.0, tolerance_seconds=0.4).found == 0
+
+
+def test_other_actions_can_be_left_out_and_their_recordings_stay() -> None:
+    events = [StartedEvent("a", "fall", 10.0), StartedEvent("a", "get_up", 20.0), StartedEvent("b", "wave", 10.0)]
+    truth, kept = only_actions(TRUTH, events, ["get_up"])
+    score = score_events(truth, kept, hours=1.0)
+    assert score.per_action == {"get_up": (1, 0, 0)}
+    assert {entry.path for entry in truth.entries} == {entry.path for entry in TRUTH.entries}
+    with pytest.raises(DataError, match="has no falls; its actions are fall, get_up"):
+        only_actions(TRUTH, events, ["falls"])
 
 
 def test_the_announcement_is_read_from_the_event(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", type=_tolerance, default=[1.0], nargs="+", help="seconds between true and announced start")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--plot", type=Path, help="also draw precision, recall and F1 by tolerance into this PNG file")
+    parser.add_argument("--only", nargs="+", metavar="ACTION", help="leave events of other actions out: for truths that label no others")
     parser.set_defaults(run=run_score)
 
 
@@ -116,6 +117,7 @@ def _add_streaming(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", type=_tolerance, default=[0.5, 1.0, 2.0], nargs="+", help="seconds between true and announced start")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--plot", type=Path, help="also draw precision, recall and F1 by tolerance into this PNG file")
+    parser.add_argument("--only", nargs="+", metavar="ACTION", help="leave events of other actions out: for truths that label no others")
     parser.set_defaults(run=run_streaming)
 
 
@@ -136,9 +138,12 @@ def _add_recordings(parser: argparse.ArgumentParser) -> None:
 
 
 def _tolerance(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 3600:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"seconds above 0 and below 3600, got {text!r}")
     return value
 
 

@@ -20,7 +20,7 @@ from train.manifests import ManifestEntry
 __all__ = ["ClipStore", "Frames", "PlannedPart"]
 
 Frames = NDArray[np.uint8]
-_GRIDS_KEPT = 100_000
+_GRIDS_KEPT = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +76,16 @@ class ClipStore:
             self._memory[entry] = self._load(entry)
         return self._memory[entry]
 
+    def __getstate__(self) -> dict[str, object]:
+        """What a worker process starts with: the settings, not what is kept here."""
+        kept: dict[ManifestEntry, Frames] | None = None if self._memory is None else {}
+        return {**self.__dict__, "_latest": None, "_latest_clip": None, "_grids": {}, "_memory": kept}
+
     def clip(self, part: PlannedPart) -> Frames:
         """The clip's frames, `T H W C` uint8.
 
-        Without a cache only the clip's part of the file is decoded; what that gives is what the whole file gives there.
+        Without a cache only the clip's part of the file is decoded; what that gives is what the whole file gives there, save in files
+        whose pictures change their size.
 
         Raises:
             MediaError: the video does not decode; the message names it.
@@ -135,7 +141,7 @@ class ClipStore:
     def _grid(self, entry: ManifestEntry) -> VideoGrid | None:
         if entry not in self._grids:
             if len(self._grids) >= _GRIDS_KEPT:
-                self._grids.clear()
+                del self._grids[next(iter(self._grids))]
             self._grids[entry] = video_grid(entry.path, self._fps, start_seconds=entry.start_seconds, end_seconds=entry.end_seconds)
         return self._grids[entry]
 

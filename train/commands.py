@@ -106,12 +106,13 @@ def run_compare(options: argparse.Namespace) -> int:
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    from train.compare import cell
+
     for title in dict.fromkeys(row["table"] for row in rows):
         mine = [row for row in rows if row["table"] == title]
         table = Table("", "top-1", "within pairs", *(f"paper, {column}" for column in mine[0]["paper"]), title=title)
         for row in mine:
-            pairs = "" if row["pairs"] is None else "{:.1f} ± {:.1f}".format(*row["pairs"])
-            table.add_row(row["row"], "{:.1f} ± {:.1f}".format(*row["top1"]), pairs, *map(str, row["paper"].values()))
+            table.add_row(row["row"], cell(row["top1"]), cell(row["pairs"]), *map(str, row["paper"].values()))
         Console().print(table)
 
 
@@ -159,7 +160,7 @@ def _scores_of(checkpoint: Path, config: TrainConfig, options: argparse.Namespac
     data = config.data.model_copy(update={"labels": spec.labels, "max_bad_share": share})
     # At the videos' own size and without the cache: what the live pipeline sees.
     store = ClipStore(fps=spec.fps, frames=spec.model.frames, short_side=None, cache=None)
-    entries = readable_entries(read_manifest(options.manifest or config.data.validation), data, store)
+    entries = readable_entries(read_manifest(options.manifest or config.data.validation), data, store, reported=False)
     scores = evaluate_network(
         network, entries, views, labels=spec.labels, background=spec.background, reader=InProcessReader(store),
         preprocess=spec.preprocess, dtype=pick_dtype(config.precision, device),
@@ -222,20 +223,26 @@ def run_validate(options: argparse.Namespace) -> int:
 def run_score(options: argparse.Namespace) -> int:
     """Recorded events against the truth."""
     from train.manifests import read_manifest
-    from train.score import read_started_events
+    from train.score import only_actions, read_started_events
     from train.streaming import score_tolerances
 
-    truth = read_manifest(options.truth)
-    return _report_events(score_tolerances(truth, read_started_events(options.events), options.tolerance, hours=options.hours), options)
+    truth, events = read_manifest(options.truth), read_started_events(options.events)
+    if options.only:
+        truth, events = only_actions(truth, events, options.only)
+    return _report_events(score_tolerances(truth, events, options.tolerance, hours=options.hours), options)
 
 
 def run_streaming(options: argparse.Namespace) -> int:
     """Events of weights on recordings, against the truth."""
+    from train.score import only_actions
     from train.streaming import detect, read_detection, score_tolerances
 
     detection, hop = read_detection(options.stream)
     timelines, spec, truth = _timelines(options, hop)
-    return _report_events(score_tolerances(truth, detect(timelines, detection, spec=spec), options.tolerance), options)
+    events = detect(timelines, detection, spec=spec)
+    if options.only:
+        truth, events = only_actions(truth, events, options.only)
+    return _report_events(score_tolerances(truth, events, options.tolerance), options)
 
 
 def run_tune(options: argparse.Namespace) -> int:
@@ -247,7 +254,7 @@ def run_tune(options: argparse.Namespace) -> int:
 
     before, hop = read_detection(options.stream)
     timelines, spec, truth = _timelines(options, hop)
-    tuned = tune(timelines, truth, spec=spec, tolerance_seconds=options.tolerance, per_action=not options.common)
+    tuned = tune(timelines, truth, before=before, spec=spec, tolerance_seconds=options.tolerance, per_action=not options.common)
     write_events(tuned, options.stream, options.out)
     hours = recording_hours(truth)
     for name, config in (("before", before), ("after", tuned)):

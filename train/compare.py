@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 import statistics
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,14 +18,14 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from configs import DataError, StrictModel
+from configs import ConfigError, DataError, StrictModel
 from model.network import ModelConfig
 from train.clips import ClipStore
 from train.loader import open_store
 from train.loop import train
 from train.recipe import OptimiserConfig, TrainConfig
 
-__all__ = ["PAPER_TABLES", "CompareConfig", "PaperRow", "PaperTable", "Result", "compare", "markdown", "result_rows", "variants"]
+__all__ = ["PAPER_TABLES", "CompareConfig", "PaperRow", "PaperTable", "Result", "cell", "compare", "markdown", "result_rows", "variants"]
 
 
 class CompareConfig(StrictModel):
@@ -44,6 +46,8 @@ class CompareConfig(StrictModel):
             raise ValueError(f"seeds: {list(self.seeds)} names one twice")
         if self.run.model.cidc is None or self.run.backbone_from is not None or self.run.weights_from is not None:
             raise ValueError("run: must have a cidc section, and neither backbone_from nor weights_from: each seed trains its own backbone")
+        if self.run.data.labels_from is not None:
+            raise ValueError("run.data.labels_from: write the labels out; comparisons are complete in one file")
         return self
 
 
@@ -143,6 +147,8 @@ def compare(config: CompareConfig, *, quiet: bool = False, stop: threading.Event
         DataError: the folder holds runs with other settings.
         CidcError: as `train`.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("compare trains its runs one after the other in one process: start it without torchrun")
     store = open_store(config.run.data, config.run.model.frames)
     results: dict[str, list[Result]] = {}
     for seed in config.seeds:
@@ -160,14 +166,17 @@ def compare(config: CompareConfig, *, quiet: bool = False, stop: threading.Event
 
 
 def variants(config: CompareConfig) -> dict[str, ModelConfig]:
-    """The distinct networks of the wanted tables, by the name of the first row that has them."""
+    """The distinct networks of the wanted tables, by the name of the first row of any table that has them."""
     found: dict[str, ModelConfig] = {}
-    for table in config.tables:
-        for row in PAPER_TABLES[table].rows:
+    wanted: set[str] = set()
+    for key, table in PAPER_TABLES.items():  # all of them: a network keeps its name whatever tables are asked for
+        for row in table.rows:
             model = _model_of(row, config)
-            if model not in found.values():
-                found[row.name.replace(",", "").replace(" ", "-").lower()] = model
-    return found
+            name = next((name for name, other in found.items() if other == model), row.name.replace(",", "").replace(" ", "-").lower())
+            found.setdefault(name, model)
+            if key in config.tables:
+                wanted.add(name)
+    return {name: model for name, model in found.items() if name in wanted}
 
 
 def result_rows(config: CompareConfig, results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
@@ -196,7 +205,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         header = ["", "top-1", "within pairs", *(f"paper, {column}" for column in mine[0]["paper"])]
         lines += [f"**{title}**", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
         for row in mine:
-            cells = [row["row"], _cell(row["top1"]), _cell(row["pairs"]), *map(str, row["paper"].values())]
+            cells = [row["row"], cell(row["top1"]), cell(row["pairs"]), *map(str, row["paper"].values())]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -229,7 +238,7 @@ def _run_once(run: TrainConfig, store: ClipStore, quiet: bool, stop: threading.E
     if path.is_file():
         return Result(**json.loads(path.read_text(encoding="utf-8")))
     scores = train(run, resume=(run.out / "last.safetensors").is_file(), quiet=quiet, stop=stop, store=store)
-    pairs = list(scores.within_pairs().values())
+    pairs = [value for value in scores.within_pairs().values() if not math.isnan(value)]
     result = Result(scores.top1(), statistics.fmean(pairs) if pairs else None)
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(dataclasses.asdict(result)) + "\n", encoding="utf-8")
@@ -237,9 +246,13 @@ def _run_once(run: TrainConfig, store: ClipStore, quiet: bool, stop: threading.E
     return result
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float]:
-    return round(statistics.fmean(values), 2), round(statistics.stdev(values), 2) if len(values) > 1 else 0.0
+def _spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation; a single value has none."""
+    return round(statistics.fmean(values), 2), round(statistics.stdev(values), 2) if len(values) > 1 else None
 
 
-def _cell(value: tuple[float, float] | None) -> str:
-    return "" if value is None else f"{value[0]:.1f} ± {value[1]:.1f}"
+def cell(value: tuple[float, float | None] | None) -> str:
+    """A mean with its spread, as far as there are such."""
+    if value is None:
+        return ""
+    return f"{value[0]:.1f}" if value[1] is None else f"{value[0]:.1f} ± {value[1]:.1f}"

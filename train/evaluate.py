@@ -5,6 +5,7 @@ Letters: B clips, K classes, N videos.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -151,14 +152,16 @@ def evaluate_network(
     device = next(network.parameters()).device
     planned = views.plan(entries, labels)
     parts = []
-    for batch in batches(planned, _BATCH, reader=reader, preprocess=preprocess, device=device):
-        clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
-        with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
-            logits_BK = network(clips)
-        parts.append(torch.softmax(logits_BK, dim=1).cpu())
+    feed = batches(planned, _BATCH, reader=reader, preprocess=preprocess, device=device)
+    with contextlib.closing(feed):  # type: ignore[type-var]
+        for batch in feed:
+            clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
+            with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
+                logits_BK = network(clips)
+            parts.append(torch.softmax(logits_BK, dim=1).cpu())
     probabilities = torch.cat(parts) if parts else torch.zeros(0, len(labels))
-    per_view = probabilities.view(len(entries), views.clips * views.crops, -1)
-    truth = torch.tensor([labels.index(entry.label) for entry in entries])
+    per_view = probabilities.view(len(entries), views.clips * views.crops, len(labels))
+    truth = torch.tensor([labels.index(entry.label) for entry in entries], dtype=torch.long)
     return Scores(per_view.mean(dim=1), truth, labels, background)
 
 

@@ -23,7 +23,7 @@ from configs import ConfigError
 __all__ = ["Group", "joined", "synchronise_norms"]
 
 Item = TypeVar("Item")
-_TIMEOUT = datetime.timedelta(minutes=30)  # the slowest start: every rank waits for the one that reads its share of the videos last
+_TIMEOUT = datetime.timedelta(hours=6)  # every rank waits for the one that reads its share of the videos last; torchrun notices the dead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Group:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1  # processes on this machine
 
     @property
     def first(self) -> bool:
@@ -71,13 +72,15 @@ def joined(device: str) -> Iterator[Group]:
     """Join the processes that torchrun started; alone without it.
 
     Raises:
-        ConfigError: torchrun started more processes than there are GPUs.
+        ConfigError: torchrun started more processes than there are GPUs, or something else set its variables in part.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or torch.distributed.is_initialized():
+    if size == 1:
         yield Group()
         return
-    group = Group(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", "0")))
+    if not {"RANK", "LOCAL_RANK"} <= set(os.environ):
+        raise ConfigError(f"WORLD_SIZE is {size}, but RANK and LOCAL_RANK are not set: start with torchrun, or unset WORLD_SIZE")
+    group = Group(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
         if group.local_rank >= torch.cuda.device_count():
@@ -93,13 +96,19 @@ def joined(device: str) -> Iterator[Group]:
         torch.distributed.destroy_process_group()
 
 
-def synchronise_norms(network: nn.Module) -> None:
-    """Let every batch norm, in place, take its statistics over the clips of all ranks. (PyTorch's own does so on GPUs only.)"""
+def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network, changed in place, every batch norm of which takes its statistics over the clips of all ranks.
+
+    On GPUs PyTorch's own does so, and saves memory; it knows no CPUs.
+    """
+    if device.type == "cuda":
+        return cast("nn.Module", nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
     for name, child in network.named_children():
         if isinstance(child, nn.BatchNorm3d):
             setattr(network, name, SynchronisedBatchNorm3d.of(child))
         else:
-            synchronise_norms(child)
+            synchronise_norms(child, device)
+    return network
 
 
 class SynchronisedBatchNorm3d(nn.BatchNorm3d):

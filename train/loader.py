@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -53,12 +53,12 @@ class Batch:
 
 
 def readable_entries(
-    manifest: Manifest, data: DataConfig, store: ClipStore, *, threads: int = 2, group: Group | None = None
+    manifest: Manifest, data: DataConfig, store: ClipStore, *, threads: int = 2, group: Group | None = None, reported: bool = True
 ) -> list[ManifestEntry]:
-    """Entries whose videos decode; the others are logged and left out. Fills the store's cache on the way.
+    """Entries whose videos decode; the others are logged and left out. What is decoded fills the store's cache.
 
-    Files that `python -m train validate` has reported on, and that have not changed since, are not decoded again. Each rank of a group
-    reads its share, and all know the result.
+    Whole files that `python -m train validate` has reported on, and that have not changed since, are not decoded again, unless
+    `reported` is False. Each rank of a group reads its share, and all know the result.
 
     Raises:
         DataError: a label is unknown, or more than `max_bad_share` of the videos are unreadable.
@@ -67,7 +67,14 @@ def readable_entries(
     unknown = sorted(set(manifest.counts) - set(data.labels))
     if unknown:
         raise DataError(f"manifest {manifest.path} has labels {unknown} that data.labels does not name")
-    known = read_report(report_path(manifest.path))
+    known = read_report(report_path(manifest.path)) if reported else {}
+    if known:
+        _log.info(
+            "%s: %d of %d entries are known from its report",
+            manifest.path,
+            sum(_is_known(e, known) for e in manifest.entries),
+            len(manifest.entries),
+        )
     with ThreadPoolExecutor(threads) as pool:
         mine = group.share(manifest.entries)
         results = pool.map(lambda entry: _problem(store, entry, known), mine)
@@ -96,9 +103,9 @@ class Quarantine:
     def __init__(self, path: Path, most: int) -> None:
         self._path, self._most = path, most
         self._bad: set[str] = set()
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                self._bad = {row[0] for row in csv.reader(file) if row}
+        for each in path.parent.glob("quarantine*.csv") if path.parent.is_dir() else ():  # of the other processes too
+            with each.open(newline="", encoding="utf-8") as file:
+                self._bad |= {row[0] for row in csv.reader(file) if row}
 
     def __contains__(self, entry: ManifestEntry) -> bool:
         return str(entry.path) in self._bad
@@ -113,6 +120,7 @@ class Quarantine:
             DataError: there are too many.
         """
         self._bad.add(str(entry.path))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([str(entry.path), problem])
         _log.warning("left out from now on: %s", problem)
@@ -129,8 +137,11 @@ def open_store(data: DataConfig, frames: int) -> ClipStore:
     )  # fmt: skip
 
 
-def open_reader(data: DataConfig, store: ClipStore, device: torch.device) -> ClipReader:
+def open_reader(data: DataConfig, store: ClipStore, device: torch.device, *, processes: int = 1) -> ClipReader:
     """The reader that a configuration asks for, or the one that suits.
+
+    Args:
+        processes: how many share this machine's cores.
 
     Raises:
         ConfigError: DALI shall decode what is kept decoded in a cache.
@@ -140,7 +151,7 @@ def open_reader(data: DataConfig, store: ClipStore, device: torch.device) -> Cli
         raise ConfigError("data.decoder: dali decodes anew every time; set data.cache to null and data.cache_in_memory to false")
     if data.decoder == "dali" or (data.decoder == "auto" and device.type == "cuda" and not cached):
         return EncodedReader(store)
-    workers = (0 if cached else os.cpu_count() or 1) if data.workers is None else data.workers
+    workers = (0 if cached else max(1, len(os.sched_getaffinity(0)) // processes)) if data.workers is None else data.workers
     if workers and not WorkerReader.fits(workers):
         _log.warning("/dev/shm is too small for %d decoding workers (docker: --shm-size 2g): decoding in this process", workers)
         workers = 0
@@ -168,11 +179,15 @@ def batches(
     """
     ready: queue.Queue[Any] = queue.Queue(_PREFETCHED_BATCHES)
     stop = threading.Event()
+    device = torch.device(device)
+    gpu = None if device.type == "cpu" else torch.cuda.current_device() if device.index is None else device.index
 
     def produce() -> None:
         try:
-            kind: Literal["gpu", "cpu"] = "gpu" if torch.device(device).type == "cuda" else "cpu"
-            maker = _BatchMaker(Preprocessor(preprocess, max_batch=size, device=kind, threads=2), planned, reader, quarantine)
+            if gpu is not None:
+                torch.cuda.set_device(gpu)  # a setting of each thread's own
+            graph = Preprocessor(preprocess, max_batch=size, device="cpu" if gpu is None else "gpu", threads=2, gpu=gpu)
+            maker = _BatchMaker(graph, planned, reader, quarantine, None if gpu is None else torch.cuda.Stream(gpu))  # type: ignore[no-untyped-call]
             found = reader.read([maker.part(item) for item in planned])
             for first in range(0, len(planned), size):
                 part = planned[first : first + size]
@@ -195,21 +210,26 @@ def batches(
         thread.join()
 
 
+_Taken = Sequence[tuple[PlannedClip, Frames | EncodedClip]]
+
+
 @dataclasses.dataclass
 class _BatchMaker:
     graph: Preprocessor
     planned: Sequence[PlannedClip]
     reader: ClipReader
     quarantine: Quarantine | None
+    stream: torch.cuda.Stream | None = None  # of its own: copies must not queue behind the network's work
 
     def __call__(self, part: Sequence[PlannedClip], found: Sequence[Frames | EncodedClip | MediaError]) -> Batch:
-        taken = [self._replaced(item, clip) for item, clip in zip(part, found, strict=True)]
-        try:
-            clips = self._pictures(taken)
-        except MediaError as error:
-            _log.warning("%s; this batch is decoded in software", error)
-            taken = [self._in_software(item, clip) for item, clip in taken]
-            clips = self._pictures(taken)
+        taken: _Taken = [self._replaced(item, clip) for item, clip in zip(part, found, strict=True)]
+        if self.stream is None:
+            clips, taken = self._tried(taken)
+        else:
+            with torch.cuda.stream(self.stream):
+                clips, taken = self._tried(taken)
+            self.stream.synchronize()
+            clips.record_stream(torch.cuda.default_stream(clips.device))
         return Batch(clips, torch.tensor([item.label for item, _ in taken]), tuple(item for item, _ in taken))
 
     def part(self, item: PlannedClip) -> PlannedPart:
@@ -233,7 +253,26 @@ class _BatchMaker:
                 self.quarantine.add(other.entry, str(clip))
         raise DataError("every video of this epoch has gone bad")
 
-    def _pictures(self, taken: Sequence[tuple[PlannedClip, Frames | EncodedClip]]) -> Tensor:
+    def _tried(self, taken: _Taken) -> tuple[Tensor, _Taken]:
+        """The pictures; clips that DALI cannot decode are found, decoded in software, and their files remembered."""
+        try:
+            return self._pictures(taken), taken
+        except MediaError:
+            taken = [(item, clip) if self._decodes(item, clip) else self._in_software(item) for item, clip in taken]
+            return self._pictures(taken), taken
+
+    def _decodes(self, item: PlannedClip, clip: Frames | EncodedClip) -> bool:
+        if isinstance(clip, EncodedClip):
+            try:
+                self.graph.decode([clip], [item.view])
+            except MediaError as error:
+                _log.warning("%s: %s; decoded in software from now on", item.entry.path, error)
+                if isinstance(self.reader, EncodedReader):
+                    self.reader.leave_to_software(item.entry.path)
+                return False
+        return True
+
+    def _pictures(self, taken: _Taken) -> Tensor:
         """The graph's output for clips of both kinds, in their order.
 
         Raises:
@@ -251,9 +290,7 @@ class _BatchMaker:
             outputs |= dict(zip((index for index, _ in decoded), pictures, strict=True))
         return pictures if len(pictures) == len(taken) else torch.stack([outputs[index] for index in range(len(taken))])
 
-    def _in_software(self, item: PlannedClip, clip: Frames | EncodedClip) -> tuple[PlannedClip, Frames | EncodedClip]:
-        if not isinstance(clip, EncodedClip):
-            return item, clip
+    def _in_software(self, item: PlannedClip) -> tuple[PlannedClip, Frames | EncodedClip]:
         return self._replaced(item, read_clip(self.reader.store, self.part(item)))
 
 
@@ -265,9 +302,14 @@ def _others(item: PlannedClip, planned: Sequence[PlannedClip]) -> Iterator[Plann
     yield from (other for other in following if other.label != item.label)
 
 
+def _is_known(entry: ManifestEntry, known: Mapping[Path, str | None]) -> bool:
+    """Reports are about whole files; whether a part has frames is another question."""
+    return entry.start_seconds is None and entry.path.resolve() in known
+
+
 def _problem(store: ClipStore, entry: ManifestEntry, known: Mapping[Path, str | None]) -> str | None:
-    if entry.path in known:
-        problem = known[entry.path]
+    if _is_known(entry, known):
+        problem = known[entry.path.resolve()]
         return None if problem is None else f"{entry.path}: {problem}"
     try:
         store(entry)

@@ -145,6 +145,7 @@ class _Run:
         store = store or open_store(config.data, config.model.frames)
         manifests = [read_manifest(path) for path in (config.data.train, *config.data.also)]
         entries = [entry for manifest in manifests for entry in readable_entries(manifest, config.data, store, group=group)]
+        check_batch(config.optimiser, group, videos=len(entries))
         validation = readable_entries(read_manifest(config.data.validation), config.data, store, group=group)
         network = build_model(config.model).to(device)
         use_mixing(network, config.mixing)
@@ -159,7 +160,7 @@ class _Run:
         _log.info("%d training and %d validation videos on %s in %s", len(entries), len(validation), device, dtype)
         name = "quarantine.csv" if group.first else f"quarantine-{group.rank}.csv"
         quarantine = Quarantine(config.out / name, int(config.data.max_bad_share * len(entries)))
-        reader = open_reader(config.data, store, device)
+        reader = open_reader(config.data, store, device, processes=group.local_size)
         return cls(config, network, stepper, group, plan, validation, reader, device, dtype, stop, quarantine)
 
     def resume(self) -> None:

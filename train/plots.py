@@ -65,7 +65,7 @@ def plot_rows(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> N
         places = np.arange(len(mine))
         for offset, key, colour, label in ((0.18, "top1", _SECOND, "top-1"), (-0.18, "pairs", _FIRST, "within time-reversed pairs")):
             if all(row[key] for row in mine):
-                means, spreads = zip(*(row[key] for row in mine), strict=True)
+                means, spreads = zip(*((mean, spread or 0.0) for mean, spread in (row[key] for row in mine)), strict=True)
                 axes.barh(places + offset, means, 0.34, xerr=spreads, color=colour, label=label, error_kw={"capsize": 3})
         axes.set_yticks(places, [row["row"] for row in mine])
         axes.set_title(table, fontsize=10)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from configs import MediaError
+from configs import MediaError, TrainingError
 from model.preprocess import EncodedClip
 from train.clips import ClipStore, Frames, PlannedPart
 
@@ -76,14 +76,20 @@ class WorkerReader:
     def read(self, parts: Sequence[PlannedPart]) -> Iterator[Frames | EncodedClip | MediaError]:
         """One item for each part, in order."""
         self._order.parts = parts
-        for item in self._loader:
-            yield item if isinstance(item, MediaError) else item.numpy()
+        try:
+            for item in self._loader:
+                yield item if isinstance(item, MediaError) else item.numpy().copy()  # shared memory is given back at once
+        except RuntimeError as error:
+            raise TrainingError(f"a decoding worker ended ({str(error).splitlines()[0]}); if memory is short, lower data.workers") from None
 
     def close(self) -> None:
         """End the workers."""
         iterator, self._loader._iterator = self._loader._iterator, None
         if iterator is not None:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
+            for worker in iterator._workers:  # type: ignore[attr-defined]
+                if worker.is_alive():
+                    worker.kill()
 
     @staticmethod
     def fits(workers: int) -> bool:
@@ -108,6 +114,10 @@ class EncodedReader:
 
     def close(self) -> None:
         """Nothing to end."""
+
+    def leave_to_software(self, path: Path) -> None:
+        """DALI cannot decode this file."""
+        self._plain[path] = False
 
     def _encoded(self, part: PlannedPart) -> EncodedClip | None:
         path = part.entry.path
@@ -153,6 +163,7 @@ def read_clip(store: ClipStore, part: PlannedPart) -> Frames | MediaError:
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run decides when its workers end
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # both reach the whole process group; the run decides when its workers end
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

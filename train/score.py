@@ -16,7 +16,7 @@ from typing import Any
 from configs import DataError
 from train.manifests import Manifest, ManifestEntry
 
-__all__ = ["EventScore", "StartedEvent", "match_starts", "read_started_events", "score_events"]
+__all__ = ["EventScore", "StartedEvent", "match_starts", "only_actions", "read_started_events", "score_events"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,24 @@ def read_started_events(path: Path) -> list[StartedEvent]:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"event file {path}, line {number} is not an action event: {error!r}") from None
     return events
+
+
+def only_actions(truth: Manifest, events: Sequence[StartedEvent], actions: Sequence[str]) -> tuple[Manifest, list[StartedEvent]]:
+    """What concerns these actions: for truths that label no others. Every recording stays.
+
+    Raises:
+        DataError: the truth has none of an action.
+    """
+    unknown = sorted(set(actions) - set(truth.counts))
+    if unknown:
+        raise DataError(f"--only: the truth {truth.path} has no {', '.join(unknown)}; its actions are {', '.join(sorted(truth.counts))}")
+    entries = [
+        entry
+        if entry.label in actions or _is_empty(entry)
+        else dataclasses.replace(entry, label="background", start_seconds=None, end_seconds=None)
+        for entry in truth.entries
+    ]
+    return Manifest(truth.path, tuple(entries)), [event for event in events if event.action in actions]
 
 
 def score_events(truth: Manifest, events: Sequence[StartedEvent], *, hours: float, tolerance_seconds: float = 1.0) -> EventScore:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,12 +37,16 @@ def learning_rate_at(progress: float, optimiser: OptimiserConfig) -> float:
     return rate
 
 
-def check_batch(optimiser: OptimiserConfig, group: Group) -> None:
+def check_batch(optimiser: OptimiserConfig, group: Group, *, videos: int | None = None) -> None:
     """Every rank takes an equal share of every part of a batch.
 
     Raises:
-        ConfigError: the batch does not divide.
+        ConfigError: the batch does not divide, or there are fewer training videos than one batch takes.
     """
+    if group.size > 1 and videos is not None and videos < optimiser.batch:
+        raise ConfigError(
+            f"{group.size} processes need at least one whole batch: optimiser.batch is {optimiser.batch}, there are {videos} videos"
+        )
     pieces = group.size * optimiser.accumulate
     if group.size > 1 and optimiser.batch % pieces:
         raise ConfigError(
@@ -58,10 +62,10 @@ class Stepper:
         self._config, self._device, self._dtype, self._group = config, device, dtype, group
         self._wrapped: DistributedDataParallel | None = None
         if group.size > 1:
-            synchronise_norms(network)
+            network = cast("ActionNetwork", synchronise_norms(network, device))
             ids = [device.index or torch.cuda.current_device()] if device.type == "cuda" else None
             self._wrapped = DistributedDataParallel(network, device_ids=ids, **_KEEP_BUFFERS)
-        self._network = network
+        self._network: nn.Module = network
         self.optimiser = _build_optimiser(network, config.optimiser)
         callee: nn.Module = self._wrapped or network
         self._forward: Callable[[Tensor], Tensor] = torch.compile(callee) if config.compile else callee

@@ -105,6 +105,8 @@ def read_detection(path: Path | None) -> tuple[DetectionConfig, int]:
         events, hop = dict(tree.get("events") or {}), int((tree.get("clip") or {}).get("hop", 4))
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"stream configuration {path} cannot be read: {error}") from None
+    if hop < 1:
+        raise ConfigError(f"stream configuration {path}: clip.hop must be at least 1, got {hop}")
     events.pop("top_k", None)  # how events are listed, not when they happen
     return parse_config(yaml.safe_dump(events), DetectionConfig, name=f"{path}, events"), hop
 

@@ -48,15 +48,22 @@ def tune(
     *,
     spec: ModelSpec,
     tolerance_seconds: float,
+    before: DetectionConfig | None = None,
     per_action: bool = True,
     quiet: bool = False,
 ) -> DetectionConfig:
     """The settings with the highest F1 on these recordings; among equals the plainest: little smoothing, high thresholds.
 
+    Args:
+        before: what to ignore and how often to update stay as they are here.
+
     Raises:
-        DataError: the truth has no action that the network knows.
+        DataError: no recording is as long as a clip, the truth has no action that the network knows, or none is ever found.
     """
-    truths = _truths(truth, spec)
+    before = before or DetectionConfig()
+    if not timelines:
+        raise DataError(f"truth {truth.path}: no recording is as long as a clip")
+    truths = {label: starts for label, starts in _truths(truth, spec).items() if label not in (before.ignore or ())}
     rules = [
         ActionRule(enter=enter, exit=round(share * enter, 3), min_seconds=least, cooldown_seconds=pause, onset_seconds=0.0)
         for enter, share, least, pause in itertools.product(_ENTER[::-1], _EXIT_SHARE, _MIN_SECONDS, _COOLDOWN_SECONDS)
@@ -67,10 +74,12 @@ def tune(
             label: [_try(rule, smoothing, label, timelines, truths[label], spec, tolerance_seconds) for rule in rules] for label in truths
         }
         config = _choose(smoothing, rules, tried, {label: sum(map(len, starts.values())) for label, starts in truths.items()}, per_action)
+        config = config.model_copy(update={"ignore": before.ignore, "update_seconds": before.update_seconds})
         f1 = score_events(truth, detect(timelines, config, spec=spec), hours=1.0, tolerance_seconds=tolerance_seconds).f1
         if best is None or f1 > best[0]:
             best = (f1, config)
-    assert best is not None
+    if best is None or best[0] == 0:
+        raise DataError(f"truth {truth.path}: no setting finds a single one of its actions; are these the right weights?")
     return best[1]
 
 
@@ -83,8 +92,9 @@ def write_events(config: DetectionConfig, source: Path, target: Path) -> None:
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
         begin = next((i for i, line in enumerate(lines) if line.startswith("events:")), len(lines))
-        end = next((i for i in range(begin + 1, len(lines)) if lines[i][:1] not in ("", " ", "#")), len(lines))
-        top_k = (yaml.safe_load("\n".join(lines[begin:end])) or {}).get("events", {}).get("top_k") if begin < end else None
+        after = next((i for i in range(begin + 1, len(lines)) if lines[i][:1] not in ("", " ", "#")), len(lines))
+        end = max((i + 1 for i in range(begin, after) if lines[i].startswith(("events:", " "))), default=begin)
+        top_k = ((yaml.safe_load("\n".join(lines[begin:end])) or {}).get("events") or {}).get("top_k") if begin < end else None
         section = {**config.model_dump(), **({} if top_k is None else {"top_k": top_k})}
         section["ignore"] = None if config.ignore is None else list(config.ignore)
         text = yaml.safe_dump({"events": section}, sort_keys=False, default_flow_style=None, width=140)

@@ -67,7 +67,7 @@ def write_report(reports: Sequence[FileReport], path: Path) -> None:
         with partial.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(_COLUMNS)
-            rows.writerows([report.path, *_identity(report.path), report.frames, report.problem or ""] for report in reports)
+            rows.writerows([report.path.resolve(), *_identity(report.path), report.frames, report.problem or ""] for report in reports)
         partial.replace(path)
     except OSError as error:
         raise DataError(f"the report {path} cannot be written: {error}; name another file with --report") from None
