@@ -133,6 +133,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
         plot_confusion(scores, options.plots / "confusion.png")
     if options.versus is not None:
         other, other_name = _scores_of(options.versus, config, options)
+        if other_name == name:
+            other_name, name = str(options.versus), str(options.checkpoint)
         comparison = Comparison.of(other, scores)
         _print_comparison(comparison, other_name, name)
         if options.plots is not None:

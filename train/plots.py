@@ -49,7 +49,7 @@ def plot_comparison(comparison: Comparison, names: tuple[str, str], path: Path, 
     left.set(title="top-1 by class", xlim=(0, 1))
     _paired_bars(right, [f"{a} / {b}" for a, b, _, _ in pairs], [row[2:] for row in pairs], names)
     right.set(title=f"right one of the two, pairs that {names[0]} confuses most", xlim=(0, 1))
-    left.legend(loc="lower right")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower right")
     figure.savefig(path, dpi=120, format="png")
 
 
@@ -73,7 +73,7 @@ def plot_rows(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> N
         axes.set_axisbelow(True)
         axes.grid(axis="x", alpha=0.3)
     panels[-1].set_xlabel("per cent, mean and standard deviation over seeds")
-    panels[0].legend(loc="lower right", fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8)
     figure.savefig(path, dpi=120, format="png")
 
 
