@@ -357,6 +357,13 @@ def test_scores_by_hand() -> None:
     assert scores.per_class() == {"background": 1.0, "fall": 0.0, "get_up": 1.0}
 
 
+def test_pairs_without_videos_are_left_out() -> None:
+    labels = ("fall", "get_up", "enter", "leave")
+    scores = Scores(torch.eye(4)[:2], torch.tensor([0, 0]), labels)
+    assert scores.within_pairs() == {"fall/get_up": 0.5}
+    json.loads(json.dumps(scores.summary(), allow_nan=False))
+
+
 def test_views_are_spread_evenly() -> None:
     assert parse_views("10x3") == EvaluationViews(10, 3)
     entries = read_manifest_entries()

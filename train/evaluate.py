@@ -53,9 +53,13 @@ class Scores:
         return _mean(best == self.truth_N[chosen])
 
     def within_pairs(self) -> dict[str, float]:
-        """For each time-reversed pair: how often the true member is rated above the other (chance is 0.5)."""
-        known = set(self.labels)
-        return {f"{first}/{second}": self.pair_accuracy(first, second) for first, second in PAIRS if {first, second} <= known}
+        """For each time-reversed pair that has videos: how often the true member is rated above the other (chance is 0.5)."""
+        known, seen = set(self.labels), set(self.per_class())
+        return {
+            f"{first}/{second}": self.pair_accuracy(first, second)
+            for first, second in PAIRS
+            if {first, second} <= known and {first, second} & seen
+        }
 
     def per_class(self) -> dict[str, float]:
         """Top-1 of each class that has videos."""
