@@ -29,6 +29,7 @@ __all__ = [
     "grid_pictures",
     "grid_pictures_at",
     "open_container",
+    "quarter_turns",
     "sampled_frames",
     "video_grid",
     "video_stream",
@@ -261,7 +262,7 @@ class _Converter:
             width, height = round(width * scale), round(height * scale)
         rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
         picture: Any = rgb.to_ndarray()
-        return _upright(picture, getattr(frame, "rotation", 0))
+        return _upright(picture, frame)
 
 
 @dataclasses.dataclass
@@ -304,11 +305,16 @@ def decode_packet(packet: Any, *, strict: bool = False) -> list[Any]:
 
 def frame_picture(frame: Any) -> Picture:
     """A decoded frame as an upright RGB picture."""
-    return _upright(frame.to_ndarray(format="rgb24", threads=1), getattr(frame, "rotation", 0))
+    return _upright(frame.to_ndarray(format="rgb24", threads=1), frame)
 
 
-def _upright(picture: Picture, degrees: float) -> Picture:
-    turns = round(degrees / 90) % 4
+def quarter_turns(frame: Any) -> int:
+    """How often a frame is to be turned left by 90 degrees to stand upright."""
+    return round(getattr(frame, "rotation", 0) / 90) % 4
+
+
+def _upright(picture: Picture, frame: Any) -> Picture:
+    turns = quarter_turns(frame)
     return np.ascontiguousarray(np.rot90(picture, turns) if turns else picture)
 
 

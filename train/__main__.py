@@ -104,20 +104,14 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", type=Path, required=True, help="truth.csv beside the recordings")
     parser.add_argument("--events", type=Path, required=True, help="events as JSON Lines")
     parser.add_argument("--hours", type=float, help="camera-hours analysed; by default the recordings' lengths")
-    parser.add_argument("--tolerance", type=_tolerance, default=[1.0], nargs="+", help="seconds between true and announced start")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--plot", type=Path, help="also draw precision, recall and F1 by tolerance into this PNG file")
-    parser.add_argument("--only", nargs="+", metavar="ACTION", help="leave events of other actions out: for truths that label no others")
+    _add_event_figures(parser, tolerances=[1.0])
     parser.set_defaults(run=run_score)
 
 
 def _add_streaming(parser: argparse.ArgumentParser) -> None:
     _add_recordings(parser)
     parser.add_argument("--stream", type=Path, help="stream configuration with the events section; without one the defaults")
-    parser.add_argument("--tolerance", type=_tolerance, default=[0.5, 1.0, 2.0], nargs="+", help="seconds between true and announced start")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--plot", type=Path, help="also draw precision, recall and F1 by tolerance into this PNG file")
-    parser.add_argument("--only", nargs="+", metavar="ACTION", help="leave events of other actions out: for truths that label no others")
+    _add_event_figures(parser, tolerances=[0.5, 1.0, 2.0])
     parser.set_defaults(run=run_streaming)
 
 
@@ -128,6 +122,13 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", type=_tolerance, default=1.0, help="seconds between true and announced start")
     parser.add_argument("--common", action="store_true", help="one rule for all actions")
     parser.set_defaults(run=run_tune)
+
+
+def _add_event_figures(parser: argparse.ArgumentParser, *, tolerances: list[float]) -> None:
+    parser.add_argument("--tolerance", type=_tolerance, default=tolerances, nargs="+", help="seconds between true and announced start")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--plot", type=Path, help="also draw precision, recall and F1 by tolerance into this PNG file")
+    parser.add_argument("--only", nargs="+", metavar="ACTION", help="leave events of other actions out: for truths that label no others")
 
 
 def _add_recordings(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ Letters: F and T frames, H and W space, C channels (RGB).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import MediaError
-from model.video import VideoGrid, decode_frames, grid_pictures_at, sampled_frames, video_grid
+from model.video import VideoGrid, decode_frames, grid_pictures_at, quarter_turns, sampled_frames, video_grid
 from train.manifests import ManifestEntry
 
 __all__ = ["ClipStore", "Frames", "PlannedPart"]
@@ -94,9 +95,7 @@ class ClipStore:
             if self._latest_clip is None or self._latest_clip[0] != part:
                 self._latest_clip = (part, self._decode_clip(part))
             return self._latest_clip[1]
-        frames = self(part.entry)
-        first = self._first(part, len(frames))
-        return frames[first : first + self._frames]
+        return self._cut(part)
 
     def frame_places(self, part: PlannedPart) -> list[int] | None:
         """Which frames of the file, counted in presentation order, make the clip; None if its packets do not tell.
@@ -113,8 +112,8 @@ class ClipStore:
         Raises:
             MediaError: it does not decode.
         """
-        frame = next(decode_frames(entry.path))
-        return round(getattr(frame, "rotation", 0) / 90) % 4 == 0
+        with contextlib.closing(decode_frames(entry.path)) as frames:  # type: ignore[type-var]
+            return quarter_turns(next(frames)) == 0
 
     def _decode_clip(self, part: PlannedPart) -> Frames:
         try:
@@ -127,6 +126,9 @@ class ClipStore:
         except MediaError as error:
             raise MediaError(f"{part.entry.path}: {error}") from error
         # The packets do not say which frames come out, or other frames came out than they said: decode it all.
+        return self._cut(part)
+
+    def _cut(self, part: PlannedPart) -> Frames:
         frames = self(part.entry)
         return frames[self._first(part, len(frames)) :][: self._frames]
 

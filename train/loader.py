@@ -130,9 +130,8 @@ class Quarantine:
 
 def open_store(data: DataConfig, frames: int) -> ClipStore:
     """Where a configuration's clips of `frames` frames come from; what is kept is kept at the largest size that training asks for."""
-    cached = data.cache is not None or data.cache_in_memory
     return ClipStore(
-        fps=data.fps, frames=frames, short_side=data.short_side_max if cached else None, cache=data.cache,
+        fps=data.fps, frames=frames, short_side=data.short_side_max if data.cached else None, cache=data.cache,
         in_memory=data.cache_in_memory, scale_early=True,
     )  # fmt: skip
 
@@ -146,12 +145,11 @@ def open_reader(data: DataConfig, store: ClipStore, device: torch.device, *, pro
     Raises:
         ConfigError: DALI shall decode what is kept decoded in a cache.
     """
-    cached = data.cache is not None or data.cache_in_memory
-    if data.decoder == "dali" and cached:
+    if data.decoder == "dali" and data.cached:
         raise ConfigError("data.decoder: dali decodes anew every time; set data.cache to null and data.cache_in_memory to false")
-    if data.decoder == "dali" or (data.decoder == "auto" and device.type == "cuda" and not cached):
+    if data.decoder == "dali" or (data.decoder == "auto" and device.type == "cuda" and not data.cached):
         return EncodedReader(store)
-    workers = (0 if cached else max(1, len(os.sched_getaffinity(0)) // processes)) if data.workers is None else data.workers
+    workers = (0 if data.cached else max(1, len(os.sched_getaffinity(0)) // processes)) if data.workers is None else data.workers
     if workers and not WorkerReader.fits(workers):
         _log.warning("/dev/shm is too small for %d decoding workers (docker: --shm-size 2g): decoding in this process", workers)
         workers = 0

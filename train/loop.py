@@ -109,7 +109,8 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         run = _Run.start(config.model_copy(update={"out": Path(folder)}), threading.Event())
-        return run.first_step()
+        with contextlib.closing(run):
+            return run.first_step()
 
 
 @dataclasses.dataclass
@@ -239,7 +240,6 @@ class _Run:
         self.network.train()
         rate = learning_rate_at(0.0, self.config.optimiser)
         loss, _ = self.stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, place=(0, 0))
-        self.reader.close()
         return {
             "training_videos": len(planned), "validation_videos": len(self.validation), "steps_per_epoch": self._steps(),
             "parameters": sum(p.numel() for p in self.network.parameters()), "clips": tuple(batch.clips_BTHWC.shape),

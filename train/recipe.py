@@ -46,6 +46,11 @@ class DataConfig(StrictModel):
     no_flip_labels: tuple[str, ...] = Field((), description="labels whose clips are never mirrored")
     max_bad_share: float = Field(0.05, ge=0, le=1, description="stop if more than this share of the videos is unreadable")
 
+    @property
+    def cached(self) -> bool:
+        """Whether decoded frames are kept."""
+        return self.cache is not None or self.cache_in_memory
+
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         if self.labels_from is not None and (self.labels or self.flip_labels or self.no_flip_labels):
