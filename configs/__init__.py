@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from configs.command import exit_status
 from configs.errors import (
     BrokerError,
+    CameraError,
     CheckpointError,
     CidcError,
     ConfigError,
@@ -23,10 +24,11 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.loader import StrictModel, example_path, load_config, parse_config
+    from configs.loader import StrictModel, check_tree, example_path, load_config, parse_config
 
 __all__ = [
     "BrokerError",
+    "CameraError",
     "CheckpointError",
     "CidcError",
     "ConfigError",
@@ -37,6 +39,7 @@ __all__ = [
     "ShapeError",
     "StrictModel",
     "TrainingError",
+    "check_tree",
     "example_path",
     "exit_status",
     "load_config",

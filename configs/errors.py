@@ -3,6 +3,7 @@
     CidcError
     |-- ConfigError       a setting is unknown, missing or outside its range
     |-- CheckpointError   a weights file is missing, damaged or made for something else
+    |-- CameraError       a camera cannot be added, changed or found while the pipeline runs
     |-- DataError         a manifest, truth file or event file is malformed
     |-- MediaError        a video cannot be opened or decoded
     |-- ShapeError        a tensor or clip has a size the operation cannot take
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "BrokerError",
+    "CameraError",
     "CheckpointError",
     "CidcError",
     "ConfigError",
@@ -36,6 +38,14 @@ class CidcError(Exception):
 
 class ConfigError(CidcError):
     """A setting is unknown, missing or outside its range."""
+
+
+class CameraError(CidcError):
+    """A camera cannot be added, changed or found while the pipeline runs. `kind` is unknown, exists, full or invalid."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class CheckpointError(CidcError):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import ConfigError
 
-__all__ = ["StrictModel", "example_path", "load_config", "parse_config"]
+__all__ = ["StrictModel", "check_tree", "example_path", "load_config", "parse_config"]
 
 
 class StrictModel(BaseModel):
@@ -70,6 +70,15 @@ def parse_config(text: str, schema: type[Model], overrides: Iterable[str] = (), 
     tree = _parse_yaml(text, name)
     for override in overrides:
         _apply_override(tree, override)
+    return check_tree(tree, schema, name=name)
+
+
+def check_tree(tree: object, schema: type[Model], *, name: str) -> Model:
+    """Settings from plain values, such as those of a JSON document.
+
+    Raises:
+        ConfigError: a bad key or value; the message begins with `name`.
+    """
     try:
         return schema.model_validate(tree)
     except ValidationError as error:

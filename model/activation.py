@@ -26,7 +26,7 @@ from model.preprocess import PreprocessConfig, Preprocessor, normalise_clips
 from model.video import Picture, grid_pictures
 from model.weights import ModelSpec
 
-__all__ = ["ClipMaps", "Surest", "analyse_video", "rows_of_sub_clips", "write_overlay", "write_sheet"]
+__all__ = ["ClipMaps", "Surest", "analyse_video", "newest_map", "overlay_map", "rows_of_sub_clips", "write_overlay", "write_sheet"]
 
 _SHOWN_HEIGHT = 240
 _BAND = 30
@@ -120,22 +120,51 @@ class Surest:
 
 @torch.no_grad()
 def _analyse_clip(network: ActionNetwork, spec: ModelSpec, clip: Tensor, shown: NDArray[np.uint8], start_seconds: float) -> ClipMaps:
+    logits_BK, backbone_SHW, cidc_SHW = _maps(network, normalise_clips(clip, spec.preprocess))
+    probabilities_K = torch.softmax(logits_BK, dim=1)[0]
+    best = int(probabilities_K.argmax())
+    maps = {f"without CIDC ({spec.model.backbone}): att(F)": backbone_SHW}
+    if cidc_SHW is not None:
+        maps["with CIDC: att(F_CIDC)"] = cidc_SHW
+    return ClipMaps(start_seconds, shown, maps, spec.labels[best], float(probabilities_K[best]))
+
+
+def _maps(network: ActionNetwork, clip_BCTHW: Tensor) -> tuple[Tensor, NDArray[np.float32], NDArray[np.float32] | None]:
+    """Logits, `att(F)` and, with a CIDC network, `att(F_CIDC)` of one normalised clip, a map `H W` for each sub-clip."""
     caught: dict[str, Tensor] = {}
     hooks = [network.backbone.register_forward_hook(lambda _m, _i, maps: caught.update(backbone=maps[-1]))]
     if network.cidc is not None:
         hooks.append(network.cidc.register_forward_hook(lambda _m, _i, y: caught.update(cidc=y)))
     try:
-        probabilities_K = torch.softmax(network(normalise_clips(clip, spec.preprocess)), dim=1)[0]
+        logits_BK = network(clip_BCTHW)
     finally:
         for hook in hooks:
             hook.remove()
-    best = int(probabilities_K.argmax())
-    maps = {f"without CIDC ({spec.model.backbone}): att(F)": _numbers(attention_map(caught["backbone"]))}
-    if network.cidc is not None:
-        config = network.cidc.config
-        rows = rows_of_sub_clips(config.direction, spec.model.time)
-        maps["with CIDC: att(F_CIDC)"] = np.einsum("sr,rhw->shw", rows, _numbers(attention_map(caught["cidc"])))
-    return ClipMaps(start_seconds, shown, maps, spec.labels[best], float(probabilities_K[best]))
+    backbone_SHW = _numbers(attention_map(caught["backbone"]))
+    if network.cidc is None:
+        return logits_BK, backbone_SHW, None
+    rows = rows_of_sub_clips(network.cidc.config.direction, len(backbone_SHW))
+    return logits_BK, backbone_SHW, np.einsum("sr,rhw->shw", rows, _numbers(attention_map(caught["cidc"])))
+
+
+@torch.no_grad()
+def newest_map(network: ActionNetwork, clip_BCTHW: Tensor) -> NDArray[np.float32]:
+    """What a network looks at towards the end of one normalised clip: `H W`, 0 to 1 over the clip."""
+    _, backbone_SHW, cidc_SHW = _maps(network, clip_BCTHW)
+    newest: NDArray[np.float32] = _stretched(backbone_SHW if cidc_SHW is None else cidc_SHW)[-1]
+    return newest
+
+
+def overlay_map(picture: Picture, strength_HW: NDArray[np.float32], framing: PreprocessConfig) -> Picture:
+    """A map painted over that part of a whole picture which the network sees."""
+    height, width = picture.shape[:2]
+    scale = min(height, width) / framing.short_side
+    rows, columns = min(height, round(framing.height * scale)), min(width, round(framing.width * scale))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    painted = picture.copy()
+    part = (slice(top, top + rows), slice(left, left + columns))
+    painted[part] = _overlaid(picture[part], strength_HW)
+    return painted
 
 
 def rows_of_sub_clips(direction: str, time: int) -> NDArray[np.float32]:
@@ -211,11 +240,12 @@ def _overlay_frames(clips: Iterable[ClipMaps]) -> Iterator[Picture]:
 
 def _scaled(clip: ClipMaps) -> dict[str, NDArray[np.float32]]:
     """Every map stretched to 0 to 1 over its clip, so that maps of different strength can be compared."""
-    stretched = {}
-    for name, values in clip.maps.items():
-        span = float(values.max() - values.min())
-        stretched[name] = (values - values.min()) / span if span > 0 else np.zeros_like(values)
-    return stretched
+    return {name: _stretched(values) for name, values in clip.maps.items()}
+
+
+def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    span = float(values.max() - values.min())
+    return (values - values.min()) / span if span > 0 else np.zeros_like(values)
 
 
 def _overlaid(picture: Picture, strength_HW: NDArray[np.float32]) -> Picture:
@@ -233,7 +263,7 @@ def _titled(picture: Picture, title: str) -> Picture:
 
 
 def _numbers(maps_BTHW: Tensor) -> NDArray[np.float32]:
-    return cast("NDArray[np.float32]", maps_BTHW[0, 0].float().numpy())
+    return cast("NDArray[np.float32]", maps_BTHW[0, 0].float().cpu().numpy())
 
 
 def _sub_clips(clip: ClipMaps) -> int:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import json
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
 from configs import CidcError, load_config
 from stream.events import ActionEvent
-from stream.outbox import OutboxConfig, read_events
+from stream.logs import LogConfig, set_up_logs
+from stream.outbox import OutboxConfig, read_rejected
 
 __all__ = ["main"]
 
@@ -29,8 +28,7 @@ _CONSOLE = Console() if sys.stdout.isatty() else Console(stderr=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 2 for a configuration that cannot be used."""
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False, show_level=True)])
+    set_up_logs(LogConfig())
     try:
         return int(options.run(options))
     except CidcError as error:
@@ -58,7 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     source = events.add_mutually_exclusive_group()
     source.add_argument("--outbox", type=Path, default=OutboxConfig().path, help="outbox database")
     source.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
-    events.add_argument("--topic", default="action-events", help="Kafka topic")
+    events.add_argument("--topic", help="Kafka topic; action-events unless the configuration names another")
+    events.add_argument("--group", help="consumer group: go on where it left off, and share the topic with its other readers")
+    events.add_argument("--config", type=Path, metavar="FILE", help="pipeline configuration with the kafka section to connect by")
+    events.add_argument(
+        "--rejected", action="store_true", help="instead, the events of the outbox that no broker takes, each with its error"
+    )
     events.add_argument("--follow", action="store_true", help="go on printing new events")
     events.add_argument("--format", choices=("table", "jsonl"), default="table")
     events.set_defaults(run=_events)
@@ -87,6 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     from stream.table import LiveTable
 
     config = load_config(options.config, StreamConfig, options.set)
+    set_up_logs(config.log)
     if options.summary is not None:
         write_summary({}, options.summary)  # better to fail now than after the run
     pipeline, stop = Pipeline(config), threading.Event()
@@ -118,7 +122,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _events(options: argparse.Namespace) -> int:
-    events = _topic_events(options) if options.bootstrap else _outbox_events(options)
+    if options.rejected:
+        for payload, error in read_rejected(options.outbox):
+            print(json.dumps({"error": error, "event": payload}))
+        return 0
+    events = _source(options)
     if options.format == "jsonl":
         for event in events:
             print(event.to_json(), flush=options.follow)
@@ -137,21 +145,16 @@ def _events(options: argparse.Namespace) -> int:
     return 0
 
 
-def _outbox_events(options: argparse.Namespace) -> Iterator[ActionEvent]:
-    last = 0
-    while True:
-        for stored in read_events(options.outbox, after_id=last):
-            last = stored.id
-            yield stored.event
-        if not options.follow:
-            return
-        time.sleep(0.5)
+def _source(options: argparse.Namespace) -> Iterator[ActionEvent]:
+    from stream.broker import KafkaConfig
+    from stream.reader import read_outbox, read_topic
+    from stream.settings import StreamConfig
 
-
-def _topic_events(options: argparse.Namespace) -> Iterator[ActionEvent]:
-    from stream.publish import KafkaConfig, read_topic
-
-    yield from read_topic(KafkaConfig(bootstrap=(options.bootstrap,), topic=options.topic), threading.Event(), follow=options.follow)
+    if not options.bootstrap:
+        return read_outbox(options.outbox, follow=options.follow)
+    config = load_config(options.config, StreamConfig).kafka if options.config else KafkaConfig()
+    config = config.model_copy(update={"bootstrap": (options.bootstrap,), "topic": options.topic or config.topic})
+    return read_topic(config, threading.Event(), follow=options.follow, group=options.group)
 
 
 if __name__ == "__main__":

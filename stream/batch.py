@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pydantic import Field
 
 from configs import StrictModel
-from stream.frames import SampledFrame, StreamBreak, Window
+from stream.frames import SampledFrame, StreamBreak, View, Window
 
 __all__ = ["BatchConfig", "Inbox", "Schedule", "WindowBatch"]
 
@@ -24,6 +24,12 @@ class BatchConfig(StrictModel):
     deadline_seconds: float = Field(0.05, ge=0, le=10, description="a clip waits at most this long for others to join its batch")
     camera_queue: int = Field(32, ge=2, le=4096, description="sampled frames of one camera that may wait; then its reader is blocked")
     ready_batches: int = Field(16, ge=1, le=64, description="formed batches that may wait for the network")
+    wait_seconds: float = Field(
+        0.75, gt=0, le=60, description="clips of live cameras are left out, evenly, once the network would get to them only after this long"
+    )
+    most_views: int = Field(
+        64, ge=1, le=4096, description="cameras, or their regions, that can be analysed at once; their clips are allocated at the start"
+    )
 
 
 class Inbox:
@@ -38,14 +44,16 @@ class Inbox:
     def put(self, item: Item, stop: threading.Event, on_blocked: Callable[[bool], None] = lambda blocked: None) -> bool:
         """Add an item of its camera, waiting for room; False if `stop` was set first. Breaks never wait."""
         with self._condition:
+            if stop.is_set():
+                return False
             waiting = self._queues.setdefault(item.camera_id, collections.deque())
             if len(waiting) >= self._most and isinstance(item, SampledFrame):
                 on_blocked(True)
-                while len(waiting) >= self._most:
-                    if stop.is_set():
-                        return False
+                while len(waiting) >= self._most and not stop.is_set():
                     self._condition.wait(0.2)
                 on_blocked(False)
+                if stop.is_set():
+                    return False
             if not waiting:
                 self._turns.append(item.camera_id)
             waiting.append(item)
@@ -64,6 +72,8 @@ class Inbox:
                 items.append(waiting.popleft())
                 if waiting:
                     self._turns.append(camera_id)
+                elif isinstance(items[-1], StreamBreak):
+                    del self._queues[camera_id]  # a camera that went for good leaves nothing behind
             if items:
                 self._condition.notify_all()
             return items
@@ -74,44 +84,52 @@ class Inbox:
 
 
 class Schedule:
-    """When each camera's next clip is due, and whose turn it is when not all can go.
+    """When each view's next clip is due, and whose turn it is when not all can go.
 
     Args:
         clip: frames of a clip.
-        hop: a clip is due every this many frames.
     """
 
-    def __init__(self, clip: int, hop: int) -> None:
-        self._clip, self._hop = clip, hop
-        self._last_count: dict[str, int] = {}
-        self._last_turn: dict[str, int] = {}
-        self._put_off: set[str] = set()
+    def __init__(self, clip: int) -> None:
+        self._clip = clip
+        self._last_count: dict[View, int] = {}
+        self._last_turn: dict[View, int] = {}
+        self._put_off: set[View] = set()
         self._turn = 0
 
-    def is_due(self, camera_id: str, count: int) -> bool:
-        """Whether a camera that has had `count` frames since its clip began is due: at once when full, then every hop."""
-        return count >= self._clip and count - self._last_count.get(camera_id, count - self._hop) >= self._hop
+    def is_due(self, view: View, count: int, hop: int) -> bool:
+        """Whether a view that has had `count` frames since its clip began is due: at once when full, then every hop."""
+        return count >= self._clip and count - self._last_count.get(view, count - hop) >= hop
 
-    def is_next(self, camera_id: str) -> bool:
-        """Whether no camera that was put off has waited longer."""
-        mine = self._last_turn.get(camera_id, 0)
+    def is_last_due(self, view: View, count: int) -> bool:
+        """Whether its newest frames, the last of all, have been in no clip yet."""
+        return count > self._last_count.get(view, 0)
+
+    def is_next(self, view: View) -> bool:
+        """Whether no view that was put off has waited longer."""
+        mine = self._last_turn.get(view, 0)
         return all(self._last_turn.get(other, 0) >= mine for other in self._put_off)
 
-    def went(self, camera_id: str, count: int) -> None:
-        """The camera's clip was taken."""
+    def went(self, view: View, count: int) -> None:
+        """The view's clip was taken."""
         self._turn += 1
-        self._last_count[camera_id], self._last_turn[camera_id] = count, self._turn
-        self._put_off.discard(camera_id)
+        self._last_count[view], self._last_turn[view] = count, self._turn
+        self._put_off.discard(view)
 
-    def put_off(self, camera_id: str, count: int) -> bool:
+    def put_off(self, view: View, count: int, hop: int) -> bool:
         """The clip could not be taken and stays due; returns whether a whole hop was thereby lost."""
-        self._put_off.add(camera_id)
-        return (count - self._last_count.setdefault(camera_id, count - self._hop)) % self._hop == 0
+        self._put_off.add(view)
+        return (count - self._last_count.setdefault(view, count - hop)) % hop == 0
 
-    def forget(self, camera_id: str) -> None:
-        """The camera's clip begins anew."""
-        self._last_count.pop(camera_id, None)
-        self._put_off.discard(camera_id)
+    def restart(self, view: View) -> None:
+        """The view's clip begins anew."""
+        self._last_count.pop(view, None)
+        self._put_off.discard(view)
+
+    def forget(self, view: View) -> None:
+        """The view is gone."""
+        self.restart(view)
+        self._last_turn.pop(view, None)
 
 
 class WindowBatch:

@@ -1,4 +1,4 @@
-"""Who runs which camera: one supervised worker thread each, replaced when it hangs inside a library call."""
+"""Who runs which camera: supervised threads for each, replaced when they hang inside a library call, given back when a camera goes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from stream.camera import CameraConfig
 from stream.frames import CameraState
 from stream.metrics import Metrics
-from stream.source import CameraConfig, SourceConfig
+from stream.source import SourceConfig
 
-__all__ = ["CameraStatus", "Fleet"]
+__all__ = ["CameraStatus", "Fleet", "Worker"]
 
 _log = logging.getLogger(__name__)
 _FPS_SECONDS = 3.0
+# More readers of one camera than this are not left hanging at a time: the camera waits until one of them returns.
+_MOST_ABANDONED = 3
 
 
 class CameraStatus:
@@ -27,20 +30,24 @@ class CameraStatus:
         self.detail = ""
         self.touched_monotonic = time.monotonic()
         self.generation = 0
+        self.last_frame_wall: float | None = None
+        self._link: tuple[CameraState, str] = ("connecting", "")
+        self._blocked = False
+        self._lock = threading.Lock()
         self._frames: deque[float] = deque(maxlen=1000)
         metrics.set_camera_state(camera.id, "connecting")
 
     def set_state(self, state: CameraState, detail: str = "") -> None:
-        """Enter a state; `detail` is one line for people."""
-        self.touched_monotonic = time.monotonic()
-        if state == self.state and detail == self.detail:
-            return
-        if detail and state != "ended":
-            _log.warning("camera %s is %s: %s", self.camera.id, state, detail)
-        elif state == "ended":
-            _log.info("camera %s ended: %s", self.camera.id, detail)
-        self.state, self.detail = state, detail
-        self._metrics.set_camera_state(self.camera.id, state)
+        """The connection enters a state; `detail` is one line for people."""
+        with self._lock:
+            self._link = (state, detail)
+            self._show()
+
+    def set_blocked(self, blocked: bool) -> None:
+        """The stages behind the camera are slow, or no longer are."""
+        with self._lock:
+            self._blocked = blocked
+            self._show()
 
     def touch(self) -> None:
         """A sign of life."""
@@ -49,11 +56,10 @@ class CameraStatus:
     def frame_decoded(self, wall_seconds: float) -> None:
         """Count a decoded frame."""
         now = time.monotonic()
-        self.touched_monotonic = now
+        self.touched_monotonic, self.last_frame_wall = now, wall_seconds
         self._frames.append(now)
         self._metrics.decoded.labels(self.camera.id).inc()
         self._metrics.last_frame.labels(self.camera.id).set(wall_seconds)
-        self._metrics.camera_fps.labels(self.camera.id).set(self.fps())
 
     def fps(self) -> float:
         """Decoded frames per second over the last seconds."""
@@ -63,68 +69,143 @@ class CameraStatus:
             return 0.0
         return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)
 
+    def _show(self) -> None:
+        self.touched_monotonic = time.monotonic()
+        state, detail = self._link
+        if self._blocked and state == "running":
+            state = "blocked"
+        if (state, detail) == (self.state, self.detail):
+            return
+        changed = state != self.state
+        self.state, self.detail = state, detail
+        if changed:
+            self._metrics.set_camera_state(self.camera.id, state)
+        if state == "ended":
+            _log.info("camera %s ended: %s", self.camera.id, detail, extra={"camera": self.camera.id})
+        elif detail:
+            _log.warning("camera %s is %s: %s", self.camera.id, state, detail, extra={"camera": self.camera.id})
 
-class _Worker:
-    """One thread that runs a camera; `stop` asks it to end."""
 
-    def __init__(self, camera_id: str, run: Callable[[threading.Event], None]) -> None:
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=run, args=(self.stop,), name=f"camera-{camera_id}", daemon=True)
-        self.thread.start()
+class Worker:
+    """The threads that run one camera; `stop` asks them to end."""
+
+    def __init__(self, camera_id: str) -> None:
+        self.camera_id, self.stop = camera_id, threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def spawn(self, run: Callable[[], None], name: str) -> None:
+        """Run something in a thread of this worker."""
+        thread = threading.Thread(target=run, name=f"{name}-{self.camera_id}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether any of the threads runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the threads; whether all have ended."""
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not self.is_alive()
 
 
 class Fleet:
-    """Starts one worker per camera and watches over them.
+    """Runs cameras and watches over them. Methods may be called from any thread.
 
     Args:
-        run: runs one camera until it ends or its stop event is set, and keeps its status up to date.
+        run: runs one camera until it ends or its worker's stop event is set, and keeps its status up to date.
     """
 
-    def __init__(
-        self, cameras: Sequence[CameraConfig], config: SourceConfig, metrics: Metrics,
-        run: Callable[[CameraStatus, threading.Event], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, config: SourceConfig, metrics: Metrics, run: Callable[[CameraStatus, Worker], None]) -> None:
         self._run, self._metrics = run, metrics
         # Anything a library call may legitimately take, and as much again.
         self._patience = 2 * (config.open_timeout_seconds + 2 * config.read_timeout_seconds)
-        self.statuses = {camera.id: CameraStatus(camera, metrics) for camera in cameras}
-        self._workers: dict[str, _Worker] = {}
+        self._statuses: dict[str, CameraStatus] = {}
+        self._workers: dict[str, Worker] = {}
+        self._abandoned: list[Worker] = []
+        self._lock = threading.RLock()
 
-    def start(self) -> None:
-        """Start all cameras in parallel."""
-        for camera_id in self.statuses:
-            self._start_worker(camera_id)
+    @property
+    def statuses(self) -> Sequence[CameraStatus]:
+        """All cameras, in the order in which they came."""
+        with self._lock:
+            return tuple(self._statuses.values())
+
+    def status(self, camera_id: str) -> CameraStatus | None:
+        """One camera; None if there is none of this name."""
+        with self._lock:
+            return self._statuses.get(camera_id)
+
+    def add(self, camera: CameraConfig) -> CameraStatus:
+        """Know a camera; `start` runs it."""
+        with self._lock:
+            status = self._statuses[camera.id] = CameraStatus(camera, self._metrics)
+            return status
+
+    def start(self, camera_id: str) -> None:
+        """Run a camera that does not run."""
+        with self._lock:
+            status = self._statuses[camera_id]
+            status.set_state("connecting")
+            status.generation += 1
+            worker = self._workers[camera_id] = Worker(camera_id)
+        worker.spawn(lambda: self._run(status, worker), "camera")
+
+    def halt(self, camera_id: str, detail: str) -> None:
+        """Ask a camera's threads to end, at once; what hangs is left to itself and counted."""
+        with self._lock:
+            worker = self._workers.pop(camera_id, None)
+            if worker is not None:
+                worker.stop.set()
+                self._abandoned.append(worker)
+            self._statuses[camera_id].set_state("ended", detail)
+
+    def forget(self, camera_id: str) -> None:
+        """Know a camera that was halted no longer."""
+        with self._lock:
+            del self._statuses[camera_id]
 
     def supervise(self) -> None:
         """Replace workers that have made no sign of life although nobody blocks them. Call this regularly."""
-        for camera_id, status in self.statuses.items():
-            worker = self._workers[camera_id]
-            silent = time.monotonic() - status.touched_monotonic
-            waiting = status.state in ("ended", "blocked", "offline", "stalled")
-            if worker.thread.is_alive() and not waiting and silent > self._patience and not self._paced(status):
-                worker.stop.set()  # should the call ever return, the worker ends there
-                status.set_state("stalled", f"no sign of life for {silent:.0f} s; its reader was abandoned and replaced")
-                self._metrics.reconnects.labels(camera_id).inc()
-                self._start_worker(camera_id)
+        with self._lock:
+            self._abandoned = [worker for worker in self._abandoned if worker.is_alive()]
+            self._metrics.readers_abandoned.set(len(self._abandoned))
+            for camera_id, worker in list(self._workers.items()):
+                status = self._statuses[camera_id]
+                silent = time.monotonic() - status.touched_monotonic
+                if worker.is_alive() and silent > self._patience and not self._may_be_silent(status):
+                    self._replace(status, worker, silent)
 
     def all_ended(self) -> bool:
         """Whether no camera will deliver anything more."""
-        return all(not worker.thread.is_alive() for worker in self._workers.values())
+        with self._lock:
+            return all(not worker.is_alive() for worker in self._workers.values())
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Ask all workers to end, and wait for them."""
-        for worker in self._workers.values():
-            worker.stop.set()
+        with self._lock:
+            workers = list(self._workers.values())
+            for worker in workers:
+                worker.stop.set()
         deadline = time.monotonic() + timeout_seconds
-        for worker in self._workers.values():
-            worker.thread.join(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
-    def _start_worker(self, camera_id: str) -> None:
-        status = self.statuses[camera_id]
-        status.generation += 1
-        self._workers[camera_id] = _Worker(camera_id, lambda stop: self._run(status, stop))
+    def _replace(self, status: CameraStatus, worker: Worker, silent: float) -> None:
+        hanging = sum(other.camera_id == status.camera.id for other in self._abandoned)
+        if hanging >= _MOST_ABANDONED:
+            status.set_state("offline", f"{hanging + 1} readers hang in library calls; waiting for one of them to return")
+            return
+        worker.stop.set()  # should the call ever return, the worker ends there
+        self._abandoned.append(worker)
+        status.set_state("stalled", f"no sign of life for {silent:.0f} s; its reader was abandoned and replaced")
+        self._metrics.reconnects.labels(status.camera.id).inc()
+        self.start(status.camera.id)
 
     @staticmethod
-    def _paced(status: CameraStatus) -> bool:
-        """A file played in real time may hold frames far apart."""
-        return status.camera.is_file and status.camera.pace == "realtime" and status.state == "running"
+    def _may_be_silent(status: CameraStatus) -> bool:
+        """Ended, waiting for us, pausing before the next attempt, or a file played in real time, whose frames may be far apart."""
+        paced = status.camera.is_file and status.camera.pace == "realtime" and status.state == "running"
+        return paced or status.state in ("ended", "blocked", "offline", "stalled")

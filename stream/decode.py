@@ -8,7 +8,7 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from model.video import PresentationOrder
+from model.video import PresentationOrder, quarter_turns
 from stream.frames import CodedPacket, DecodedFrame
 
 __all__ = ["Decoder"]
@@ -54,4 +54,4 @@ class Decoder:
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
         arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))
         seconds = frame.time if frame.time is not None else arrived - (self._begun_monotonic or arrived)
-        return DecodedFrame(frame, float(seconds), arrived, wall, frame.width, frame.height)
+        return DecodedFrame(frame, float(seconds), arrived, wall, frame.width, frame.height, quarter_turns(frame))

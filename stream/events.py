@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from pydantic import Field
@@ -30,7 +31,8 @@ class ActionEvent:
     """What is published: schema `action-event/1`, described in `docs/action-event.schema.json`.
 
     `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are presentation times of the
-    stream. The events of one action share `event_id`; `sequence` counts a camera's events without a gap.
+    stream. The events of one action share `event_id`; `sequence` counts a camera's events without a gap. `snapshot` names
+    the action's picture where pictures are kept; without one the JSON does not hold the field.
     """
 
     event_id: str
@@ -48,6 +50,7 @@ class ActionEvent:
     pts_end_seconds: float | None = None
     region: str | None = None
     reason: str | None = None
+    snapshot: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(EventKind):
@@ -61,6 +64,8 @@ class ActionEvent:
     def to_json(self) -> str:
         """The event as one line of JSON."""
         fields = dataclasses.asdict(self) | {"schema": SCHEMA}
+        if self.snapshot is None:
+            del fields["snapshot"]
         fields["top_k"] = [{"action": action, "confidence": confidence} for action, confidence in self.top_k]
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
@@ -105,6 +110,7 @@ class EventDetector:
         camera_id, model, region: copied into the events.
         clip_seconds: length of a clip, from its first to its last frame.
         first_sequence: number of the first event.
+        sequence: numbers of the events, where several detectors share them; `first_sequence` does not count then.
 
     Raises:
         ConfigError: the configuration names a label that does not exist.
@@ -113,12 +119,18 @@ class EventDetector:
     def __init__(
         self, config: EventConfig, *, labels: Sequence[str], camera_id: str, clip_seconds: float,
         background: str | None = None, model: str = "", region: str | None = None, first_sequence: int = 1,
+        sequence: Iterator[int] | None = None,
     ) -> None:  # fmt: skip
         self._detector = ActionDetector(config, labels=labels, clip_seconds=clip_seconds, background=background)
         self._top_k, self._labels, self._camera_id, self._region = config.top_k, tuple(labels), camera_id, region
-        self._model, self._sequence = model, first_sequence
+        self._model, self._sequence = model, itertools.count(first_sequence) if sequence is None else sequence
         self._open: dict[str, tuple[str, float]] = {}  # of each action that goes on: event_id, and when it started in seconds since 1970
         self._wall_end = 0.0
+
+    @property
+    def open_events(self) -> dict[str, str]:
+        """The event_id of each action that goes on."""
+        return {action: event_id for action, (event_id, _) in self._open.items()}
 
     @property
     def active(self) -> dict[str, float]:
@@ -140,9 +152,10 @@ class EventDetector:
         return [self._event(detection, reason=reason) for detection in self._detector.finish()]
 
     def _event(self, found: Detection, *, reason: str | None) -> ActionEvent:
+        number = next(self._sequence)
         if found.kind == "started":
             started_at = self._wall(found, found.start_seconds)
-            name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{self._sequence}"
+            name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
             self._open[found.action] = (str(uuid.uuid5(_NAMESPACE, name)), started_at)
         event_id, started_at = self._open[found.action]
         ended_at = None if found.end_seconds is None else max(started_at, self._wall(found, found.end_seconds))
@@ -151,12 +164,11 @@ class EventDetector:
             event_id=event_id, kind=found.kind, camera_id=self._camera_id, region=self._region, action=found.action,
             confidence=round(found.confidence, 4), started_at=_rfc3339(started_at),
             ended_at=None if ended_at is None else _rfc3339(ended_at),
-            pts_start_seconds=round(found.start_seconds, 3), sequence=self._sequence, model=self._model, reason=reason,
+            pts_start_seconds=round(found.start_seconds, 3), sequence=number, model=self._model, reason=reason,
             pts_end_seconds=None if found.end_seconds is None else round(found.end_seconds, 3),
             top_k=tuple((name, round(value, 4)) for name, value in ranked[: self._top_k]),
             produced_at=_rfc3339(self._wall_end),
         )  # fmt: skip
-        self._sequence += 1
         if found.kind == "ended":
             del self._open[found.action]
         return event

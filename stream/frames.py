@@ -1,35 +1,56 @@
 """The values that flow from stage to stage.
 
 Times: `pts_seconds` is the stream's presentation time; `arrived_monotonic` the monotonic clock when the packet came in;
-`wall_seconds` the same moment in seconds since 1970 (UTC). Letters: H, W space, C channels (RGB), K classes.
+`wall_seconds` when the picture was taken in seconds since 1970 (UTC): by the camera's clock where it tells (RTCP) and can
+be believed, otherwise when the packet came in. Letters: H, W space, C channels (RGB), K classes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BreakReason", "CameraState", "CodedPacket", "DecodedFrame", "SampledFrame", "StreamBreak", "Window"]
+__all__ = ["BreakReason", "CameraState", "CodedPacket", "DecodedFrame", "SampledFrame", "StreamBreak", "View", "Window"]
 
 CameraState = Literal["connecting", "running", "stalled", "blocked", "offline", "ended"]
-BreakReason = Literal["gap", "backwards", "size", "reconnect", "ended", "offline", "shutdown", "crash"]
+BreakReason = Literal[
+    "gap", "backwards", "size", "dropped", "stalled", "reconnect", "ended", "offline", "paused", "changed", "removed", "shutdown", "crash"
+]
+
+
+class View(NamedTuple):
+    """What clips are cut from: a camera's whole picture, or one of its regions of interest."""
+
+    camera_id: str
+    region: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class CodedPacket:
-    """One compressed packet and when it came in. `packet` is None where the connection was lost: decoders start anew."""
+    """One compressed packet and when it came in. `packet` is None where packets are missing, `lost` why: decoders start anew."""
 
     packet: Any
     arrived_monotonic: float
     wall_seconds: float
+    lost: BreakReason = "reconnect"
+
+    @property
+    def is_key(self) -> bool:
+        """Whether decoding can begin here."""
+        return self.packet is not None and bool(self.packet.is_keyframe)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the packet; 0 for the empty one that flushes a decoder."""
+        return 0 if self.packet is None else int(self.packet.size)
 
 
 @dataclasses.dataclass
 class DecodedFrame:
-    """A decoded picture that is converted to RGB when, and only when, somebody asks."""
+    """A decoded picture that is converted to RGB when, and only when, somebody asks; `turns` quarter turns left make it upright."""
 
     native: Any
     pts_seconds: float
@@ -37,6 +58,7 @@ class DecodedFrame:
     wall_seconds: float
     width: int
     height: int
+    turns: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +90,10 @@ class StreamBreak:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Which clip a row of a batch is: the camera and the moment of its newest frame."""
+    """Which clip a row of a batch is: whose, and the moment of its newest frame; `picture_HWC` is that frame where pictures are kept."""
 
-    camera_id: str
+    view: View
     pts_end_seconds: float
     arrived_monotonic: float
     wall_seconds: float
+    picture_HWC: NDArray[np.uint8] | None = None

@@ -1,36 +1,100 @@
-"""Metrics, health and camera states over HTTP.
+"""Metrics, health and cameras over HTTP.
 
 `/metrics` Prometheus text; `/startup` has warm-up finished; `/ready` is it analysing; `/live` is the analysis moving;
-`/cameras` states as JSON.
+`/cameras` lists, adds, changes, pauses and removes; `/openapi.json` describes all of it. Without a token only programs on
+this machine may use `/cameras`; with one, those that send it.
 """
 
 from __future__ import annotations
 
+import hmac
+import ipaddress
+import json
 import logging
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from configs import ConfigError, StrictModel
+from configs import CameraError, ConfigError, StrictModel
+from stream.openapi import document
 
-__all__ = ["HttpConfig", "HttpServer"]
+__all__ = ["Cameras", "HttpConfig", "HttpServer"]
+
+_STATUS = {"unknown": 404, "exists": 409, "invalid": 422, "full": 507}
 
 
 class HttpConfig(StrictModel):
-    """Where to listen."""
+    """Where to listen, and who may change cameras."""
 
-    enabled: bool = Field(True, description="serve metrics and health")
+    enabled: bool = Field(True, description="serve metrics and health, and take changes of cameras")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: int = Field(9108, ge=0, le=65535, description="port to listen on; 0 for any free one")
+    token: SecretStr | None = Field(None, description="bearer token that /cameras asks for; without one it serves this machine alone")
+    token_file: Path | None = Field(None, description="file that holds the token instead")
+    changes: Path = Field(Path("camera-changes.json"), description="file that keeps changes of cameras across restarts")
+    most_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longer requests are refused")
+    most_connections: int = Field(64, ge=4, le=4096, description="more connections at once are refused")
+
+    @model_validator(mode="after")
+    def _check(self) -> HttpConfig:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("give token or token_file, not both")
+        if self.token is not None and not self.token.get_secret_value().strip():
+            raise ValueError("token is empty; remove it, or give one")
+        return self
+
+    def secret(self) -> str | None:
+        """The token.
+
+        Raises:
+            ConfigError: its file cannot be read or is empty.
+        """
+        if self.token_file is None:
+            return self.token.get_secret_value() if self.token else None
+        try:
+            token = self.token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"http.token_file {self.token_file} cannot be read: {error}") from None
+        if not token:
+            raise ConfigError(f"http.token_file {self.token_file} is empty; write the token into it")
+        return token
+
+
+class Cameras(Protocol):
+    """What can be done to the cameras of a running pipeline; all raise CameraError."""
+
+    def describe_all(self) -> list[dict[str, Any]]:
+        """Every camera."""
+
+    def describe(self, camera_id: str) -> dict[str, Any]:
+        """One camera."""
+
+    def add(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Add one."""
+
+    def change(self, camera_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some settings of one."""
+
+    def pause(self, camera_id: str) -> dict[str, Any]:
+        """Stop one and keep it."""
+
+    def resume(self, camera_id: str) -> dict[str, Any]:
+        """Start a paused one."""
+
+    def remove(self, camera_id: str) -> None:
+        """Remove one."""
 
 
 class HttpServer:
@@ -39,31 +103,36 @@ class HttpServer:
     Args:
         metrics: the text of `/metrics`.
         checks: name of a health check (`live`, `ready`, `startup`) to a function that returns None or what is wrong.
-        cameras: the value of `/cameras`.
+        cameras: asked at each request; None while the pipeline is still loading.
+        snapshots: folder of the pictures of events, served below `/snapshots`; None for none.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or the token cannot be read.
     """
 
     def __init__(
-        self, config: HttpConfig, *, metrics: Callable[[], bytes],
-        checks: dict[str, Callable[[], str | None]], cameras: Callable[[], list[dict[str, Any]]],
+        self, config: HttpConfig, *, metrics: Callable[[], bytes], checks: dict[str, Callable[[], str | None]],
+        cameras: Callable[[], Cameras | None], snapshots: Path | None = None,
     ) -> None:  # fmt: skip
+        self._config, self._token, self._cameras, self._snapshots = config, config.secret(), cameras, snapshots
         self._socket = _listen(config)
         self.port: int = self._socket.getsockname()[1]
         routes = [
             Route("/metrics", lambda request: Response(metrics(), media_type=CONTENT_TYPE_LATEST)),
-            Route("/cameras", lambda request: JSONResponse(cameras())),
+            Route("/openapi.json", lambda request: JSONResponse(document())),
+            Route("/cameras", self._guarded(self._all), methods=["GET", "POST"]),
+            Route("/cameras/{camera_id}", self._guarded(self._one), methods=["GET", "PATCH", "DELETE"]),
+            Route("/cameras/{camera_id}/pause", self._guarded(self._pause), methods=["POST"]),
+            Route("/cameras/{camera_id}/resume", self._guarded(self._resume), methods=["POST"]),
             *(Route(f"/{name}", _health(check)) for name, check in checks.items()),
         ]
+        if snapshots is not None:
+            routes.append(Route("/snapshots/{camera_id}/{name}", self._guarded(self._snapshot)))
         settings = uvicorn.Config(
-            Starlette(routes=routes),
-            log_config=None,
-            log_level=logging.WARNING,
-            access_log=False,
-            timeout_graceful_shutdown=1,
-            lifespan="off",
-        )
+            Starlette(routes=routes, exception_handlers={HTTPException: _explain}), log_config=None, log_level=logging.CRITICAL,
+            access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=5, lifespan="off", limit_concurrency=config.most_connections,
+            server_header=False,
+        )  # fmt: skip
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
         self._thread.start()
@@ -74,6 +143,83 @@ class HttpServer:
         self._thread.join(3)
         self._socket.close()
 
+    def _guarded(self, answer: Callable[[Request, Cameras], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            self._authorise(request)
+            cameras = self._cameras()
+            if cameras is None:
+                raise HTTPException(503, "still loading; try again in a moment", {"Retry-After": "2"})
+            try:
+                return await answer(request, cameras)
+            except CameraError as error:
+                raise HTTPException(_STATUS[error.kind], str(error)) from None
+
+        return guarded
+
+    def _authorise(self, request: Request) -> None:
+        if self._token is not None:
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token.encode()):
+                raise HTTPException(
+                    401, "send the header Authorization: Bearer TOKEN with the token of http.token", {"WWW-Authenticate": "Bearer"}
+                )
+            return
+        client = request.client.host if request.client else ""
+        # A web page that a browser on this machine shows can reach us under a name of its own: then Host says so.
+        if not (_is_local(client) and _is_local(request.url.hostname or "")):
+            raise HTTPException(403, "cameras are served to this machine alone; set http.token to serve others")
+
+    async def _all(self, request: Request, cameras: Cameras) -> Response:
+        if request.method == "GET":
+            return JSONResponse(await run_in_threadpool(cameras.describe_all))
+        fields = await self._document(request)
+        return JSONResponse(await run_in_threadpool(cameras.add, fields), 201)
+
+    async def _one(self, request: Request, cameras: Cameras) -> Response:
+        camera_id = request.path_params["camera_id"]
+        if request.method == "GET":
+            return JSONResponse(await run_in_threadpool(cameras.describe, camera_id))
+        if request.method == "DELETE":
+            await run_in_threadpool(cameras.remove, camera_id)
+            return Response(status_code=204)
+        fields = await self._document(request)
+        return JSONResponse(await run_in_threadpool(cameras.change, camera_id, fields))
+
+    async def _pause(self, request: Request, cameras: Cameras) -> Response:
+        return JSONResponse(await run_in_threadpool(cameras.pause, request.path_params["camera_id"]))
+
+    async def _resume(self, request: Request, cameras: Cameras) -> Response:
+        return JSONResponse(await run_in_threadpool(cameras.resume, request.path_params["camera_id"]))
+
+    async def _snapshot(self, request: Request, cameras: Cameras) -> Response:
+        assert self._snapshots is not None
+        folder = self._snapshots.resolve()
+        path = (folder / request.path_params["camera_id"] / request.path_params["name"]).resolve()
+        if path.suffix != ".jpg" or path.parent.parent != folder or not path.is_file():
+            raise HTTPException(404, "there is no such picture; it may have been deleted for its age")
+        return FileResponse(path, media_type="image/jpeg")
+
+    async def _document(self, request: Request) -> dict[str, Any]:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "send a JSON object with the header Content-Type: application/json")
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > self._config.most_body_bytes:
+                raise HTTPException(413, f"the request is longer than http.most_body_bytes: {self._config.most_body_bytes}")
+        try:
+            fields = json.loads(body)
+        except (ValueError, RecursionError):
+            raise HTTPException(400, "the request is not valid JSON") from None
+        if not isinstance(fields, dict):
+            raise HTTPException(422, "the request must be a JSON object of camera settings")
+        return fields
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
 
 def _health(check: Callable[[], str | None]) -> Callable[[Request], Response]:
     def answer(request: Request) -> Response:
@@ -81,6 +227,13 @@ def _health(check: Callable[[], str | None]) -> Callable[[Request], Response]:
         return PlainTextResponse("ok\n") if problem is None else PlainTextResponse(problem + "\n", status_code=503)
 
     return answer
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _listen(config: HttpConfig) -> socket.socket:

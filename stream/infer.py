@@ -9,11 +9,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from configs import CheckpointError, ConfigError, StrictModel
+from model.activation import newest_map, overlay_map
 from model.cidc import use_mixing
 from model.mixing import MixingPath, mixing_choice
 from model.network import fold_for_inference
@@ -109,6 +112,10 @@ class Recogniser:
     def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
         """Normalised clips to probabilities `B K` in float32 on the CPU."""
         return torch.softmax(self._network(clips_BCTHW), dim=1).cpu()
+
+    def overlay(self, clip_BCTHW: Tensor, picture_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the network looks at in a normalised clip, painted over a picture of the camera."""
+        return overlay_map(picture_HWC, newest_map(self._network, clip_BCTHW), self.spec.preprocess)
 
     def warm_up(self, max_batch: int) -> None:
         """Run once at the smallest and the largest batch, so that the first camera does not pay for it."""

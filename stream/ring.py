@@ -36,6 +36,20 @@ class ClipRing:
         self._written = [0] * slots
         self._free = list(range(slots - 1, -1, -1))
 
+    @property
+    def frames(self) -> int:
+        """T."""
+        return self._frames
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody has."""
+        return len(self._free)
+
+    def latest(self, slot: int) -> Tensor:
+        """The newest frame of a slot that has one, as it lies in the ring."""
+        return self.buffer_STHWC[slot, (self._written[slot] - 1) % self._frames]
+
     def __repr__(self) -> str:
         return f"ClipRing({tuple(self.buffer_STHWC.shape)}, {len(self._free)} slots free)"
 

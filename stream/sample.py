@@ -40,7 +40,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         self._grid: TimeGrid[DecodedFrame] = TimeGrid(self.config.fps, self.config.max_gap_seconds)
-        self._size: tuple[int, int] | None = None
+        self._size: tuple[int, int, int] | None = None
         self._converted: tuple[DecodedFrame, NDArray[np.uint8]] | None = None
 
     def restart(self, reason: BreakReason) -> StreamBreak:
@@ -52,7 +52,7 @@ class Sampler:
     def push(self, frame: DecodedFrame) -> list[SampledFrame | StreamBreak]:
         """Take the next frame; returns what it settles, in order."""
         out: list[SampledFrame | StreamBreak] = []
-        size = (frame.width, frame.height)
+        size = (frame.width, frame.height, frame.turns)
         if self._size not in (None, size):
             out.append(self.restart("size"))
         self._size = size

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, model_validator
 
 from configs import ConfigError, StrictModel
 from model.weights import ModelSpec, read_spec
 from stream.batch import BatchConfig
+from stream.broker import KafkaConfig
+from stream.camera import CameraConfig
 from stream.events import EventConfig
 from stream.http import HttpConfig
 from stream.infer import InferConfig, check_spec, weights_path
+from stream.logs import LogConfig
 from stream.outbox import OutboxConfig
-from stream.publish import KafkaConfig
 from stream.sample import ClipConfig
-from stream.source import CameraConfig, SourceConfig
+from stream.snapshots import SnapshotConfig
+from stream.source import SourceConfig
 
-__all__ = ["StreamConfig", "check_settings"]
+__all__ = ["StreamConfig", "check_camera", "check_settings"]
 
 
 class StreamConfig(StrictModel):
     """Settings of `python -m stream run`."""
 
-    cameras: tuple[CameraConfig, ...] = Field(description="the cameras", min_length=1, max_length=1024)
+    cameras: tuple[CameraConfig, ...] = Field(description="the cameras; more may come over HTTP", max_length=1024)
     source: SourceConfig = Field(SourceConfig(), description="opening and reopening cameras")
     clip: ClipConfig = Field(ClipConfig(), description="sampling")
     batch: BatchConfig = Field(BatchConfig(), description="batches and bounds")
@@ -29,7 +34,9 @@ class StreamConfig(StrictModel):
     events: EventConfig = Field(EventConfig(), description="from probabilities to events")
     outbox: OutboxConfig = Field(OutboxConfig(), description="event store")
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
-    http: HttpConfig = Field(HttpConfig(), description="metrics and health")
+    snapshots: SnapshotConfig = Field(SnapshotConfig(), description="pictures of events")
+    log: LogConfig = Field(LogConfig(), description="log lines")
+    http: HttpConfig = Field(HttpConfig(), description="metrics, health and cameras")
 
     @model_validator(mode="after")
     def _check(self) -> StreamConfig:
@@ -37,20 +44,48 @@ class StreamConfig(StrictModel):
         twice = sorted({camera_id for camera_id in ids if ids.count(camera_id) > 1})
         if twice:
             raise ValueError(f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own")
+        if not self.cameras and not self.http.enabled:
+            raise ValueError("cameras: there is none, and without http.enabled none can come")
         return self
 
 
-def check_settings(config: StreamConfig) -> ModelSpec:
+def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None = None) -> ModelSpec:
     """Check everything that can be checked without running; returns what the weights say about themselves.
 
+    Args:
+        cameras: those to check instead of the configuration's.
+
     Raises:
-        ConfigError: a camera's file is missing, or an event rule names an unknown label.
+        ConfigError: a camera's file is missing, an event rule names an unknown label, or there are too many views.
         CheckpointError: the weights are missing, damaged, or do not fit the configuration.
     """
-    problems = [problem for camera in config.cameras if (problem := camera.problem())]
+    cameras = config.cameras if cameras is None else cameras
+    problems = [problem for camera in cameras if (problem := camera.problem())]
     if problems:
         raise ConfigError("; ".join(problems))
     spec = read_spec(weights_path(config.infer))
     check_spec(spec, config.infer, config.clip.fps)
     config.events.check_labels(spec.labels)
+    for camera in cameras:
+        check_camera(camera, spec)
+    views = sum(len(camera.views) for camera in cameras)
+    if views > config.batch.most_views:
+        raise ConfigError(f"{views} cameras and regions need more than batch.most_views: {config.batch.most_views}; raise it")
+    config.http.secret()
     return spec
+
+
+def check_camera(camera: CameraConfig, spec: ModelSpec) -> None:
+    """Check one camera against the weights.
+
+    Raises:
+        ConfigError: its file is missing, or its event rules name an unknown label.
+    """
+    problem = camera.problem()
+    if problem is not None:
+        raise ConfigError(problem)
+    if camera.events is not None:
+        try:
+            camera.events.check_labels(spec.labels)
+        except ConfigError as error:
+            raise ConfigError(f"camera {camera.id}: {error}") from None

@@ -1,84 +1,65 @@
 """Packets of one camera: open, pace, notice silence, reconnect. One source runs in one thread.
 
 States (`stream.frames.CameraState`): connecting, running, stalled (open but silent), offline (cannot be opened),
-ended. A fifth, blocked, is the reader's own: the stages behind it are slow, and it never restarts a camera.
+ended. A sixth, blocked, is the reader's own: the stages behind it are slow, and it never restarts a camera.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-import re
+import struct
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 from av.error import FFmpegError
 from pydantic import Field, field_validator, model_validator
 
 from configs import MediaError, StrictModel
 from model.video import explain, open_container, video_stream
+from stream.camera import CameraConfig
 from stream.frames import CameraState, CodedPacket
 
-__all__ = ["CameraConfig", "Source", "SourceConfig", "redact_url"]
+__all__ = ["Source", "SourceConfig"]
 
-_NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
+# A connection that lasted this long was a good one: the next failure is a new one, with a short first pause.
+_STEADY_SECONDS = 5.0
 
 
 class SourceConfig(StrictModel):
     """How all cameras are opened and kept open."""
 
     open_timeout_seconds: float = Field(10.0, gt=0, le=300, description="give up opening after this long")
-    read_timeout_seconds: float = Field(5.0, gt=0, le=300, description="a camera silent for this long is stalled and opened again")
+    read_timeout_seconds: float = Field(
+        5.0, gt=0, le=300, description="a camera without a packet, or without a picture that decodes, for this long is opened again"
+    )
     backoff_first_seconds: float = Field(0.5, gt=0, le=60, description="first pause before opening again; doubles each time")
     backoff_most_seconds: float = Field(30.0, gt=0, le=3600, description="longest pause before opening again")
+    queue_seconds: float = Field(
+        4.0, gt=0, le=60, description="coded video of one camera that may wait for its decoder; then whole groups of pictures are dropped"
+    )
+    queue_megabytes: float = Field(32.0, gt=0, le=1024, description="most coded video of one camera that may wait")
+    camera_clock_seconds: float = Field(
+        10.0, ge=0, description="events are dated by the camera's clock (RTCP) if it is this close to ours; 0: always by ours"
+    )
+    tls_verify: bool = Field(False, description="rtsps, https: refuse certificates that tls_ca_file does not vouch for")
+    tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _check_ca_file(cls, path: str | None) -> str | None:
+        if path is not None and not Path(path).is_file():
+            raise ValueError(f"file not found: {path}")
+        return path
 
     @model_validator(mode="after")
     def _check(self) -> SourceConfig:
         if self.backoff_first_seconds > self.backoff_most_seconds:
             raise ValueError("backoff_first_seconds must not be above backoff_most_seconds")
         return self
-
-
-class CameraConfig(StrictModel):
-    """One camera."""
-
-    id: str = Field(description="name in events and metrics", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    url: str = Field(description="file path, or an rtsp, rtsps, http, https, tcp or udp address", min_length=1)
-    transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries its packets")
-    pace: Literal["realtime", "fast"] = Field("realtime", description="files: at the speed of their timestamps, or as fast as possible")
-    loop: bool = Field(False, description="files: start again at the end")
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        scheme = _scheme(url)
-        if scheme is None:
-            return url
-        if scheme not in _NETWORK_SCHEMES:
-            raise ValueError(f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of {', '.join(_NETWORK_SCHEMES)}")
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname, parts.port
-        except ValueError:
-            raise ValueError(f"{redact_url(url)} is not a valid address; write {scheme}://host[:port]/path") from None
-        if not host:
-            raise ValueError(f"{redact_url(url)} has no host name; write {scheme}://host[:port]/path")
-        return url
-
-    @property
-    def is_file(self) -> bool:
-        """Whether `url` is a path rather than a network address."""
-        return _scheme(self.url) is None
-
-    def problem(self) -> str | None:
-        """What is certainly wrong with it, found without opening it; None if nothing is."""
-        if self.is_file and not Path(self.url).is_file():
-            return f"camera {self.id}: file not found: {redact_url(self.url)}"
-        return None
 
 
 @dataclasses.dataclass
@@ -94,27 +75,35 @@ class Source:
     on_state: Callable[[CameraState, str], None]
     on_reconnect: Callable[[], None] = lambda: None
     _failures: int = 0
+    _complaint: str | None = None
 
     def packets(self) -> Iterator[CodedPacket]:
         """Packets with their arrival times; one with `packet=None` wherever a connection was lost and another follows."""
         self.on_state("connecting", "")
         while not self.stop.is_set():
+            begun = time.monotonic()
             received, problem = yield from self._one_connection()
             if self.stop.is_set():
                 break
             if self.camera.is_file and not (self.camera.loop and problem is None and received):
                 self.on_state("ended", problem or "end of file")
                 return
-            yield CodedPacket(None, time.monotonic(), time.time())
+            yield CodedPacket(None, time.monotonic(), time.time(), lost="reconnect" if problem is None else "stalled")
             if not self.camera.is_file:
+                if received and time.monotonic() - begun >= _STEADY_SECONDS:
+                    self._failures = 0
                 self._back_off(problem or "the camera closed the connection", received)
                 self.on_reconnect()
                 self.on_state("connecting", "")
         self.on_state("ended", "stopped")
 
+    def give_up(self, problem: str) -> None:
+        """Close this connection and open another: what comes is of no use. Called from any thread."""
+        self._complaint = problem
+
     def _one_connection(self) -> Generator[CodedPacket, None, tuple[int, str | None]]:
         """One opening, up to its end; returns how many packets came and what went wrong, None for an orderly end."""
-        received = 0
+        received, self._complaint = 0, None
         try:
             with self._open() as container:
                 stream = video_stream(container)
@@ -122,13 +111,14 @@ class Source:
                 for packet in container.demux(stream):
                     if self.stop.is_set():
                         return received, None
+                    if self._complaint is not None:
+                        return received, self._complaint
                     if packet.size:
                         if received == 0:
                             self.on_state("running", "")
                         received += 1
-                        self._failures = 0
                     arrived = pace.arrival(packet)
-                    yield CodedPacket(packet, arrived, time.time() - (time.monotonic() - arrived))
+                    yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived))
         except MediaError as error:
             return received, str(error)
         except (FFmpegError, OSError, IndexError, ValueError) as error:
@@ -136,14 +126,30 @@ class Source:
         return received, None
 
     def _open(self) -> Any:
-        if self.camera.is_file:
-            return open_container(self.camera.url)
-        options = {}
-        if _scheme(self.camera.url) in ("rtsp", "rtsps"):
-            # A few bytes of probing are enough: RTSP describes its streams before it sends them.
-            options = {"rtsp_transport": self.camera.transport, "probesize": "32"}
-        timeout = (self.config.open_timeout_seconds, self.config.read_timeout_seconds)
-        return open_container(self.camera.url, options=options, timeout=timeout)
+        camera, config = self.camera, self.config
+        if camera.is_file:
+            return open_container(camera.url)
+        timeout = (config.open_timeout_seconds, config.read_timeout_seconds)
+        if camera.kind == "device":
+            return open_container(camera.url, format="v4l2", timeout=timeout)
+        options, scheme = {}, camera.url.partition(":")[0].lower()
+        if scheme in ("rtsp", "rtsps"):
+            # A few bytes of probing are enough: RTSP describes its streams before it sends them. Sound is not even asked for.
+            options = {"rtsp_transport": camera.transport, "probesize": "32", "allowed_media_types": "video"}
+        if scheme in ("rtsps", "https"):
+            options["tls_verify"] = str(int(config.tls_verify))
+            if config.tls_ca_file is not None:
+                options["ca_file"] = config.tls_ca_file
+        return open_container(camera.url, options=options, timeout=timeout)
+
+    def _wall_seconds(self, packet: Any, arrived: float) -> float:
+        ours = time.time() - (time.monotonic() - arrived)
+        if self.config.camera_clock_seconds and packet.has_sidedata("prft"):
+            # Producer reference time: microseconds since 1970 by the sender's clock, as its RTCP reports map them.
+            theirs = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))[0] / 1e6
+            if abs(theirs - ours) <= self.config.camera_clock_seconds:
+                return float(theirs)
+        return ours
 
     def _back_off(self, problem: str, received: int) -> None:
         self._failures += 1
@@ -176,20 +182,3 @@ class _Pace:
         if due > now:
             self._stop.wait(due - now)
         return due
-
-
-def redact_url(url: str) -> str:
-    """The address without user name, password and query, for logs, metrics and events."""
-    scheme, rest = _scheme(url), url
-    if scheme is not None:
-        rest = url.partition(":")[2].lstrip("/")
-    elif not re.match(r"[^/]*:[^/]*@", url):
-        return url  # a file
-    # Up to the last @: a password that was not percent-encoded may hold an @, a slash or a question mark itself.
-    address = re.split(r"[?#]", rest.rpartition("@")[2])[0]
-    return f"{scheme}://{address}" if scheme else address
-
-
-def _scheme(url: str) -> str | None:
-    match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*):/", url)
-    return match.group(1).lower() if match else None

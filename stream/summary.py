@@ -6,7 +6,7 @@ import collections
 import json
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,13 @@ class LatencyLog:
 
 
 def build_summary(
-    statuses: Iterable[CameraStatus], metrics: Metrics, latency: LatencyLog, *, outbox_left: int, seconds: float, runtime: dict[str, str]
-) -> dict[str, Any]:
-    """Counts per camera and over all, from the metrics themselves."""
+    statuses: Iterable[CameraStatus], metrics: Metrics, latency: LatencyLog, counts: Mapping[tuple[str, str], int], *,
+    outbox_left: int, seconds: float, runtime: dict[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """Counts per camera, from the metrics themselves, and of events by action and kind, those of removed cameras too."""
     events: dict[str, dict[str, int]] = {}
-    for action in metrics.by_label(metrics.events, "action"):
-        events[action] = metrics.by_label(metrics.events, "kind", action=action)
+    for (action, kind), count in counts.items():
+        events.setdefault(action, {})[kind] = count
     return {
         "duration_seconds": round(seconds, 3),
         "runtime": runtime,

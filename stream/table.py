@@ -41,7 +41,7 @@ class LiveTable:
         """Show what is new; terminals redraw by themselves."""
         if self._live is not None:
             return
-        events = self._pipeline.new_events
+        events = self._pipeline.recognition.new
         while events:
             event = events.popleft()
             if event.kind != "updated":
@@ -52,9 +52,9 @@ class LiveTable:
         table = Table(
             "camera", "state", "fps", "frames", "clips", "now", "remark", title=f"{time.monotonic() - self._begun:5.0f} s", expand=False
         )
-        for status in self._pipeline.fleet.statuses.values():
+        for status in self._pipeline.fleet.statuses:
             camera_id = status.camera.id
-            active = self._pipeline.detectors[camera_id].active
+            active = self._pipeline.recognition.active(camera_id)
             table.add_row(
                 camera_id,
                 Text(status.state, _COLOURS[status.state]),
@@ -64,7 +64,7 @@ class LiveTable:
                 ", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items()),
                 status.detail,
             )
-        lines = [Text(event_line(event)) for event in list(self._pipeline.recent_events) if event.kind != "updated"]
+        lines = [Text(event_line(event)) for event in list(self._pipeline.recognition.recent) if event.kind != "updated"]
         return Group(table, *lines)
 
 

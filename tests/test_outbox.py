@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs import OutboxError
-from stream.outbox import Outbox, OutboxConfig, read_events
+from stream.outbox import Outbox, OutboxConfig, read_events, read_rejected
 from tests.factory import make_event
 from tests.schema import check_event
 
@@ -137,3 +137,64 @@ def test_threads_may_share_it(tmp_path: Path) -> None:
         numbers = [item.event.sequence for item in outbox.oldest(100) if item.event.camera_id == f"c{camera}"]
         assert numbers == list(range(1, 21))
     outbox.close()
+
+
+def damage(path: Path, pages: slice) -> None:
+    """Overwrite pages of a database that nobody has open."""
+    data = bytearray(path.read_bytes())
+    size = 4096
+    for page in range(len(data) // size)[pages]:
+        data[page * size : (page + 1) * size] = b"\xa5" * size
+    path.write_bytes(bytes(data))
+
+
+def filled(path: Path, count: int) -> None:
+    outbox = Outbox(OutboxConfig(path=path))
+    outbox.append([make_event(number, kind="updated") for number in range(1, count + 1)])
+    outbox.close()
+
+
+def test_a_damaged_outbox_is_moved_aside_and_what_can_be_read_goes_on(tmp_path: Path) -> None:
+    path, damaged = tmp_path / "o.db", []
+    filled(path, 500)
+    last = read_events(path)[-1].id
+    damage(path, slice(20, 22))
+    outbox = Outbox(OutboxConfig(path=path), on_damaged=lambda: damaged.append(1))
+    assert damaged == [] or len(outbox) > 0
+    try:
+        outbox.append([make_event(501)])
+        kept = outbox.oldest(1000)
+    except OutboxError:  # noticed only while working: the next attempt works
+        outbox.append([make_event(501)])
+        kept = outbox.oldest(1000)
+    assert damaged == [1]
+    assert kept[-1].event.sequence == 501
+    assert kept[-1].id > last  # numbers never begin again
+    assert len(kept) > 300  # all but the damaged pages, from either end
+    assert len(outbox) == len(kept)
+    assert len(list(tmp_path.glob("o.db.damaged-*"))) >= 1
+    outbox.close()
+
+
+def test_an_outbox_without_its_header_is_replaced_because_it_is_known_to_be_ours(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 10)
+    damage(path, slice(0, 1))
+    outbox = Outbox(OutboxConfig(path=path))
+    outbox.append([make_event(11)])
+    assert [stored.event.sequence for stored in outbox.oldest(10)][-1] == 11
+    outbox.close()
+
+
+def test_what_no_broker_takes_is_set_aside_with_its_error(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1), make_event(2), make_event(3)])
+    outbox._database.execute("update events set payload = '{}' where id = 1")
+    assert [stored.id for stored in outbox.oldest(10)] == [2, 3]  # the unreadable one stops nobody
+    outbox.set_aside(2, "MessageSizeTooLargeError: too long")
+    assert [stored.id for stored in outbox.oldest(10)] == [3]
+    assert len(outbox) == 1
+    outbox.close()
+    rejected = read_rejected(tmp_path / "o.db")
+    assert rejected[0][0] == "{}"
+    assert rejected[1] == (make_event(2).to_json(), "MessageSizeTooLargeError: too long")

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from model import load_model
 from model.preprocess import Preprocessor, normalise_clips
 from model.video import sampled_frames
 from model.weights import ModelSpec
-from stream.events import EventConfig
+from stream.events import EventConfig, EventDetector
+from stream.frames import View
 from stream.infer import InferConfig, Recogniser
 from stream.outbox import OutboxConfig, read_events
 from stream.pipeline import Pipeline
@@ -26,7 +29,7 @@ def config_for(weights: Path, tmp_path: Path, urls: dict[str, Path], **sections:
         "cameras": [{"id": name, "url": str(path), "pace": "fast"} for name, path in urls.items()],
         "infer": {"weights": str(weights), "precision": "float32", "device": "cpu"},
         "outbox": {"path": tmp_path / "outbox.db"},
-        "http": {"port": 0},
+        "http": {"port": 0, "changes": tmp_path / "changes.json"},
     }
     return StreamConfig.model_validate(fields | sections)
 
@@ -38,9 +41,12 @@ def one_by_one(path: Path, weights: Path, hop: int) -> list[list[float]]:
     frames = np.stack(sampled_frames(path, 15.0))
     pictures = torch.cat([Preprocessor(network.spec.preprocess, max_batch=1)([frame[None]])[0].clone() for frame in frames])
     with torch.no_grad():
+        ends = list(range(32, len(frames) + 1, hop))
+        if ends[-1] != len(frames):
+            ends.append(len(frames))  # the last frames of a file get a clip of their own
         return [
             torch.softmax(network(normalise_clips(pictures[end - 32 : end][None], network.spec.preprocess)), dim=1)[0].tolist()
-            for end in range(32, len(frames) + 1, hop)
+            for end in ends
         ]
 
 
@@ -48,9 +54,15 @@ def test_every_clip_gets_the_result_it_gets_alone(scenes: Path, tiny_weights: Pa
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))} | {"clip": scenes / "clips/fall/0000.mp4"}
     pipeline = Pipeline(config_for(tiny_weights, tmp_path, urls, clip={"hop": 5}))
     seen: dict[str, list[list[float]]] = {name: [] for name in urls}
-    for name, detector in pipeline.detectors.items():
+    new_detector = pipeline.recognition._new_detector
+
+    def watched(view: View) -> EventDetector:
+        detector = new_detector(view)
         push = detector.push
-        detector.push = lambda p, *, _n=name, _push=push, **times: (seen[_n].append(list(p)), _push(p, **times))[1]  # type: ignore[method-assign]
+        detector.push = lambda p, **times: (seen[view.camera_id].append(list(p)), push(p, **times))[1]  # type: ignore[method-assign]
+        return detector
+
+    pipeline.recognition._new_detector = watched  # type: ignore[method-assign]
     summary = pipeline.run(threading.Event())
     for name, path in urls.items():
         expected = one_by_one(path, tiny_weights, 5)
@@ -105,7 +117,7 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights:
     waited = threading.Event()
 
     def make_room() -> None:
-        while not pipeline._unsaved:
+        while not pipeline.recognition.unsaved:
             time.sleep(0.01)
         waited.set()
         database.execute("pragma max_page_count = 1000000")
@@ -199,3 +211,95 @@ def test_what_died_is_closed_with_numbers_that_go_on(scenes: Path, tiny_weights:
     events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
     assert (events[1].reason, events[1].event_id) == ("crash", events[0].event_id)
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+
+
+def test_regions_are_analysed_apart_with_numbers_of_one_camera(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    path = next((scenes / "recordings").glob("*.mp4"))
+    regions = [{"id": "left", "right": 0.5}, {"id": "all"}]
+    cameras = [{"id": "a", "url": str(path), "pace": "fast", "regions": regions}, {"id": "b", "url": str(path), "pace": "fast", "hop": 10}]
+    sections = {
+        "cameras": cameras, "snapshots": {"enabled": True, "path": tmp_path / "pictures", "activation": True},
+        "events": EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}),  # type: ignore[arg-type]
+    }  # fmt: skip
+    pipeline = Pipeline(config_for(tiny_weights, tmp_path, {}, **sections))
+    seen: dict[View, list[list[float]]] = {}
+    new_detector = pipeline.recognition._new_detector
+
+    def watched(view: View) -> EventDetector:
+        detector = new_detector(view)
+        push = detector.push
+        detector.push = lambda p, **times: (seen.setdefault(view, []).append(list(p)), push(p, **times))[1]  # type: ignore[method-assign]
+        return detector
+
+    pipeline.recognition._new_detector = watched  # type: ignore[method-assign]
+    shapes, preprocess = set(), pipeline._analysis._preprocess
+    pipeline._analysis._preprocess = lambda crops: (shapes.update(crop.shape for crop in crops), preprocess(crops))[1]  # type: ignore[method-assign]
+    summary = pipeline.run(threading.Event())
+    np.testing.assert_allclose(seen[View("a", "all")], one_by_one(path, tiny_weights, 4), atol=1e-4)
+    np.testing.assert_allclose(seen[View("b")], one_by_one(path, tiny_weights, 10), atol=1e-4)
+    (height, width), (narrow_height, narrow) = ((rows, columns) for rows, columns, _ in sorted(shapes, key=lambda shape: -shape[1]))
+    assert (narrow_height, narrow) == (height, width // 2)
+    assert summary["cameras"]["a"]["windows"] == 2 * len(seen[View("a", "all")])
+    assert pipeline.ring.free == pipeline.config.batch.most_views
+    events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
+    mine = [event for event in events if event.camera_id == "a"]
+    assert {event.region for event in mine} == {"left", "all"}
+    assert [event.sequence for event in mine] == list(range(1, len(mine) + 1))
+    assert {event.region for event in events if event.camera_id == "b"} == {None}
+    for event in events:
+        check_event(event.to_json())
+        assert event.snapshot is not None
+        picture = cv2.imread(str(tmp_path / "pictures" / event.snapshot))
+        assert picture.shape[1] == (narrow if event.region == "left" else 640)
+
+
+def test_a_file_shorter_than_a_clip_repeats_its_last_frame(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    import av
+
+    short = tmp_path / "short.mp4"
+    with av.open(str(short), "w") as out:
+        stream = out.add_stream("libx264", rate=15)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(10):
+            picture = np.full((120, 160, 3), 20 * number, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode())
+    summary = Pipeline(config_for(tiny_weights, tmp_path, {"a": short})).run(threading.Event())
+    assert summary["cameras"]["a"]["windows"] == 1
+    assert summary["cameras"]["a"]["frames_sampled"] == 10
+
+
+def test_cameras_come_and_go_while_the_others_are_analysed(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    path = next((scenes / "recordings").glob("*.mp4"))
+    cameras = [{"id": "stays", "url": str(path), "loop": True}]
+    sections = {"cameras": cameras, "events": EventConfig(smoothing=1, default={"enter": 0.05, "exit": 0.0})}  # type: ignore[arg-type]
+    pipeline, stop = Pipeline(config_for(tiny_weights, tmp_path, {}, **sections)), threading.Event()
+    summaries: list[dict[str, object]] = []
+    runner = threading.Thread(target=lambda: summaries.append(pipeline.run(stop)))
+    runner.start()
+    manager = pipeline.manager
+    assert manager is not None
+
+    def until(condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + 30
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return condition()
+
+    assert until(lambda: pipeline._started.is_set())
+    for reason, end in (("removed", manager.remove), ("paused", manager.pause)):
+        manager.add({"id": "guest", "url": str(path), "loop": True})
+        assert until(lambda: bool(pipeline.recognition.active("guest")))
+        free = pipeline.ring.free
+        end("guest")
+        assert until(lambda before=free: pipeline.ring.free == before + 1)  # type: ignore[misc]
+        assert until(lambda why=reason: any(s.event.reason == why for s in read_events(tmp_path / "outbox.db")))  # type: ignore[misc]
+    manager.remove("guest")
+    stop.set()
+    runner.join(30)
+    assert 'camera="guest"' not in pipeline.metrics.exposition().decode()
+    events = [stored.event for stored in read_events(tmp_path / "outbox.db") if stored.event.camera_id == "guest"]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    started, ended = (sorted(event.event_id for event in events if event.kind == kind) for kind in ("started", "ended"))
+    assert started == ended
+    assert summaries[0]["cameras"]["stays"]["windows"] > 0  # type: ignore[index]

@@ -1,5 +1,6 @@
 """The publisher against a real broker, read back with kafka-python's own consumer."""
 
+import dataclasses
 import threading
 import time
 from collections import Counter
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from configs import BrokerError
-from stream.outbox import Outbox, OutboxConfig
-from stream.publish import KafkaConfig, KafkaConsumer, Publisher, TopicPartition, read_topic
+from stream.broker import KafkaConfig, kafka
+from stream.outbox import Outbox, OutboxConfig, read_rejected
+from stream.publish import Publisher
+from stream.reader import read_topic
 from tests.broker import Proxy, free_port, running_broker
 from tests.factory import make_event
 from tests.schema import check_event
@@ -26,10 +29,10 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def all_records(bootstrap: str, topic: str) -> list:  # type: ignore[type-arg]
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+    consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
     try:
         assert wait_until(lambda: bool(consumer.partitions_for_topic(topic)), 15)
-        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        partitions = [kafka.TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         records: list = []  # type: ignore[type-arg]
@@ -154,3 +157,52 @@ def test_a_password_is_never_shown() -> None:
     assert "hunter2" not in repr(config)
     assert "hunter2" not in config.model_dump_json()
     assert config.connection()["sasl_plain_password"] == "hunter2"
+
+
+def test_an_event_too_large_for_the_broker_is_set_aside_and_the_others_go_on(tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        outbox, counts = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
+        large = dataclasses.replace(make_event(2), model="m" * 2_000_000)
+        outbox.append([make_event(1), large, make_event(3)])
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
+        publisher = Publisher(config, outbox, on_rejected=lambda: counts.update(["rejected"]))
+        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert publisher.close()
+        outbox.close()
+        assert counts == {"rejected": 1}
+        assert [event.sequence for event in read_topic(config, threading.Event(), follow=False)] == [1, 3]
+        assert "MessageSizeTooLargeError" in read_rejected(tmp_path / "o.db")[0][1]
+
+
+def test_a_topic_is_made_with_its_partitions_or_waited_for(tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        topic, failures = f"t{free_port()}", Counter[str]()
+        outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+        outbox.append([make_event(1)])
+        strict = Publisher(
+            KafkaConfig(bootstrap=(bootstrap,), topic=topic, create_topic=False, flush_seconds=0.1), outbox,
+            on_failure=lambda error: failures.update([error]),
+        )  # fmt: skip
+        assert wait_until(lambda: failures["no_topic"] > 0, 10)
+        assert len(outbox) == 1
+        strict.close()
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=topic, partitions=3, replication=1)
+        publisher = Publisher(config, outbox)
+        assert wait_until(lambda: len(outbox) == 0, 20)
+        publisher.close()
+        outbox.close()
+        consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+        assert wait_until(lambda: len(consumer.partitions_for_topic(topic) or ()) == 3, 10)
+        consumer.close()
+
+
+def test_a_reader_skips_what_is_no_event_and_a_group_goes_on_where_it_left_off(tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
+        producer = kafka.KafkaProducer(bootstrap_servers=bootstrap)
+        for value in (make_event(1).to_json().encode(), b"not an event", make_event(2).to_json().encode()):
+            producer.send(config.topic, value, key=b"cam").get(10)
+        assert [event.sequence for event in read_topic(config, threading.Event(), follow=False, group="g")] == [1, 2]
+        producer.send(config.topic, make_event(3).to_json().encode(), key=b"cam").get(10)
+        producer.close()
+        assert [event.sequence for event in read_topic(config, threading.Event(), follow=False, group="g")] == [3]

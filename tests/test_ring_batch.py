@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from configs import ShapeError
 from stream import ClipRing
 from stream.batch import BatchConfig, Inbox, Schedule, WindowBatch
-from stream.frames import SampledFrame, StreamBreak, Window
+from stream.frames import SampledFrame, StreamBreak, View, Window
 
+VIEW = View("a")
 PIXEL = np.zeros((1, 1, 3), np.uint8)
 
 
@@ -95,36 +96,36 @@ def test_a_blocked_camera_can_be_stopped_and_breaks_never_wait() -> None:
 
 
 def test_clips_are_due_when_full_and_then_every_hop() -> None:
-    schedule, due = Schedule(clip=32, hop=5), []
+    schedule, due = Schedule(clip=32), []
     for count in range(1, 60):
-        if schedule.is_due("a", count):
-            schedule.went("a", count)
+        if schedule.is_due(VIEW, count, 5):
+            schedule.went(VIEW, count)
             due.append(count)
     assert due == [32, 37, 42, 47, 52, 57]
-    schedule.forget("a")
-    assert not schedule.is_due("a", 31)
-    assert schedule.is_due("a", 32)
+    schedule.restart(VIEW)
+    assert not schedule.is_due(VIEW, 31, 5)
+    assert schedule.is_due(VIEW, 32, 5)
 
 
 def test_under_overload_cameras_take_turns_and_losses_are_counted() -> None:
-    schedule, went, lost = Schedule(clip=4, hop=2), collections.Counter[str](), 0
+    schedule, went, lost = Schedule(clip=4), collections.Counter[str](), 0
     for count in range(4, 304):
         room = count % 3 == 0  # one clip every three frames, for three cameras that want three every two
         for camera in "abc":
-            if schedule.is_due(camera, count):
-                if room and schedule.is_next(camera):
-                    schedule.went(camera, count)
+            if schedule.is_due(View(camera), count, 2):
+                if room and schedule.is_next(View(camera)):
+                    schedule.went(View(camera), count)
                     went[camera] += 1
                     room = False
                 else:
-                    lost += schedule.put_off(camera, count)
+                    lost += schedule.put_off(View(camera), count, 2)
     assert sum(went.values()) >= 95
     assert max(went.values()) - min(went.values()) <= 1
     assert lost > 250
 
 
 def test_a_batch_goes_when_full_or_late() -> None:
-    batch, window = WindowBatch(BatchConfig(max_batch=2, deadline_seconds=0.05)), Window("a", 0.0, 0.0, 0.0)
+    batch, window = WindowBatch(BatchConfig(max_batch=2, deadline_seconds=0.05)), Window(View("a"), 0.0, 0.0, 0.0)
     assert not batch.is_due()
     assert batch.seconds_left() == float("inf")
     batch.add(4, window)

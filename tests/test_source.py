@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from stream.camera import CameraConfig, redact_url
 from stream.decode import Decoder
-from stream.source import CameraConfig, Source, SourceConfig, redact_url
+from stream.source import Source, SourceConfig
 from tests.rtsp import RtspServer, missing_rtsp
 
 

@@ -118,13 +118,20 @@ def _parts(path: Path, spec: ModelSpec, graph: Preprocessor, hop: int) -> Iterat
 
     def part() -> Iterator[tuple[float, Clip]]:
         recent: collections.deque[Picture] = collections.deque(maxlen=spec.model.frames)
+        count, latest, is_new = 0, 0.0, False
         for count, (pts, picture, anew) in enumerate(itertools.chain([(*first.pop(), False)] if first else [], pictures), start=1):
             if anew:
                 first.append((pts, picture))
                 return
             recent.append(graph([picture[None]])[0, 0].numpy().copy())
+            latest, is_new = pts, True
             if count >= spec.model.frames and (count - spec.model.frames) % hop == 0:
+                is_new = False
                 yield pts, np.stack(recent)
+        if is_new:  # the recording's last frames get a clip of their own; a recording shorter than a clip repeats its last
+            while len(recent) < spec.model.frames:
+                recent.append(recent[-1])
+            yield latest, np.stack(recent)
 
     yield part()
     while first:

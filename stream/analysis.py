@@ -1,0 +1,182 @@
+"""The analysis thread: sampled frames of all cameras to batches of clips. It alone touches the ring and the schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.preprocess import Preprocessor
+from stream.batch import BatchConfig, Inbox, Schedule, WindowBatch
+from stream.camera import CameraConfig, RegionConfig
+from stream.frames import SampledFrame, StreamBreak, View, Window
+from stream.metrics import Metrics
+from stream.ring import ClipRing
+
+__all__ = ["Analysis", "Clips"]
+
+_MOST_FRAMES_AT_ONCE = 16
+_GOES_FOR_GOOD = ("removed", "paused", "changed", "ended")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """A batch on its way to the network: normalised `clips_BCTHW`, which clip is whose, and when the batch was formed."""
+
+    clips_BCTHW: Tensor
+    windows: tuple[Window, ...]
+
+
+@dataclasses.dataclass
+class _Seen:
+    """What is kept of a view: its slot of the ring, its region, and its newest frame."""
+
+    slot: int
+    region: RegionConfig | None
+    count: int = 0
+    latest: SampledFrame | None = None
+
+
+class Analysis:
+    """Preprocess, ring, batch.
+
+    Args:
+        ring: the clips; a view takes a slot with its first frame and gives it back when its camera goes.
+        cameras: the configuration of a camera by its name; None for one that is gone.
+        gather: windows of the ring as a normalised batch.
+        offer: hands work to the network; waits while there is no room.
+        is_behind: whether the network is, so that cameras which do not wait must leave clips out.
+        keeps_pictures: whether windows carry their newest picture.
+    """
+
+    def __init__(
+        self, config: BatchConfig, *, preprocessor: Preprocessor, ring: ClipRing, inbox: Inbox, hop: int, metrics: Metrics,
+        cameras: Callable[[str], CameraConfig | None], gather: Callable[[Tensor, list[tuple[int, int]]], Tensor],
+        offer: Callable[[Clips | StreamBreak | None], None], is_behind: Callable[[], bool], keeps_pictures: bool = False,
+    ) -> None:  # fmt: skip
+        self._preprocessor, self._ring, self._inbox, self._metrics, self._hop = preprocessor, ring, inbox, metrics, hop
+        self._cameras, self._gather, self._offer, self._is_behind = cameras, gather, offer, is_behind
+        self._keeps_pictures = keeps_pictures
+        self._batch, self._schedule = WindowBatch(config), Schedule(ring.frames)
+        self._seen: dict[View, _Seen] = {}
+        self.beat_monotonic = time.monotonic()
+
+    def run(self, is_done: Callable[[], bool], is_aborted: Callable[[], bool]) -> None:
+        """Work until nothing more comes, or something else failed."""
+        while not is_aborted():
+            self.beat_monotonic = time.monotonic()
+            done = is_done()
+            items = self._inbox.take(_MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05))
+            self._take_in(items)
+            if self._batch.is_due():
+                self._send_batch()
+            if done and not items:
+                self._send_batch()
+                self._offer(None)
+                return
+
+    def _take_in(self, items: Sequence[SampledFrame | StreamBreak]) -> None:
+        begun: list[tuple[SampledFrame | StreamBreak, list[_Seen]]] = []
+        crops: list[NDArray[np.uint8]] = []
+        for item in items:
+            seen = self._views_of(item) if isinstance(item, SampledFrame) else []
+            begun.append((item, seen))
+            crops += [_crop(item.picture_HWC, each.region) for each in seen if isinstance(item, SampledFrame)]
+        pictures = iter(self._preprocess(crops))
+        for item, seen in begun:
+            if isinstance(item, StreamBreak):
+                self._break(item)
+            else:
+                for each in seen:
+                    self._write(View(item.camera_id, each.region.id if each.region else None), each, item, next(pictures))
+
+    def _views_of(self, frame: SampledFrame) -> list[_Seen]:
+        camera = self._cameras(frame.camera_id)
+        if camera is None:
+            return []
+        found = []
+        for view, region in zip(camera.views, camera.regions or (None,), strict=True):
+            if view not in self._seen and self._ring.free:
+                self._seen[view] = _Seen(self._ring.acquire(), region)
+            if view in self._seen:
+                found.append(self._seen[view])
+            else:  # the camera before it has been removed, but its last frames are still on their way
+                self._metrics.dropped.labels(frame.camera_id, "no_slot").inc()
+        return found
+
+    def _preprocess(self, crops: list[NDArray[np.uint8]]) -> list[Tensor]:
+        pictures: list[Tensor] = []
+        for begin in range(0, len(crops), _MOST_FRAMES_AT_ONCE):
+            with self._metrics.stage.labels("preprocess").time():
+                batch = self._preprocessor([crop[None] for crop in crops[begin : begin + _MOST_FRAMES_AT_ONCE]])[:, 0]
+                # The graph reuses its memory at the next run.
+                pictures += list(batch.clone() if len(crops) > _MOST_FRAMES_AT_ONCE else batch)
+        return pictures
+
+    def _write(self, view: View, seen: _Seen, frame: SampledFrame, picture_HWC: Tensor) -> None:
+        if self._batch.holds(seen.slot):
+            self._send_batch()  # its oldest frame is about to be overwritten
+        seen.count = self._ring.push(seen.slot, picture_HWC)
+        seen.latest = frame
+        camera = self._cameras(view.camera_id)
+        hop = self._hop if camera is None or camera.hop is None else camera.hop
+        if not self._schedule.is_due(view, seen.count, hop):
+            return
+        can_wait = camera is not None and camera.is_file and camera.pace == "fast"
+        # When the network is behind, cameras that cannot wait take turns: their hops stretch, evenly and counted.
+        if not can_wait and (self._is_behind() or not self._schedule.is_next(view)):
+            if self._schedule.put_off(view, seen.count, hop):
+                self._metrics.dropped.labels(view.camera_id, "overload").inc()
+            return
+        self._add(view, seen, frame)
+
+    def _add(self, view: View, seen: _Seen, frame: SampledFrame) -> None:
+        self._schedule.went(view, seen.count)
+        picture = _crop(frame.picture_HWC, seen.region) if self._keeps_pictures else None
+        self._batch.add(seen.slot, Window(view, frame.pts_seconds, frame.arrived_monotonic, frame.wall_seconds, picture))
+        if self._batch.is_due():
+            self._send_batch()
+
+    def _break(self, broken: StreamBreak) -> None:
+        views = {view: seen for view, seen in self._seen.items() if view.camera_id == broken.camera_id}
+        if broken.reason == "ended":
+            for view, seen in views.items():
+                self._finish(view, seen)
+        self._send_batch()
+        for view, seen in views.items():
+            self._ring.clear(seen.slot)
+            seen.count, seen.latest = 0, None
+            self._schedule.restart(view)
+            if broken.reason in _GOES_FOR_GOOD:
+                self._ring.release(seen.slot)
+                self._schedule.forget(view)
+                del self._seen[view]
+        if self._cameras(broken.camera_id) is not None:
+            self._metrics.resets.labels(broken.camera_id, broken.reason).inc()
+        self._offer(broken)
+
+    def _finish(self, view: View, seen: _Seen) -> None:
+        """A file's last frames get a clip of their own; a file shorter than a clip repeats its last frame, as in training."""
+        if seen.latest is None or not self._schedule.is_last_due(view, seen.count):
+            return
+        while seen.count < self._ring.frames:
+            seen.count = self._ring.push(seen.slot, self._ring.latest(seen.slot))
+        self._add(view, seen, seen.latest)
+
+    def _send_batch(self) -> None:
+        due = self._batch.take()
+        if due:
+            with self._metrics.stage.labels("gather").time():
+                clips = self._gather(self._ring.buffer_STHWC, self._ring.windows([slot for slot, _ in due]))
+            self._offer(Clips(clips, tuple(window for _, window in due)))
+
+
+def _crop(picture_HWC: NDArray[np.uint8], region: RegionConfig | None) -> NDArray[np.uint8]:
+    if region is None:
+        return picture_HWC
+    rows, columns = region.pixels(picture_HWC.shape[1], picture_HWC.shape[0])
+    return np.ascontiguousarray(picture_HWC[rows, columns])

@@ -1,0 +1,78 @@
+"""How to connect to Kafka: the settings that publisher and readers share, and the library itself."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from configs import BrokerError, StrictModel
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # the package deprecates its own modules while importing them
+    import kafka
+    import kafka.errors
+from kafka.errors import IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
+
+__all__ = ["KafkaConfig", "explained", "kafka"]
+
+
+class KafkaConfig(StrictModel):
+    """The broker. Without `bootstrap` nothing is published and the outbox is where events end."""
+
+    bootstrap: tuple[str, ...] = Field((), description="host:port of one or more brokers")
+    topic: str = Field("action-events", description="topic of the events", pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="how to connect")
+    create_topic: bool = Field(True, description="make the topic if the broker has none; otherwise events wait until somebody makes it")
+    partitions: int = Field(-1, ge=-1, le=10_000, description="of a topic made here; -1 leaves it to the broker")
+    replication: int = Field(-1, ge=-1, le=100, description="of a topic made here; -1 leaves it to the broker")
+    ssl_cafile: str | None = Field(None, description="certificate authorities, PEM")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="how to log in")
+    sasl_username: str | None = Field(None, description="user name")
+    sasl_password: SecretStr | None = Field(None, description="password; never printed")
+    request_timeout_seconds: float = Field(30.0, ge=1, le=600, description="a request without an answer is repeated after this long")
+    flush_seconds: float = Field(5.0, ge=0, description="at shutdown, wait this long for the broker; what is left stays in the outbox")
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _check_bootstrap(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"{address!r} is not host:port")
+        return addresses
+
+    @model_validator(mode="after")
+    def _check(self) -> KafkaConfig:
+        login = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if self.security_protocol.startswith("SASL") and None in login:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password")
+        if 0 in (self.partitions, self.replication):
+            raise ValueError("partitions and replication must be at least 1, or -1 to leave them to the broker")
+        if self.ssl_cafile is not None and not Path(self.ssl_cafile).is_file():
+            raise ValueError(f"ssl_cafile not found: {self.ssl_cafile}")
+        return self
+
+    def connection(self) -> dict[str, Any]:
+        """The settings that producer and consumer share."""
+        password = self.sasl_password.get_secret_value() if self.sasl_password else None
+        return {
+            "bootstrap_servers": list(self.bootstrap), "security_protocol": self.security_protocol,
+            "ssl_cafile": self.ssl_cafile, "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username, "sasl_plain_password": password,
+        }  # fmt: skip
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Kafka's errors as one of ours."""
+    try:
+        yield
+    except (KafkaConfigurationError, ValueError, IncompatibleBrokerVersion) as error:
+        raise BrokerError(f"kafka: {error}") from error
+    except KafkaError as error:
+        raise BrokerError(f"kafka: the broker cannot be reached or refused: {error}") from error

@@ -1,0 +1,91 @@
+"""What was changed over HTTP, kept in a file, so that a restart does not undo it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs import ConfigError, check_tree
+from stream.camera import CameraConfig
+
+__all__ = ["CameraChanges"]
+
+
+class CameraChanges:
+    """Cameras that differ from the configuration file: added, changed, removed, paused.
+
+    The file may hold passwords; only its owner may read it.
+
+    Raises:
+        ConfigError: the file is damaged, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cameras: dict[str, CameraConfig | None] = {}
+        self._paused: set[str] = set()
+        if path.exists():
+            self._read()
+
+    def apply(self, cameras: Sequence[CameraConfig]) -> list[CameraConfig]:
+        """The cameras of the configuration file as they are after all changes."""
+        merged = {camera.id: camera for camera in cameras}
+        for camera_id, camera in self._cameras.items():
+            if camera is None:
+                merged.pop(camera_id, None)
+            else:
+                merged[camera_id] = camera
+        return list(merged.values())
+
+    def is_paused(self, camera_id: str) -> bool:
+        """Whether the camera waits to be resumed."""
+        return camera_id in self._paused
+
+    def note(self, camera_id: str, camera: CameraConfig | None, *, paused: bool = False) -> None:
+        """Keep a camera as it is now; None for one that was removed.
+
+        Raises:
+            ConfigError: the file cannot be written; then nothing has changed.
+        """
+        before = dict(self._cameras), set(self._paused)
+        self._cameras[camera_id] = camera
+        (self._paused.add if paused else self._paused.discard)(camera_id)
+        try:
+            self._write()
+        except OSError as error:
+            self._cameras, self._paused = before
+            raise ConfigError(
+                f"changes of cameras cannot be kept in {self._path}: {error.strerror}; make room, or set http.changes"
+            ) from None
+
+    def _read(self) -> None:
+        try:
+            tree: Any = json.loads(self._path.read_text(encoding="utf-8"))
+            cameras, paused = dict(tree["cameras"]), set(tree["paused"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"http.changes: {self._path} cannot be read ({type(error).__name__}); mend it, or delete it to undo all changes"
+            ) from None
+        self._paused = {str(camera_id) for camera_id in paused}
+        for camera_id, fields in cameras.items():
+            self._cameras[camera_id] = (
+                None if fields is None else check_tree(fields, CameraConfig, name=f"{self._path}, camera {camera_id}")
+            )
+
+    def _write(self) -> None:
+        cameras = {camera_id: None if camera is None else camera.model_dump(mode="json") for camera_id, camera in self._cameras.items()}
+        text = json.dumps({"cameras": cameras, "paused": sorted(self._paused)}, indent=2)
+        partial = self._path.with_name(self._path.name + ".part")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.touch(mode=0o600)
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+        finally:
+            partial.unlink(missing_ok=True)

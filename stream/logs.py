@@ -1,0 +1,53 @@
+"""Log lines: for people, or one JSON object each. Lines about one camera carry its name in the field `camera`."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from typing import Literal
+
+from pydantic import Field
+from rich.console import Console
+from rich.logging import RichHandler
+
+from configs import StrictModel
+
+__all__ = ["JsonFormatter", "LogConfig", "set_up_logs"]
+
+
+class LogConfig(StrictModel):
+    """Log lines, on standard error."""
+
+    format: Literal["text", "json"] = Field("text", description="for people, or one JSON object a line")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is shown")
+
+
+class JsonFormatter(logging.Formatter):
+    """`time` (RFC 3339, UTC), `level`, `logger`, `message`; `camera` and `error` where there are such."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        fields = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (camera := getattr(record, "camera", None)) is not None:
+            fields["camera"] = camera
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def set_up_logs(config: LogConfig) -> None:
+    """Send all log lines of this process to standard error in the format asked for."""
+    handler: logging.Handler
+    if config.format == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=True)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)

@@ -1,0 +1,206 @@
+"""Cameras while the pipeline runs: list, add, change, pause, resume, remove. Changes are kept before they take effect."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from configs import CameraError, ConfigError, check_tree
+from stream.camera import CameraConfig, redact_url
+from stream.cameras import CameraStatus, Fleet
+from stream.changes import CameraChanges
+from stream.frames import BreakReason, StreamBreak
+from stream.metrics import Metrics
+
+__all__ = ["CameraManager"]
+
+
+class CameraManager:
+    """The cameras of a running pipeline. Methods may be called from any thread; changes go one after the other.
+
+    Args:
+        most_views: slots of the ring.
+        check: refuses a camera whose settings cannot be used, by a ConfigError.
+        interrupt: tells the analysis, after everything it was given of a camera, that this was the last.
+    """
+
+    def __init__(
+        self, fleet: Fleet, changes: CameraChanges, metrics: Metrics, *, most_views: int,
+        check: Callable[[CameraConfig], None], interrupt: Callable[[StreamBreak], None],
+    ) -> None:  # fmt: skip
+        self._fleet, self._changes, self._metrics, self._most_views = fleet, changes, metrics, most_views
+        self._check, self._interrupt = check, interrupt
+        self._cameras: dict[str, CameraConfig] = {}
+        self._paused: set[str] = set()
+        self._lock = threading.Lock()
+        self._started = False
+
+    def config(self, camera_id: str) -> CameraConfig | None:
+        """A camera's settings; None if there is no such camera."""
+        return self._cameras.get(camera_id)
+
+    def load(self, cameras: Sequence[CameraConfig]) -> None:
+        """Know the cameras that there are from the start."""
+        for camera in cameras:
+            self._cameras[camera.id] = camera
+            status = self._fleet.add(camera)
+            if self._changes.is_paused(camera.id):
+                self._paused.add(camera.id)
+                status.set_state("ended", "paused")
+            self._metrics.paused.labels(camera.id).set(camera.id in self._paused)
+
+    def start(self) -> None:
+        """Start all cameras, in parallel."""
+        with self._lock:
+            self._started = True
+            for camera_id in self._cameras:
+                if camera_id not in self._paused:
+                    self._fleet.start(camera_id)
+
+    def all_ended(self) -> bool:
+        """Whether there are cameras and none of them, nor a paused one, will deliver anything more."""
+        return bool(self._cameras) and not self._paused and self._fleet.all_ended()
+
+    def describe(self, camera_id: str) -> dict[str, Any]:
+        """One camera for people and programs; its address without secrets.
+
+        Raises:
+            CameraError: there is no such camera.
+        """
+        return self._described(self._status(camera_id))
+
+    def describe_all(self) -> list[dict[str, Any]]:
+        """Every camera, in the order in which they came."""
+        return [self._described(status) for status in self._fleet.statuses]
+
+    def add(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Add and start a camera.
+
+        Raises:
+            CameraError: its settings are wrong, there is one of this name, or there is no room for it.
+        """
+        camera = self._checked(fields)
+        with self._lock:
+            if camera.id in self._cameras:
+                raise CameraError(f"there is a camera {camera.id!r} already; change it, or choose another id", "exists")
+            self._check_room(camera)
+            self._note(camera)
+            self._cameras[camera.id] = camera
+            self._fleet.add(camera)
+            self._begin(camera.id)
+        return self.describe(camera.id)
+
+    def change(self, camera_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some settings of a camera, which then starts anew; settings that are not named stay.
+
+        Raises:
+            CameraError: there is no such camera, or the settings are wrong.
+        """
+        with self._lock:
+            before = self._status(camera_id).camera
+            if fields.get("id", camera_id) != camera_id:
+                raise CameraError(f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}", "invalid")
+            camera = self._checked(before.model_dump() | dict(fields))
+            self._check_room(camera, instead_of=before)
+            self._note(camera)
+            self._end(camera_id, "changed")
+            self._cameras[camera_id] = camera
+            self._fleet.forget(camera_id)
+            self._fleet.add(camera)
+            self._begin(camera_id)
+        return self.describe(camera_id)
+
+    def pause(self, camera_id: str) -> dict[str, Any]:
+        """Stop a camera and keep it; events that go on are ended.
+
+        Raises:
+            CameraError: there is no such camera.
+        """
+        with self._lock:
+            self._status(camera_id)
+            if camera_id not in self._paused:
+                self._note(self._cameras[camera_id], paused=True)
+                self._paused.add(camera_id)
+                self._metrics.paused.labels(camera_id).set(1)
+                self._end(camera_id, "paused")
+        return self.describe(camera_id)
+
+    def resume(self, camera_id: str) -> dict[str, Any]:
+        """Start a paused camera.
+
+        Raises:
+            CameraError: there is no such camera.
+        """
+        with self._lock:
+            self._status(camera_id)
+            if camera_id in self._paused:
+                self._note(self._cameras[camera_id], paused=False)
+                self._paused.discard(camera_id)
+                self._begin(camera_id)
+        return self.describe(camera_id)
+
+    def remove(self, camera_id: str) -> None:
+        """Stop a camera and forget it; its events stay.
+
+        Raises:
+            CameraError: there is no such camera.
+        """
+        with self._lock:
+            self._status(camera_id)
+            try:
+                self._changes.note(camera_id, None)
+            except ConfigError as error:
+                raise CameraError(str(error), "full") from None
+            del self._cameras[camera_id]
+            self._end(camera_id, "removed")
+            self._paused.discard(camera_id)
+            self._fleet.forget(camera_id)
+
+    def _begin(self, camera_id: str) -> None:
+        self._metrics.paused.labels(camera_id).set(camera_id in self._paused)
+        if camera_id in self._paused:
+            status = self._fleet.status(camera_id)
+            assert status is not None
+            status.set_state("ended", "paused")
+        elif self._started:
+            self._fleet.start(camera_id)
+
+    def _end(self, camera_id: str, reason: BreakReason) -> None:
+        self._fleet.halt(camera_id, reason)
+        self._interrupt(StreamBreak(camera_id, reason))
+
+    def _status(self, camera_id: str) -> CameraStatus:
+        status = self._fleet.status(camera_id)
+        if status is None:
+            raise CameraError(f"there is no camera {camera_id!r}", "unknown")
+        return status
+
+    def _checked(self, fields: Mapping[str, Any]) -> CameraConfig:
+        try:
+            camera = check_tree(dict(fields), CameraConfig, name="camera")
+            self._check(camera)
+        except ConfigError as error:
+            raise CameraError(str(error), "invalid") from None
+        return camera
+
+    def _check_room(self, camera: CameraConfig, instead_of: CameraConfig | None = None) -> None:
+        views = sum(len(other.views) for other in self._cameras.values()) - (len(instead_of.views) if instead_of else 0)
+        if views + len(camera.views) > self._most_views:
+            raise CameraError(f"no room: {views} of batch.most_views ({self._most_views}) are taken", "full")
+
+    def _note(self, camera: CameraConfig, *, paused: bool | None = None) -> None:
+        """Keep the change first: what cannot be kept does not happen."""
+        try:
+            self._changes.note(camera.id, camera, paused=camera.id in self._paused if paused is None else paused)
+        except ConfigError as error:
+            raise CameraError(str(error), "full") from None
+
+    def _described(self, status: CameraStatus) -> dict[str, Any]:
+        camera, last = status.camera, status.last_frame_wall
+        settings = camera.model_dump(mode="json", exclude={"url"})
+        return settings | {
+            "url": redact_url(camera.url), "state": status.state, "detail": status.detail, "paused": camera.id in self._paused,
+            "fps": round(status.fps(), 2), "last_frame_age_seconds": None if last is None else round(max(0.0, time.time() - last), 3),
+        }  # fmt: skip

@@ -1,0 +1,129 @@
+"""For those who consume events: from an outbox or from Kafka, each event once.
+
+Delivery is at least once: after a crash a record may come again. A repetition has the `event_id`, `kind` and `sequence` of
+the first; `Deduplicator` leaves it out and needs little memory for it, because repetitions come soon after.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from configs import BrokerError, DataError
+from stream.broker import KafkaConfig, explained, kafka
+from stream.events import ActionEvent
+from stream.outbox import read_events
+
+__all__ = ["Deduplicator", "read_outbox", "read_topic"]
+
+_log = logging.getLogger(__name__)
+_MOST_REMEMBERED = 200_000
+_AT_ONCE = 5_000
+
+
+class Deduplicator:
+    """Knows the latest events and says which have been seen.
+
+    Args:
+        most: events remembered; more than a publisher may send twice (those of its outbox).
+    """
+
+    def __init__(self, most: int = _MOST_REMEMBERED) -> None:
+        self._most = most
+        self._seen: collections.OrderedDict[tuple[str, str, int], None] = collections.OrderedDict()
+
+    def is_new(self, event: ActionEvent) -> bool:
+        """Whether this is the first time that the event comes."""
+        key = (event.event_id, event.kind, event.sequence)
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        if len(self._seen) > self._most:
+            self._seen.popitem(last=False)
+        return True
+
+
+def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | None = None) -> Iterator[ActionEvent]:
+    """Events of an outbox in order; with `follow`, also those that come, until `stop` is set.
+
+    Raises:
+        OutboxError: the file is missing or is not an outbox.
+    """
+    last, stop = 0, stop or threading.Event()
+    while not stop.is_set():
+        found = read_events(path, after_id=last, most=_AT_ONCE)
+        for stored in found:
+            last = stored.id
+            yield stored.event
+        if len(found) < _AT_ONCE:
+            if not follow:
+                return
+            stop.wait(0.5)
+
+
+def read_topic(
+    config: KafkaConfig, stop: threading.Event, *, follow: bool, group: str | None = None, timeout_seconds: float = 15.0
+) -> Iterator[ActionEvent]:
+    """Events of the topic, repetitions left out; with `follow`, until `stop` is set.
+
+    Without a group all of the topic is read, from its beginning. With one, reading goes on where the group left off, the
+    group's readers share the partitions, and an event counts as read once the next is asked for: after a crash some
+    come again. Records that are no events are skipped with a warning.
+
+    Raises:
+        BrokerError: the broker or the topic cannot be reached within the timeout.
+    """
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    repeated = Deduplicator()
+    with explained(), contextlib.closing(_consumer(config, group, timeout_seconds)) as consumer:
+        partitions = _partitions(consumer, config, stop, timeout_seconds)
+        if group is None:
+            consumer.assign(partitions)
+            consumer.seek_to_beginning(*partitions)
+        else:
+            consumer.subscribe([config.topic])
+        while not stop.is_set():
+            records = consumer.poll(timeout_ms=200)
+            for record in (record for batch in records.values() for record in batch):
+                event = _event(record)
+                if event is not None and repeated.is_new(event):
+                    yield event
+            if group is not None and records:
+                consumer.commit()
+            assigned = consumer.assignment()
+            if not follow and assigned and all(_at_end(consumer, partition) for partition in assigned):
+                return
+
+
+def _event(record: Any) -> ActionEvent | None:
+    try:
+        return ActionEvent.from_json(record.value)
+    except DataError as error:
+        _log.warning("record %d of partition %d skipped: %s", record.offset, record.partition, error)
+        return None
+
+
+def _consumer(config: KafkaConfig, group: str | None, timeout_seconds: float) -> Any:
+    return kafka.KafkaConsumer(
+        **config.connection(), group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
+        bootstrap_timeout_ms=int(timeout_seconds * 1000),
+    )  # fmt: skip
+
+
+def _partitions(consumer: Any, config: KafkaConfig, stop: threading.Event, timeout_seconds: float) -> list[Any]:
+    for _ in range(int(timeout_seconds / 0.1)):
+        numbers = consumer.partitions_for_topic(config.topic)
+        if numbers or stop.is_set():
+            return [kafka.TopicPartition(config.topic, number) for number in sorted(numbers or ())]
+        stop.wait(0.1)
+    raise BrokerError(f"topic {config.topic!r} does not exist on {', '.join(config.bootstrap)}")
+
+
+def _at_end(consumer: Any, partition: Any) -> bool:
+    end = consumer.highwater(partition)
+    return end is not None and consumer.position(partition) >= end

@@ -1,0 +1,263 @@
+"""The inference thread: batches of clips to events in the outbox. It alone touches the state machines."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from configs import OutboxError
+from model.weights import ModelSpec
+from stream.analysis import Clips
+from stream.camera import CameraConfig
+from stream.events import ActionEvent, EventConfig, EventDetector
+from stream.frames import StreamBreak, View
+from stream.infer import Recogniser
+from stream.metrics import Metrics
+from stream.outbox import Outbox
+from stream.snapshots import Snapshot, SnapshotStore, snapshot_name
+from stream.summary import LatencyLog
+
+__all__ = ["Recognition"]
+
+_log = logging.getLogger(__name__)
+_MOST_UNSAVED = 100_000
+# Weight of the newest batch in the running mean of seconds per clip.
+_NEWEST = 0.2
+
+
+@dataclasses.dataclass
+class _Best:
+    """The picture, and to paint over it the clip, in which an action was surest; `kept` once the store has it."""
+
+    confidence: float
+    picture_HWC: NDArray[np.uint8]
+    clip_BCTHW: Tensor | None
+    kept: bool = False
+
+
+class Recognition:
+    """Network, events, outbox.
+
+    Args:
+        ready_batches: batches that may wait for the network.
+        cameras: the configuration of a camera by its name; None for one that is gone.
+        snapshots: takes the pictures of events; None for no pictures.
+    """
+
+    def __init__(
+        self, recogniser: Recogniser, *, events: EventConfig, outbox: Outbox, metrics: Metrics, latency: LatencyLog, ready_batches: int,
+        cameras: Callable[[str], CameraConfig | None], snapshots: SnapshotStore | None = None,
+    ) -> None:  # fmt: skip
+        self._recogniser, self._events, self._outbox, self._metrics, self._latency = recogniser, events, outbox, metrics, latency
+        self._cameras, self._snapshots = cameras, snapshots
+        self._ready: queue.Queue[Clips | StreamBreak | None] = queue.Queue(ready_batches)
+        self._clips_waiting, self._seconds_per_clip = 0, 0.0
+        self._unsaved: collections.deque[ActionEvent] = collections.deque()
+        self._retry_at = 0.0
+        self._paints = snapshots is not None and snapshots.config.activation
+        self._best: dict[str, _Best] = {}
+        self._sequences: dict[str, Iterator[int]] = {}
+        self._lock = threading.Lock()
+        self.detectors: dict[View, EventDetector] = {}
+        self.problem: str | None = None
+        self.recent: collections.deque[ActionEvent] = collections.deque(maxlen=8)
+        self.new: collections.deque[ActionEvent] = collections.deque(maxlen=10_000)
+        self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        self.beat_monotonic = time.monotonic()
+
+    def close_open_events(self) -> None:
+        """Close what a process that died left open; before any number is given to a new event."""
+        self._count(self._outbox.close_open_events())
+
+    # What the analysis thread calls ----------------------------------------------------------------------------------
+
+    def offer(self, work: Clips | StreamBreak | None, is_aborted: Callable[[], bool]) -> None:
+        """Take work, waiting for room for as long as nothing has failed."""
+        while not is_aborted():
+            try:
+                self._ready.put(work, timeout=0.2)
+            except queue.Full:
+                continue
+            if isinstance(work, Clips):
+                with self._lock:
+                    self._clips_waiting += len(work.windows)
+            return
+
+    def is_behind(self, most_seconds: float) -> bool:
+        """Whether a clip that is formed now would wait for longer than this, or finds no room."""
+        return self._ready.full() or self._clips_waiting * self._seconds_per_clip > most_seconds
+
+    # The thread ------------------------------------------------------------------------------------------------------
+
+    def run(self, is_aborted: Callable[[], bool]) -> None:
+        """Work until a None is offered, or something else failed; then end what goes on."""
+        while (work := self._next(is_aborted)) is not None:
+            if isinstance(work, StreamBreak):
+                self._break(work)
+            else:
+                self._recognise(work)
+        for detector in list(self.detectors.values()):
+            self._save(self._stamped(detector.finish("shutdown")))
+
+    def flush(self) -> int:
+        """Store what could not be stored; returns how many events are left that cannot."""
+        self._retry_at = 0.0
+        self._save([])
+        return len(self._unsaved)
+
+    def active(self, camera_id: str) -> dict[str, float]:
+        """Actions going on in front of a camera, with their confidence; those of a region carry its name."""
+        found: dict[str, float] = {}
+        for view, detector in list(self.detectors.items()):
+            if view.camera_id == camera_id:
+                found |= {f"{view.region}: {action}" if view.region else action: value for action, value in detector.active.items()}
+        return found
+
+    def _next(self, is_aborted: Callable[[], bool]) -> Clips | StreamBreak | None:
+        while not is_aborted():
+            self.beat_monotonic = time.monotonic()
+            try:
+                return self._ready.get(timeout=0.2)
+            except queue.Empty:
+                self._save([])  # what could not be stored is tried again even when no clip comes
+        return None
+
+    def _recognise(self, work: Clips) -> None:
+        begun, count = time.monotonic(), len(work.windows)
+        self._metrics.batch.observe(count)
+        with self._metrics.stage.labels("infer").time():
+            probabilities_BK = self._recogniser.probabilities(work.clips_BCTHW).tolist()
+        per_clip = (time.monotonic() - begun) / count
+        with self._lock:
+            self._clips_waiting -= count
+            self._seconds_per_clip += (per_clip - self._seconds_per_clip) * (_NEWEST if self._seconds_per_clip else 1.0)
+        announced: list[ActionEvent] = []
+        for index, (window, probabilities) in enumerate(zip(work.windows, probabilities_BK, strict=True)):
+            if self._cameras(window.view.camera_id) is None:
+                continue  # removed meanwhile: its break follows
+            detector = self._detector(window.view)
+            events = detector.push(probabilities, pts_end_seconds=window.pts_end_seconds, wall_end_seconds=window.wall_seconds)
+            if window.picture_HWC is not None:
+                self._note_pictures(detector, window.picture_HWC, work.clips_BCTHW[index : index + 1])
+            announced += self._stamped(events)
+        self._save(announced)  # one transaction for the batch
+        for window in work.windows:
+            if self._cameras(window.view.camera_id) is not None:
+                self._metrics.windows.labels(window.view.camera_id).inc()
+            seconds = time.monotonic() - window.arrived_monotonic
+            self._metrics.latency.observe(seconds)
+            self._latency.add(seconds)
+
+    def _break(self, broken: StreamBreak) -> None:
+        for view in [view for view in self.detectors if view.camera_id == broken.camera_id]:
+            self._save(self._stamped(self.detectors[view].finish(broken.reason)))
+            if broken.reason in ("removed", "paused", "changed"):
+                del self.detectors[view]
+        if broken.reason in ("removed", "paused", "changed"):
+            self._sequences.pop(broken.camera_id, None)
+            if self._cameras(broken.camera_id) is None:
+                self._metrics.forget(broken.camera_id)
+
+    def _detector(self, view: View) -> EventDetector:
+        if view not in self.detectors:
+            self.detectors[view] = self._new_detector(view)
+        return self.detectors[view]
+
+    def _new_detector(self, view: View) -> EventDetector:
+        camera, spec = self._cameras(view.camera_id), self._recogniser.spec
+        assert isinstance(spec, ModelSpec)
+        if view.camera_id not in self._sequences:
+            self._sequences[view.camera_id] = itertools.count(self._next_sequence(view.camera_id))
+        return EventDetector(
+            self._events if camera is None or camera.events is None else camera.events, labels=spec.labels, camera_id=view.camera_id,
+            background=spec.background, clip_seconds=(spec.model.frames - 1) / spec.fps, model=spec.name, region=view.region,
+            sequence=self._sequences[view.camera_id],
+        )  # fmt: skip
+
+    def _next_sequence(self, camera_id: str) -> int:
+        """Events that wait in memory have numbers, too."""
+        waiting = [event.sequence + 1 for event in self._unsaved if event.camera_id == camera_id]
+        while True:
+            try:
+                return max([self._outbox.next_sequence(camera_id), *waiting])
+            except OutboxError as error:
+                self._complain(error)
+                time.sleep(0.2)
+
+    # Storing ---------------------------------------------------------------------------------------------------------
+
+    def _stamped(self, events: Sequence[ActionEvent]) -> list[ActionEvent]:
+        return [dataclasses.replace(event, produced_at=_now(), snapshot=self._keep_picture(event)) for event in events]
+
+    def _note_pictures(self, detector: EventDetector, picture_HWC: NDArray[np.uint8], clip_BCTHW: Tensor) -> None:
+        """The picture of a window is that of everything that goes on in it and was never surer."""
+        confidences = detector.active
+        for action, event_id in detector.open_events.items():
+            if event_id not in self._best or confidences[action] > self._best[event_id].confidence:
+                self._best[event_id] = _Best(confidences[action], picture_HWC, clip_BCTHW.clone() if self._paints else None)
+
+    def _keep_picture(self, event: ActionEvent) -> str | None:
+        """Hand the best picture so far to the store when an action starts and ends; returns its name."""
+        best = self._best.get(event.event_id)
+        if self._snapshots is None or best is None:
+            return None
+        name = snapshot_name(event.camera_id, event.event_id)
+        if event.kind != "updated" and not best.kept:
+            painted = best.picture_HWC if best.clip_BCTHW is None else self._recogniser.overlay(best.clip_BCTHW, best.picture_HWC)
+            self._snapshots.offer(Snapshot(name, painted))
+            best.kept = True
+        if event.kind == "ended":
+            del self._best[event.event_id]
+        return name
+
+    def _save(self, events: Sequence[ActionEvent]) -> None:
+        """Store events; while the outbox cannot be written they wait in memory, and video goes on."""
+        self._count(events)
+        self._unsaved.extend(events)
+        while len(self._unsaved) > _MOST_UNSAVED:
+            self._metrics.outbox_dropped.labels(self._unsaved.popleft().kind).inc()
+        if not self._unsaved or time.monotonic() < self._retry_at:
+            return
+        try:
+            self._outbox.append(list(self._unsaved))
+        except OutboxError as error:
+            self._complain(error)
+            self._retry_at = time.monotonic() + 1.0
+            return
+        if self.problem is not None:
+            _log.warning("the outbox takes events again; %d were waiting", len(self._unsaved))
+        self._unsaved.clear()
+        self.problem = None
+
+    def _complain(self, error: OutboxError) -> None:
+        if self.problem is None:
+            _log.error("events wait in memory: %s", error)
+        self.problem = str(error)
+        self._metrics.outbox_failures.inc()
+
+    @property
+    def unsaved(self) -> int:
+        """Events that wait in memory because the outbox cannot be written."""
+        return len(self._unsaved)
+
+    def _count(self, events: Sequence[ActionEvent]) -> None:
+        for event in events:
+            self._metrics.events.labels(event.camera_id, event.action, event.kind).inc()
+            self.counts[event.action, event.kind] += 1
+            self.recent.append(event)
+            self.new.append(event)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,215 @@
+"""Cameras that are added, changed, paused and removed while the pipeline runs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from configs import CameraError, ConfigError
+from stream.camera import CameraConfig
+from stream.cameras import CameraStatus, Fleet, Worker
+from stream.changes import CameraChanges
+from stream.frames import StreamBreak
+from stream.http import HttpConfig, HttpServer
+from stream.manager import CameraManager
+from stream.metrics import Metrics
+from stream.openapi import document
+from stream.source import SourceConfig
+
+
+class Rig:
+    """A manager whose cameras only wait to be stopped, behind a real server."""
+
+    def __init__(self, folder: Path, **http: Any) -> None:
+        self.running: list[str] = []
+        self.breaks: list[StreamBreak] = []
+        self.fleet = Fleet(SourceConfig(), Metrics(), self._run)
+        self.manager = CameraManager(
+            self.fleet, CameraChanges(folder / "changes.json"), Metrics(), most_views=6, check=self._check, interrupt=self.breaks.append
+        )
+        self.manager.load(CameraChanges(folder / "changes.json").apply([CameraConfig(id="a", url="rtsp://user:secret@host/a")]))
+        self.manager.start()
+        self.server = HttpServer(
+            HttpConfig(port=0, **http), metrics=lambda: b"m 1\n", cameras=lambda: self.manager,
+            checks={name: lambda: None for name in ("live", "ready", "startup")},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.server.close()
+        self.fleet.stop()
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        if data is not None:
+            headers.setdefault("Content-Type", "application/json")
+        request = urllib.request.Request(f"http://127.0.0.1:{self.server.port}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text) if text else None
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def _run(self, status: CameraStatus, worker: Worker) -> None:
+        self.running.append(status.camera.id)
+        status.set_state("running")
+        worker.stop.wait()
+        self.running.remove(status.camera.id)
+
+    def _check(self, camera: CameraConfig) -> None:
+        problem = camera.problem()
+        if problem:
+            raise ConfigError(problem)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.close()
+
+
+def until(condition: Any, seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(condition())
+
+
+def test_a_camera_comes_changes_pauses_and_goes(rig: Rig) -> None:
+    status, camera = rig.ask("POST", "/cameras", {"id": "b", "url": "rtsp://u:p@host/b", "hop": 8})
+    assert (status, camera["id"], camera["hop"], camera["url"]) == (201, "b", 8, "rtsp://host/b")
+    assert until(lambda: sorted(rig.running) == ["a", "b"])
+    assert rig.ask("PATCH", "/cameras/b", {"regions": [{"id": "door", "right": 0.5}]})[0] == 200
+    assert rig.manager.config("b").url == "rtsp://u:p@host/b"  # type: ignore[union-attr]
+    assert rig.breaks == [StreamBreak("b", "changed")]
+    assert rig.ask("POST", "/cameras/b/pause")[1]["paused"] is True
+    assert until(lambda: rig.running == ["a"])
+    assert rig.ask("POST", "/cameras/b/resume")[1]["paused"] is False
+    assert until(lambda: sorted(rig.running) == ["a", "b"])
+    assert rig.ask("DELETE", "/cameras/b") == (204, None)
+    assert until(lambda: rig.running == ["a"])
+    assert [each.reason for each in rig.breaks] == ["changed", "paused", "removed"]
+    assert [each["id"] for each in rig.ask("GET", "/cameras")[1]] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("GET", "/cameras/x", None, 404, "there is no camera 'x'"),
+        ("POST", "/cameras", {"id": "a", "url": "rtsp://h/x"}, 409, "there is a camera 'a' already"),
+        ("POST", "/cameras", {"id": "b"}, 422, "url: this setting is required"),
+        ("POST", "/cameras", {"id": "b", "url": "rtsp://h/x", "hopp": 3}, 422, "did you mean 'hop'"),
+        ("POST", "/cameras", {"id": "b", "url": "/nowhere.mp4"}, 422, "file not found: /nowhere.mp4"),
+        ("POST", "/cameras", b"{", 400, "not valid JSON"),
+        ("POST", "/cameras", [1], 422, "must be a JSON object"),
+        ("POST", "/cameras", b" " * 70_000, 413, "most_body_bytes"),
+        ("PATCH", "/cameras/a", {"id": "b"}, 422, "keeps its id"),
+        ("POST", "/cameras", {"id": "b", "url": "rtsp://h/x", "regions": [{"id": f"r{n}"} for n in range(6)]}, 507, "no room"),
+        ("PUT", "/cameras/a", {}, 405, "Method Not Allowed"),
+    ],
+)
+def test_a_request_that_cannot_be_met_says_why(rig: Rig, method: str, path: str, body: object, status: int, words: str) -> None:
+    answer = rig.ask(method, path, body)
+    assert answer[0] == status
+    assert words in answer[1]["error"]
+    assert rig.running == ["a"]
+
+
+def test_json_must_be_called_json(rig: Rig) -> None:
+    assert rig.ask("POST", "/cameras", b'{"id": "b", "url": "rtsp://h/x"}', **{"Content-Type": "text/plain"})[0] == 415
+
+
+def test_changes_survive_a_restart_and_secrets_are_for_the_owner(tmp_path: Path) -> None:
+    first = Rig(tmp_path)
+    first.ask("POST", "/cameras", {"id": "b", "url": "rtsp://u:p@host/b"})
+    first.ask("POST", "/cameras/b/pause")
+    first.ask("DELETE", "/cameras/a")
+    first.close()
+    assert (tmp_path / "changes.json").stat().st_mode & 0o077 == 0
+    second = Rig(tmp_path)
+    try:
+        cameras = second.ask("GET", "/cameras")[1]
+        assert [(each["id"], each["paused"]) for each in cameras] == [("b", True)]
+        assert second.running == []
+        assert not second.manager.all_ended()  # a paused camera is waited for
+        second.ask("POST", "/cameras/b/resume")
+        assert until(lambda: second.running == ["b"])
+    finally:
+        second.close()
+
+
+def test_changes_that_cannot_be_kept_do_not_happen(rig: Rig, tmp_path: Path) -> None:
+    (tmp_path / "changes.json").unlink(missing_ok=True)
+    (tmp_path / "changes.json").mkdir()
+    status, answer = rig.ask("POST", "/cameras", {"id": "b", "url": "rtsp://h/b"})
+    assert status == 507
+    assert "cannot be kept" in answer["error"]
+    assert [each["id"] for each in rig.ask("GET", "/cameras")[1]] == ["a"]
+
+
+def test_a_damaged_file_of_changes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"c\.json cannot be read"):
+        CameraChanges(tmp_path / "c.json")
+
+
+def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    rig = Rig(tmp_path, token_file=tmp_path / "token")
+    try:
+        assert rig.ask("GET", "/cameras")[0] == 401
+        assert rig.ask("GET", "/cameras", Authorization="Bearer wrong")[0] == 401
+        assert rig.ask("GET", "/cameras", Authorization="Bearer s3cret")[0] == 200
+        assert rig.ask("GET", "/openapi.json")[0] == 200
+    finally:
+        rig.close()
+
+
+def test_without_a_token_only_this_machine_is_served_under_its_own_name(rig: Rig) -> None:
+    assert rig.ask("GET", "/cameras", Host="evil.example")[0] == 403
+    assert rig.ask("GET", "/cameras", Host="localhost:1")[0] == 200
+
+
+def test_threads_come_back_when_cameras_go(rig: Rig) -> None:
+    before = threading.active_count()
+    for _ in range(50):
+        rig.manager.add({"id": "b", "url": "rtsp://h/b"})
+        rig.manager.remove("b")
+    assert until(lambda: threading.active_count() <= before)
+    with pytest.raises(CameraError, match="no camera"):
+        rig.manager.describe("b")
+
+
+def test_any_request_gets_an_answer_that_the_document_names(rig: Rig) -> None:
+    schema = schemathesis.openapi.from_dict(document() | {"servers": [{"url": f"http://127.0.0.1:{rig.server.port}"}]})
+    paths = [name for name in document()["paths"] if not name.startswith("/snapshots")]  # not kept by this rig
+    counts: dict[str, int] = {}
+    for operation in schema.include(path=paths).get_all_operations():
+        run_operation(operation.ok(), rig.server.port, counts)
+    assert len(counts) == sum(len(set(document()["paths"][name]) & {"get", "post", "patch", "delete"}) for name in paths)
+
+
+def run_operation(operation: Any, port: int, counts: dict[str, int]) -> None:
+    @given(case=operation.as_strategy())
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    def check(case: Any) -> None:
+        answer = case.call(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        counts[operation.label] = counts.get(operation.label, 0) + 1
+        assert answer.status_code != 500, answer.text
+        # Not all that a schema allows can be used: a file must exist, edges must be in order.
+        case.validate_response(answer, excluded_checks=[positive_data_acceptance])
+
+    check()
