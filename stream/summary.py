@@ -29,10 +29,14 @@ class LatencyLog:
         with self._lock:
             self._values.append(seconds)
 
+    def values(self) -> list[float]:
+        """The latest, oldest first."""
+        with self._lock:
+            return list(self._values)
+
     def percentiles(self) -> dict[str, float | None]:
         """p50, p95 and p99 by nearest rank; null without values."""
-        with self._lock:
-            ordered = sorted(self._values)
+        ordered = sorted(self.values())
         return {f"p{share}": round(ordered[_rank(share, len(ordered))], 4) if ordered else None for share in (50, 95, 99)}
 
 
