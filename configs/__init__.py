@@ -24,7 +24,7 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.loader import StrictModel, check_tree, example_path, load_config, parse_config
+    from configs.loader import StrictModel, check_tree, example_path, is_file, load_config, parse_config
 
 __all__ = [
     "BrokerError",
@@ -42,6 +42,7 @@ __all__ = [
     "check_tree",
     "example_path",
     "exit_status",
+    "is_file",
     "load_config",
     "parse_config",
 ]

@@ -6,6 +6,7 @@ keys and values out of range fail here, before a device is touched, with the dot
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from configs.errors import ConfigError
 
-__all__ = ["StrictModel", "check_tree", "example_path", "load_config", "parse_config"]
+__all__ = ["StrictModel", "check_tree", "example_path", "is_file", "load_config", "parse_config"]
 
 
 class StrictModel(BaseModel):
@@ -83,6 +84,13 @@ def check_tree(tree: object, schema: type[Model], *, name: str) -> Model:
         return schema.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{name}: " + "; ".join(_describe(item, schema) for item in error.errors())) from None
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file of this name; False, too, for what cannot be a name: too long, or with a zero byte."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(path).is_file()
+    return False
 
 
 def example_path(file_name: str) -> Path:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from configs import BrokerError, StrictModel
+from configs import BrokerError, StrictModel, is_file
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the package deprecates its own modules while importing them
@@ -53,7 +52,7 @@ class KafkaConfig(StrictModel):
             raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password")
         if 0 in (self.partitions, self.replication):
             raise ValueError("partitions and replication must be at least 1, or -1 to leave them to the broker")
-        if self.ssl_cafile is not None and not Path(self.ssl_cafile).is_file():
+        if self.ssl_cafile is not None and not is_file(self.ssl_cafile):
             raise ValueError(f"ssl_cafile not found: {self.ssl_cafile}")
         return self
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from configs import StrictModel
+from configs import StrictModel, is_file
 from stream.events import EventConfig
 from stream.frames import View
 
@@ -101,7 +100,7 @@ class CameraConfig(StrictModel):
 
     def problem(self) -> str | None:
         """What is certainly wrong with it, found without opening it; None if nothing is."""
-        if self.is_file and not Path(self.url).is_file():
+        if self.is_file and not is_file(self.url):
             return f"camera {self.id}: file not found: {redact_url(self.url)}"
         return None
 

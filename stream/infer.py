@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from configs import CheckpointError, ConfigError, StrictModel
+from configs import CheckpointError, ConfigError, StrictModel, is_file
 from model.activation import newest_map, overlay_map
 from model.cidc import use_mixing
 from model.mixing import MixingPath, mixing_choice
@@ -50,10 +50,10 @@ def weights_path(config: InferConfig) -> Path:
         ConfigError: there is no such file and no such name; the message lists the names that ship.
     """
     shipped = _SHIPPED / f"{config.weights}.safetensors"
-    if shipped.is_file():
+    if is_file(shipped):
         return shipped
     path = Path(config.weights)
-    if path.is_file():
+    if is_file(path):
         return path
     names = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
     raise ConfigError(f"infer.weights: no weights file {config.weights!r}; give a path, or a name that ships: {names}")

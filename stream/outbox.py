@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 
 from pydantic import Field
 
-from configs import DataError, OutboxError, StrictModel
+from configs import DataError, OutboxError, StrictModel, is_file
 from stream.events import ActionEvent, StoredEvent
 
 __all__ = ["Outbox", "OutboxConfig", "read_events", "read_rejected"]
@@ -315,7 +315,7 @@ def read_rejected(path: Path) -> list[tuple[str, str]]:
 
 
 def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:
-    if not path.is_file():
+    if not is_file(path):
         raise OutboxError(f"outbox not found: {path}")
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as database:

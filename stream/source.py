@@ -12,13 +12,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 from av.error import FFmpegError
 from pydantic import Field, field_validator, model_validator
 
-from configs import MediaError, StrictModel
+from configs import MediaError, StrictModel, is_file
 from model.video import explain, open_container, video_stream
 from stream.camera import CameraConfig
 from stream.frames import CameraState, CodedPacket
@@ -51,7 +50,7 @@ class SourceConfig(StrictModel):
     @field_validator("tls_ca_file")
     @classmethod
     def _check_ca_file(cls, path: str | None) -> str | None:
-        if path is not None and not Path(path).is_file():
+        if path is not None and not is_file(path):
             raise ValueError(f"file not found: {path}")
         return path
 
