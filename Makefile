@@ -4,11 +4,12 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing bench-loader gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing bench-loader bench-cameras bench-scaling bench-outbox soak gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
-	@echo "make setup, make check (lint, types), make kernels (compile every CUDA kernel; needs no GPU), make bench, make bench-mixing, make bench-loader,"
+	@echo "make setup, make check (lint, types), make kernels (compile every CUDA kernel; needs no GPU), make soak (the fleet on bad days),"
+	@echo "make bench, make bench-mixing, make bench-loader, make bench-cameras, make bench-scaling, make bench-outbox,"
 	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
 
 setup:
@@ -43,6 +44,20 @@ bench-mixing: setup
 # Peers that are not installed (decord2; torchcodec, which needs FFmpeg's libraries) are left out and named.
 bench-loader: setup
 	@.venv/bin/python -m benchmarks.loader
+
+bench-cameras: setup
+	@.venv/bin/python -m benchmarks.cameras
+
+bench-scaling: setup
+	@.venv/bin/python -m benchmarks.scaling
+
+bench-outbox: setup
+	@.venv/bin/python -m benchmarks.outbox
+
+# The fleet's bad days for as long as you like: make soak MINUTES=600
+soak: setup
+	@CIDC_SOAK_MINUTES=$(or $(MINUTES),5) CIDC_SOAK_FLAPS=$(or $(FLAPS),1000) CIDC_SOAK_KILLS=$(or $(KILLS),20) CIDC_FUZZ=10000 \
+		.venv/bin/python -m pytest -s --timeout 0 tests/test_chaos.py tests/test_config_fuzz.py
 
 gpu-wheels: setup
 	@scripts/gpu_wheels.sh

@@ -34,7 +34,7 @@ from rich.table import Table
 from model import load_model
 from model.preprocess import Preprocessor, normalise_clips
 from model.runtime import keep_freed_memory
-from model.video import frame_picture, open_container, video_stream
+from model.video import PictureConverter, open_container, video_stream
 from model.weights import ModelSpec
 from stream.infer import InferConfig, Recogniser, weights_path
 from stream.pipeline import Pipeline
@@ -254,7 +254,8 @@ def _print_costs(video: Path) -> None:
         packets = timed("demux", lambda: list(container.demux(video_stream(container))))
         frames = timed("decode", lambda: [frame for packet in packets for frame in packet.decode()])
     length = len(frames) / _FPS
-    pictures = timed("convert", lambda: [frame_picture(frame) for frame in frames[:: _FPS // _SAMPLED]])
+    convert = PictureConverter(recogniser.spec.preprocess.live_short_side)
+    pictures = timed("convert", lambda: [convert(frame) for frame in frames[:: _FPS // _SAMPLED]])
     for begin in range(0, len(pictures), 16):
         timed("preprocess", lambda at=begin: graph([picture[None] for picture in pictures[at : at + 16]]))  # type: ignore[misc]
     ring = torch.zeros(1, _FRAMES, recogniser.spec.preprocess.height, recogniser.spec.preprocess.width, 3, dtype=torch.uint8)

@@ -41,6 +41,14 @@ class PreprocessConfig(StrictModel):
             raise ValueError(f"height ({self.height}) must not be above short_side ({self.short_side})")
         return self
 
+    @property
+    def live_short_side(self) -> int:
+        """To which shorter side live pictures may be scaled down while they are converted to RGB: twice what the network sees.
+
+        Converting and scaling in one step costs half of converting alone and resizing in the graph.
+        """
+        return 2 * self.short_side
+
 
 @dataclasses.dataclass(frozen=True)
 class View:

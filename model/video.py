@@ -22,6 +22,7 @@ from model.sampling import TimeGrid
 
 __all__ = [
     "Picture",
+    "PictureConverter",
     "PresentationOrder",
     "VideoGrid",
     "decode_frames",
@@ -131,17 +132,21 @@ def decode_frames(path: str | Path, *, strict: bool = False, from_seconds: float
 
 
 def sampled_frames(
-    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0
-) -> list[Picture]:
+    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0,
+    short_side: int | None = None,
+) -> list[Picture]:  # fmt: skip
     """RGB pictures of a file, or of a part of it, on the time grid of `fps`, through the same `TimeGrid` as the live pipeline.
 
-    A video whose time jumps or whose size changes gives its longest steady part.
+    Pictures whose shorter side is longer than `short_side` are scaled down to it. A video whose time jumps or whose size changes
+    gives its longest steady part.
 
     Raises:
         MediaError: nothing decodes in the wanted part.
     """
     parts: list[list[Picture]] = [[]]
-    for _, picture, anew in grid_pictures(path, fps, start_seconds=start_seconds, end_seconds=end_seconds, max_gap_seconds=max_gap_seconds):
+    for _, picture, anew in grid_pictures(
+        path, fps, start_seconds=start_seconds, end_seconds=end_seconds, max_gap_seconds=max_gap_seconds, short_side=short_side
+    ):
         if anew:
             parts.append([])
         parts[-1].append(picture)
@@ -152,15 +157,19 @@ def sampled_frames(
 
 
 def grid_pictures(
-    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0
-) -> Iterator[tuple[float, Picture, bool]]:
+    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0,
+    short_side: int | None = None,
+) -> Iterator[tuple[float, Picture, bool]]:  # fmt: skip
     """Presentation time in seconds and picture of every grid position, and whether the grid began anew there.
+
+    Pictures whose shorter side is longer than `short_side` are scaled down to it.
 
     Raises:
         MediaError: the file cannot be opened, has no video, or not one frame of it decodes.
     """
     grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
     size: tuple[int, int] | None = None
+    convert = PictureConverter(short_side)
     for frame in decode_frames(path, from_seconds=start_seconds):
         if end_seconds is not None and frame.time is not None and frame.time >= end_seconds:
             break
@@ -170,7 +179,7 @@ def grid_pictures(
         size = (frame.width, frame.height)
         if changed:
             grid.restart()
-        samples, reason = grid.push(_LazyPicture(frame), frame.time)
+        samples, reason = grid.push(_LazyPicture(frame, convert), frame.time)
         anew = changed or reason is not None
         for sample in samples:
             yield sample.pts_seconds, sample.item.picture(), anew
@@ -229,7 +238,7 @@ def grid_pictures_at(path: str | Path, pts: Sequence[int], *, short_side: int | 
         MediaError: the file cannot be opened, or has no video.
     """
     pictures: dict[int, Picture] = {}
-    wanted, convert = set(pts), _Converter(short_side)
+    wanted, convert = set(pts), PictureConverter(short_side)
     with open_container(str(path)) as container:
         stream = video_stream(container)
         with contextlib.suppress(FFmpegError):
@@ -249,17 +258,23 @@ def grid_pictures_at(path: str | Path, pts: Sequence[int], *, short_side: int | 
     return [pictures[each] for each in pts]
 
 
-class _Converter:
-    """Decoded frames to upright RGB pictures, scaled down on the way; keeps its tables from frame to frame."""
+class PictureConverter:
+    """Decoded frames to upright RGB pictures, scaled down on the way; keeps its tables from frame to frame. For one thread.
+
+    Args:
+        short_side: pictures whose shorter side is longer get one of this length; None leaves all as they are.
+    """
 
     def __init__(self, short_side: int | None) -> None:
         self._short_side, self._reformatter = short_side, VideoReformatter()
 
     def __call__(self, frame: Any) -> Picture:
+        """The frame as an upright RGB picture."""
         width, height, short = frame.width, frame.height, self._short_side
-        if short is not None and short < min(width, height):
-            scale = short / min(width, height)
-            width, height = round(width * scale), round(height * scale)
+        if short is None or short >= min(width, height):
+            return frame_picture(frame)
+        scale = short / min(width, height)
+        width, height = round(width * scale), round(height * scale)
         rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
         picture: Any = rgb.to_ndarray()
         return _upright(picture, frame)
@@ -270,11 +285,12 @@ class _LazyPicture:
     """Converts a decoded frame when, and only when, the grid takes it."""
 
     frame: object
+    convert: PictureConverter
     _picture: Picture | None = None
 
     def picture(self) -> Picture:
         if self._picture is None:
-            self._picture = frame_picture(self.frame)
+            self._picture = self.convert(self.frame)
         return self._picture
 
 

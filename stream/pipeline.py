@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -170,8 +171,15 @@ class Pipeline:
 
     def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
         CameraReader(
-            status, worker, source=self.config.source, clip=self.config.clip, metrics=self.metrics, hand_over=self._hand_over
-        ).run()
+            status, worker, source=self.config.source, clip=self.config.clip, metrics=self.metrics, hand_over=self._hand_over,
+            short_side=self._short_side(status.camera),
+        ).run()  # fmt: skip
+
+    def _short_side(self, camera: CameraConfig) -> int:
+        """Enough for the smallest region, and for pictures of events."""
+        share = min((min(region.right - region.left, region.bottom - region.top) for region in camera.regions), default=1.0)
+        enough = math.ceil(self.spec.preprocess.live_short_side / share)
+        return max(enough, self.config.snapshots.width) if self._snapshots is not None else enough
 
     def _hand_over(self, item: SampledFrame | StreamBreak, status: CameraStatus, worker: Worker) -> None:
         begun = time.monotonic()

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from model.video import frame_picture
+from model.video import PictureConverter
 from stream.cameras import CameraStatus, Worker
 from stream.decode import Decoder
 from stream.frames import CameraState, CodedPacket, SampledFrame, StreamBreak
@@ -29,11 +29,12 @@ class CameraReader:
 
     Args:
         hand_over: takes an item, waiting while there is no room; called from the decoding thread.
+        short_side: to which pictures are scaled down while they are converted.
     """
 
     def __init__(
         self, status: CameraStatus, worker: Worker, *, source: SourceConfig, clip: ClipConfig, metrics: Metrics,
-        hand_over: Callable[[SampledFrame | StreamBreak, CameraStatus, Worker], None],
+        hand_over: Callable[[SampledFrame | StreamBreak, CameraStatus, Worker], None], short_side: int,
     ) -> None:  # fmt: skip
         camera_id = status.camera.id
         self._status, self._worker, self._config, self._metrics = status, worker, source, metrics
@@ -41,7 +42,7 @@ class CameraReader:
         self._source = Source(status.camera, source, worker.stop, self._set_state, metrics.reconnects.labels(camera_id).inc)
         self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
         self._sampler = Sampler(
-            camera_id, clip, frame_picture, metrics.repeated.labels(camera_id).inc, metrics.corrupt.labels(camera_id).inc
+            camera_id, clip, PictureConverter(short_side), metrics.repeated.labels(camera_id).inc, metrics.corrupt.labels(camera_id).inc
         )
         self._last_picture = time.monotonic()
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from pydantic import Field, field_validator, model_validator
 
 from configs import MediaError, StrictModel, is_file
@@ -106,12 +106,18 @@ class Source:
         try:
             with self._open() as container:
                 stream = video_stream(container)
-                pace = _Pace(self.camera, self.stop)
-                for packet in container.demux(stream):
+                pace, last_video = _Pace(self.camera, self.stop), time.monotonic()
+                # All streams are read, so that a picture that stands still while sound goes on is noticed.
+                for packet in container.demux():
                     if self.stop.is_set():
                         return received, None
                     if self._complaint is not None:
                         return received, self._complaint
+                    if packet.stream_index != stream.index:
+                        if not self.camera.is_file and time.monotonic() - last_video > self.config.read_timeout_seconds:
+                            return received, f"no video for {self.config.read_timeout_seconds:g} s, though other data comes"
+                        continue
+                    last_video = time.monotonic()
                     if packet.size:
                         if received == 0:
                             self.on_state("running", "")
@@ -120,6 +126,8 @@ class Source:
                     yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived))
         except MediaError as error:
             return received, str(error)
+        except ExitError:
+            return received, f"silent for {self.config.read_timeout_seconds:g} s"
         except (FFmpegError, OSError, IndexError, ValueError) as error:
             return received, f"read error after {received} packets: {explain(error)}"
         return received, None

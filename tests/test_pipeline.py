@@ -34,11 +34,11 @@ def config_for(weights: Path, tmp_path: Path, urls: dict[str, Path], **sections:
     return StreamConfig.model_validate(fields | sections)
 
 
-def one_by_one(path: Path, weights: Path, hop: int) -> list[list[float]]:
+def one_by_one(path: Path, weights: Path, hop: int, short_side: int | None = 96) -> list[list[float]]:
     """Probabilities of every due clip of a file: train's decoder, one graph call, one network call per clip."""
     network = load_model(weights)
     assert isinstance(network.spec, ModelSpec)
-    frames = np.stack(sampled_frames(path, 15.0))
+    frames = np.stack(sampled_frames(path, 15.0, short_side=short_side))
     pictures = torch.cat([Preprocessor(network.spec.preprocess, max_batch=1)([frame[None]])[0].clone() for frame in frames])
     with torch.no_grad():
         ends = list(range(32, len(frames) + 1, hop))
@@ -235,8 +235,8 @@ def test_regions_are_analysed_apart_with_numbers_of_one_camera(scenes: Path, tin
     shapes, preprocess = set(), pipeline._analysis._preprocess
     pipeline._analysis._preprocess = lambda crops: (shapes.update(crop.shape for crop in crops), preprocess(crops))[1]  # type: ignore[method-assign]
     summary = pipeline.run(threading.Event())
-    np.testing.assert_allclose(seen[View("a", "all")], one_by_one(path, tiny_weights, 4), atol=1e-4)
-    np.testing.assert_allclose(seen[View("b")], one_by_one(path, tiny_weights, 10), atol=1e-4)
+    np.testing.assert_allclose(seen[View("a", "all")], one_by_one(path, tiny_weights, 4, short_side=640), atol=1e-4)
+    np.testing.assert_allclose(seen[View("b")], one_by_one(path, tiny_weights, 10, short_side=640), atol=1e-4)
     (height, width), (narrow_height, narrow) = ((rows, columns) for rows, columns, _ in sorted(shapes, key=lambda shape: -shape[1]))
     assert (narrow_height, narrow) == (height, width // 2)
     assert summary["cameras"]["a"]["windows"] == 2 * len(seen[View("a", "all")])

@@ -62,7 +62,7 @@ def test_a_recording_that_jumps_gives_unbroken_parts(tiny_weights: Path, monkeyp
     picture = np.full((60, 100, 3), 90, np.uint8)
     times = [i / 15 for i in range(50)] + [100 + i / 15 for i in range(20)] + [200 + i / 15 for i in range(40)]
     breaks = {50, 70}
-    monkeypatch.setattr(train.streaming, "grid_pictures", lambda *_: ((t, picture, i in breaks) for i, t in enumerate(times)))
+    monkeypatch.setattr(train.streaming, "grid_pictures", lambda *_, **__: ((t, picture, i in breaks) for i, t in enumerate(times)))
     timelines = recording_timelines(load_model(tiny_weights), [Path("r/a.mp4")], hop=4, dtype=torch.float32, quiet=True)
     ends = [timeline.ends_N for timeline in timelines]
     assert ends == [tuple(times[31:50:4]), tuple(times[70 + 31 :: 4])]  # the part between is shorter than a clip

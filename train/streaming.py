@@ -113,7 +113,7 @@ def read_detection(path: Path | None) -> tuple[DetectionConfig, int]:
 
 def _parts(path: Path, spec: ModelSpec, graph: Preprocessor, hop: int) -> Iterator[Iterator[tuple[float, Clip]]]:
     """The unbroken parts of a recording, each to be read to its end before the next: when its clips end, and the clips."""
-    pictures = grid_pictures(path, spec.fps)
+    pictures = grid_pictures(path, spec.fps, short_side=spec.preprocess.live_short_side)
     first: list[tuple[float, Picture]] = []  # the picture with which the next part begins
 
     def part() -> Iterator[tuple[float, Clip]]:

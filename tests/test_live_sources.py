@@ -1,0 +1,346 @@
+"""Cameras over every protocol, and what they do on bad days, against real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import io
+import logging
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import stream.source
+from stream.camera import CameraConfig
+from stream.cameras import CameraStatus, Fleet, Worker
+from stream.decode import Decoder
+from stream.frames import CameraState, CodedPacket, DecodedFrame, SampledFrame, StreamBreak
+from stream.metrics import Metrics
+from stream.reading import CameraReader
+from stream.sample import ClipConfig
+from stream.source import Source, SourceConfig
+from tests.broker import free_port
+from tests.chaos import TcpCamera, mpegts, streamed
+from tests.rtsp import RtspServer, missing_rtsp
+
+QUICK = SourceConfig(open_timeout_seconds=3.0, read_timeout_seconds=1.0, backoff_first_seconds=0.05, backoff_most_seconds=0.1)
+
+
+class Seen:
+    """What a camera gave: frames, breaks, states."""
+
+    def __init__(self, url: str, config: SourceConfig = QUICK, **camera: object) -> None:
+        self.items: list[SampledFrame | StreamBreak] = []
+        self.metrics = Metrics()
+        self.states: list[tuple[CameraState, str]] = []
+        self.fleet = Fleet(config, self.metrics, self._run)
+        self.status = self.fleet.add(CameraConfig.model_validate({"id": "a", "url": url} | camera))
+        self._config = config
+        self.fleet.start("a")
+
+    def _run(self, status: CameraStatus, worker: Worker) -> None:
+        show = status._show
+        status._show = lambda: (show(), self.states.append((status.state, status.detail)))[0]  # type: ignore[method-assign,func-returns-value]
+        CameraReader(
+            status, worker, source=self._config, clip=ClipConfig(), metrics=self.metrics, short_side=160,
+            hand_over=lambda item, _status, _worker: self.items.append(item),
+        ).run()  # fmt: skip
+
+    @property
+    def frames(self) -> list[SampledFrame]:
+        return [item for item in self.items if isinstance(item, SampledFrame)]
+
+    @property
+    def breaks(self) -> list[str]:
+        return [item.reason for item in self.items if isinstance(item, StreamBreak)]
+
+
+@contextlib.contextmanager
+def seen(url: str, config: SourceConfig = QUICK, **camera: object) -> Iterator[Seen]:
+    watched = Seen(url, config, **camera)
+    try:
+        yield watched
+    finally:
+        watched.fleet.stop()
+
+
+def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.fixture(scope="module")
+def square() -> bytes:
+    """Four seconds of MPEG-TS."""
+    return mpegts([(320, 240)], fps=15, seconds_each=4.0)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Sends a stream at its own rate."""
+
+    def __init__(self, data: bytes, *arguments: object) -> None:
+        self._data = data
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp2t")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            streamed(self._data, seconds=3.0)(self.connection, threading.Event())
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def web_server(data: bytes, certificate: Path | None = None) -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, data))
+    server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_mpegts_over_http_and_tcp(square: bytes) -> None:
+    with web_server(square) as port, TcpCamera(streamed(square, seconds=3.0)) as camera:
+        for url in (f"http://127.0.0.1:{port}/live.ts", camera.url):
+            with seen(url) as watched:
+                assert until(lambda: len(watched.frames) > 20), watched.states
+                assert watched.frames[0].picture_HWC.shape == (160, 213, 3)
+
+
+def test_mpegts_over_udp_comes_back_after_silence(square: bytes) -> None:
+    port = free_port()
+    with seen(f"udp://@:{port}") as watched, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        stop = threading.Event()
+
+        def send() -> None:
+            for _ in range(3):
+                for at in range(0, len(square), 1316):
+                    if stop.wait(0.004):
+                        return
+                    sender.sendto(square[at : at + 1316], ("127.0.0.1", port))
+
+        for round_ in range(2):
+            before = len(watched.frames)
+            stop.clear()
+            thread = threading.Thread(target=send)
+            thread.start()
+            assert until(lambda since=before: len(watched.frames) > since + 15, 25), (round_, watched.states)  # type: ignore[misc]
+            stop.set()
+            thread.join()
+            assert until(lambda: watched.states[-1][0] in ("stalled", "connecting", "offline"))
+        assert "stalled" in watched.breaks
+
+
+def test_tls_is_checked_when_that_is_asked_for(square: bytes, tmp_path: Path) -> None:
+    certificate = tmp_path / "server.pem"
+    command = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(certificate), "-out", str(tmp_path / "ca.pem"),
+        "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+    ]  # fmt: skip
+    try:
+        subprocess.run(command, capture_output=True, check=True)
+    except FileNotFoundError:
+        pytest.skip("no openssl: apt-get install openssl")
+    certificate.write_bytes(certificate.read_bytes() + (tmp_path / "ca.pem").read_bytes())
+    with web_server(square, certificate) as port:
+        url = f"https://localhost:{port}/live.ts"
+        with seen(url) as watched:  # not checked unless asked for: cameras sign their own
+            assert until(lambda: len(watched.frames) > 5), watched.states
+        with seen(url, QUICK.model_copy(update={"tls_verify": True})) as watched:
+            assert until(lambda: any(state == "offline" for state, _ in watched.states))
+            assert not watched.frames
+        with seen(url, QUICK.model_copy(update={"tls_verify": True, "tls_ca_file": str(tmp_path / "ca.pem")})) as watched:
+            assert until(lambda: len(watched.frames) > 5), watched.states
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_frames_are_dated_by_the_camera(scenes: Path, transport: str) -> None:
+    if problem := missing_rtsp():
+        pytest.skip(problem)
+    with RtspServer({"/live": scenes / "clips/fall/0000.mp4"}) as server, seen(server.url("/live"), transport=transport) as watched:
+        assert until(lambda: len(watched.frames) > 60, 30), watched.states
+        late = watched.frames[45:60]
+    # From the first RTCP report on, frames are as far apart by the camera's clock as by their presentation times.
+    offsets = [frame.wall_seconds - frame.pts_seconds for frame in late]
+    assert max(offsets) - min(offsets) < 0.05
+    assert abs(late[-1].wall_seconds - time.time()) < 5
+
+
+def test_a_camera_whose_clock_is_wrong_is_not_believed() -> None:
+    class Packet:
+        """A packet that says it was sent in 1970."""
+
+        def has_sidedata(self, kind: str) -> bool:
+            return kind == "prft"
+
+        def get_sidedata(self, kind: str) -> bytes:
+            return (5_000_000).to_bytes(8, "little") + bytes(8)
+
+    camera = CameraConfig(id="a", url="rtsp://h/a")
+    source = Source(camera, SourceConfig(), threading.Event(), lambda *_: None)
+    assert abs(source._wall_seconds(Packet(), time.monotonic()) - time.time()) < 1
+    trusting = Source(camera, SourceConfig(camera_clock_seconds=1e12), threading.Event(), lambda *_: None)
+    assert trusting._wall_seconds(Packet(), time.monotonic()) == 5.0
+
+
+def spoiled(data: bytes) -> bytes:
+    """The same transport stream with noise for pictures after its first second: packets come, but none decodes."""
+    rng, out = np.random.default_rng(0), bytearray(data)
+    for at in range(len(data) // 4 // 188 * 188, len(data), 188):
+        out[at + 40 : at + 188] = rng.bytes(148)
+    return bytes(out)
+
+
+def test_packets_without_pictures_get_the_camera_opened_again(square: bytes) -> None:
+    config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
+    with TcpCamera(streamed(spoiled(square * 3), seconds=12.0)) as camera, seen(camera.url, config) as watched:
+        assert until(lambda: camera.connections >= 2, 12), watched.states
+    assert "stalled" in [state for state, _ in watched.states]
+
+
+def test_a_decoder_without_pictures_gets_the_camera_opened_again(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Decoder, "decode", lambda self, coded: [])
+    config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
+    with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url, config) as watched:
+        assert until(lambda: camera.connections >= 2, 12), watched.states
+    assert ("stalled", "packets come, but no picture can be decoded") in watched.states
+
+
+def test_a_picture_that_stands_still_while_sound_goes_on_is_noticed() -> None:
+    data = io.BytesIO()
+    with av.open(data, "w", format="mpegts") as container:
+        video, sound = container.add_stream("libx264", rate=15), container.add_stream("aac", rate=48000)
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        video.options = {"tune": "zerolatency"}
+        for number in range(15):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), number, np.uint8), format="rgb24")))
+        container.mux(video.encode())
+        for number in range(20 * 48000 // 1024):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            samples.sample_rate, samples.pts = 48000, number * 1024
+            container.mux(sound.encode(samples))
+    with TcpCamera(streamed(data.getvalue(), seconds=20.0)) as camera, seen(camera.url) as watched:
+        assert until(lambda: camera.connections >= 2, 15), watched.states
+    assert watched.frames
+    assert any("no video for 1 s" in detail for _, detail in watched.states), watched.states
+
+
+def test_another_size_begins_a_new_clip_and_so_does_another_codec(square: bytes) -> None:
+    with (
+        TcpCamera(streamed(mpegts([(320, 240), (640, 480)], fps=15, seconds_each=2.0), seconds=3.0)) as camera,
+        seen(camera.url) as watched,
+    ):
+        assert until(lambda: "size" in watched.breaks), watched.states
+    other = io.BytesIO()
+    with av.open(other, "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 352, 288, "yuv420p"
+        for number in range(75):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((288, 352, 3), number, np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    with TcpCamera(streamed(square + other.getvalue() * 4, seconds=10.0)) as camera, seen(camera.url) as watched:
+        assert until(lambda: len(watched.frames) > 20)
+        # Whatever FFmpeg makes of it: it is told apart or opened again, never stands still unnoticed, and nothing spans it.
+        assert until(lambda: "size" in watched.breaks or camera.connections > 1, 20), (watched.states, watched.breaks)
+
+
+def test_another_rotation_begins_a_new_clip() -> None:
+    from stream.sample import Sampler
+
+    sampler = Sampler("a", ClipConfig(), lambda native: np.zeros((4, 4, 3), np.uint8))
+    first = DecodedFrame(None, 0.0, 0.0, 0.0, 640, 480, turns=0)
+    turned = DecodedFrame(None, 1 / 15, 0.0, 0.0, 640, 480, turns=2)
+    assert [type(item) for item in sampler.push(first)] == [SampledFrame]
+    assert sampler.push(turned)[0] == StreamBreak("a", "size")
+
+
+def test_a_reader_that_hangs_is_replaced_and_goes_when_its_call_returns(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, hung = threading.Event(), []
+    real = stream.source.open_container
+
+    def hangs(url: str, **options: object) -> object:
+        if len(hung) < 2:
+            hung.append(url)
+            release.wait(60)
+        return real(url, **options)
+
+    monkeypatch.setattr(stream.source, "open_container", hangs)
+    quick = QUICK.model_copy(update={"open_timeout_seconds": 0.2, "read_timeout_seconds": 0.3})
+    before = threading.active_count()
+    with TcpCamera(streamed(square, seconds=3.0)) as camera, seen(camera.url, quick) as watched:
+        deadline = time.monotonic() + 20
+        while len(watched.frames) < 10 and time.monotonic() < deadline:
+            watched.fleet.supervise()
+            time.sleep(0.05)
+        assert len(watched.frames) >= 10
+        assert len(hung) == 2
+        assert watched.metrics.readers_abandoned._value.get() == 2
+        assert "stalled" in watched.breaks  # what came before the hang is not glued to what comes after
+        release.set()
+
+        def gone() -> bool:
+            watched.fleet.supervise()
+            return bool(watched.metrics.readers_abandoned._value.get() == 0)
+
+        assert until(gone)
+    assert until(lambda: threading.active_count() <= before + 2)
+
+
+def test_readers_that_hang_are_not_piled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(stream.source, "open_container", lambda url, **_: release.wait(60))
+    quick = QUICK.model_copy(update={"open_timeout_seconds": 0.05, "read_timeout_seconds": 0.05})
+    before = threading.active_count()
+    with seen("rtsp://h/a", quick) as watched:
+        for _ in range(60):
+            watched.fleet.supervise()
+            time.sleep(0.05)
+        assert threading.active_count() - before <= 2 * 4 + 1
+        assert watched.status.state == "offline"
+        assert "hang in library calls" in watched.status.detail
+        release.set()
+
+
+def test_secrets_stay_out_of_logs_metrics_and_states(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with seen("rtsp://admin:hunter2@127.0.0.1:9/x?token=hunter3") as watched:
+        assert until(lambda: sum(state == "offline" for state, _ in watched.states) > 2)
+    text = caplog.text + str(watched.states) + watched.metrics.exposition().decode()
+    assert "hunter" not in text
+    assert any(getattr(record, "camera", None) == "a" for record in caplog.records)
+
+
+def test_a_decoder_that_is_behind_drops_groups_and_says_so(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Decoder.decode
+
+    def slow(self: Decoder, coded: CodedPacket) -> list[DecodedFrame]:
+        time.sleep(0.15)
+        return real(self, coded)
+
+    monkeypatch.setattr(Decoder, "decode", slow)
+    config = QUICK.model_copy(update={"queue_seconds": 0.6})
+    with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url, config) as watched:
+        assert until(lambda: "dropped" in watched.breaks), watched.states
+    assert watched.metrics.by_label(watched.metrics.dropped, "reason")["decoder"] > 0
