@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -62,11 +63,27 @@ def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the broker did not start (status {process.poll()})")
 
 
-class Proxy:
-    """Forwards TCP connections; `cut` resets the live ones and refuses new ones until `restore`."""
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path] | None:
+    """A server's TLS context for this machine, and the authority's file that vouches for it; None without openssl."""
+    key, authority = folder / "key.pem", folder / "ca.pem"
+    command = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(authority), "-days", "2",
+        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    ]  # fmt: skip
+    try:
+        subprocess.run(command, capture_output=True, check=True)
+    except FileNotFoundError:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority, key)
+    return context, authority
 
-    def __init__(self, upstream_port: int, port: int) -> None:
-        self._upstream, self._port = upstream_port, port
+
+class Proxy:
+    """Forwards TCP connections; `cut` resets the live ones and refuses new ones until `restore`. With `tls` clients must speak TLS."""
+
+    def __init__(self, upstream_port: int, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._upstream, self._port, self._tls = upstream_port, port, tls
         self._lock, self._pairs = threading.Lock(), set[tuple[socket.socket, socket.socket]]()
         self._listening: socket.socket | None = None
         self._swallowing = False
@@ -105,6 +122,7 @@ class Proxy:
             except OSError:
                 return
             try:
+                client = client if self._tls is None else self._tls.wrap_socket(client, server_side=True)
                 server = socket.create_connection(("127.0.0.1", self._upstream))
             except OSError:
                 client.close()

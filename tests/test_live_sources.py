@@ -9,7 +9,6 @@ import io
 import logging
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from stream.metrics import Metrics
 from stream.reading import CameraReader
 from stream.sample import ClipConfig
 from stream.source import Source, SourceConfig
-from tests.broker import free_port
+from tests.broker import certificate, free_port
 from tests.chaos import TcpCamera, mpegts, streamed
 from tests.rtsp import RtspServer, missing_rtsp
 
@@ -105,13 +104,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def web_server(data: bytes, certificate: Path | None = None) -> Iterator[int]:
+def web_server(data: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, data))
     server.daemon_threads = True
-    if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -154,24 +151,18 @@ def test_mpegts_over_udp_comes_back_after_silence(square: bytes) -> None:
 
 
 def test_tls_is_checked_when_that_is_asked_for(square: bytes, tmp_path: Path) -> None:
-    certificate = tmp_path / "server.pem"
-    command = [
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(certificate), "-out", str(tmp_path / "ca.pem"),
-        "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-    ]  # fmt: skip
-    try:
-        subprocess.run(command, capture_output=True, check=True)
-    except FileNotFoundError:
+    made = certificate(tmp_path)
+    if made is None:
         pytest.skip("no openssl: apt-get install openssl")
-    certificate.write_bytes(certificate.read_bytes() + (tmp_path / "ca.pem").read_bytes())
-    with web_server(square, certificate) as port:
+    context, authority = made
+    with web_server(square, context) as port:
         url = f"https://localhost:{port}/live.ts"
         with seen(url) as watched:  # not checked unless asked for: cameras sign their own
             assert until(lambda: len(watched.frames) > 5), watched.states
         with seen(url, QUICK.model_copy(update={"tls_verify": True})) as watched:
             assert until(lambda: any(state == "offline" for state, _ in watched.states))
             assert not watched.frames
-        with seen(url, QUICK.model_copy(update={"tls_verify": True, "tls_ca_file": str(tmp_path / "ca.pem")})) as watched:
+        with seen(url, QUICK.model_copy(update={"tls_verify": True, "tls_ca_file": str(authority)})) as watched:
             assert until(lambda: len(watched.frames) > 5), watched.states
 
 

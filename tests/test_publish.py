@@ -14,7 +14,7 @@ from stream.broker import KafkaConfig, kafka
 from stream.outbox import Outbox, OutboxConfig, read_rejected
 from stream.publish import Publisher
 from stream.reader import read_topic
-from tests.broker import Proxy, free_port, running_broker
+from tests.broker import Proxy, certificate, free_port, running_broker
 from tests.factory import make_event
 from tests.schema import check_event
 
@@ -206,3 +206,30 @@ def test_a_reader_skips_what_is_no_event_and_a_group_goes_on_where_it_left_off(t
         producer.send(config.topic, make_event(3).to_json().encode(), key=b"cam").get(10)
         producer.close()
         assert [event.sequence for event in read_topic(config, threading.Event(), follow=False, group="g")] == [3]
+
+
+def test_events_over_tls_and_only_to_a_broker_that_can_be_trusted(tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    if made is None:
+        pytest.skip("no openssl: apt-get install openssl")
+    context, authority = made
+    port = free_port()
+    with running_broker(advertised_port=port) as bootstrap:
+        proxy = Proxy(int(bootstrap.split(":")[1]), port, tls=context)
+        outbox, failures = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
+        outbox.append([make_event(1)])
+        address = (f"127.0.0.1:{port}",)
+        doubtful = Publisher(
+            KafkaConfig(bootstrap=address, security_protocol="SSL", flush_seconds=0.1), outbox,
+            on_failure=lambda error: failures.update([error]),
+        )  # fmt: skip
+        assert wait_until(lambda: bool(failures), 20)
+        doubtful.close()
+        assert len(outbox) == 1
+        config = KafkaConfig(bootstrap=address, security_protocol="SSL", ssl_cafile=str(authority))
+        publisher = Publisher(config, outbox)
+        assert wait_until(lambda: len(outbox) == 0, 20)
+        publisher.close()
+        outbox.close()
+        assert [event.sequence for event in read_topic(config, threading.Event(), follow=False)] == [1]
+        proxy.cut()
