@@ -198,6 +198,8 @@ def _looped_picture(picture: Any, spec: ModelSpec) -> Any:
     size = spec.preprocess
     scale = size.short_side / min(picture.shape[:2])
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    wanting = max(0, size.width - small.shape[1])  # black borders where the picture is narrower
+    small = cv2.copyMakeBorder(small, 0, 0, wanting // 2, wanting - wanting // 2, cv2.BORDER_CONSTANT)
     top, left = (small.shape[0] - size.height) // 2, (small.shape[1] - size.width) // 2
     return cv2.cvtColor(small[top : top + size.height, left : left + size.width], cv2.COLOR_BGR2RGB)
 
