@@ -34,15 +34,15 @@ create table if not exists open_events (event_id text primary key, payload text 
 create table if not exists sequences (camera_id text primary key, last integer not null);
 create table if not exists rejected (
     id integer primary key, payload text not null, error text not null, rejected_at real not null);
+create index if not exists updated on events (id) where kind = 'updated';
 """
-_COLUMNS = {
-    "events": "id, event_id, kind, camera_id, payload, stored_at", "open_events": "event_id, payload",
-    "sequences": "camera_id, last", "rejected": "id, payload, error, rejected_at",
-}  # fmt: skip
 # What SQLite says of a file whose pages or header make no sense.
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _log = logging.getLogger(__name__)
+# Foreign readers hold the database for milliseconds; whoever holds it for longer must not hold the network up.
+_BUSY_SECONDS = 0.25
+_MOST_REJECTED = 10_000
 _ADD = "insert into events (event_id, kind, camera_id, payload, stored_at) values (?, ?, ?, ?, ?)"
 
 
@@ -69,6 +69,7 @@ class Outbox:
         self._config, self._on_dropped, self._on_damaged, self._lock = config, on_dropped, on_damaged, threading.Lock()
         self._changed = threading.Condition()
         self._is_damaged, self._last_id = False, 0
+        self._sequences: dict[str, int] = {}
         with contextlib.ExitStack() as opened:
             with self._explained():
                 config.path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,9 +97,11 @@ class Outbox:
                     database.execute("delete from open_events where event_id = ?", (event.event_id,))
                 else:
                     database.execute("insert or replace into open_events values (?, ?)", (event.event_id, payload))
-                database.execute("insert or replace into sequences values (?, ?)", (event.camera_id, event.sequence))
+            last = {event.camera_id: event.sequence for event in events}
+            database.executemany("insert or replace into sequences values (?, ?)", last.items())
             dropped = self._make_room(database, self._count + len(events) - self._config.max_events)
         self._count += len(events) - len(dropped)
+        self._sequences |= last
         for kind in dropped:
             self._on_dropped(kind)
         with self._changed:
@@ -107,30 +110,39 @@ class Outbox:
     def close_open_events(self) -> list[ActionEvent]:
         """End what a process that died left open, at its last sign of life, with reason `crash`; returns what was added."""
         with self._transaction() as database:
-            payloads = [row[0] for row in database.execute("select payload from open_events order by rowid")]
-            last = dict(database.execute("select camera_id, last from sequences"))
-        closing = []
-        for event in map(ActionEvent.from_json, payloads):
-            last[event.camera_id] += 1
+            rows = database.execute("select event_id, cast(payload as blob) from open_events order by rowid").fetchall()
+        closing, unreadable = [], []
+        last = dict(self._sequences)
+        for event_id, payload in rows:
+            try:
+                event = ActionEvent.from_json(payload)
+            except DataError as error:
+                unreadable.append((event_id,))
+                _log.error("the open event %s cannot be read and is left without an end: %s", event_id, error)
+                continue
+            last[event.camera_id] = last.get(event.camera_id, event.sequence) + 1
             closing.append(_crashed(event, last[event.camera_id]))
+        if unreadable:
+            with self._transaction() as database:
+                database.executemany("delete from open_events where event_id = ?", unreadable)
         self.append(closing)
         return closing
 
     def next_sequence(self, camera_id: str) -> int:
         """The number that the camera's next event gets."""
-        with self._transaction() as database:
-            row = database.execute("select last from sequences where camera_id = ?", (camera_id,)).fetchone()
-        return int(row[0]) + 1 if row else 1
+        return self._sequences.get(camera_id, 0) + 1
 
     def oldest(self, most: int, after_id: int = 0) -> list[StoredEvent]:
-        """Up to `most` events after the one with this id, in order."""
-        with self._transaction() as database:
-            rows = database.execute("select id, payload from events where id > ? order by id limit ?", (after_id, most)).fetchall()
+        """Up to `most` events after the one with this id, in order. What cannot be read is set aside."""
+        with self._reading() as database:
+            query = "select id, cast(payload as blob) from events where id > ? order by id limit ?"
+            rows = database.execute(query, (after_id, most)).fetchall()
         stored = []
         for row_id, payload in rows:
             try:
                 stored.append(StoredEvent(row_id, ActionEvent.from_json(payload)))
             except DataError as error:
+                _log.error("event number %d cannot be read and was set aside: %s", row_id, error)
                 self.set_aside(row_id, str(error))
         return stored
 
@@ -141,11 +153,13 @@ class Outbox:
         self._count -= removed
 
     def set_aside(self, event_id: int, error: str) -> None:
-        """Put an event that the broker will never take where it stops no other, with what was said of it."""
+        """Put an event that the broker will never take where it stops no other, with what was said of it; the latest are kept."""
         with self._transaction() as database:
             insert = "insert or replace into rejected select id, payload, ?, ? from events where id = ?"
             database.execute(insert, (error, time.time(), event_id))
             removed = database.execute("delete from events where id = ?", (event_id,)).rowcount
+            newest = "select id from rejected order by id desc limit ?"
+            database.execute(f"delete from rejected where id not in ({newest})", (_MOST_REJECTED,))
         self._count -= removed
 
     def wait_for_change(self, timeout_seconds: float) -> None:
@@ -158,7 +172,7 @@ class Outbox:
 
     def oldest_age_seconds(self) -> float:
         """How long the oldest event has been waiting; 0 for an empty outbox."""
-        with self._transaction() as database:
+        with self._reading() as database:
             stored_at = database.execute("select stored_at from events order by id limit 1").fetchone()
         return max(0.0, time.time() - stored_at[0]) if stored_at else 0.0
 
@@ -168,44 +182,39 @@ class Outbox:
             self._database.close()
 
     def _open(self) -> None:
-        self._database = sqlite3.connect(self._config.path, timeout=2, check_same_thread=False, isolation_level=None)
+        path = self._config.path
+        if not path.exists() and _rescued_path(path).exists():
+            _rescued_path(path).rename(path)  # the process died between moving the damaged one aside and this
+        self._database = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
-            self._database.execute("pragma journal_mode = wal")
+            mode = self._database.execute("pragma journal_mode = wal").fetchone()[0]
+            if mode != "wal":
+                _log.warning(
+                    "outbox %s: this file system has no write-ahead log (%s); readers and writers will wait for each other", path, mode
+                )
             self._database.execute("pragma synchronous = full")
             self._database.executescript(_TABLES)
             self._count = int(self._database.execute("select count(*) from events").fetchone()[0])
             last = self._database.execute("select seq from sqlite_sequence where name = 'events'").fetchone()
             self._last_id = max(self._last_id, int(last[0]) if last else 0)
+            for camera_id, sequence in self._database.execute("select camera_id, last from sequences"):
+                self._sequences[camera_id] = max(self._sequences.get(camera_id, 0), sequence)
         except BaseException:
             self._database.close()
             raise
 
     def _begin_anew(self) -> None:
-        """Move a damaged database aside and take over what can be read of it."""
+        """Put what can be read of a damaged database into a new one, and that in its place; the damaged one is moved aside."""
         path = self._config.path
+        taken = _rescue(path, _rescued_path(path), self._sequences, self._last_id)
         aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.monotonic_ns() % 1000:03d}")
-        for ending in ("", "-wal", "-shm"):
+        for ending in ("-wal", "-shm", ""):  # the database itself last: without it, the rescued one is known to be whole
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
-        rescued = _rescue(aside)
+        _rescued_path(path).rename(path)
         self._open()
-        with contextlib.closing(self._database.cursor()) as cursor:
-            cursor.execute("begin immediate")
-            for table, rows in rescued.items():
-                places = ", ".join("?" * len(_COLUMNS[table].split(", ")))
-                cursor.executemany(f"insert or ignore into {table} ({_COLUMNS[table]}) values ({places})", rows)
-            # Whoever reads on from a number must not miss what comes: numbers never begin again.
-            cursor.execute("delete from sqlite_sequence where name = 'events'")
-            cursor.execute(
-                "insert into sqlite_sequence values ('events', ?)", (max([self._last_id, *(int(str(r[0])) for r in rescued["events"])]),)
-            )
-            cursor.execute("commit")
-        self._count = len(rescued["events"])
         self._is_damaged = False
-        _log.error(
-            "the outbox %s was damaged; it was moved to %s, and %d events that could be read of it were taken over",
-            path, aside, len(rescued["events"]),
-        )  # fmt: skip
+        _log.error("the outbox %s was damaged and moved to %s; %d events that could be read of it go on in a new one", path, aside, taken)
         self._on_damaged()
 
     def _make_room(self, database: sqlite3.Connection, excess: int) -> list[str]:
@@ -220,18 +229,23 @@ class Outbox:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as database:
+            database.execute("begin immediate")
+            try:
+                yield database
+                database.execute("commit")
+            except BaseException:
+                if database.in_transaction:  # a full disk ends it by itself
+                    database.execute("rollback")
+                raise
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._explained():
             if self._is_damaged:
                 self._database.close()
                 self._begin_anew()
-            self._database.execute("begin immediate")
-            try:
-                yield self._database
-            except BaseException:
-                if self._database.in_transaction:  # a full disk ends it by itself
-                    self._database.execute("rollback")
-                raise
-            self._database.execute("commit")
+            yield self._database
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -264,26 +278,53 @@ def _claim(path: Path) -> IO[bytes]:
     return lock
 
 
-def _rescue(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Rows of a damaged database, as many as can be read from either end of each table."""
-    rescued: dict[str, list[tuple[object, ...]]] = {table: [] for table in _COLUMNS}
-    for table, columns in _COLUMNS.items():
-        found: dict[tuple[object, ...], None] = {}
-        for order in ("", " order by rowid desc"):
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=2)) as database:
-                for row in database.execute(f"select {columns} from {table}{order}"):
-                    found[row] = None
-        rescued[table] = sorted(filter(_is_whole, found), key=lambda row: str(row[0]).zfill(20))
-    return rescued
+def _rescued_path(path: Path) -> Path:
+    return path.with_name(path.name + ".rescued")
 
 
-def _is_whole(row: tuple[object, ...]) -> bool:
-    """Whether a rescued row's event, if it holds one, can be read."""
-    payloads = [value for value in row if isinstance(value, str) and value.startswith("{")]
-    try:
-        return all(ActionEvent.from_json(payload) for payload in payloads) and None not in row
-    except DataError:
-        return False
+def _rescue(damaged: Path, rescued: Path, sequences: dict[str, int], last_id: int) -> int:
+    """Copy what can be read of a damaged database, from either end of each table, into a new one; returns how many events.
+
+    Numbers go on where they were: whoever reads on from a number must not miss what comes.
+    """
+    rescued.unlink(missing_ok=True)
+    known = dict(sequences)
+    with contextlib.closing(sqlite3.connect(rescued, isolation_level=None)) as database:
+        database.executescript(_TABLES)
+        database.execute("begin")
+        for event in _readable(damaged, "events", "id, event_id, kind, camera_id, cast(payload as blob), stored_at"):
+            values = (*event[:4], bytes(event[4]).decode(), event[5])
+            database.execute("insert or ignore into events values (?, ?, ?, ?, ?, ?)", values)
+            _note(known, bytes(event[4]))
+        for event_id, payload in _readable(damaged, "open_events", "event_id, cast(payload as blob)"):
+            database.execute("insert or ignore into open_events values (?, ?)", (event_id, bytes(payload).decode()))
+            _note(known, bytes(payload))
+        for camera_id, last in _readable(damaged, "sequences", "camera_id, last"):
+            known[camera_id] = max(known.get(camera_id, 0), last)
+        for row in _readable(damaged, "rejected", "id, cast(payload as text), error, rejected_at"):
+            database.execute("insert or ignore into rejected values (?, ?, ?, ?)", row)
+        database.executemany("insert into sequences values (?, ?)", known.items())
+        count, highest = database.execute("select count(*), coalesce(max(id), 0) from events").fetchone()
+        database.execute("delete from sqlite_sequence where name = 'events'")
+        database.execute("insert into sqlite_sequence values ('events', ?)", (max(last_id, highest),))
+        database.execute("commit")
+    return int(count)
+
+
+def _readable(path: Path, table: str, columns: str) -> Iterator[Any]:
+    """Rows of a table from the first on as far as they can be read, then from the last back; those whose event is no event left out."""
+    for order in ("", " order by rowid desc"):
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as database:
+            for row in database.execute(f"select {columns} from {table}{order}"):
+                payloads = [value for value in row if isinstance(value, bytes)]
+                with contextlib.suppress(DataError, TypeError):
+                    if None not in row and all(ActionEvent.from_json(payload) for payload in payloads):
+                        yield row
+
+
+def _note(sequences: dict[str, int], payload: bytes) -> None:
+    event = ActionEvent.from_json(payload)
+    sequences[event.camera_id] = max(sequences.get(event.camera_id, 0), event.sequence)
 
 
 def _crashed(event: ActionEvent, sequence: int) -> ActionEvent:
@@ -301,8 +342,13 @@ def read_events(path: Path, *, after_id: int = 0, most: int = -1) -> list[Stored
     Raises:
         OutboxError: the file is missing or is not an outbox.
     """
-    rows = _read(path, "select id, payload from events where id > ? order by id limit ?", after_id, most)
-    return [StoredEvent(row[0], ActionEvent.from_json(row[1])) for row in rows]
+    stored = []
+    for row_id, payload in _read(path, "select id, cast(payload as blob) from events where id > ? order by id limit ?", after_id, most):
+        try:
+            stored.append(StoredEvent(row_id, ActionEvent.from_json(payload)))
+        except DataError as error:
+            _log.warning("event number %d of %s is left out: %s", row_id, path, error)
+    return stored
 
 
 def read_rejected(path: Path) -> list[tuple[str, str]]:
@@ -311,7 +357,8 @@ def read_rejected(path: Path) -> list[tuple[str, str]]:
     Raises:
         OutboxError: the file is missing or is not an outbox.
     """
-    return [(row[0], row[1]) for row in _read(path, "select payload, error from rejected order by id")]
+    rows = _read(path, "select cast(payload as blob), error from rejected order by id")
+    return [(bytes(payload).decode(errors="replace"), error) for payload, error in rows]
 
 
 def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:

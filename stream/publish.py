@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -22,13 +23,10 @@ __all__ = ["Publisher"]
 _log = logging.getLogger(__name__)
 _WINDOW = 2000  # events handed to the producer and not yet acknowledged
 _NEVER_MS = 2**31 - 1
-# Errors that say the record, not the connection, is at fault.
-_POISON = (
-    kafka.errors.MessageSizeTooLargeError,
-    kafka.errors.RecordListTooLargeError,
-    kafka.errors.CorruptRecordError,
-    kafka.errors.InvalidRecordError,
-)
+# After this long without an acknowledgement the broker counts as away.
+_AWAY_SECONDS = 5.0
+# A refusal of the record itself. The producer gives its whole batch the refusal, or KafkaError itself.
+_REFUSALS = (kafka.errors.MessageSizeTooLargeError, kafka.errors.RecordListTooLargeError, kafka.errors.InvalidRecordError)
 
 
 class EventStore(Protocol):
@@ -64,8 +62,9 @@ class Publisher:
         self._config, self._outbox, self._on_published, self._on_failure = config, outbox, on_published, on_failure
         self._on_rejected, self._has_topic = on_rejected, False
         self._stop = threading.Event()
-        self._pending: dict[int, Any] = {}
+        self._pending: dict[int, tuple[Any, float]] = {}  # of each event handed over: its future, and when
         self._last_sent, self._reachable, self._closed = 0, True, False
+        self._alone_until = 0  # up to this number events go one by one, to find the one that is refused
         # Reconnecting is this library's business; its log would repeat every refused connection.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         self._producer = self._connect()
@@ -92,7 +91,8 @@ class Publisher:
             return kafka.KafkaProducer(
                 **self._config.connection(), acks="all", enable_idempotence=True, api_version=(3, 9),
                 delivery_timeout_ms=_NEVER_MS, request_timeout_ms=int(self._config.request_timeout_seconds * 1000),
-                max_block_ms=1_000, linger_ms=5, retry_backoff_ms=100, reconnect_backoff_ms=50, reconnect_backoff_max_ms=1_000,
+                max_block_ms=1_000, linger_ms=5, batch_size=262_144, retry_backoff_ms=100, reconnect_backoff_ms=50,
+                reconnect_backoff_max_ms=1_000,
             )  # fmt: skip
 
     def _run(self) -> None:
@@ -111,7 +111,7 @@ class Publisher:
             self._stop.wait(1.0)
             return True
         collected = self._collect()
-        room = _WINDOW - len(self._pending)
+        room = (1 if self._last_sent < self._alone_until else _WINDOW) - len(self._pending)
         waiting = self._outbox.oldest(room, self._last_sent) if room > 0 else []
         for stored in waiting:
             if self._stop.is_set() or not self._send(stored):
@@ -124,49 +124,59 @@ class Publisher:
         try:
             future = self._producer.send(self._config.topic, event.to_json().encode(), key=event.camera_id.encode(), headers=headers)
         except kafka.errors.KafkaTimeoutError:
-            self._is_away("no_metadata")  # the record was not taken: it can be offered again
+            self._is_away("no_metadata", "no broker answers")  # the record was not taken: it can be offered again
             return False
         except kafka.errors.MessageSizeTooLargeError as error:
-            self._last_sent = stored.id
             self._set_aside(stored.id, error)
-            return True
-        self._pending[stored.id] = future
+        else:
+            self._pending[stored.id] = (future, time.monotonic())
         self._last_sent = stored.id
         return True
 
     def _collect(self) -> int:
         """Remove acknowledged events, in order, from the outbox."""
-        acknowledged = []
-        while self._pending:
-            stored_id, future = next(iter(self._pending.items()))
+        acknowledged: list[int] = []
+        failed: tuple[int, BaseException] | None = None
+        for stored_id, (future, handed_over) in self._pending.items():
             if not future.is_done:
+                if time.monotonic() - handed_over > _AWAY_SECONDS and self._reachable:
+                    self._is_away("no_answer", f"no acknowledgement for {_AWAY_SECONDS:g} s")
                 break
-            del self._pending[stored_id]
             if future.failed():
-                self._on_failure(type(future.exception).__name__)
-                if not isinstance(future.exception, _POISON):
-                    self._start_over(future.exception)
-                    break
-                self._set_aside(stored_id, future.exception)
-            else:
-                acknowledged.append(stored_id)
+                failed = (stored_id, future.exception)
+                break
+            acknowledged.append(stored_id)
         if acknowledged:
             if not self._reachable:
                 _log.warning("the Kafka broker answers again")
             self._reachable = True
-            self._outbox.remove(acknowledged)
+            self._outbox.remove(acknowledged)  # should this fail they are collected again
+            for stored_id in acknowledged:
+                del self._pending[stored_id]
             self._on_published(len(acknowledged))
+        if failed is not None:
+            self._fail(*failed)
         return len(acknowledged)
+
+    def _fail(self, stored_id: int, error: BaseException) -> None:
+        """A record failed, and with it all that the producer held: start over, and set aside what is refused when it goes alone."""
+        self._on_failure(type(error).__name__)
+        if isinstance(error, _REFUSALS) or type(error) is kafka.errors.KafkaError:
+            if len(self._pending) == 1:
+                self._set_aside(stored_id, error)
+            else:
+                self._alone_until = max(self._pending)
+        self._start_over(error)
 
     def _set_aside(self, stored_id: int, error: BaseException) -> None:
         _log.error("the broker takes no such event as number %d (%s); it was set aside in the outbox", stored_id, error)
         self._outbox.set_aside(stored_id, f"{type(error).__name__}: {error}")
         self._on_rejected()
 
-    def _is_away(self, failure: str) -> None:
+    def _is_away(self, failure: str, why: str) -> None:
         self._on_failure(failure)
         if self._reachable:
-            _log.warning("no Kafka broker answers at %s; events wait in the outbox", ", ".join(self._config.bootstrap))
+            _log.warning("Kafka at %s: %s; events wait in the outbox", ", ".join(self._config.bootstrap), why)
         self._reachable = False
 
     def _find_topic(self) -> bool:
@@ -176,10 +186,7 @@ class Publisher:
             with contextlib.closing(_admin(self._config)) as admin:
                 if topic not in admin.list_topics():
                     if not self._config.create_topic:
-                        self._on_failure("no_topic")
-                        if self._reachable:
-                            _log.error("the broker has no topic %r and kafka.create_topic is false; events wait in the outbox", topic)
-                        self._reachable = False
+                        self._is_away("no_topic", f"there is no topic {topic!r}, and kafka.create_topic is false")
                         return False
                     with contextlib.suppress(kafka.errors.TopicAlreadyExistsError):
                         wanted = {"num_partitions": self._config.partitions, "replication_factor": self._config.replication}
@@ -187,8 +194,11 @@ class Publisher:
                         _log.info("made the Kafka topic %r", topic)
         except (kafka.errors.AuthorizationError, kafka.errors.UnsupportedVersionError) as error:
             _log.warning("the topic %r cannot be checked (%s); publishing all the same", topic, error)
-        except kafka.errors.KafkaError:
-            self._is_away("no_metadata")
+        except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
+            self._is_away("no_metadata", f"no broker answers ({error})")
+            return False
+        except (kafka.errors.KafkaError, OSError, ValueError) as error:
+            self._is_away(type(error).__name__, f"{type(error).__name__}: {error}")
             return False
         self._has_topic = True
         return True
@@ -232,4 +242,14 @@ class Publisher:
 
 
 def _admin(config: KafkaConfig) -> Any:
-    return kafka.KafkaAdminClient(**config.connection(), bootstrap_timeout_ms=2_000, request_timeout_ms=5_000)
+    """A connected admin client. The library leaves a thread and sockets behind when it cannot connect; they are ended here."""
+    admin = kafka.KafkaAdminClient.__new__(kafka.KafkaAdminClient)
+    try:
+        kafka.KafkaAdminClient.__init__(admin, **config.connection(), bootstrap_timeout_ms=2_000, request_timeout_ms=5_000)
+    except BaseException:
+        if hasattr(admin, "_net"):
+            admin._closed = False
+            with contextlib.suppress(Exception):  # whatever state it was left in
+                admin.close()
+        raise
+    return admin

@@ -60,7 +60,7 @@ def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | Non
         for stored in found:
             last = stored.id
             yield stored.event
-        if len(found) < _AT_ONCE:
+        if not found:
             if not follow:
                 return
             stop.wait(0.5)

@@ -32,6 +32,7 @@ __all__ = ["Recognition"]
 
 _log = logging.getLogger(__name__)
 _MOST_UNSAVED = 100_000
+_AT_ONCE = 1_000
 # Weight of the newest batch in the running mean of seconds per clip.
 _NEWEST = 0.2
 
@@ -187,13 +188,8 @@ class Recognition:
 
     def _next_sequence(self, camera_id: str) -> int:
         """Events that wait in memory have numbers, too."""
-        waiting = [event.sequence + 1 for event in self._unsaved if event.camera_id == camera_id]
-        while True:
-            try:
-                return max([self._outbox.next_sequence(camera_id), *waiting])
-            except OutboxError as error:
-                self._complain(error)
-                time.sleep(0.2)
+        waiting = (event.sequence + 1 for event in self._unsaved if event.camera_id == camera_id)
+        return max(waiting, default=0) or self._outbox.next_sequence(camera_id)
 
     # Storing ---------------------------------------------------------------------------------------------------------
 
@@ -225,20 +221,36 @@ class Recognition:
         """Store events; while the outbox cannot be written they wait in memory, and video goes on."""
         self._count(events)
         self._unsaved.extend(events)
-        while len(self._unsaved) > _MOST_UNSAVED:
-            self._metrics.outbox_dropped.labels(self._unsaved.popleft().kind).inc()
-        if not self._unsaved or time.monotonic() < self._retry_at:
+        if len(self._unsaved) > _MOST_UNSAVED:
+            self._make_room()
+        if time.monotonic() < self._retry_at:
             return
-        try:
-            self._outbox.append(list(self._unsaved))
-        except OutboxError as error:
-            self._complain(error)
-            self._retry_at = time.monotonic() + 1.0
-            return
+        while self._unsaved:
+            part = list(itertools.islice(self._unsaved, _AT_ONCE))
+            try:
+                self._outbox.append(part)
+            except OutboxError as error:
+                self._complain(error)
+                self._retry_at = time.monotonic() + 1.0
+                return
+            for _ in part:
+                self._unsaved.popleft()
         if self.problem is not None:
-            _log.warning("the outbox takes events again; %d were waiting", len(self._unsaved))
-        self._unsaved.clear()
+            _log.warning("the outbox takes events again")
         self.problem = None
+
+    def _make_room(self) -> None:
+        """Drop the oldest `updated`, and only without any, the oldest event; a tenth at once."""
+        excess = len(self._unsaved) - _MOST_UNSAVED * 9 // 10
+        for wanted in (("updated",), ("started", "ended")):
+            kept: collections.deque[ActionEvent] = collections.deque()
+            for event in self._unsaved:
+                if excess > 0 and event.kind in wanted:
+                    excess -= 1
+                    self._metrics.outbox_dropped.labels(event.kind).inc()
+                else:
+                    kept.append(event)
+            self._unsaved = kept
 
     def _complain(self, error: OutboxError) -> None:
         if self.problem is None:
