@@ -24,7 +24,7 @@ __all__ = ["StrictModel", "check_tree", "example_path", "is_file", "load_config"
 class StrictModel(BaseModel):
     """Base of every settings class: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from configs import CidcError, load_config
+from configs import CidcError, ConfigError, check_tree, load_config
 from stream.events import ActionEvent
 from stream.logs import LogConfig, set_up_logs
 from stream.outbox import OutboxConfig, read_rejected
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
     events = commands.add_parser("events", help="read events from an outbox or a broker")
     source = events.add_mutually_exclusive_group()
-    source.add_argument("--outbox", type=Path, default=OutboxConfig().path, help="outbox database")
+    source.add_argument("--outbox", type=Path, help="outbox database; outbox.db unless the configuration names another")
     source.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
     events.add_argument("--topic", help="Kafka topic; action-events unless the configuration names another")
     events.add_argument("--group", help="consumer group: go on where it left off, and share the topic with its other readers")
@@ -122,6 +122,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _events(options: argparse.Namespace) -> int:
+    _check_events(options)
     if options.rejected:
         for payload, error in read_rejected(options.outbox):
             print(json.dumps({"error": error, "event": payload}))
@@ -145,16 +146,36 @@ def _events(options: argparse.Namespace) -> int:
     return 0
 
 
-def _source(options: argparse.Namespace) -> Iterator[ActionEvent]:
+def _check_events(options: argparse.Namespace) -> None:
+    """Take what is not given from the configuration, and refuse what would do nothing.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
     from stream.broker import KafkaConfig
-    from stream.reader import read_outbox, read_topic
     from stream.settings import StreamConfig
 
-    if not options.bootstrap:
+    config = load_config(options.config, StreamConfig) if options.config else None
+    kafka = config.kafka.model_dump() if config else {}
+    kafka |= {"bootstrap": (options.bootstrap,)} if options.bootstrap else {}
+    kafka |= {"topic": options.topic} if options.topic else {}
+    if options.outbox is not None:
+        kafka["bootstrap"] = ()
+    options.kafka = check_tree(kafka, KafkaConfig, name="kafka")
+    options.outbox = options.outbox or (config.outbox.path if config else OutboxConfig().path)
+    from_broker = bool(options.kafka.bootstrap) and not options.rejected
+    if (options.group or options.topic) and not from_broker:
+        raise ConfigError("--group and --topic are for a broker: give --bootstrap, or a --config that names one")
+    if options.rejected and (options.bootstrap or options.follow):
+        raise ConfigError("--rejected lists events of an outbox as they are now; it does not go with --bootstrap or --follow")
+
+
+def _source(options: argparse.Namespace) -> Iterator[ActionEvent]:
+    from stream.reader import read_outbox, read_topic
+
+    if not options.kafka.bootstrap:
         return read_outbox(options.outbox, follow=options.follow)
-    config = load_config(options.config, StreamConfig).kafka if options.config else KafkaConfig()
-    config = config.model_copy(update={"bootstrap": (options.bootstrap,), "topic": options.topic or config.topic})
-    return read_topic(config, threading.Event(), follow=options.follow, group=options.group)
+    return read_topic(options.kafka, threading.Event(), follow=options.follow, group=options.group)
 
 
 if __name__ == "__main__":

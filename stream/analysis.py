@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.preprocess import Preprocessor
-from stream.batch import BatchConfig, Inbox, Schedule, WindowBatch
+from stream.batch import FOR_GOOD, BatchConfig, Inbox, Schedule, WindowBatch
 from stream.camera import CameraConfig, RegionConfig
 from stream.frames import SampledFrame, StreamBreak, View, Window
 from stream.metrics import Metrics
@@ -20,7 +20,8 @@ from stream.ring import ClipRing
 __all__ = ["Analysis", "Clips"]
 
 _MOST_FRAMES_AT_ONCE = 16
-_GOES_FOR_GOOD = ("removed", "paused", "changed", "ended")
+# Pictures flatter than this are no pictures of a camera; resizing them takes gigabytes.
+_FLATTEST = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,9 @@ class _Seen:
 
     slot: int
     region: RegionConfig | None
+    hop: int
     count: int = 0
+    spoke: bool = False  # whether a clip was cut since its clip last began anew
     latest: SampledFrame | None = None
 
 
@@ -49,14 +52,15 @@ class Analysis:
         cameras: the configuration of a camera by its name; None for one that is gone.
         gather: windows of the ring as a normalised batch.
         offer: hands work to the network; waits while there is no room.
-        is_behind: whether the network is, so that cameras which do not wait must leave clips out.
+        is_behind: whether the network is, with so many clips more than wait for it: cameras that do not wait then leave clips out,
+            files that do are left in the inbox.
         keeps_pictures: whether windows carry their newest picture.
     """
 
     def __init__(
         self, config: BatchConfig, *, preprocessor: Preprocessor, ring: ClipRing, inbox: Inbox, hop: int, metrics: Metrics,
         cameras: Callable[[str], CameraConfig | None], gather: Callable[[Tensor, list[tuple[int, int]]], Tensor],
-        offer: Callable[[Clips | StreamBreak | None], None], is_behind: Callable[[], bool], keeps_pictures: bool = False,
+        offer: Callable[[Clips | StreamBreak | None], None], is_behind: Callable[[int], bool], keeps_pictures: bool = False,
     ) -> None:  # fmt: skip
         self._preprocessor, self._ring, self._inbox, self._metrics, self._hop = preprocessor, ring, inbox, metrics, hop
         self._cameras, self._gather, self._offer, self._is_behind = cameras, gather, offer, is_behind
@@ -70,7 +74,9 @@ class Analysis:
         while not is_aborted():
             self.beat_monotonic = time.monotonic()
             done = is_done()
-            items = self._inbox.take(_MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05))
+            behind = not done and self._is_behind(0)
+            held = self._waits if behind else _nobody
+            items = self._inbox.take(_MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05), held)
             self._take_in(items)
             if self._batch.is_due():
                 self._send_batch()
@@ -84,8 +90,13 @@ class Analysis:
         crops: list[NDArray[np.uint8]] = []
         for item in items:
             seen = self._views_of(item) if isinstance(item, SampledFrame) else []
-            begun.append((item, seen))
-            crops += [_crop(item.picture_HWC, each.region) for each in seen if isinstance(item, SampledFrame)]
+            mine = [_crop(item.picture_HWC, each.region) for each in seen if isinstance(item, SampledFrame)]
+            if any(map(_is_flat, mine)):
+                self._metrics.corrupt.labels(item.camera_id).inc()
+                begun.append((StreamBreak(item.camera_id, "size"), []))
+            else:
+                begun.append((item, seen))
+                crops += mine
         pictures = iter(self._preprocess(crops))
         for item, seen in begun:
             if isinstance(item, StreamBreak):
@@ -101,7 +112,7 @@ class Analysis:
         found = []
         for view, region in zip(camera.views, camera.regions or (None,), strict=True):
             if view not in self._seen and self._ring.free:
-                self._seen[view] = _Seen(self._ring.acquire(), region)
+                self._seen[view] = _Seen(self._ring.acquire(), region, camera.hop or self._hop)
             if view in self._seen:
                 found.append(self._seen[view])
             else:  # the camera before it has been removed, but its last frames are still on their way
@@ -122,20 +133,21 @@ class Analysis:
             self._send_batch()  # its oldest frame is about to be overwritten
         seen.count = self._ring.push(seen.slot, picture_HWC)
         seen.latest = frame
-        camera = self._cameras(view.camera_id)
-        hop = self._hop if camera is None or camera.hop is None else camera.hop
-        if not self._schedule.is_due(view, seen.count, hop):
+        if not self._schedule.is_due(view, seen.count, seen.hop):
             return
-        can_wait = camera is not None and camera.is_file and camera.pace == "fast"
         # When the network is behind, cameras that cannot wait take turns: their hops stretch, evenly and counted.
-        if not can_wait and (self._is_behind() or not self._schedule.is_next(view)):
-            if self._schedule.put_off(view, seen.count, hop):
-                self._metrics.dropped.labels(view.camera_id, "overload").inc()
+        if not self._waits(view.camera_id) and self._is_behind(self._schedule.elders(view)):
+            self._schedule.put_off(view)
             return
         self._add(view, seen, frame)
 
+    def _waits(self, camera_id: str) -> bool:
+        camera = self._cameras(camera_id)
+        return camera is not None and camera.is_file and camera.pace == "fast"
+
     def _add(self, view: View, seen: _Seen, frame: SampledFrame) -> None:
-        self._schedule.went(view, seen.count)
+        self._count_lost(view, self._schedule.went(view, seen.count, seen.hop))
+        seen.spoke = True
         picture = _crop(frame.picture_HWC, seen.region) if self._keeps_pictures else None
         self._batch.add(seen.slot, Window(view, frame.pts_seconds, frame.arrived_monotonic, frame.wall_seconds, picture))
         if self._batch.is_due():
@@ -146,18 +158,25 @@ class Analysis:
         if broken.reason == "ended":
             for view, seen in views.items():
                 self._finish(view, seen)
-        self._send_batch()
+        if any(self._batch.holds(seen.slot) for seen in views.values()):
+            self._send_batch()
+        spoke = any(seen.spoke for seen in views.values())
         for view, seen in views.items():
+            self._count_lost(view, self._schedule.restart(view, seen.count, seen.hop))
             self._ring.clear(seen.slot)
-            seen.count, seen.latest = 0, None
-            self._schedule.restart(view)
-            if broken.reason in _GOES_FOR_GOOD:
+            seen.count, seen.latest, seen.spoke = 0, None, False
+            if broken.reason in FOR_GOOD:
                 self._ring.release(seen.slot)
                 self._schedule.forget(view)
                 del self._seen[view]
         if self._cameras(broken.camera_id) is not None:
             self._metrics.resets.labels(broken.camera_id, broken.reason).inc()
-        self._offer(broken)
+        if spoke or broken.reason in FOR_GOOD:  # otherwise nothing can be open
+            self._offer(broken)
+
+    def _count_lost(self, view: View, clips: int) -> None:
+        if clips and self._cameras(view.camera_id) is not None:
+            self._metrics.dropped.labels(view.camera_id, "overload").inc(clips)
 
     def _finish(self, view: View, seen: _Seen) -> None:
         """A file's last frames get a clip of their own; a file shorter than a clip repeats its last frame, as in training."""
@@ -180,3 +199,12 @@ def _crop(picture_HWC: NDArray[np.uint8], region: RegionConfig | None) -> NDArra
         return picture_HWC
     rows, columns = region.pixels(picture_HWC.shape[1], picture_HWC.shape[0])
     return np.ascontiguousarray(picture_HWC[rows, columns])
+
+
+def _is_flat(picture_HWC: NDArray[np.uint8]) -> bool:
+    height, width = picture_HWC.shape[:2]
+    return bool(max(height, width) > _FLATTEST * min(height, width))
+
+
+def _nobody(camera_id: str) -> bool:
+    return False

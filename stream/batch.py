@@ -12,9 +12,13 @@ from pydantic import Field
 from configs import StrictModel
 from stream.frames import SampledFrame, StreamBreak, View, Window
 
-__all__ = ["BatchConfig", "Inbox", "Schedule", "WindowBatch"]
+__all__ = ["FOR_GOOD", "BatchConfig", "Inbox", "Schedule", "WindowBatch"]
 
 Item = SampledFrame | StreamBreak
+# After these nothing more comes of a camera, unless it is started anew.
+FOR_GOOD = ("removed", "paused", "changed", "ended")
+# Whoever was put off and has not asked again for this long has no claim any more: its camera fell silent.
+_CLAIM_SECONDS = 1.0
 
 
 class BatchConfig(StrictModel):
@@ -47,6 +51,8 @@ class Inbox:
             if stop.is_set():
                 return False
             waiting = self._queues.setdefault(item.camera_id, collections.deque())
+            if isinstance(item, StreamBreak) and waiting and isinstance(waiting[-1], StreamBreak) and item.reason not in FOR_GOOD:
+                return True  # nothing came since the last one: a flood of them must not fill the memory
             if len(waiting) >= self._most and isinstance(item, SampledFrame):
                 on_blocked(True)
                 while len(waiting) >= self._most and not stop.is_set():
@@ -54,26 +60,32 @@ class Inbox:
                 on_blocked(False)
                 if stop.is_set():
                     return False
+                waiting = self._queues.setdefault(item.camera_id, collections.deque())  # it may have been emptied and forgotten
             if not waiting:
                 self._turns.append(item.camera_id)
             waiting.append(item)
             self._condition.notify_all()
         return True
 
-    def take(self, most: int, timeout_seconds: float) -> list[Item]:
-        """Up to `most` items, one camera after the other; empty after the timeout."""
+    def take(self, most: int, timeout_seconds: float, held: Callable[[str], bool] = lambda camera_id: False) -> list[Item]:
+        """Up to `most` items, one camera after the other; empty after the timeout. Cameras that are held keep theirs."""
         with self._condition:
-            if not self._turns:
+            if all(map(held, self._turns)):
                 self._condition.wait(max(timeout_seconds, 0.0))
             items: list[Item] = []
+            passed: list[str] = []
             while self._turns and len(items) < most:
                 camera_id = self._turns.popleft()
+                if held(camera_id):
+                    passed.append(camera_id)
+                    continue
                 waiting = self._queues[camera_id]
                 items.append(waiting.popleft())
                 if waiting:
                     self._turns.append(camera_id)
-                elif isinstance(items[-1], StreamBreak):
+                elif isinstance(items[-1], StreamBreak) and items[-1].reason in FOR_GOOD:
                     del self._queues[camera_id]  # a camera that went for good leaves nothing behind
+            self._turns.extend(passed)
             if items:
                 self._condition.notify_all()
             return items
@@ -92,44 +104,51 @@ class Schedule:
 
     def __init__(self, clip: int) -> None:
         self._clip = clip
-        self._last_count: dict[View, int] = {}
+        self._last_due: dict[View, int] = {}
+        self._last_taken: dict[View, int] = {}
         self._last_turn: dict[View, int] = {}
-        self._put_off: set[View] = set()
+        self._put_off: dict[View, float] = {}
         self._turn = 0
 
     def is_due(self, view: View, count: int, hop: int) -> bool:
         """Whether a view that has had `count` frames since its clip began is due: at once when full, then every hop."""
-        return count >= self._clip and count - self._last_count.get(view, count - hop) >= hop
+        return count >= self._next_due(view, hop)
 
     def is_last_due(self, view: View, count: int) -> bool:
         """Whether its newest frames, the last of all, have been in no clip yet."""
-        return count > self._last_count.get(view, 0)
+        return count > self._last_taken.get(view, 0)
 
-    def is_next(self, view: View) -> bool:
-        """Whether no view that was put off has waited longer."""
-        mine = self._last_turn.get(view, 0)
-        return all(self._last_turn.get(other, 0) >= mine for other in self._put_off)
+    def elders(self, view: View) -> int:
+        """How many views that were put off have waited longer: room must be left for them."""
+        mine, since = self._last_turn.get(view, 0), time.monotonic() - _CLAIM_SECONDS
+        return sum(self._last_turn.get(other, 0) < mine for other, asked in self._put_off.items() if asked > since)
 
-    def went(self, view: View, count: int) -> None:
-        """The view's clip was taken."""
+    def went(self, view: View, count: int, hop: int) -> int:
+        """The view's clip was taken; returns how many that were due before it never will be."""
         self._turn += 1
-        self._last_count[view], self._last_turn[view] = count, self._turn
-        self._put_off.discard(view)
+        lost = max(0, (count - self._next_due(view, hop)) // hop)
+        self._last_due[view] = self._next_due(view, hop) + lost * hop
+        self._last_taken[view], self._last_turn[view] = count, self._turn
+        self._put_off.pop(view, None)
+        return lost
 
-    def put_off(self, view: View, count: int, hop: int) -> bool:
-        """The clip could not be taken and stays due; returns whether a whole hop was thereby lost."""
-        self._put_off.add(view)
-        return (count - self._last_count.setdefault(view, count - hop)) % hop == 0
+    def put_off(self, view: View) -> None:
+        """The clip cannot be taken now and stays due."""
+        self._put_off[view] = time.monotonic()
 
-    def restart(self, view: View) -> None:
-        """The view's clip begins anew."""
-        self._last_count.pop(view, None)
-        self._put_off.discard(view)
+    def restart(self, view: View, count: int, hop: int) -> int:
+        """The view's clip begins anew; returns how many clips that were due will never be taken."""
+        lost = max(0, (count - self._next_due(view, hop)) // hop + 1) if view in self._put_off else 0
+        for known in (self._last_due, self._last_taken, self._put_off):
+            known.pop(view, None)
+        return lost
 
     def forget(self, view: View) -> None:
         """The view is gone."""
-        self.restart(view)
         self._last_turn.pop(view, None)
+
+    def _next_due(self, view: View, hop: int) -> int:
+        return self._last_due[view] + hop if view in self._last_due else self._clip
 
 
 class WindowBatch:

@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the package deprecates its own modules while importing them
     import kafka
     import kafka.errors
+    import kafka.future
 from kafka.errors import IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
 
 __all__ = ["KafkaConfig", "explained", "kafka"]
@@ -52,6 +53,14 @@ class KafkaConfig(StrictModel):
             raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password")
         if 0 in (self.partitions, self.replication):
             raise ValueError("partitions and replication must be at least 1, or -1 to leave them to the broker")
+        if not self.security_protocol.startswith("SASL") and login != (None, None, None):
+            raise ValueError(
+                f"sasl_* needs security_protocol SASL_PLAINTEXT or SASL_SSL, not {self.security_protocol}: nobody would log in"
+            )
+        if self.ssl_cafile is not None and not self.security_protocol.endswith("SSL"):
+            raise ValueError(
+                f"ssl_cafile needs security_protocol SSL or SASL_SSL, not {self.security_protocol}: nothing would be encrypted"
+            )
         if self.ssl_cafile is not None and not is_file(self.ssl_cafile):
             raise ValueError(f"ssl_cafile not found: {self.ssl_cafile}")
         return self

@@ -57,8 +57,9 @@ class CameraConfig(StrictModel):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        if "\0" in url:
-            raise ValueError("an address holds no zero byte")
+        url = url.strip()
+        if not url or "\0" in url:
+            raise ValueError("an address is not empty and holds no zero byte")
         scheme = _scheme(url)
         if scheme is None:
             return url
@@ -110,11 +111,16 @@ def redact_url(url: str) -> str:
     scheme, rest = _scheme(url), url
     if scheme is not None:
         rest = url.partition(":")[2].lstrip("/")
-    elif not re.match(r"[^/]*:[^/]*@", url):
-        return url  # a file
+    elif not re.search(r":.*@", url):
+        return _mask(url)  # a file
     # Up to the last @: a password that was not percent-encoded may hold an @, a slash or a question mark itself.
     address = re.split(r"[?#]", rest.rpartition("@")[2])[0]
-    return f"{scheme}://{address}" if scheme else address
+    return _mask(f"{scheme}://{address}" if scheme else address)
+
+
+def _mask(address: str) -> str:
+    """Some cameras take user name and password in the path."""
+    return re.sub(r"((?:user(?:name)?|pass(?:word)?|pwd|token|key)=)[^/&;_]*", r"\1***", address, flags=re.IGNORECASE)
 
 
 def _scheme(url: str) -> str | None:

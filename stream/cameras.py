@@ -28,7 +28,7 @@ class CameraStatus:
         self.camera, self._metrics = camera, metrics
         self.state: CameraState = "connecting"
         self.detail = ""
-        self.touched_monotonic = time.monotonic()
+        self.received_monotonic = self.decoded_monotonic = time.monotonic()
         self.generation = 0
         self.last_frame_wall: float | None = None
         self._link: tuple[CameraState, str] = ("connecting", "")
@@ -47,16 +47,28 @@ class CameraStatus:
         """The stages behind the camera are slow, or no longer are."""
         with self._lock:
             self._blocked = blocked
+            self.touch(received=False)
             self._show()
 
-    def touch(self) -> None:
-        """A sign of life."""
-        self.touched_monotonic = time.monotonic()
+    def silent_seconds(self, resting: bool) -> float:
+        """For how long one of its sides has made no sign of life, though nobody blocks it and it does not rest."""
+        now = time.monotonic()
+        decoding = 0.0 if self._blocked or (resting and self.camera.is_file) else now - self.decoded_monotonic
+        receiving = 0.0 if resting or self.camera.is_file else now - self.received_monotonic
+        return max(decoding, receiving)
+
+    def touch(self, *, received: bool = True, decoded: bool = True) -> None:
+        """A sign of life of the side that receives, the side that decodes, or both."""
+        now = time.monotonic()
+        if received:
+            self.received_monotonic = now
+        if decoded:
+            self.decoded_monotonic = now
 
     def frame_decoded(self, wall_seconds: float) -> None:
         """Count a decoded frame."""
         now = time.monotonic()
-        self.touched_monotonic, self.last_frame_wall = now, wall_seconds
+        self.last_frame_wall = wall_seconds
         self._frames.append(now)
         self._metrics.decoded.labels(self.camera.id).inc()
         self._metrics.last_frame.labels(self.camera.id).set(wall_seconds)
@@ -70,7 +82,6 @@ class CameraStatus:
         return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)
 
     def _show(self) -> None:
-        self.touched_monotonic = time.monotonic()
         state, detail = self._link
         if self._blocked and state == "running":
             state = "blocked"
@@ -91,6 +102,7 @@ class Worker:
 
     def __init__(self, camera_id: str) -> None:
         self.camera_id, self.stop = camera_id, threading.Event()
+        self.resting = False  # between two connections, or until a file's next packet is due
         self._threads: list[threading.Thread] = []
 
     def spawn(self, run: Callable[[], None], name: str) -> None:
@@ -125,6 +137,7 @@ class Fleet:
         self._statuses: dict[str, CameraStatus] = {}
         self._workers: dict[str, Worker] = {}
         self._abandoned: list[Worker] = []
+        self._supervised = time.monotonic()
         self._lock = threading.RLock()
 
     @property
@@ -148,6 +161,7 @@ class Fleet:
         """Run a camera that does not run."""
         with self._lock:
             status = self._statuses[camera_id]
+            status.touch()
             status.set_state("connecting")
             status.generation += 1
             worker = self._workers[camera_id] = Worker(camera_id)
@@ -170,12 +184,18 @@ class Fleet:
     def supervise(self) -> None:
         """Replace workers that have made no sign of life although nobody blocks them. Call this regularly."""
         with self._lock:
-            self._abandoned = [worker for worker in self._abandoned if worker.is_alive()]
+            for worker in [worker for worker in self._abandoned if not worker.is_alive()]:
+                self._abandoned.remove(worker)
+                if worker.camera_id not in self._statuses:
+                    self._metrics.forget(worker.camera_id)  # what it counted after its camera was gone
             self._metrics.readers_abandoned.set(len(self._abandoned))
+            slept, self._supervised = time.monotonic() - self._supervised, time.monotonic()
             for camera_id, worker in list(self._workers.items()):
                 status = self._statuses[camera_id]
-                silent = time.monotonic() - status.touched_monotonic
-                if worker.is_alive() and silent > self._patience and not self._may_be_silent(status):
+                if slept > self._patience / 2:  # the whole process stood still: nobody could make a sign
+                    status.touch()
+                silent = status.silent_seconds(worker.resting)
+                if worker.is_alive() and silent > self._patience:
                     self._replace(status, worker, silent)
 
     def all_ended(self) -> bool:
@@ -200,12 +220,10 @@ class Fleet:
             return
         worker.stop.set()  # should the call ever return, the worker ends there
         self._abandoned.append(worker)
+        if status.camera.is_file and not status.camera.loop:
+            del self._workers[status.camera.id]
+            status.set_state("ended", f"no sign of life for {silent:.0f} s; a file is not begun again")
+            return
         status.set_state("stalled", f"no sign of life for {silent:.0f} s; its reader was abandoned and replaced")
         self._metrics.reconnects.labels(status.camera.id).inc()
         self.start(status.camera.id)
-
-    @staticmethod
-    def _may_be_silent(status: CameraStatus) -> bool:
-        """Ended, waiting for us, pausing before the next attempt, or a file played in real time, whose frames may be far apart."""
-        paced = status.camera.is_file and status.camera.pace == "realtime" and status.state == "running"
-        return paced or status.state in ("ended", "blocked", "offline", "stalled")

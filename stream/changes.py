@@ -17,21 +17,23 @@ __all__ = ["CameraChanges"]
 class CameraChanges:
     """Cameras that differ from the configuration file: added, changed, removed, paused.
 
-    The file may hold passwords; only its owner may read it.
+    The file may hold passwords; only its owner may read it. Without a file nothing is kept.
 
     Raises:
         ConfigError: the file is damaged, or cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._cameras: dict[str, CameraConfig | None] = {}
         self._paused: set[str] = set()
-        if path.exists():
+        self._configured: set[str] = set()
+        if path is not None and path.exists():
             self._read()
 
     def apply(self, cameras: Sequence[CameraConfig]) -> list[CameraConfig]:
         """The cameras of the configuration file as they are after all changes."""
+        self._configured = {camera.id for camera in cameras}
         merged = {camera.id: camera for camera in cameras}
         for camera_id, camera in self._cameras.items():
             if camera is None:
@@ -40,28 +42,47 @@ class CameraChanges:
                 merged[camera_id] = camera
         return list(merged.values())
 
+    def changed(self, camera_id: str) -> bool:
+        """Whether the camera is not as the configuration file has it."""
+        return camera_id in self._cameras
+
     def is_paused(self, camera_id: str) -> bool:
         """Whether the camera waits to be resumed."""
         return camera_id in self._paused
 
-    def note(self, camera_id: str, camera: CameraConfig | None, *, paused: bool = False) -> None:
+    def note(self, camera_id: str, camera: CameraConfig | None) -> None:
         """Keep a camera as it is now; None for one that was removed.
 
         Raises:
             ConfigError: the file cannot be written; then nothing has changed.
         """
-        before = dict(self._cameras), set(self._paused)
-        self._cameras[camera_id] = camera
-        (self._paused.add if paused else self._paused.discard)(camera_id)
+        cameras, paused = dict(self._cameras), set(self._paused)
+        cameras[camera_id] = camera
+        if camera is None:
+            paused.discard(camera_id)
+            if camera_id not in self._configured:
+                del cameras[camera_id]  # nothing is left to be undone
+        self._keep(cameras, paused)
+
+    def pause(self, camera_id: str, *, paused: bool) -> None:
+        """Keep that a camera is paused, or no longer.
+
+        Raises:
+            ConfigError: the file cannot be written; then nothing has changed.
+        """
+        self._keep(dict(self._cameras), self._paused | {camera_id} if paused else self._paused - {camera_id})
+
+    def _keep(self, cameras: dict[str, CameraConfig | None], paused: set[str]) -> None:
+        before = self._cameras, self._paused
+        self._cameras, self._paused = cameras, paused
         try:
             self._write()
         except OSError as error:
             self._cameras, self._paused = before
-            raise ConfigError(
-                f"changes of cameras cannot be kept in {self._path}: {error.strerror}; make room, or set http.changes"
-            ) from None
+            raise ConfigError(f"changes of cameras cannot be kept in {self._path}: {error.strerror}; set http.changes") from None
 
     def _read(self) -> None:
+        assert self._path is not None
         try:
             tree: Any = json.loads(self._path.read_text(encoding="utf-8"))
             cameras, paused = dict(tree["cameras"]), set(tree["paused"])
@@ -76,12 +97,15 @@ class CameraChanges:
             )
 
     def _write(self) -> None:
+        if self._path is None:
+            return
         cameras = {camera_id: None if camera is None else camera.model_dump(mode="json") for camera_id, camera in self._cameras.items()}
         text = json.dumps({"cameras": cameras, "paused": sorted(self._paused)}, indent=2)
         partial = self._path.with_name(self._path.name + ".part")
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.touch(mode=0o600)
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600, exist_ok=False)
             with partial.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()

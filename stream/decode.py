@@ -27,16 +27,20 @@ class Decoder:
         self._on_corrupt = on_corrupt
         self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = collections.OrderedDict()
         self._begun_monotonic: float | None = None
+        self._codec: Any = None
         self._order: PresentationOrder[DecodedFrame] = PresentationOrder()
 
     def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
         """Frames that this packet completes: often one, sometimes none or several."""
         if coded.packet is None:
+            if self._codec is not None:
+                self._codec.flush_buffers()  # what it still holds lies before the hole
             self._arrivals.clear()
             self._order = PresentationOrder()
             self._begun_monotonic = None
             return []
         packet = coded.packet
+        self._codec = packet.stream.codec_context
         if self._begun_monotonic is None:
             self._begun_monotonic = coded.arrived_monotonic
         self._arrivals[packet.pts] = (coded.arrived_monotonic, coded.wall_seconds)

@@ -7,6 +7,8 @@ this machine may use `/cameras`; with one, those that send it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -26,13 +28,29 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from configs import CameraError, ConfigError, StrictModel
 from stream.openapi import document
 
 __all__ = ["Cameras", "HttpConfig", "HttpServer"]
 
-_STATUS = {"unknown": 404, "exists": 409, "invalid": 422, "full": 507}
+_STATUS = {"unknown": 404, "exists": 409, "invalid": 422, "full": 507, "stopping": 503}
+# Whoever connects and sends no whole request within this time is cut off: idle connections must not use up the places.
+_REQUEST_SECONDS = 10.0
+_log = logging.getLogger(__name__)
+
+
+class _Impatient(H11Protocol):
+    """Cuts off connections that send no request."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(_REQUEST_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
 
 class HttpConfig(StrictModel):
@@ -51,8 +69,10 @@ class HttpConfig(StrictModel):
     def _check(self) -> HttpConfig:
         if self.token is not None and self.token_file is not None:
             raise ValueError("give token or token_file, not both")
-        if self.token is not None and not self.token.get_secret_value().strip():
-            raise ValueError("token is empty; remove it, or give one")
+        if self.token is not None:
+            token = self.token.get_secret_value()
+            if not token or not token.isascii() or token != token.strip():
+                raise ValueError("token must be plain ASCII without spaces around it, and not empty")
         return self
 
     def secret(self) -> str | None:
@@ -67,8 +87,8 @@ class HttpConfig(StrictModel):
             token = self.token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"http.token_file {self.token_file} cannot be read: {error}") from None
-        if not token:
-            raise ConfigError(f"http.token_file {self.token_file} is empty; write the token into it")
+        if not token or not token.isascii():
+            raise ConfigError(f"http.token_file {self.token_file} must hold a token of plain ASCII")
         return token
 
 
@@ -117,6 +137,7 @@ class HttpServer:
         self._config, self._token, self._cameras, self._snapshots = config, config.secret(), cameras, snapshots
         self._socket = _listen(config)
         self.port: int = self._socket.getsockname()[1]
+        self._is_private = _is_local(self._socket.getsockname()[0])
         routes = [
             Route("/metrics", lambda request: Response(metrics(), media_type=CONTENT_TYPE_LATEST)),
             Route("/openapi.json", lambda request: JSONResponse(document())),
@@ -128,10 +149,10 @@ class HttpServer:
         ]
         if snapshots is not None:
             routes.append(Route("/snapshots/{camera_id}/{name}", self._guarded(self._snapshot)))
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _explain, Exception: _report})
         settings = uvicorn.Config(
-            Starlette(routes=routes, exception_handlers={HTTPException: _explain}), log_config=None, log_level=logging.CRITICAL,
-            access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=5, lifespan="off", limit_concurrency=config.most_connections,
-            server_header=False,
+            app, http=_Impatient, proxy_headers=False, server_header=False, lifespan="off", log_config=None, log_level=logging.CRITICAL,
+            access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=5, limit_concurrency=config.most_connections,
         )  # fmt: skip
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
@@ -164,20 +185,21 @@ class HttpServer:
                     401, "send the header Authorization: Bearer TOKEN with the token of http.token", {"WWW-Authenticate": "Bearer"}
                 )
             return
-        client = request.client.host if request.client else ""
-        # A web page that a browser on this machine shows can reach us under a name of its own: then Host says so.
-        if not (_is_local(client) and _is_local(request.url.hostname or "")):
-            raise HTTPException(403, "cameras are served to this machine alone; set http.token to serve others")
+        # What a browser or a forwarder on this machine sends for others shows in these headers.
+        foreign = any(name in request.headers for name in ("origin", "forwarded", "x-forwarded-for"))
+        foreign = foreign or request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if foreign or not (self._is_private and _is_local(request.url.hostname or "")):
+            raise HTTPException(403, "cameras are served to programs on this machine alone; set http.token to serve others")
 
     async def _all(self, request: Request, cameras: Cameras) -> Response:
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             return JSONResponse(await run_in_threadpool(cameras.describe_all))
         fields = await self._document(request)
         return JSONResponse(await run_in_threadpool(cameras.add, fields), 201)
 
     async def _one(self, request: Request, cameras: Cameras) -> Response:
         camera_id = request.path_params["camera_id"]
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             return JSONResponse(await run_in_threadpool(cameras.describe, camera_id))
         if request.method == "DELETE":
             await run_in_threadpool(cameras.remove, camera_id)
@@ -192,21 +214,35 @@ class HttpServer:
         return JSONResponse(await run_in_threadpool(cameras.resume, request.path_params["camera_id"]))
 
     async def _snapshot(self, request: Request, cameras: Cameras) -> Response:
-        assert self._snapshots is not None
-        folder = self._snapshots.resolve()
-        path = (folder / request.path_params["camera_id"] / request.path_params["name"]).resolve()
-        if path.suffix != ".jpg" or path.parent.parent != folder or not path.is_file():
+        path = await run_in_threadpool(self._find_snapshot, request.path_params["camera_id"], request.path_params["name"])
+        if path is None:
             raise HTTPException(404, "there is no such picture; it may have been deleted for its age")
         return FileResponse(path, media_type="image/jpeg")
 
-    async def _document(self, request: Request) -> dict[str, Any]:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "send a JSON object with the header Content-Type: application/json")
+    def _find_snapshot(self, camera_id: str, name: str) -> Path | None:
+        assert self._snapshots is not None
+        with contextlib.suppress(OSError, ValueError):
+            folder = self._snapshots.resolve()
+            path = (folder / camera_id / name).resolve()
+            if path.suffix == ".jpg" and path.parent.parent == folder and path.is_file():
+                return path
+        return None
+
+    async def _body(self, request: Request) -> bytes:
         body = b""
         async for part in request.stream():
             body += part
             if len(body) > self._config.most_body_bytes:
                 raise HTTPException(413, f"the request is longer than http.most_body_bytes: {self._config.most_body_bytes}")
+        return body
+
+    async def _document(self, request: Request) -> dict[str, Any]:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "send a JSON object with the header Content-Type: application/json")
+        try:
+            body = await asyncio.wait_for(self._body(request), _REQUEST_SECONDS)
+        except TimeoutError:
+            raise HTTPException(408, f"the request was not complete after {_REQUEST_SECONDS:g} s") from None
         try:
             fields = json.loads(body)
         except (ValueError, RecursionError):
@@ -216,13 +252,18 @@ class HttpServer:
         return fields
 
 
+async def _report(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return JSONResponse({"error": "internal error, see the log"}, 500)
+
+
 async def _explain(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
 
-def _health(check: Callable[[], str | None]) -> Callable[[Request], Response]:
-    def answer(request: Request) -> Response:
+def _health(check: Callable[[], str | None]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:  # in the event loop: it must answer even when threads are scarce
         problem = check()
         return PlainTextResponse("ok\n") if problem is None else PlainTextResponse(problem + "\n", status_code=503)
 

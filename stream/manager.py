@@ -35,17 +35,20 @@ class CameraManager:
         self._cameras: dict[str, CameraConfig] = {}
         self._paused: set[str] = set()
         self._lock = threading.Lock()
-        self._started = False
+        self._started = self._stopped = False
 
     def config(self, camera_id: str) -> CameraConfig | None:
         """A camera's settings; None if there is no such camera."""
         return self._cameras.get(camera_id)
 
-    def load(self, cameras: Sequence[CameraConfig]) -> None:
-        """Know the cameras that there are from the start."""
+    def load(self, cameras: Sequence[CameraConfig], unusable: Mapping[str, str]) -> None:
+        """Know the cameras that there are from the start; `unusable` says of some why they cannot be started."""
+        self._unusable = set(unusable)
         for camera in cameras:
             self._cameras[camera.id] = camera
             status = self._fleet.add(camera)
+            if camera.id in unusable:
+                status.set_state("ended", unusable[camera.id])
             if self._changes.is_paused(camera.id):
                 self._paused.add(camera.id)
                 status.set_state("ended", "paused")
@@ -56,12 +59,22 @@ class CameraManager:
         with self._lock:
             self._started = True
             for camera_id in self._cameras:
-                if camera_id not in self._paused:
+                if camera_id not in self._paused | self._unusable:
                     self._fleet.start(camera_id)
 
     def all_ended(self) -> bool:
-        """Whether there are cameras and none of them, nor a paused one, will deliver anything more."""
-        return bool(self._cameras) and not self._paused and self._fleet.all_ended()
+        """Whether there are cameras and none of them, nor a paused one, will deliver anything more; not while one is being changed."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return bool(self._cameras) and not self._paused and self._fleet.all_ended()
+        finally:
+            self._lock.release()
+
+    def stop(self) -> None:
+        """Take no more changes."""
+        with self._lock:
+            self._stopped = True
 
     def describe(self, camera_id: str) -> dict[str, Any]:
         """One camera for people and programs; its address without secrets.
@@ -86,7 +99,7 @@ class CameraManager:
             if camera.id in self._cameras:
                 raise CameraError(f"there is a camera {camera.id!r} already; change it, or choose another id", "exists")
             self._check_room(camera)
-            self._note(camera)
+            self._keep(lambda: self._changes.note(camera.id, camera))
             self._cameras[camera.id] = camera
             self._fleet.add(camera)
             self._begin(camera.id)
@@ -104,7 +117,7 @@ class CameraManager:
                 raise CameraError(f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}", "invalid")
             camera = self._checked(before.model_dump() | dict(fields))
             self._check_room(camera, instead_of=before)
-            self._note(camera)
+            self._keep(lambda: self._changes.note(camera_id, camera))
             self._end(camera_id, "changed")
             self._cameras[camera_id] = camera
             self._fleet.forget(camera_id)
@@ -121,7 +134,7 @@ class CameraManager:
         with self._lock:
             self._status(camera_id)
             if camera_id not in self._paused:
-                self._note(self._cameras[camera_id], paused=True)
+                self._keep(lambda: self._changes.pause(camera_id, paused=True))
                 self._paused.add(camera_id)
                 self._metrics.paused.labels(camera_id).set(1)
                 self._end(camera_id, "paused")
@@ -136,7 +149,7 @@ class CameraManager:
         with self._lock:
             self._status(camera_id)
             if camera_id in self._paused:
-                self._note(self._cameras[camera_id], paused=False)
+                self._keep(lambda: self._changes.pause(camera_id, paused=False))
                 self._paused.discard(camera_id)
                 self._begin(camera_id)
         return self.describe(camera_id)
@@ -149,10 +162,7 @@ class CameraManager:
         """
         with self._lock:
             self._status(camera_id)
-            try:
-                self._changes.note(camera_id, None)
-            except ConfigError as error:
-                raise CameraError(str(error), "full") from None
+            self._keep(lambda: self._changes.note(camera_id, None))
             del self._cameras[camera_id]
             self._end(camera_id, "removed")
             self._paused.discard(camera_id)
@@ -190,10 +200,12 @@ class CameraManager:
         if views + len(camera.views) > self._most_views:
             raise CameraError(f"no room: {views} of batch.most_views ({self._most_views}) are taken", "full")
 
-    def _note(self, camera: CameraConfig, *, paused: bool | None = None) -> None:
-        """Keep the change first: what cannot be kept does not happen."""
+    def _keep(self, change: Callable[[], None]) -> None:
+        """Keep a change first: what cannot be kept does not happen."""
+        if self._stopped:
+            raise CameraError("the pipeline is stopping and takes no more changes", "stopping")
         try:
-            self._changes.note(camera.id, camera, paused=camera.id in self._paused if paused is None else paused)
+            change()
         except ConfigError as error:
             raise CameraError(str(error), "full") from None
 

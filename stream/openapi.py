@@ -54,10 +54,11 @@ def document() -> dict[str, Any]:
 
 
 _HEALTH = {"startup": "Has warm-up finished", "ready": "Are cameras being analysed", "live": "Is the analysis moving"}
-_REFUSED = ("400", "413", "415", "422")
+_REFUSED = ("400", "408", "413", "415", "422")
 _MEANING = {
     "400": "not JSON", "401": "the token is missing or wrong", "403": "without a token only this machine is served", "404": "no such thing",
-    "409": "the id is taken", "413": "too long", "415": "not sent as JSON", "422": "a setting is wrong; the error names it",
+    "408": "not complete in time", "409": "the id is taken", "413": "too long", "415": "not sent as JSON",
+    "422": "a setting is wrong; the error names it",
     "503": "still loading, or too many connections", "507": "no room for another view, or the change cannot be kept on disk",
 }  # fmt: skip
 

@@ -12,12 +12,12 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from configs import CidcError, OutboxError
+from configs import CidcError, ConfigError, OutboxError
 from model.preprocess import Preprocessor
 from model.runtime import keep_freed_memory
 from stream.analysis import Analysis
@@ -55,11 +55,12 @@ class Pipeline:
     """
 
     def __init__(self, config: StreamConfig) -> None:
-        changes = CameraChanges(config.http.changes) if config.http.enabled else None
-        cameras = config.cameras if changes is None else changes.apply(config.cameras)
-        self.spec = check_settings(config, cameras)
-        keep_freed_memory()
+        changes = CameraChanges(config.http.changes if config.http.enabled else None)
+        cameras = changes.apply(config.cameras)
+        self.spec = check_settings(config, [camera for camera in cameras if not changes.changed(camera.id)])
         self.config, self.metrics, self.latency = config, Metrics(), LatencyLog()
+        unusable = self._unusable(cameras, changes)
+        keep_freed_memory()
         self.failed = False
         self._started, self._cameras_done, self._aborted = threading.Event(), threading.Event(), threading.Event()
         self.manager: CameraManager | None = None
@@ -77,22 +78,37 @@ class Pipeline:
             self._build_stages()
             self.fleet = Fleet(config.source, self.metrics, self._run_camera)
             self.manager = CameraManager(
-                self.fleet, changes or CameraChanges(config.http.changes), self.metrics, most_views=config.batch.most_views,
+                self.fleet, changes, self.metrics, most_views=config.batch.most_views,
                 check=lambda camera: check_camera(camera, self.spec), interrupt=self._interrupt,
             )  # fmt: skip
-            self.manager.load(cameras)
+            self.manager.load(cameras, unusable)
             self._publisher = self._connect()
             if self._publisher is not None:
                 opened.callback(_quietly, self._publisher.close)
             self._opened = opened.pop_all()
         self.metrics.before_scrape.append(self._refresh)
 
+    def _unusable(self, cameras: Sequence[CameraConfig], changes: CameraChanges) -> dict[str, str]:
+        """Cameras from over HTTP that cannot be started as they are, and why: no reason not to start the others."""
+        views = sum(len(camera.views) for camera in cameras if not changes.changed(camera.id))
+        found: dict[str, str] = {}
+        for camera in (camera for camera in cameras if changes.changed(camera.id)):
+            try:
+                check_camera(camera, self.spec)
+                if views + len(camera.views) > self.config.batch.most_views:
+                    raise ConfigError(f"no room: {views} of batch.most_views ({self.config.batch.most_views}) are taken")
+                views += len(camera.views)
+            except ConfigError as error:
+                found[camera.id] = str(error)
+                _log.error("camera %s cannot be started: %s", camera.id, error, extra={"camera": camera.id})
+        return found
+
     def _build_stages(self) -> None:
         config, picture, device = self.config, self.spec.preprocess, self._recogniser.device
         self._inbox = Inbox(config.batch)
         self.recognition = Recognition(
             self._recogniser, events=config.events, outbox=self._outbox, metrics=self.metrics, latency=self.latency,
-            ready_batches=config.batch.ready_batches, cameras=self._camera, snapshots=self._snapshots,
+            batch=config.batch, cameras=self._camera, snapshots=self._snapshots,
         )  # fmt: skip
         self.ring = ClipRing(
             config.batch.most_views, height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device
@@ -102,7 +118,8 @@ class Pipeline:
             preprocessor=Preprocessor(picture, max_batch=_MOST_FRAMES_AT_ONCE, device="gpu" if device.type == "cuda" else "cpu"),
             gather=lambda ring, windows: self._recogniser.gather(ring, windows),
             offer=lambda work: self.recognition.offer(work, self._aborted.is_set),
-            is_behind=lambda: self.recognition.is_behind(config.batch.wait_seconds), keeps_pictures=self._snapshots is not None,
+            is_behind=lambda extra: self.recognition.is_behind(config.batch.wait_seconds, extra),
+            keeps_pictures=self._snapshots is not None,
         )  # fmt: skip
         # What a process that died left open is closed before any number is given to a new event.
         self.recognition.close_open_events()
@@ -145,6 +162,8 @@ class Pipeline:
 
     def _drain(self) -> None:
         """Stop the cameras and let everything they have delivered become events in the outbox."""
+        assert self.manager is not None
+        self.manager.stop()
         self.fleet.stop()
         self._cameras_done.set()
         for worker in self._workers:

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ __all__ = ["Deduplicator", "read_outbox", "read_topic"]
 _log = logging.getLogger(__name__)
 _MOST_REMEMBERED = 200_000
 _AT_ONCE = 5_000
+# Joining a group takes some brokers half a minute.
+_JOIN_SECONDS = 60.0
+_REBALANCED = (kafka.errors.CommitFailedError, kafka.errors.RebalanceInProgressError, kafka.errors.IllegalGenerationError)
 
 
 class Deduplicator:
@@ -87,6 +91,7 @@ def read_topic(
             consumer.seek_to_beginning(*partitions)
         else:
             consumer.subscribe([config.topic])
+        deadline = time.monotonic() + _JOIN_SECONDS
         while not stop.is_set():
             records = consumer.poll(timeout_ms=200)
             for record in (record for batch in records.values() for record in batch):
@@ -94,10 +99,13 @@ def read_topic(
                 if event is not None and repeated.is_new(event):
                     yield event
             if group is not None and records:
-                consumer.commit()
+                with contextlib.suppress(*_REBALANCED):  # what was not committed comes again, to this reader or another
+                    consumer.commit()
             assigned = consumer.assignment()
             if not follow and assigned and all(_at_end(consumer, partition) for partition in assigned):
                 return
+            if not follow and not assigned and time.monotonic() > deadline:
+                return  # the group has more readers than the topic has partitions
 
 
 def _event(record: Any) -> ActionEvent | None:

@@ -39,7 +39,7 @@ class CameraReader:
         camera_id = status.camera.id
         self._status, self._worker, self._config, self._metrics = status, worker, source, metrics
         self._hand_over = hand_over
-        self._source = Source(status.camera, source, worker.stop, self._set_state, metrics.reconnects.labels(camera_id).inc)
+        self._source = Source(status.camera, source, worker.stop, self._set_state, metrics.reconnects.labels(camera_id).inc, self._rest)
         self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
         self._sampler = Sampler(
             camera_id, clip, PictureConverter(short_side), metrics.repeated.labels(camera_id).inc, metrics.corrupt.labels(camera_id).inc
@@ -56,6 +56,8 @@ class CameraReader:
         except Exception:  # the edge of the stage: one camera must never take the others along
             _log.exception("camera %s: unexpected error; the camera is given up", camera.id, extra={"camera": camera.id})
             self._set_state("ended", "unexpected error, see the log")
+            if not camera.is_file:
+                stop.set()  # the receiving thread must not go on alone
         if not stop.is_set():
             self._explain_end()
             self._give(StreamBreak(camera.id, "ended"))
@@ -64,17 +66,16 @@ class CameraReader:
         for coded in packets:
             if self._worker.stop.is_set():
                 return
-            self._status.touch()
+            self._status.touch(received=self._status.camera.is_file)
             frames = self._decoder.decode(coded)
             if coded.packet is None:
-                self._last_picture = time.monotonic()
                 self._give(self._sampler.restart(coded.lost))
-            elif frames:
+            if frames:
                 self._last_picture = time.monotonic()
-            elif time.monotonic() - self._last_picture > self._config.read_timeout_seconds + self._config.open_timeout_seconds:
-                self._last_picture = time.monotonic()
-                self._source.give_up("packets come, but no picture can be decoded")
+            self._check_pictures()
             for frame in frames:
+                if self._worker.stop.is_set():
+                    return
                 self._status.frame_decoded(frame.wall_seconds)
                 for item in self._sampler.push(frame):
                     self._give(item)
@@ -87,13 +88,18 @@ class CameraReader:
         self._worker.spawn(lambda: self._receive(queue), "packets")
         while not queue.is_over and not self._worker.stop.is_set():
             coded = queue.take(0.5)
+            self._status.touch(received=False)
             if coded is not None:
                 yield coded
+            else:
+                self._check_pictures()
 
     def _receive(self, queue: PacketQueue) -> None:
         try:
             for coded in self._source.packets():
-                self._status.touch()
+                self._status.touch(decoded=False)
+                if self._worker.stop.is_set():
+                    return
                 queue.put(coded)
         except Exception:  # the edge of the thread
             _log.exception("camera %s: unexpected error while receiving", self._status.camera.id, extra={"camera": self._status.camera.id})
@@ -101,7 +107,20 @@ class CameraReader:
         finally:
             queue.close()
 
+    def _check_pictures(self) -> None:
+        """A camera that runs and gives no picture for long is to be opened again."""
+        longest = self._config.read_timeout_seconds + self._config.open_timeout_seconds
+        if self._status.state == "running" and time.monotonic() - self._last_picture > longest:
+            self._last_picture = time.monotonic()
+            self._source.give_up("packets come, but no picture can be decoded")
+
+    def _rest(self, resting: bool) -> None:
+        self._worker.resting = resting
+        self._status.touch(decoded=self._status.camera.is_file)
+
     def _set_state(self, state: CameraState, detail: str) -> None:
+        if state == "running":
+            self._last_picture = time.monotonic()
         if not self._worker.stop.is_set():  # an abandoned worker that comes back must not speak for its replacement
             self._status.set_state(state, detail)
 

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import itertools
 import logging
+import math
 import queue
 import threading
 import time
@@ -19,6 +20,7 @@ from torch import Tensor
 from configs import OutboxError
 from model.weights import ModelSpec
 from stream.analysis import Clips
+from stream.batch import BatchConfig
 from stream.camera import CameraConfig
 from stream.events import ActionEvent, EventConfig, EventDetector
 from stream.frames import StreamBreak, View
@@ -51,19 +53,19 @@ class Recognition:
     """Network, events, outbox.
 
     Args:
-        ready_batches: batches that may wait for the network.
+        batch: how many batches may wait for the network, and how large they are.
         cameras: the configuration of a camera by its name; None for one that is gone.
         snapshots: takes the pictures of events; None for no pictures.
     """
 
     def __init__(
-        self, recogniser: Recogniser, *, events: EventConfig, outbox: Outbox, metrics: Metrics, latency: LatencyLog, ready_batches: int,
+        self, recogniser: Recogniser, *, events: EventConfig, outbox: Outbox, metrics: Metrics, latency: LatencyLog, batch: BatchConfig,
         cameras: Callable[[str], CameraConfig | None], snapshots: SnapshotStore | None = None,
     ) -> None:  # fmt: skip
         self._recogniser, self._events, self._outbox, self._metrics, self._latency = recogniser, events, outbox, metrics, latency
         self._cameras, self._snapshots = cameras, snapshots
-        self._ready: queue.Queue[Clips | StreamBreak | None] = queue.Queue(ready_batches)
-        self._clips_waiting, self._seconds_per_clip = 0, 0.0
+        self._ready: queue.Queue[Clips | StreamBreak | None] = queue.Queue(batch.ready_batches)
+        self._max_batch, self._clips_waiting, self._seconds_per_clip = batch.max_batch, 0, 0.0
         self._unsaved: collections.deque[ActionEvent] = collections.deque()
         self._retry_at = 0.0
         self._paints = snapshots is not None and snapshots.config.activation
@@ -95,9 +97,10 @@ class Recognition:
                     self._clips_waiting += len(work.windows)
             return
 
-    def is_behind(self, most_seconds: float) -> bool:
-        """Whether a clip that is formed now would wait for longer than this, or finds no room."""
-        return self._ready.full() or self._clips_waiting * self._seconds_per_clip > most_seconds
+    def is_behind(self, most_seconds: float, extra: int = 0) -> bool:
+        """Whether a clip that is formed now, after so many others, would wait for longer than this, or finds no room."""
+        batches = self._ready.qsize() + math.ceil(extra / self._max_batch)
+        return batches >= self._ready.maxsize or (self._clips_waiting + extra) * self._seconds_per_clip > most_seconds
 
     # The thread ------------------------------------------------------------------------------------------------------
 
@@ -210,12 +213,20 @@ class Recognition:
             return None
         name = snapshot_name(event.camera_id, event.event_id)
         if event.kind != "updated" and not best.kept:
-            painted = best.picture_HWC if best.clip_BCTHW is None else self._recogniser.overlay(best.clip_BCTHW, best.picture_HWC)
-            self._snapshots.offer(Snapshot(name, painted))
+            self._snapshots.offer(Snapshot(name, self._painted(best)))
             best.kept = True
         if event.kind == "ended":
             del self._best[event.event_id]
         return name
+
+    def _painted(self, best: _Best) -> NDArray[np.uint8]:
+        if best.clip_BCTHW is None:
+            return best.picture_HWC
+        try:
+            return self._recogniser.overlay(best.clip_BCTHW, best.picture_HWC)
+        except Exception:  # a picture is never worth an event
+            _log.exception("what the network looks at cannot be painted; the plain picture is kept")
+            return best.picture_HWC
 
     def _save(self, events: Sequence[ActionEvent]) -> None:
         """Store events; while the outbox cannot be written they wait in memory, and video goes on."""

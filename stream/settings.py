@@ -71,7 +71,8 @@ def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None 
     views = sum(len(camera.views) for camera in cameras)
     if views > config.batch.most_views:
         raise ConfigError(f"{views} cameras and regions need more than batch.most_views: {config.batch.most_views}; raise it")
-    config.http.secret()
+    if config.http.enabled:
+        config.http.secret()
     return spec
 
 

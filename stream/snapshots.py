@@ -110,7 +110,7 @@ class SnapshotStore:
                 self._write(snapshot)
                 self._on_written()
                 self._failing = False
-            except (OSError, cv2.error) as error:
+            except Exception as error:  # the edge of the thread: the next picture may do
                 self._on_lost()
                 if not self._failing:
                     _log.error("pictures of events cannot be written: %s", error)

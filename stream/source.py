@@ -7,6 +7,7 @@ ended. A sixth, blocked, is the reader's own: the stages behind it are slow, and
 from __future__ import annotations
 
 import dataclasses
+import logging
 import random
 import struct
 import threading
@@ -26,6 +27,9 @@ __all__ = ["Source", "SourceConfig"]
 
 # A connection that lasted this long was a good one: the next failure is a new one, with a short first pause.
 _STEADY_SECONDS = 5.0
+# A file whose timestamps jump further ahead is not waited for.
+_LONGEST_PAUSE = 60.0
+_log = logging.getLogger(__name__)
 
 
 class SourceConfig(StrictModel):
@@ -65,7 +69,8 @@ class SourceConfig(StrictModel):
 class Source:
     """Iterate over `packets()` to receive a camera; they stop at the end of a file or when `stop` is set.
 
-    `on_state` is told every change of state with a reason for people; `on_reconnect` each time it opens again.
+    `on_state` is told every change of state with a reason for people; `on_reconnect` each time it opens again; `on_rest` when
+    it begins to wait for a reason of its own, and when that is over.
     """
 
     camera: CameraConfig
@@ -73,6 +78,7 @@ class Source:
     stop: threading.Event
     on_state: Callable[[CameraState, str], None]
     on_reconnect: Callable[[], None] = lambda: None
+    on_rest: Callable[[bool], None] = lambda resting: None
     _failures: int = 0
     _complaint: str | None = None
 
@@ -88,7 +94,9 @@ class Source:
                 self.on_state("ended", problem or "end of file")
                 return
             yield CodedPacket(None, time.monotonic(), time.time(), lost="reconnect" if problem is None else "stalled")
-            if not self.camera.is_file:
+            if self.camera.is_file:
+                self.stop.wait(0.01)  # a file of a few packets that loops must not keep a core busy
+            else:
                 if received and time.monotonic() - begun >= _STEADY_SECONDS:
                     self._failures = 0
                 self._back_off(problem or "the camera closed the connection", received)
@@ -106,7 +114,7 @@ class Source:
         try:
             with self._open() as container:
                 stream = video_stream(container)
-                pace, last_video = _Pace(self.camera, self.stop), time.monotonic()
+                pace, last_video = _Pace(self.camera, self.stop, self.on_rest), time.monotonic()
                 # All streams are read, so that a picture that stands still while sound goes on is noticed.
                 for packet in container.demux():
                     if self.stop.is_set():
@@ -130,6 +138,9 @@ class Source:
             return received, f"silent for {self.config.read_timeout_seconds:g} s"
         except (FFmpegError, OSError, IndexError, ValueError) as error:
             return received, f"read error after {received} packets: {explain(error)}"
+        except Exception as error:  # the edge of the connection: whatever it was, the next one may do
+            _log.exception("camera %s: unexpected error", self.camera.id, extra={"camera": self.camera.id})
+            return received, f"unexpected error ({type(error).__name__}), see the log"
         return received, None
 
     def _open(self) -> Any:
@@ -163,15 +174,17 @@ class Source:
         self.on_state("stalled" if received else "offline", problem)
         longest = min(self.config.backoff_first_seconds * 2 ** min(self._failures - 1, 20), self.config.backoff_most_seconds)
         # Jitter: cameras that fell together must not come back together.
+        self.on_rest(True)
         self.stop.wait(random.uniform(longest / 2, longest))
+        self.on_rest(False)
 
 
 class _Pace:
     """Holds a file's packets back until their decoding time, as a camera would send them."""
 
-    def __init__(self, camera: CameraConfig, stop: threading.Event) -> None:
+    def __init__(self, camera: CameraConfig, stop: threading.Event, on_rest: Callable[[bool], None]) -> None:
         self._active = camera.is_file and camera.pace == "realtime"
-        self._stop = stop
+        self._stop, self._on_rest = stop, on_rest
         self._first: tuple[float, float] | None = None
         self._latest = 0.0
 
@@ -182,10 +195,12 @@ class _Pace:
         if not self._active or stamp is None:
             return now
         media = float(stamp * packet.time_base)
-        if self._first is None or media < self._latest - 1.0:
-            self._first = (media, now)  # the beginning, or a jump backwards: count from here
+        if self._first is None or not self._latest - 1.0 <= media <= self._latest + _LONGEST_PAUSE:
+            self._first = (media, now)  # the beginning, or a jump: count from here
         self._latest = media
         due = self._first[1] + media - self._first[0]
         if due > now:
+            self._on_rest(True)
             self._stop.wait(due - now)
+            self._on_rest(False)
         return due

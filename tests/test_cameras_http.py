@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -16,6 +18,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+import stream.http
 from configs import CameraError, ConfigError
 from stream.camera import CameraConfig
 from stream.cameras import CameraStatus, Fleet, Worker
@@ -35,10 +38,9 @@ class Rig:
         self.running: list[str] = []
         self.breaks: list[StreamBreak] = []
         self.fleet = Fleet(SourceConfig(), Metrics(), self._run)
-        self.manager = CameraManager(
-            self.fleet, CameraChanges(folder / "changes.json"), Metrics(), most_views=6, check=self._check, interrupt=self.breaks.append
-        )
-        self.manager.load(CameraChanges(folder / "changes.json").apply([CameraConfig(id="a", url="rtsp://user:secret@host/a")]))
+        changes = CameraChanges(folder / "changes.json")
+        self.manager = CameraManager(self.fleet, changes, Metrics(), most_views=6, check=self._check, interrupt=self.breaks.append)
+        self.manager.load(changes.apply([CameraConfig(id="a", url="rtsp://user:secret@host/a")]), {})
         self.manager.start()
         self.server = HttpServer(
             HttpConfig(port=0, **http), metrics=lambda: b"m 1\n", cameras=lambda: self.manager,
@@ -213,3 +215,64 @@ def run_operation(operation: Any, port: int, counts: dict[str, int]) -> None:
         case.validate_response(answer, excluded_checks=[positive_data_acceptance])
 
     check()
+
+
+def test_web_pages_and_forwarders_are_refused(rig: Rig) -> None:
+    assert rig.ask("POST", "/cameras/a/pause", Origin="https://evil.example")[0] == 403
+    assert rig.ask("GET", "/cameras", **{"X-Forwarded-For": "127.0.0.1"})[0] == 403
+    assert rig.ask("POST", "/cameras/a/pause", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert rig.running == ["a"]
+
+
+def test_numbers_without_end_are_refused_before_they_are_kept(rig: Rig, tmp_path: Path) -> None:
+    status, answer = rig.ask("PATCH", "/cameras/a", b'{"events": {"update_seconds": 1e999}}')
+    assert status == 422
+    assert "finite" in answer["error"]
+    assert rig.ask("GET", "/cameras")[0] == 200
+    assert not (tmp_path / "changes.json").exists()
+
+
+def test_connections_that_say_nothing_are_cut_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.http, "_REQUEST_SECONDS", 0.3)
+    idle = [socket.create_connection(("127.0.0.1", rig.server.port)) for _ in range(70)]
+    try:
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{rig.server.port}/live", timeout=2) as answer:
+                return bool(answer.status == 200)
+            return False
+
+        assert until(answers, 5)
+        assert all(each.recv(1) == b"" for each in idle)
+    finally:
+        for each in idle:
+            each.close()
+
+
+def test_a_pipeline_does_not_end_while_a_camera_is_changed_and_takes_nothing_when_it_stops(rig: Rig) -> None:
+    ended, stop = [], threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            ended.append(rig.manager.all_ended())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    for hop in range(1, 60):
+        rig.manager.change("a", {"hop": hop})
+        rig.manager.pause("a")
+        rig.manager.resume("a")
+    stop.set()
+    thread.join()
+    assert not any(ended)
+    rig.manager.stop()
+    assert rig.ask("POST", "/cameras", {"id": "b", "url": "rtsp://h/b"})[0] == 503
+
+
+def test_cameras_that_came_and_went_leave_nothing_in_the_file(rig: Rig, tmp_path: Path) -> None:
+    for number in range(20):
+        rig.manager.add({"id": f"b{number}", "url": "rtsp://h/b"})
+        rig.manager.remove(f"b{number}")
+    assert json.loads((tmp_path / "changes.json").read_text()) == {"cameras": {}, "paused": []}
+    rig.manager.pause("a")
+    assert json.loads((tmp_path / "changes.json").read_text()) == {"cameras": {}, "paused": ["a"]}  # its settings stay the file's

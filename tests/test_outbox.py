@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import stream.outbox
 from configs import OutboxError
 from stream.outbox import Outbox, OutboxConfig, read_events, read_rejected
 from tests.factory import make_event
@@ -198,3 +200,62 @@ def test_what_no_broker_takes_is_set_aside_with_its_error(tmp_path: Path) -> Non
     rejected = read_rejected(tmp_path / "o.db")
     assert rejected[0][0] == "{}"
     assert rejected[1] == (make_event(2).to_json(), "MessageSizeTooLargeError: too long")
+
+
+def test_a_rescue_that_fails_half_way_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 200)
+    damage(path, slice(10, 11))
+    real = stream.outbox._note
+    monkeypatch.setattr(stream.outbox, "_note", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    for _ in range(3):
+        with contextlib.suppress(OutboxError):
+            outbox = Outbox(OutboxConfig(path=path))
+            with contextlib.suppress(OutboxError):
+                outbox.oldest(1000)
+            outbox.close()
+    assert not list(tmp_path.glob("*.damaged-*"))
+    monkeypatch.setattr(stream.outbox, "_note", real)
+    outbox = Outbox(OutboxConfig(path=path))
+    with contextlib.suppress(OutboxError):
+        outbox.oldest(1000)
+    assert len(outbox.oldest(1000)) > 150
+    outbox.close()
+    # Killed between the two renamings: the rescued one is whole and is taken.
+    path.rename(tmp_path / "o.db.rescued")
+    again = Outbox(OutboxConfig(path=path))
+    assert len(again) > 150
+    again.close()
+
+
+def test_numbers_go_on_when_their_table_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    outbox = Outbox(OutboxConfig(path=path))
+    outbox.append([make_event(number) for number in range(1, 8)])
+    outbox._database.execute("delete from sequences")
+    outbox._is_damaged = True
+    outbox.oldest(1)
+    assert outbox.next_sequence("cam") == 8
+    outbox.close()
+    again = Outbox(OutboxConfig(path=path))
+    assert [event.sequence for event in again.close_open_events()] == list(range(8, 15))
+    again.close()
+
+
+def test_what_is_open_and_cannot_be_read_does_not_stop_the_start(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1), make_event(2)])
+    outbox._database.execute("update open_events set payload = x'ff00' where rowid = 1")
+    assert [event.reason for event in outbox.close_open_events()] == ["crash"]
+    assert outbox.close_open_events() == []
+    outbox.close()
+
+
+def test_a_payload_that_is_no_text_is_set_aside(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1), make_event(2)])
+    outbox._database.execute("update events set payload = cast(x'7bff' as text) where id = 1")
+    assert [stored.id for stored in read_events(tmp_path / "o.db")] == [2]
+    assert [stored.id for stored in outbox.oldest(10)] == [2]
+    assert len(read_rejected(tmp_path / "o.db")) == 1
+    outbox.close()

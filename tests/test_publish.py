@@ -1,15 +1,17 @@
 """The publisher against a real broker, read back with kafka-python's own consumer."""
 
 import dataclasses
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from configs import BrokerError
+from configs import BrokerError, OutboxError
 from stream.broker import KafkaConfig, kafka
 from stream.outbox import Outbox, OutboxConfig, read_rejected
 from stream.publish import Publisher
@@ -153,7 +155,8 @@ def test_a_topic_or_broker_that_is_not_there_is_named() -> None:
 
 
 def test_a_password_is_never_shown() -> None:
-    config = KafkaConfig(sasl_username="u", sasl_password="hunter2")  # type: ignore[arg-type]
+    login = {"sasl_mechanism": "PLAIN", "sasl_username": "u", "sasl_password": "hunter2"}
+    config = KafkaConfig.model_validate({"security_protocol": "SASL_PLAINTEXT"} | login)
     assert "hunter2" not in repr(config)
     assert "hunter2" not in config.model_dump_json()
     assert config.connection()["sasl_plain_password"] == "hunter2"
@@ -233,3 +236,87 @@ def test_events_over_tls_and_only_to_a_broker_that_can_be_trusted(tmp_path: Path
         outbox.close()
         assert [event.sequence for event in read_topic(config, threading.Event(), follow=False)] == [1]
         proxy.cut()
+
+
+Future = kafka.future.Future
+
+
+class Refusing:
+    """A producer that fails as kafka-python's does: one refused record takes all that are held, and all that follow, with it."""
+
+    refused: ClassVar[set[int]] = set()
+    stored: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        self._dead: BaseException | None = None
+        self._held: list[tuple[int, Future]] = []
+
+    def send(self, topic: str, value: bytes, key: bytes, headers: object) -> Future:
+        future, number = Future(), json.loads(value)["sequence"]
+        if self._dead is not None:
+            future.failure(self._dead)
+            return future
+        self._held.append((number, future))
+        if len(self._held) >= 5 or number in self.refused:
+            self.deliver()
+        else:
+            threading.Timer(0.01, self.deliver).start()
+        return future
+
+    def deliver(self) -> None:
+        held, self._held = self._held, []
+        bad = [number for number, _ in held if number in self.refused]
+        for number, future in held:
+            if bad:
+                self._dead = kafka.errors.MessageSizeTooLargeError() if len(held) == 1 or number in bad else kafka.errors.KafkaError()
+                future.failure(self._dead)
+            elif not future.is_done:
+                self.stored.append(number)
+                future.success(None)
+
+
+def test_one_refused_record_is_set_aside_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Refusing.refused, Refusing.stored = {7}, []
+    monkeypatch.setattr(Publisher, "_connect", lambda self: Refusing())
+    monkeypatch.setattr(Publisher, "_find_topic", lambda self: True)
+    monkeypatch.setattr(Publisher, "_abandon", lambda self: None)
+    outbox, counts = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
+    outbox.append([make_event(number) for number in range(1, 21)])
+    publisher = Publisher(KafkaConfig(bootstrap=("h:1",)), outbox, on_rejected=lambda: counts.update(["rejected"]))
+    assert wait_until(lambda: len(outbox) == 0, 30)
+    publisher._stop.set()
+    publisher._thread.join(5)
+    outbox.close()
+    assert counts == {"rejected": 1}
+    assert [json.loads(payload)["sequence"] for payload, _ in read_rejected(tmp_path / "o.db")] == [7]
+    assert sorted(set(Refusing.stored)) == [number for number in range(1, 21) if number != 7]
+
+
+def test_acknowledgements_survive_an_outbox_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_broker() as bootstrap:
+        outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+        outbox.append([make_event(1), make_event(2)])
+        remove, failed = outbox.remove, []
+
+        def fails_once(ids: Sequence[int]) -> None:
+            if not failed:
+                failed.append(ids)
+                raise OutboxError("disk full")
+            remove(ids)
+
+        monkeypatch.setattr(outbox, "remove", fails_once)
+        publisher = Publisher(KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}"), outbox)
+        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert failed
+        publisher.close()
+        outbox.close()
+
+
+def test_looking_for_a_broker_that_is_away_leaves_no_thread_behind() -> None:
+    from stream.publish import _admin
+
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(kafka.errors.KafkaError):
+            _admin(KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",)))
+    assert wait_until(lambda: threading.active_count() <= before, 5)
