@@ -16,6 +16,7 @@ import collections
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,7 @@ def main() -> None:
             raise SystemExit("the two ways do not recognise the same: nothing was timed")
         _print_costs(video)
         carried = {way: _most_carried(way, video, options) for way in _WAYS}
-    table = Table("way", "cameras", "ours / this", title=f"cameras carried by {torch.get_num_threads()} cores")
+    table = Table("way", "cameras", "ours / this", title=f"cameras carried by {os.cpu_count()} cores")
     for way, count in carried.items():
         table.add_row(way, str(count), f"{carried['ours'] / count:.2f}" if count else "")
     Console().print(table)
