@@ -34,6 +34,7 @@ class CameraManager:
         self._check, self._interrupt = check, interrupt
         self._cameras: dict[str, CameraConfig] = {}
         self._paused: set[str] = set()
+        self._unusable: set[str] = set()
         self._lock = threading.Lock()
         self._started = self._stopped = False
 
@@ -63,11 +64,14 @@ class CameraManager:
                     self._fleet.start(camera_id)
 
     def all_ended(self) -> bool:
-        """Whether there are cameras and none of them, nor a paused one, will deliver anything more; not while one is being changed."""
+        """Whether there are cameras and none of them will deliver anything more.
+
+        Not while one is being changed, is paused, or cannot be started as it is: somebody may change that.
+        """
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            return bool(self._cameras) and not self._paused and self._fleet.all_ended()
+            return bool(self._cameras) and not self._paused | self._unusable and self._fleet.all_ended()
         finally:
             self._lock.release()
 
@@ -166,9 +170,11 @@ class CameraManager:
             del self._cameras[camera_id]
             self._end(camera_id, "removed")
             self._paused.discard(camera_id)
+            self._unusable.discard(camera_id)
             self._fleet.forget(camera_id)
 
     def _begin(self, camera_id: str) -> None:
+        self._unusable.discard(camera_id)
         self._metrics.paused.labels(camera_id).set(camera_id in self._paused)
         if camera_id in self._paused:
             status = self._fleet.status(camera_id)

@@ -303,3 +303,23 @@ def test_cameras_come_and_go_while_the_others_are_analysed(scenes: Path, tiny_we
     started, ended = (sorted(event.event_id for event in events if event.kind == kind) for kind in ("started", "ended"))
     assert started == ended
     assert summaries[0]["cameras"]["stays"]["windows"] > 0  # type: ignore[index]
+
+
+def test_a_camera_from_over_http_that_cannot_be_used_keeps_nobody_from_starting(
+    scenes: Path, tiny_weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from stream.camera import CameraConfig
+    from stream.changes import CameraChanges
+
+    good = next((scenes / "recordings").glob("*.mp4"))
+    gone = tmp_path / "gone.mp4"
+    gone.touch()
+    changes = CameraChanges(tmp_path / "changes.json")
+    changes.apply([])
+    changes.note("late", CameraConfig(id="late", url=str(gone)))
+    gone.unlink()
+    pipeline, stop = Pipeline(config_for(tiny_weights, tmp_path, {"a": good})), threading.Event()
+    threading.Timer(8.0, stop.set).start()
+    summary = pipeline.run(stop)
+    assert summary["cameras"]["a"]["windows"] > 0
+    assert "file not found" in summary["cameras"]["late"]["detail"]
