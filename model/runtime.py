@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 from typing import Literal
@@ -10,7 +11,7 @@ import torch
 
 from configs import ConfigError
 
-__all__ = ["DeviceChoice", "Precision", "keep_freed_memory", "pick_device", "pick_dtype"]
+__all__ = ["DeviceChoice", "Precision", "keep_freed_memory", "pick_device", "pick_dtype", "release_freed_memory"]
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -62,6 +63,12 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2 * _KEEP_BYTES - 1)
     mallopt(_M_TOP_PAD, 64 << 20)
     _ask_for_huge_pages()
+
+
+def release_freed_memory() -> None:
+    """Give back what is free at the moment: a process that runs for weeks otherwise touches, bit by bit, all that it ever kept."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _ask_for_huge_pages() -> None:

@@ -19,7 +19,7 @@ import torch
 
 from configs import CidcError, ConfigError, OutboxError
 from model.preprocess import Preprocessor
-from model.runtime import keep_freed_memory
+from model.runtime import keep_freed_memory, release_freed_memory
 from stream.analysis import Analysis
 from stream.batch import Inbox
 from stream.camera import CameraConfig
@@ -45,6 +45,7 @@ _log = logging.getLogger(__name__)
 _MOST_FRAMES_AT_ONCE = 16
 # A thread that has not come round for this long hangs; the slowest batch on a small machine takes a few seconds.
 _HANGS_SECONDS = 60.0
+_TIDY_SECONDS = 60.0
 
 
 class Pipeline:
@@ -134,7 +135,7 @@ class Pipeline:
         self, stop: threading.Event, *, duration_seconds: float | None = None, on_tick: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
         """Run until every source has ended, `stop` is set or the time is over; drain, flush, and return the summary."""
-        begun = time.monotonic()
+        begun = tidied = time.monotonic()
         assert self.manager is not None
         self._workers = [
             threading.Thread(target=self._edge, args=(work, stop), name=name, daemon=True)
@@ -154,6 +155,9 @@ class Pipeline:
                         break
                     on_tick()
                     self.fleet.supervise()
+                    if time.monotonic() - tidied >= _TIDY_SECONDS:
+                        release_freed_memory()
+                        tidied = time.monotonic()
                     stop.wait(0.1)
             finally:
                 self._drain()
