@@ -47,7 +47,8 @@ class Injected(Pipeline):
         tree = {
             "cameras": [{"id": f"c{number:03}", "url": str(video), "pace": pace} for number in range(count)],
             "outbox": {"path": folder / "outbox.db"}, "http": {"enabled": False}, "infer": {"device": "cpu"},
-            "events": {"smoothing": 1, "default": {"enter": 0.05, "exit": 0.0}, "update_seconds": 0.2},
+            # Background, which is all that noise shows, counts as an action that lasts.
+            "events": {"smoothing": 1, "default": {"enter": 0.05, "exit": 0.0}, "update_seconds": 0.2, "ignore": []},
             "batch": {"most_views": max(64, count)},
         }  # fmt: skip
         self._clips = clips
@@ -86,15 +87,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the overload")
     options = parser.parse_args()
     table = Table("cameras", "clips", "ms per clip", "to one camera", "events", "in order", title=f"{torch.get_num_threads()} threads")
-    first = None
+    costs: list[float] = []
     for count in (count for count in (1, 4, 16, 64, 256) if count <= options.most):
         clips = max(options.clips, 128 // count)  # enough to measure with few cameras, too
         cost, events, ordered = _cost(count, clips)
-        first = cost if first is None else first
-        table.add_row(str(count), str(count * clips), f"{cost * 1e3:.2f}", f"{cost / first:.2f}", str(events), "yes" if ordered else "NO")
+        assert events >= count * clips, "there are too few events to see their order"
+        costs.append(cost)
+        table.add_row(
+            str(count), str(count * clips), f"{cost * 1e3:.2f}", f"{cost / costs[0]:.2f}", str(events), "yes" if ordered else "NO"
+        )
     Console().print(table)
-    assert first is not None
-    overloaded = max(4, round(2 / (first * _FPS / _HOP)))
+    overloaded = max(4, round(2 / (min(costs) * _FPS / _HOP)))
     least, most, mean, dropped = _fairness(overloaded, options.seconds)
     print(
         f"overload: {overloaded} live cameras for {options.seconds:g} s: {mean:.1f} clips a camera analysed, least {least}, most {most} "
