@@ -149,9 +149,11 @@ def _maps(network: ActionNetwork, clip_BCTHW: Tensor) -> tuple[Tensor, NDArray[n
 
 @torch.no_grad()
 def newest_map(network: ActionNetwork, clip_BCTHW: Tensor) -> NDArray[np.float32]:
-    """What a network looks at towards the end of one normalised clip: `H W`, 0 to 1 over the clip."""
-    _, backbone_SHW, cidc_SHW = _maps(network, clip_BCTHW)
-    newest: NDArray[np.float32] = _stretched(backbone_SHW if cidc_SHW is None else cidc_SHW)[-1]
+    """What a network looks at towards the end of one normalised clip, `att(F)` of its backbone: `H W`, 0 to 1 over the clip.
+
+    The CIDC network's own map is not taken: its channels cancel each other, and their mean was seen to be low where people are.
+    """
+    newest: NDArray[np.float32] = _stretched(_maps(network, clip_BCTHW)[1])[-1]
     return newest
 
 
