@@ -122,7 +122,7 @@ def _ours(count: int, video: Path, seconds: float) -> Result:
             {
                 "cameras": [{"id": f"c{number}", "url": str(video), "loop": True} for number in range(count)],
                 "outbox": {"path": Path(folder) / "outbox.db"}, "http": {"enabled": False}, "infer": {"device": "cpu"},
-                "log": {"level": "error"}, "batch": {"most_views": max(64, count)},
+                "log": {"level": "error"},
             }
         )  # fmt: skip
         pipeline, stop = Pipeline(config), threading.Event()

@@ -49,7 +49,7 @@ class Injected(Pipeline):
             "outbox": {"path": folder / "outbox.db"}, "http": {"enabled": False}, "infer": {"device": "cpu"},
             # Background, which is all that noise shows, counts as an action that lasts.
             "events": {"smoothing": 1, "default": {"enter": 0.05, "exit": 0.0}, "update_seconds": 0.2, "ignore": []},
-            "batch": {"most_views": max(64, count)},
+
         }  # fmt: skip
         self._clips = clips
         self._pictures = np.random.default_rng(0).integers(0, 256, (8, 360, 640, 3), dtype=np.uint8)

@@ -31,8 +31,8 @@ class BatchConfig(StrictModel):
     wait_seconds: float = Field(
         0.75, gt=0, le=60, description="clips of live cameras are left out, evenly, once the network would get to them only after this long"
     )
-    most_views: int = Field(
-        64, ge=1, le=4096, description="cameras, or their regions, that can be analysed at once; their clips are allocated at the start"
+    most_views: int | None = Field(
+        None, ge=1, le=4096, description="cameras, or their regions, at once; null: as many as are configured, at least 64"
     )
 
 

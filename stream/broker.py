@@ -57,12 +57,12 @@ class KafkaConfig(StrictModel):
             raise ValueError(
                 f"sasl_* needs security_protocol SASL_PLAINTEXT or SASL_SSL, not {self.security_protocol}: nobody would log in"
             )
+        if self.ssl_cafile is not None and not is_file(self.ssl_cafile):
+            raise ValueError(f"ssl_cafile not found: {self.ssl_cafile}")
         if self.ssl_cafile is not None and not self.security_protocol.endswith("SSL"):
             raise ValueError(
                 f"ssl_cafile needs security_protocol SSL or SASL_SSL, not {self.security_protocol}: nothing would be encrypted"
             )
-        if self.ssl_cafile is not None and not is_file(self.ssl_cafile):
-            raise ValueError(f"ssl_cafile not found: {self.ssl_cafile}")
         return self
 
     def connection(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from stream.publish import Publisher
 from stream.reading import CameraReader
 from stream.recognition import Recognition
 from stream.ring import ClipRing
-from stream.settings import StreamConfig, check_camera, check_settings
+from stream.settings import StreamConfig, check_camera, check_settings, most_views
 from stream.snapshots import SnapshotStore
 from stream.summary import LatencyLog, build_summary
 
@@ -60,6 +60,7 @@ class Pipeline:
         cameras = changes.apply(config.cameras)
         self.spec = check_settings(config, [camera for camera in cameras if not changes.changed(camera.id)])
         self.config, self.metrics, self.latency = config, Metrics(), LatencyLog()
+        self._most_views = most_views(config)
         unusable = self._unusable(cameras, changes)
         keep_freed_memory()
         self.failed = False
@@ -79,7 +80,7 @@ class Pipeline:
             self._build_stages()
             self.fleet = Fleet(config.source, self.metrics, self._run_camera)
             self.manager = CameraManager(
-                self.fleet, changes, self.metrics, most_views=config.batch.most_views,
+                self.fleet, changes, self.metrics, most_views=self._most_views,
                 check=lambda camera: check_camera(camera, self.spec), interrupt=self._interrupt,
             )  # fmt: skip
             self.manager.load(cameras, unusable)
@@ -96,8 +97,8 @@ class Pipeline:
         for camera in (camera for camera in cameras if changes.changed(camera.id)):
             try:
                 check_camera(camera, self.spec)
-                if views + len(camera.views) > self.config.batch.most_views:
-                    raise ConfigError(f"no room: {views} of batch.most_views ({self.config.batch.most_views}) are taken")
+                if views + len(camera.views) > self._most_views:
+                    raise ConfigError(f"no room: {views} of batch.most_views ({self._most_views}) are taken")
                 views += len(camera.views)
             except ConfigError as error:
                 found[camera.id] = str(error)
@@ -111,9 +112,7 @@ class Pipeline:
             self._recogniser, events=config.events, outbox=self._outbox, metrics=self.metrics, latency=self.latency,
             batch=config.batch, cameras=self._camera, snapshots=self._snapshots,
         )  # fmt: skip
-        self.ring = ClipRing(
-            config.batch.most_views, height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device
-        )
+        self.ring = ClipRing(self._most_views, height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device)
         self._analysis = Analysis(
             config.batch, hop=config.clip.hop, metrics=self.metrics, inbox=self._inbox, cameras=self._camera, ring=self.ring,
             preprocessor=Preprocessor(picture, max_batch=_MOST_FRAMES_AT_ONCE, device="gpu" if device.type == "cuda" else "cpu"),
@@ -284,7 +283,7 @@ class Pipeline:
                 metrics.last_frame_age.labels(status.camera.id).set(max(0.0, time.time() - status.last_frame_wall))
         metrics.outbox_events.set(len(self._outbox))
         metrics.outbox_unsaved.set(self.recognition.unsaved)
-        metrics.views.set(self.config.batch.most_views - self.ring.free)
+        metrics.views.set(self._most_views - self.ring.free)
         if self._recogniser.device.type == "cuda":
             metrics.device_memory.set(torch.cuda.memory_reserved(self._recogniser.device))
         try:

@@ -20,7 +20,10 @@ from stream.sample import ClipConfig
 from stream.snapshots import SnapshotConfig
 from stream.source import SourceConfig
 
-__all__ = ["StreamConfig", "check_camera", "check_settings"]
+__all__ = ["StreamConfig", "check_camera", "check_settings", "most_views"]
+
+# Room for cameras that come while the pipeline runs.
+_LEAST_VIEWS = 64
 
 
 class StreamConfig(StrictModel):
@@ -69,11 +72,16 @@ def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None 
     for camera in cameras:
         check_camera(camera, spec)
     views = sum(len(camera.views) for camera in cameras)
-    if views > config.batch.most_views:
-        raise ConfigError(f"{views} cameras and regions need more than batch.most_views: {config.batch.most_views}; raise it")
+    if views > most_views(config):
+        raise ConfigError(f"{views} cameras and regions need more than batch.most_views: {most_views(config)}; raise it")
     if config.http.enabled:
         config.http.secret()
     return spec
+
+
+def most_views(config: StreamConfig) -> int:
+    """Cameras, or their regions, that can be analysed at once."""
+    return config.batch.most_views or max(_LEAST_VIEWS, sum(len(camera.views) for camera in config.cameras))
 
 
 def check_camera(camera: CameraConfig, spec: ModelSpec) -> None:

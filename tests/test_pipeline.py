@@ -240,7 +240,7 @@ def test_regions_are_analysed_apart_with_numbers_of_one_camera(scenes: Path, tin
     (height, width), (narrow_height, narrow) = ((rows, columns) for rows, columns, _ in sorted(shapes, key=lambda shape: -shape[1]))
     assert (narrow_height, narrow) == (height, width // 2)
     assert summary["cameras"]["a"]["windows"] == 2 * len(seen[View("a", "all")])
-    assert pipeline.ring.free == pipeline.config.batch.most_views
+    assert pipeline.ring.free == 64
     events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
     mine = [event for event in events if event.camera_id == "a"]
     assert {event.region for event in mine} == {"left", "all"}
