@@ -17,16 +17,16 @@ from stream.frames import SampledFrame, StreamBreak, View, Window
 from stream.metrics import Metrics
 from stream.ring import ClipRing
 
-__all__ = ["Analysis", "Clips"]
+__all__ = ["MOST_FRAMES_AT_ONCE", "Analysis", "Clips"]
 
-_MOST_FRAMES_AT_ONCE = 16
+MOST_FRAMES_AT_ONCE = 16
 # Pictures flatter than this are no pictures of a camera; resizing them takes gigabytes.
 _FLATTEST = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """A batch on its way to the network: normalised `clips_BCTHW`, which clip is whose, and when the batch was formed."""
+    """A batch on its way to the network: normalised `clips_BCTHW`, and which clip is whose."""
 
     clips_BCTHW: Tensor
     windows: tuple[Window, ...]
@@ -76,7 +76,7 @@ class Analysis:
             done = is_done()
             behind = not done and self._is_behind(0)
             held = self._waits if behind else _nobody
-            items = self._inbox.take(_MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05), held)
+            items = self._inbox.take(MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05), held)
             self._take_in(items)
             if self._batch.is_due():
                 self._send_batch()
@@ -121,11 +121,11 @@ class Analysis:
 
     def _preprocess(self, crops: list[NDArray[np.uint8]]) -> list[Tensor]:
         pictures: list[Tensor] = []
-        for begin in range(0, len(crops), _MOST_FRAMES_AT_ONCE):
+        for begin in range(0, len(crops), MOST_FRAMES_AT_ONCE):
             with self._metrics.stage.labels("preprocess").time():
-                batch = self._preprocessor([crop[None] for crop in crops[begin : begin + _MOST_FRAMES_AT_ONCE]])[:, 0]
+                batch = self._preprocessor([crop[None] for crop in crops[begin : begin + MOST_FRAMES_AT_ONCE]])[:, 0]
                 # The graph reuses its memory at the next run.
-                pictures += list(batch.clone() if len(crops) > _MOST_FRAMES_AT_ONCE else batch)
+                pictures += list(batch.clone() if len(crops) > MOST_FRAMES_AT_ONCE else batch)
         return pictures
 
     def _write(self, view: View, seen: _Seen, frame: SampledFrame, picture_HWC: Tensor) -> None:

@@ -19,7 +19,7 @@ from configs import DataError
 from model.detection import ActionDetector, Detection, DetectionConfig, DetectionKind
 from stream.frames import BreakReason
 
-__all__ = ["SCHEMA", "ActionEvent", "EventConfig", "EventDetector", "EventKind", "StoredEvent"]
+__all__ = ["SCHEMA", "ActionEvent", "EventConfig", "EventDetector", "EventKind", "StoredEvent", "rfc3339"]
 
 SCHEMA = "action-event/1"
 EventKind = DetectionKind
@@ -162,12 +162,12 @@ class EventDetector:
         ranked = sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1]) if found.smoothed else []
         event = ActionEvent(
             event_id=event_id, kind=found.kind, camera_id=self._camera_id, region=self._region, action=found.action,
-            confidence=round(found.confidence, 4), started_at=_rfc3339(started_at),
-            ended_at=None if ended_at is None else _rfc3339(ended_at),
+            confidence=round(found.confidence, 4), started_at=rfc3339(started_at),
+            ended_at=None if ended_at is None else rfc3339(ended_at),
             pts_start_seconds=round(found.start_seconds, 3), sequence=number, model=self._model, reason=reason,
             pts_end_seconds=None if found.end_seconds is None else round(found.end_seconds, 3),
             top_k=tuple((name, round(value, 4)) for name, value in ranked[: self._top_k]),
-            produced_at=_rfc3339(self._wall_end),
+            produced_at=rfc3339(self._wall_end),
         )  # fmt: skip
         if found.kind == "ended":
             del self._open[found.action]
@@ -177,6 +177,7 @@ class EventDetector:
         return self._wall_end - (found.at_seconds - seconds)
 
 
-def _rfc3339(seconds: float) -> str:
+def rfc3339(seconds: float) -> str:
+    """Seconds since 1970 as a time in UTC."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 from typing import Literal
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from configs import StrictModel
+from stream.events import rfc3339
 
 __all__ = ["JsonFormatter", "LogConfig", "set_up_logs"]
 
@@ -27,9 +27,8 @@ class JsonFormatter(logging.Formatter):
     """`time` (RFC 3339, UTC), `level`, `logger`, `message`; `camera` and `error` where there are such."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         fields = {
-            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": rfc3339(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

@@ -109,7 +109,7 @@ class Outbox:
 
     def close_open_events(self) -> list[ActionEvent]:
         """End what a process that died left open, at its last sign of life, with reason `crash`; returns what was added."""
-        with self._transaction() as database:
+        with self._reading() as database:
             rows = database.execute("select event_id, cast(payload as blob) from open_events order by rowid").fetchall()
         closing, unreadable = [], []
         last = dict(self._sequences)

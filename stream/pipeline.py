@@ -20,7 +20,7 @@ import torch
 from configs import CidcError, ConfigError, OutboxError
 from model.preprocess import Preprocessor
 from model.runtime import keep_freed_memory, release_freed_memory
-from stream.analysis import Analysis
+from stream.analysis import MOST_FRAMES_AT_ONCE, Analysis
 from stream.batch import Inbox
 from stream.camera import CameraConfig
 from stream.cameras import CameraStatus, Fleet, Worker
@@ -42,7 +42,6 @@ from stream.summary import LatencyLog, build_summary
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger(__name__)
-_MOST_FRAMES_AT_ONCE = 16
 # A thread that has not come round for this long hangs; the slowest batch on a small machine takes a few seconds.
 _HANGS_SECONDS = 60.0
 _TIDY_SECONDS = 60.0
@@ -115,7 +114,7 @@ class Pipeline:
         self.ring = ClipRing(self._most_views, height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device)
         self._analysis = Analysis(
             config.batch, hop=config.clip.hop, metrics=self.metrics, inbox=self._inbox, cameras=self._camera, ring=self.ring,
-            preprocessor=Preprocessor(picture, max_batch=_MOST_FRAMES_AT_ONCE, device="gpu" if device.type == "cuda" else "cpu"),
+            preprocessor=Preprocessor(picture, max_batch=MOST_FRAMES_AT_ONCE, device="gpu" if device.type == "cuda" else "cpu"),
             gather=lambda ring, windows: self._recogniser.gather(ring, windows),
             offer=lambda work: self.recognition.offer(work, self._aborted.is_set),
             is_behind=lambda extra: self.recognition.is_behind(config.batch.wait_seconds, extra),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
 import itertools
 import logging
 import math
@@ -20,9 +19,9 @@ from torch import Tensor
 from configs import OutboxError
 from model.weights import ModelSpec
 from stream.analysis import Clips
-from stream.batch import BatchConfig
+from stream.batch import FOR_GOOD, BatchConfig
 from stream.camera import CameraConfig
-from stream.events import ActionEvent, EventConfig, EventDetector
+from stream.events import ActionEvent, EventConfig, EventDetector, rfc3339
 from stream.frames import StreamBreak, View
 from stream.infer import Recogniser
 from stream.metrics import Metrics
@@ -166,9 +165,9 @@ class Recognition:
     def _break(self, broken: StreamBreak) -> None:
         for view in [view for view in self.detectors if view.camera_id == broken.camera_id]:
             self._save(self._stamped(self.detectors[view].finish(broken.reason)))
-            if broken.reason in ("removed", "paused", "changed"):
+            if broken.reason in FOR_GOOD:
                 del self.detectors[view]
-        if broken.reason in ("removed", "paused", "changed"):
+        if broken.reason in FOR_GOOD:
             self._sequences.pop(broken.camera_id, None)
             if self._cameras(broken.camera_id) is None:
                 self._metrics.forget(broken.camera_id)
@@ -197,7 +196,7 @@ class Recognition:
     # Storing ---------------------------------------------------------------------------------------------------------
 
     def _stamped(self, events: Sequence[ActionEvent]) -> list[ActionEvent]:
-        return [dataclasses.replace(event, produced_at=_now(), snapshot=self._keep_picture(event)) for event in events]
+        return [dataclasses.replace(event, produced_at=rfc3339(time.time()), snapshot=self._keep_picture(event)) for event in events]
 
     def _note_pictures(self, detector: EventDetector, picture_HWC: NDArray[np.uint8], clip_BCTHW: Tensor) -> None:
         """The picture of a window is that of everything that goes on in it and was never surer."""
@@ -280,7 +279,3 @@ class Recognition:
             self.counts[event.action, event.kind] += 1
             self.recent.append(event)
             self.new.append(event)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
