@@ -32,6 +32,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.stages import wide_script
 from model import load_model
 from model.preprocess import Preprocessor, normalise_clips
 from model.runtime import keep_freed_memory
@@ -41,7 +42,6 @@ from stream.infer import InferConfig, Recogniser, weights_path
 from stream.pipeline import Pipeline
 from stream.settings import StreamConfig
 from train.scenes.film import Look, film
-from train.scenes.script import recording_script
 
 __all__ = ["main"]
 
@@ -65,7 +65,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "camera.mp4"
-        film(_wide_script(20.0), video, np.random.default_rng(0), _LOOK)
+        film(wide_script(20.0), video, np.random.default_rng(0), _LOOK)
         megabits = video.stat().st_size * 8 / 20.0 / 1e6
         agreement = _agreement(video)
         print(f"720p{_FPS} H.264, {megabits:.1f} Mbit/s; both ways name the same action in {agreement:.0%} of the clips")
@@ -275,15 +275,6 @@ def _print_costs(video: Path) -> None:
         table.add_row(name, f"{value / length:.4f}")
     table.add_row("all", f"{sum(seconds.values()) / length:.4f}")
     Console().print(table)
-
-
-def _wide_script(seconds: float):  # type: ignore[no-untyped-def]
-    """A 720p recording."""
-    for seed in range(1000):
-        script = recording_script(seconds, np.random.default_rng([seed, 1]))
-        if script.camera.height == 720:
-            return script
-    raise AssertionError("no 720p scene among 1000 seeds")
 
 
 _WAYS: dict[str, Callable[[int, Path, float], Result]] = {

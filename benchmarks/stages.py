@@ -28,9 +28,9 @@ from model.weights import read_spec
 from stream.infer import InferConfig, Recogniser, weights_path
 from stream.ring import ClipRing
 from train.scenes.film import Look, film
-from train.scenes.script import recording_script
+from train.scenes.script import Script, recording_script
 
-__all__ = ["main"]
+__all__ = ["main", "wide_script"]
 
 _LOOK = Look(30.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 3.0, 26, "veryfast", 2.0, 0)
 
@@ -41,17 +41,17 @@ def main() -> None:
     table = Table("stage", "median ms", "p20", "p80", "peer", "peer ms", "peer / ours", title=f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "camera.mp4"
-        film(_wide_script(), path, np.random.default_rng(0), _LOOK)
+        film(wide_script(8.0), path, np.random.default_rng(0), _LOOK)
         pictures = _decode_rows(table, path)
     _preprocess_rows(table, pictures)
     _network_rows(table)
     Console().print(table)
 
 
-def _wide_script():  # type: ignore[no-untyped-def]
-    """A 720p recording of eight seconds."""
+def wide_script(seconds: float) -> Script:
+    """A 720p recording."""
     for seed in range(1000):
-        script = recording_script(8.0, np.random.default_rng([seed, 1]))
+        script = recording_script(seconds, np.random.default_rng([seed, 1]))
         if script.camera.height == 720:
             return script
     raise AssertionError("no 720p scene among 1000 seeds")

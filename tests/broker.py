@@ -104,16 +104,25 @@ class Proxy:
         self._swallowing = True
 
     def cut(self) -> None:
-        """Reset everything."""
+        """Reset everything, and refuse what comes."""
         listening, self._listening = self._listening, None
         if listening is not None:
             with contextlib.suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)
             listening.close()
+        self.reset()
+
+    def reset(self) -> int:
+        """Reset the live connections; returns how many there were."""
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
             self._drop(pair)
+        return len(pairs)
+
+    def forwarded(self, data: bytes, is_reply: bool) -> bytes:
+        """What is sent on of what came."""
+        return b"" if is_reply and self._swallowing else data
 
     def _accept(self, listening: socket.socket) -> None:
         while True:
@@ -139,8 +148,7 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket, is_reply: bool, pair: tuple[socket.socket, socket.socket]) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if not (is_reply and self._swallowing):
-                    sink.sendall(data)
+                sink.sendall(self.forwarded(data, is_reply))
         self._drop(pair)
 
     def _drop(self, pair: tuple[socket.socket, socket.socket]) -> None:

@@ -9,7 +9,6 @@ import os
 import random
 import resource
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+from tests.broker import Proxy, free_port
 
 
 class TcpCamera:
@@ -105,100 +106,46 @@ def streamed(data: bytes, *, seconds: float) -> Callable[[socket.socket, threadi
     return serve
 
 
-class ChaosProxy:
-    """Forwards TCP to a server; `attack` does something to the live connections, and `faults` draws such things at random."""
+class ChaosProxy(Proxy):
+    """A proxy, on a port of its own, whose `attack` does something to the connections."""
 
     KINDS = ("cut", "freeze", "corrupt", "flood", "refuse")
 
     def __init__(self, upstream_port: int) -> None:
-        self._upstream = upstream_port
-        self._lock, self._pairs = threading.Lock(), set[tuple[socket.socket, socket.socket]]()
-        self._frozen, self._corrupt, self._refusing = threading.Event(), threading.Event(), threading.Event()
-        self._closed = False
-        self._listening = socket.socket()
-        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listening.bind(("127.0.0.1", 0))
-        self._listening.listen(256)
-        self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Cut everything for good."""
-        self._closed = True
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self.cut()
-
-    def cut(self) -> int:
-        """Reset all live connections; returns how many there were."""
-        with self._lock:
-            pairs, self._pairs = list(self._pairs), set()
-        for pair in pairs:
-            self._drop(pair)
-        return len(pairs)
+        self._frozen, self._corrupt, self._rng = threading.Event(), threading.Event(), random.Random(upstream_port)
+        self.port = free_port()
+        super().__init__(upstream_port, self.port)
 
     def attack(self, kind: str, seconds: float, stop: threading.Event) -> None:
         """Do one thing to the connections, for a while where it lasts, and let them be again."""
         if kind == "cut":
-            self.cut()
+            self.reset()
         elif kind == "flood":
             with self._lock:
                 clients = [client for client, _ in self._pairs]
             for client in clients:
                 with contextlib.suppress(OSError):
                     client.sendall(os.urandom(200_000))
+        elif kind == "refuse":
+            self.cut()
+            stop.wait(seconds)
+            self.restore()
         else:
-            event = {"freeze": self._frozen, "corrupt": self._corrupt, "refuse": self._refusing}[kind]
+            event = {"freeze": self._frozen, "corrupt": self._corrupt}[kind]
             event.set()
-            if kind == "refuse":
-                self.cut()
             stop.wait(seconds)
             event.clear()
 
-    def _accept(self) -> None:
-        while not self._closed:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            if self._refusing.is_set():
-                client.close()
-                continue
-            try:
-                server = socket.create_connection(("127.0.0.1", self._upstream), 5)
-            except OSError:
-                client.close()
-                continue
-            pair = (client, server)
-            with self._lock:
-                self._pairs.add(pair)
-            for source, sink, spoils in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self._pump, args=(source, sink, spoils, pair), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, spoils: bool, pair: tuple[socket.socket, socket.socket]) -> None:
-        rng = random.Random(id(source))
-        with contextlib.suppress(OSError, ValueError):
-            while data := source.recv(65536):
-                while self._frozen.is_set() and not self._closed:
-                    time.sleep(0.05)
-                if spoils and self._corrupt.is_set() and len(data) > 64:
-                    spoiled = bytearray(data)
-                    for _ in range(max(1, len(data) // 500)):
-                        spoiled[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-                    data = bytes(spoiled)
-                sink.sendall(data)
-        with self._lock:
-            self._pairs.discard(pair)
-        self._drop(pair)
-
-    @staticmethod
-    def _drop(pair: tuple[socket.socket, socket.socket]) -> None:
-        for end in pair:
-            with contextlib.suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+    def forwarded(self, data: bytes, is_reply: bool) -> bytes:
+        """What came, late while frozen, with bits flipped in replies while corrupt."""
+        while self._frozen.is_set():
+            time.sleep(0.05)
+        if not (is_reply and self._corrupt.is_set() and len(data) > 64):
+            return data
+        spoiled = bytearray(data)
+        for _ in range(max(1, len(data) // 500)):
+            spoiled[self._rng.randrange(len(data))] ^= 1 << self._rng.randrange(8)
+        return bytes(spoiled)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from stream.manager import CameraManager
 from stream.metrics import Metrics
 from stream.openapi import document
 from stream.source import SourceConfig
+from tests.waiting import until
 
 
 class Rig:
@@ -81,13 +81,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path)
     yield made
     made.close()
-
-
-def until(condition: Any, seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return bool(condition())
 
 
 def test_a_camera_comes_changes_pauses_and_goes(rig: Rig) -> None:

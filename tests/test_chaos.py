@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from stream.settings import StreamConfig
 from tests.broker import Proxy, free_port, running_broker
 from tests.chaos import ChaosProxy, TcpCamera, mpegts, noise, process_state, silence, streamed, under_fire
 from tests.rtsp import RtspServer, missing_rtsp
+from tests.waiting import until
 
 MINUTES = float(os.environ.get("CIDC_SOAK_MINUTES", "0.3"))
 FLAPS = int(os.environ.get("CIDC_SOAK_FLAPS", "60"))
@@ -55,13 +56,6 @@ def running(pipeline: Pipeline) -> Iterator[list[dict[str, object]]]:
         stop.set()
         runner.join(60)
         assert not runner.is_alive()
-
-
-def until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 def check_stories(events: list[ActionEvent]) -> None:
@@ -102,12 +96,12 @@ def test_every_camera_comes_back_from_every_flap_and_leaves_nothing_behind(scene
                 if flaps >= len(states) * FLAPS / 4 + count:  # after one round everything that is built once has been built
                     time.sleep(2.0)
                     states.append(process_state())
-                flaps += proxy.cut()
+                flaps += proxy.reset()
                 since = frames()
                 assert until(lambda before=since: all_moved(before), 30), pipeline.manager.describe_all()  # type: ignore[misc,union-attr]
             time.sleep(2.0)
             states.append(process_state())
-        proxy.close()
+        proxy.cut()
     print(f"{flaps} flaps, by quarters: {[{name: round(value) for name, value in state.items()} for state in states]}")
     assert states[-1]["threads"] <= states[0]["threads"] + 2
     assert states[-1]["descriptors"] <= states[0]["descriptors"] + 4
@@ -221,7 +215,7 @@ def test_a_fleet_under_fire_keeps_its_memory_and_its_stories(scenes: Path, tiny_
         server = stack.enter_context(RtspServer({f"/c{number}": scenes / "clips/fall/0000.mp4" for number in range(count)}))
         proxies = [ChaosProxy(server.port) for _ in range(count)]
         for proxy in proxies:
-            stack.callback(proxy.close)
+            stack.callback(proxy.cut)
         port = free_port()
         bootstrap = stack.enter_context(running_broker(advertised_port=port))
         broker = Proxy(int(bootstrap.split(":")[1]), port)

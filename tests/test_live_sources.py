@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -30,6 +30,7 @@ from stream.source import Source, SourceConfig
 from tests.broker import certificate, free_port
 from tests.chaos import TcpCamera, mpegts, streamed
 from tests.rtsp import RtspServer, missing_rtsp
+from tests.waiting import until
 
 QUICK = SourceConfig(open_timeout_seconds=3.0, read_timeout_seconds=1.0, backoff_first_seconds=0.05, backoff_most_seconds=0.1)
 
@@ -70,13 +71,6 @@ def seen(url: str, config: SourceConfig = QUICK, **camera: object) -> Iterator[S
         yield watched
     finally:
         watched.fleet.stop()
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,21 +19,15 @@ from stream.reader import read_topic
 from tests.broker import Proxy, certificate, free_port, running_broker
 from tests.factory import make_event
 from tests.schema import check_event
+from tests.waiting import until
 
 KINDS = ("started", "updated", "ended")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 def all_records(bootstrap: str, topic: str) -> list:  # type: ignore[type-arg]
     consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
     try:
-        assert wait_until(lambda: bool(consumer.partitions_for_topic(topic)), 15)
+        assert until(lambda: bool(consumer.partitions_for_topic(topic)), 15)
         partitions = [kafka.TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
@@ -56,7 +50,7 @@ def test_events_arrive_with_key_headers_and_schema(tmp_path: Path) -> None:
         config = KafkaConfig(bootstrap=(bootstrap,), topic=topic)
         publisher = Publisher(config, outbox, lambda count: published.update(n=count))
         outbox.append([make_event(31, camera="c0")])
-        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert until(lambda: len(outbox) == 0, 20)
         assert publisher.close()
         assert published["n"] == 31
         records = all_records(bootstrap, topic)
@@ -93,7 +87,7 @@ def test_a_broker_cut_off_for_20_seconds_gets_everything_once_and_in_order(tmp_p
 
         announcer = threading.Thread(target=announce)
         announcer.start()
-        assert wait_until(lambda: len(expected["a"]) > 20 and len(outbox) < 10, 20)
+        assert until(lambda: len(expected["a"]) > 20 and len(outbox) < 10, 20)
         proxy.lose_replies()
         time.sleep(0.3)
         proxy.cut()
@@ -101,10 +95,10 @@ def test_a_broker_cut_off_for_20_seconds_gets_everything_once_and_in_order(tmp_p
         waiting = len(outbox)
         proxy.restore()
         stop_after = len(expected["a"]) + 20
-        assert wait_until(lambda: len(expected["a"]) > stop_after, 20)
+        assert until(lambda: len(expected["a"]) > stop_after, 20)
         stop.set()
         announcer.join()
-        assert wait_until(lambda: len(outbox) == 0, 30)
+        assert until(lambda: len(outbox) == 0, 30)
         assert publisher.close()
         records = all_records(f"127.0.0.1:{port}", "cut")
         proxy.cut()
@@ -127,7 +121,7 @@ def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> N
     outbox.append([make_event(1)])
     config = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",), flush_seconds=0.5)
     publisher = Publisher(config, outbox, on_failure=lambda error: failures.update([error]))
-    assert wait_until(lambda: failures["no_metadata"] > 0, 10)
+    assert until(lambda: failures["no_metadata"] > 0, 10)
     begun = time.monotonic()
     assert not publisher.close()
     assert time.monotonic() - begun < 10
@@ -142,7 +136,7 @@ def test_a_reader_leaves_repetitions_out(tmp_path: Path) -> None:
             outbox = Outbox(OutboxConfig(path=tmp_path / f"{attempt}.db"))
             outbox.append([make_event(1), make_event(2, event=1, kind="ended")])
             publisher = Publisher(config, outbox)
-            assert wait_until(lambda box=outbox: len(box) == 0, 20)  # type: ignore[misc]
+            assert until(lambda box=outbox: len(box) == 0, 20)  # type: ignore[misc]
             publisher.close()
             outbox.close()
         assert len(all_records(bootstrap, config.topic)) == 4
@@ -169,7 +163,7 @@ def test_an_event_too_large_for_the_broker_is_set_aside_and_the_others_go_on(tmp
         outbox.append([make_event(1), large, make_event(3)])
         config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
         publisher = Publisher(config, outbox, on_rejected=lambda: counts.update(["rejected"]))
-        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert until(lambda: len(outbox) == 0, 20)
         assert publisher.close()
         outbox.close()
         assert counts == {"rejected": 1}
@@ -186,16 +180,16 @@ def test_a_topic_is_made_with_its_partitions_or_waited_for(tmp_path: Path) -> No
             KafkaConfig(bootstrap=(bootstrap,), topic=topic, create_topic=False, flush_seconds=0.1), outbox,
             on_failure=lambda error: failures.update([error]),
         )  # fmt: skip
-        assert wait_until(lambda: failures["no_topic"] > 0, 10)
+        assert until(lambda: failures["no_topic"] > 0, 10)
         assert len(outbox) == 1
         strict.close()
         config = KafkaConfig(bootstrap=(bootstrap,), topic=topic, partitions=3, replication=1)
         publisher = Publisher(config, outbox)
-        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert until(lambda: len(outbox) == 0, 20)
         publisher.close()
         outbox.close()
         consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
-        assert wait_until(lambda: len(consumer.partitions_for_topic(topic) or ()) == 3, 10)
+        assert until(lambda: len(consumer.partitions_for_topic(topic) or ()) == 3, 10)
         consumer.close()
 
 
@@ -226,12 +220,12 @@ def test_events_over_tls_and_only_to_a_broker_that_can_be_trusted(tmp_path: Path
             KafkaConfig(bootstrap=address, security_protocol="SSL", flush_seconds=0.1), outbox,
             on_failure=lambda error: failures.update([error]),
         )  # fmt: skip
-        assert wait_until(lambda: bool(failures), 20)
+        assert until(lambda: bool(failures), 20)
         doubtful.close()
         assert len(outbox) == 1
         config = KafkaConfig(bootstrap=address, security_protocol="SSL", ssl_cafile=str(authority))
         publisher = Publisher(config, outbox)
-        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert until(lambda: len(outbox) == 0, 20)
         publisher.close()
         outbox.close()
         assert [event.sequence for event in read_topic(config, threading.Event(), follow=False)] == [1]
@@ -283,7 +277,7 @@ def test_one_refused_record_is_set_aside_and_no_other(tmp_path: Path, monkeypatc
     outbox, counts = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
     outbox.append([make_event(number) for number in range(1, 21)])
     publisher = Publisher(KafkaConfig(bootstrap=("h:1",)), outbox, on_rejected=lambda: counts.update(["rejected"]))
-    assert wait_until(lambda: len(outbox) == 0, 30)
+    assert until(lambda: len(outbox) == 0, 30)
     publisher._stop.set()
     publisher._thread.join(5)
     outbox.close()
@@ -306,7 +300,7 @@ def test_acknowledgements_survive_an_outbox_that_cannot_be_written(tmp_path: Pat
 
         monkeypatch.setattr(outbox, "remove", fails_once)
         publisher = Publisher(KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}"), outbox)
-        assert wait_until(lambda: len(outbox) == 0, 20)
+        assert until(lambda: len(outbox) == 0, 20)
         assert failed
         publisher.close()
         outbox.close()
@@ -319,4 +313,4 @@ def test_looking_for_a_broker_that_is_away_leaves_no_thread_behind() -> None:
     for _ in range(3):
         with pytest.raises(kafka.errors.KafkaError):
             _admin(KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",)))
-    assert wait_until(lambda: threading.active_count() <= before, 5)
+    assert until(lambda: threading.active_count() <= before, 5)
