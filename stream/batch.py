@@ -111,8 +111,11 @@ class Schedule:
         self._turn = 0
 
     def is_due(self, view: View, count: int, hop: int) -> bool:
-        """Whether a view that has had `count` frames since its clip began is due: at once when full, then every hop."""
-        return count >= self._next_due(view, hop)
+        """Whether a view that has had `count` frames since its clip began is due: at once when full, then every hop.
+
+        A clip that had to wait does not bring the next one nearer: others that wait would have to pay for it.
+        """
+        return count >= max(self._next_due(view, hop), self._last_taken.get(view, -hop) + hop)
 
     def is_last_due(self, view: View, count: int) -> bool:
         """Whether its newest frames, the last of all, have been in no clip yet."""

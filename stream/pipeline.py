@@ -1,7 +1,7 @@
 """The wiring: cameras -> inbox -> preprocessing -> ring -> batches -> network -> events -> outbox -> Kafka.
 
-Threads: one or two per camera (source, decode, sample); `analysis` (preprocess, ring, batch); `inference` (network, events,
-outbox); publisher; HTTP; snapshots. Every hand-over between them is bounded, and a full one makes the side before it wait
+Threads: one or two per camera (source, decode, sample); `analysis` (preprocess, ring, batch); `inference` (network, events);
+`writer` (outbox); publisher; HTTP; snapshots. Every hand-over between them is bounded, and a full one makes the side before it wait
 or drop, counted.
 """
 
@@ -38,6 +38,7 @@ from stream.ring import ClipRing
 from stream.settings import StreamConfig, check_camera, check_settings, most_views
 from stream.snapshots import SnapshotStore
 from stream.summary import LatencyLog, build_summary
+from stream.writer import EventWriter
 
 __all__ = ["Pipeline"]
 
@@ -107,9 +108,10 @@ class Pipeline:
     def _build_stages(self) -> None:
         config, picture, device = self.config, self.spec.preprocess, self._recogniser.device
         self._inbox = Inbox(config.batch)
+        self.writer = EventWriter(self._outbox, self.metrics, self._note_latency)
         self.recognition = Recognition(
-            self._recogniser, events=config.events, outbox=self._outbox, metrics=self.metrics, latency=self.latency,
-            batch=config.batch, cameras=self._camera, snapshots=self._snapshots,
+            self._recogniser, events=config.events, writer=self.writer, metrics=self.metrics, batch=config.batch,
+            cameras=self._camera, snapshots=self._snapshots,
         )  # fmt: skip
         self.ring = ClipRing(self._most_views, height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device)
         self._analysis = Analysis(
@@ -121,7 +123,7 @@ class Pipeline:
             keeps_pictures=self._snapshots is not None,
         )  # fmt: skip
         # What a process that died left open is closed before any number is given to a new event.
-        self.recognition.close_open_events()
+        self.recognition.count(self._outbox.close_open_events())
         self.runtime = {
             "device": str(device), "dtype": str(self._recogniser.dtype).removeprefix("torch."), "model": self.spec.name,
             "preprocess": "dali-gpu" if device.type == "cuda" else "dali-cpu",
@@ -140,6 +142,7 @@ class Pipeline:
             for name, work in (
                 ("analysis", lambda: self._analysis.run(self._cameras_done.is_set, self._aborted.is_set)),
                 ("inference", lambda: self.recognition.run(self._aborted.is_set)),
+                ("writer", self.writer.run),
             )
         ]
         with self._opened:
@@ -168,22 +171,28 @@ class Pipeline:
         self.manager.stop()
         self.fleet.stop()
         self._cameras_done.set()
-        for worker in self._workers:
-            worker.join()
+        analysis, inference, writer = self._workers
+        analysis.join()
+        inference.join()
+        self.writer.close()
+        writer.join()
         for status in self.fleet.statuses:
             if status.state != "ended":
                 status.set_state("ended", "stopped")
-        lost = self.recognition.flush()
-        if lost:
-            _log.error("%d events could not be stored and are lost", lost)
+        if self.writer.unsaved:
+            _log.error("%d events could not be stored and are lost", self.writer.unsaved)
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         if self._publisher is not None:
             _quietly(self._publisher.close)
         return build_summary(
             self.fleet.statuses, self.metrics, self.latency, self.recognition.counts,
-            outbox_left=len(self._outbox) + self.recognition.unsaved, seconds=seconds, runtime=self.runtime,
+            outbox_left=len(self._outbox) + self.writer.unsaved, seconds=seconds, runtime=self.runtime,
         )  # fmt: skip
+
+    def _note_latency(self, seconds: float) -> None:
+        self.metrics.latency.observe(seconds)
+        self.latency.add(seconds)
 
     # What the stages ask for ---------------------------------------------------------------------------------------
 
@@ -267,7 +276,8 @@ class Pipeline:
         dead = [thread.name for thread in self._workers if not thread.is_alive()]
         if dead:
             return f"the thread {dead[0]} has ended"
-        for name, beat in (("analysis", self._analysis.beat_monotonic), ("inference", self.recognition.beat_monotonic)):
+        beats = (self._analysis.beat_monotonic, self.recognition.beat_monotonic, self.writer.beat_monotonic)
+        for name, beat in zip(("analysis", "inference", "writer"), beats, strict=True):
             silent = time.monotonic() - beat
             if silent > _HANGS_SECONDS:
                 return f"the thread {name} has not moved for {silent:.0f} s"
@@ -281,7 +291,7 @@ class Pipeline:
             if status.last_frame_wall is not None:
                 metrics.last_frame_age.labels(status.camera.id).set(max(0.0, time.time() - status.last_frame_wall))
         metrics.outbox_events.set(len(self._outbox))
-        metrics.outbox_unsaved.set(self.recognition.unsaved)
+        metrics.outbox_unsaved.set(self.writer.unsaved)
         metrics.views.set(self._most_views - self.ring.free)
         if self._recogniser.device.type == "cuda":
             metrics.device_memory.set(torch.cuda.memory_reserved(self._recogniser.device))

@@ -1,4 +1,4 @@
-"""The inference thread: batches of clips to events in the outbox. It alone touches the state machines."""
+"""The inference thread: batches of clips to events for the writer. It alone touches the state machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from configs import OutboxError
 from model.weights import ModelSpec
 from stream.analysis import Clips
 from stream.batch import FOR_GOOD, BatchConfig
@@ -25,15 +24,12 @@ from stream.events import ActionEvent, EventConfig, EventDetector, rfc3339
 from stream.frames import StreamBreak, View
 from stream.infer import Recogniser
 from stream.metrics import Metrics
-from stream.outbox import Outbox
 from stream.snapshots import Snapshot, SnapshotStore, snapshot_name
-from stream.summary import LatencyLog
+from stream.writer import EventWriter
 
 __all__ = ["Recognition"]
 
 _log = logging.getLogger(__name__)
-_MOST_UNSAVED = 100_000
-_AT_ONCE = 1_000
 # Weight of the newest batch in the running mean of seconds per clip.
 _NEWEST = 0.2
 
@@ -49,7 +45,7 @@ class _Best:
 
 
 class Recognition:
-    """Network, events, outbox.
+    """Network and events.
 
     Args:
         batch: how many batches may wait for the network, and how large they are.
@@ -58,29 +54,30 @@ class Recognition:
     """
 
     def __init__(
-        self, recogniser: Recogniser, *, events: EventConfig, outbox: Outbox, metrics: Metrics, latency: LatencyLog, batch: BatchConfig,
+        self, recogniser: Recogniser, *, events: EventConfig, writer: EventWriter, metrics: Metrics, batch: BatchConfig,
         cameras: Callable[[str], CameraConfig | None], snapshots: SnapshotStore | None = None,
     ) -> None:  # fmt: skip
-        self._recogniser, self._events, self._outbox, self._metrics, self._latency = recogniser, events, outbox, metrics, latency
+        self._recogniser, self._events, self._writer, self._metrics = recogniser, events, writer, metrics
         self._cameras, self._snapshots = cameras, snapshots
         self._ready: queue.Queue[Clips | StreamBreak | None] = queue.Queue(batch.ready_batches)
         self._max_batch, self._clips_waiting, self._seconds_per_clip = batch.max_batch, 0, 0.0
-        self._unsaved: collections.deque[ActionEvent] = collections.deque()
-        self._retry_at = 0.0
         self._paints = snapshots is not None and snapshots.config.activation
         self._best: dict[str, _Best] = {}
         self._sequences: dict[str, Iterator[int]] = {}
         self._lock = threading.Lock()
         self.detectors: dict[View, EventDetector] = {}
-        self.problem: str | None = None
         self.recent: collections.deque[ActionEvent] = collections.deque(maxlen=8)
         self.new: collections.deque[ActionEvent] = collections.deque(maxlen=10_000)
         self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
         self.beat_monotonic = time.monotonic()
 
-    def close_open_events(self) -> None:
-        """Close what a process that died left open; before any number is given to a new event."""
-        self._count(self._outbox.close_open_events())
+    def count(self, events: Sequence[ActionEvent]) -> None:
+        """Count events, and show them to whoever looks on."""
+        for event in events:
+            self._metrics.events.labels(event.camera_id, event.action, event.kind).inc()
+            self.counts[event.action, event.kind] += 1
+            self.recent.append(event)
+            self.new.append(event)
 
     # What the analysis thread calls ----------------------------------------------------------------------------------
 
@@ -111,13 +108,7 @@ class Recognition:
             else:
                 self._recognise(work)
         for detector in list(self.detectors.values()):
-            self._save(self._stamped(detector.finish("shutdown")))
-
-    def flush(self) -> int:
-        """Store what could not be stored; returns how many events are left that cannot."""
-        self._retry_at = 0.0
-        self._save([])
-        return len(self._unsaved)
+            self._announce(detector.finish("shutdown"))
 
     def active(self, camera_id: str) -> dict[str, float]:
         """Actions going on in front of a camera, with their confidence; those of a region carry its name."""
@@ -133,7 +124,7 @@ class Recognition:
             try:
                 return self._ready.get(timeout=0.2)
             except queue.Empty:
-                self._save([])  # what could not be stored is tried again even when no clip comes
+                continue
         return None
 
     def _recognise(self, work: Clips) -> None:
@@ -154,17 +145,15 @@ class Recognition:
             if window.picture_HWC is not None:
                 self._note_pictures(detector, window.picture_HWC, work.clips_BCTHW[index : index + 1])
             announced += self._stamped(events)
-        self._save(announced)  # one transaction for the batch
+        self.count(announced)
+        self._writer.put(announced, [window.arrived_monotonic for window in work.windows])
         for window in work.windows:
             if self._cameras(window.view.camera_id) is not None:
                 self._metrics.windows.labels(window.view.camera_id).inc()
-            seconds = time.monotonic() - window.arrived_monotonic
-            self._metrics.latency.observe(seconds)
-            self._latency.add(seconds)
 
     def _break(self, broken: StreamBreak) -> None:
         for view in [view for view in self.detectors if view.camera_id == broken.camera_id]:
-            self._save(self._stamped(self.detectors[view].finish(broken.reason)))
+            self._announce(self.detectors[view].finish(broken.reason))
             if broken.reason in FOR_GOOD:
                 del self.detectors[view]
         if broken.reason in FOR_GOOD:
@@ -181,19 +170,19 @@ class Recognition:
         camera, spec = self._cameras(view.camera_id), self._recogniser.spec
         assert isinstance(spec, ModelSpec)
         if view.camera_id not in self._sequences:
-            self._sequences[view.camera_id] = itertools.count(self._next_sequence(view.camera_id))
+            self._sequences[view.camera_id] = itertools.count(self._writer.next_sequence(view.camera_id))
         return EventDetector(
             self._events if camera is None or camera.events is None else camera.events, labels=spec.labels, camera_id=view.camera_id,
             background=spec.background, clip_seconds=(spec.model.frames - 1) / spec.fps, model=spec.name, region=view.region,
             sequence=self._sequences[view.camera_id],
         )  # fmt: skip
 
-    def _next_sequence(self, camera_id: str) -> int:
-        """Events that wait in memory have numbers, too."""
-        waiting = (event.sequence + 1 for event in self._unsaved if event.camera_id == camera_id)
-        return max(waiting, default=0) or self._outbox.next_sequence(camera_id)
+    # Announcing ------------------------------------------------------------------------------------------------------
 
-    # Storing ---------------------------------------------------------------------------------------------------------
+    def _announce(self, events: Sequence[ActionEvent]) -> None:
+        stamped = self._stamped(events)
+        self.count(stamped)
+        self._writer.put(stamped)
 
     def _stamped(self, events: Sequence[ActionEvent]) -> list[ActionEvent]:
         return [dataclasses.replace(event, produced_at=rfc3339(time.time()), snapshot=self._keep_picture(event)) for event in events]
@@ -226,56 +215,3 @@ class Recognition:
         except Exception:  # a picture is never worth an event
             _log.exception("what the network looks at cannot be painted; the plain picture is kept")
             return best.picture_HWC
-
-    def _save(self, events: Sequence[ActionEvent]) -> None:
-        """Store events; while the outbox cannot be written they wait in memory, and video goes on."""
-        self._count(events)
-        self._unsaved.extend(events)
-        if len(self._unsaved) > _MOST_UNSAVED:
-            self._make_room()
-        if time.monotonic() < self._retry_at:
-            return
-        while self._unsaved:
-            part = list(itertools.islice(self._unsaved, _AT_ONCE))
-            try:
-                self._outbox.append(part)
-            except OutboxError as error:
-                self._complain(error)
-                self._retry_at = time.monotonic() + 1.0
-                return
-            for _ in part:
-                self._unsaved.popleft()
-        if self.problem is not None:
-            _log.warning("the outbox takes events again")
-        self.problem = None
-
-    def _make_room(self) -> None:
-        """Drop the oldest `updated`, and only without any, the oldest event; a tenth at once."""
-        excess = len(self._unsaved) - _MOST_UNSAVED * 9 // 10
-        for wanted in (("updated",), ("started", "ended")):
-            kept: collections.deque[ActionEvent] = collections.deque()
-            for event in self._unsaved:
-                if excess > 0 and event.kind in wanted:
-                    excess -= 1
-                    self._metrics.outbox_dropped.labels(event.kind).inc()
-                else:
-                    kept.append(event)
-            self._unsaved = kept
-
-    def _complain(self, error: OutboxError) -> None:
-        if self.problem is None:
-            _log.error("events wait in memory: %s", error)
-        self.problem = str(error)
-        self._metrics.outbox_failures.inc()
-
-    @property
-    def unsaved(self) -> int:
-        """Events that wait in memory because the outbox cannot be written."""
-        return len(self._unsaved)
-
-    def _count(self, events: Sequence[ActionEvent]) -> None:
-        for event in events:
-            self._metrics.events.labels(event.camera_id, event.action, event.kind).inc()
-            self.counts[event.action, event.kind] += 1
-            self.recent.append(event)
-            self.new.append(event)

@@ -117,7 +117,7 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights:
     waited = threading.Event()
 
     def make_room() -> None:
-        while not pipeline.recognition.unsaved:
+        while not pipeline.writer.unsaved:
             time.sleep(0.01)
         waited.set()
         database.execute("pragma max_page_count = 1000000")

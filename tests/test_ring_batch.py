@@ -124,6 +124,19 @@ def test_under_overload_cameras_take_turns_and_losses_are_counted() -> None:
     assert lost > 250
 
 
+def test_a_clip_that_waited_brings_the_next_no_nearer() -> None:
+    """Otherwise cameras whose grid happens to lie well get a second clip before others get their first."""
+    schedule, went = Schedule(clip=4), list[int]()
+    for count in range(4, 40):
+        if schedule.is_due(VIEW, count, 4):
+            if 8 <= count < 15:
+                schedule.put_off(VIEW)
+            else:
+                assert schedule.went(VIEW, count, 4) == (1 if count == 15 else 0)
+                went.append(count)
+    assert went == [4, 15, 19, 23, 27, 31, 35, 39]
+
+
 def test_a_batch_goes_when_full_or_late() -> None:
     batch, window = WindowBatch(BatchConfig(max_batch=2, deadline_seconds=0.05)), Window(View("a"), 0.0, 0.0, 0.0)
     assert not batch.is_due()

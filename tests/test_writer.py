@@ -1,0 +1,121 @@
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import stream.outbox
+import stream.writer
+from configs import OutboxError
+from stream.events import ActionEvent
+from stream.metrics import Metrics
+from stream.outbox import Outbox, OutboxConfig, read_events
+from stream.writer import EventWriter
+from tests.factory import make_event
+from tests.waiting import until
+
+
+class Disk:
+    """An outbox that can be full."""
+
+    def __init__(self) -> None:
+        self.is_full, self.stored = False, list[ActionEvent]()
+
+    def append(self, events: Sequence[ActionEvent]) -> None:
+        if self.is_full:
+            raise OutboxError("the disk is full")
+        self.stored += events
+
+    def next_sequence(self, camera_id: str) -> int:
+        return max((event.sequence for event in self.stored if event.camera_id == camera_id), default=0) + 1
+
+
+@contextlib.contextmanager
+def running(writer: EventWriter) -> Iterator[None]:
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        writer.close()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.writer, "_RETRY_SECONDS", 0.05)
+    disk, metrics = Disk(), Metrics()
+    writer = EventWriter(disk, metrics)
+    with running(writer):
+        writer.put([make_event(1)])
+        assert until(lambda: disk.stored == [make_event(1)], 5)
+        disk.is_full = True
+        writer.put([make_event(2)])
+        assert until(lambda: writer.problem == "the disk is full", 5)
+        writer.put([make_event(3), make_event(4)])
+        assert writer.next_sequence("cam") == 5  # those that wait have their numbers, too
+        assert writer.next_sequence("other") == 1
+        assert until(lambda: metrics.total(metrics.outbox_failures) > 2, 5)
+        assert disk.stored == [make_event(1)]
+        assert writer.unsaved == 3
+        disk.is_full = False
+        assert until(lambda: writer.problem is None, 5)
+        assert disk.stored == [make_event(number) for number in range(1, 5)]
+        disk.is_full = True
+        writer.put([make_event(5)])
+        assert until(lambda: writer.problem is not None, 5)
+        disk.is_full = False
+        monkeypatch.setattr(stream.writer, "_RETRY_SECONDS", 1000.0)
+    assert disk.stored[-1] == make_event(5)  # the end tries once more, whenever the next try would have been
+
+
+def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.writer, "_MOST_UNSAVED", 20)
+    metrics = Metrics()
+    writer = EventWriter(Disk(), metrics)
+    kinds = ["started", "updated", "updated", "ended"] * 5
+    writer.put([make_event(number, kind=kind) for number, kind in enumerate(kinds, 1)])
+    assert writer.unsaved == 20
+    writer.put([make_event(21, kind="started")])
+    assert writer.unsaved == 18  # a tenth of the room at once
+    writer.put([make_event(number, kind="started") for number in range(22, 40)])
+    assert writer.unsaved == 18
+    dropped = {kind: metrics.outbox_dropped.labels(kind)._value.get() for kind in ("started", "updated", "ended")}
+    assert dropped == {"started": 6, "updated": 10, "ended": 5}
+
+
+def test_the_time_to_an_event_ends_with_its_storing(tmp_path: Path) -> None:
+    seconds: list[float] = []
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    writer = EventWriter(outbox, Metrics(), seconds.append)
+    with running(writer):
+        begun = time.monotonic()
+        writer.put([make_event(1)], [begun, begun - 10])
+        assert until(lambda: len(seconds) == 2, 5)
+        assert [item.event for item in read_events(tmp_path / "o.db")] == [make_event(1)]
+        assert 0 < seconds[0] < 5
+        assert 10 < seconds[1] < 15
+    outbox.close()
+
+
+def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    writer = EventWriter(outbox, Metrics())
+    with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign, running(writer):
+        foreign.execute("begin immediate")
+        slowest = 0.0
+        for number in range(1, 41):
+            begun = time.monotonic()
+            writer.put([make_event(number)])
+            assert writer.next_sequence("cam") == number + 1
+            slowest = max(slowest, time.monotonic() - begun)
+            time.sleep(0.02)
+        assert until(lambda: writer.problem is not None, 5)
+        assert slowest < stream.outbox._BUSY_SECONDS  # what the writer itself waits for the lock
+        foreign.execute("rollback")
+        assert until(lambda: writer.unsaved == 0, 5)
+    assert [item.event.sequence for item in read_events(tmp_path / "o.db")] == list(range(1, 41))
+    outbox.close()
