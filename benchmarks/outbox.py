@@ -82,7 +82,10 @@ def _publish(events: list[ActionEvent], bootstrap: str) -> float:
 
 
 def _produce(events: list[ActionEvent], bootstrap: str) -> float:
-    producer = kafka.KafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=5)
+    producer = kafka.KafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, max_in_flight_requests_per_connection=1, linger_ms=5,
+        batch_size=262_144,
+    )  # fmt: skip
     begun = time.perf_counter()
     futures = [
         producer.send(

@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     import kafka
     import kafka.errors
     import kafka.future
+    import kafka.structs
 from kafka.errors import IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
 
 __all__ = ["KafkaConfig", "explained", "kafka"]

@@ -87,12 +87,13 @@ class Publisher:
 
     def _connect(self) -> Any:
         with explained():
-            # A stated api_version lets the constructor return while the broker is away.
+            # A stated api_version lets the constructor return while the broker is away. With more than one request under way,
+            # records that follow a lost one could be stored before it is sent again.
             return kafka.KafkaProducer(
                 **self._config.connection(), acks="all", enable_idempotence=True, api_version=(3, 9),
-                delivery_timeout_ms=_NEVER_MS, request_timeout_ms=int(self._config.request_timeout_seconds * 1000),
-                max_block_ms=1_000, linger_ms=5, batch_size=262_144, retry_backoff_ms=100, reconnect_backoff_ms=50,
-                reconnect_backoff_max_ms=1_000,
+                max_in_flight_requests_per_connection=1, delivery_timeout_ms=_NEVER_MS,
+                request_timeout_ms=int(self._config.request_timeout_seconds * 1000), max_block_ms=1_000, linger_ms=5,
+                batch_size=262_144, retry_backoff_ms=100, reconnect_backoff_ms=50, reconnect_backoff_max_ms=1_000,
             )  # fmt: skip
 
     def _run(self) -> None:

@@ -25,6 +25,9 @@ __all__ = ["Deduplicator", "read_outbox", "read_topic"]
 _log = logging.getLogger(__name__)
 _MOST_REMEMBERED = 200_000
 _AT_ONCE = 5_000
+# Of one poll: a reader must be back for the next within five minutes, or counts as gone.
+_MOST_RECORDS = 100
+_COMMIT_SECONDS = 1.0
 # Joining a group takes some brokers half a minute.
 _JOIN_SECONDS = 60.0
 _REBALANCED = (kafka.errors.CommitFailedError, kafka.errors.RebalanceInProgressError, kafka.errors.IllegalGenerationError)
@@ -76,8 +79,9 @@ def read_topic(
     """Events of the topic, repetitions left out; with `follow`, until `stop` is set.
 
     Without a group all of the topic is read, from its beginning. With one, reading goes on where the group left off, the
-    group's readers share the partitions, and an event counts as read once the next is asked for: after a crash some
-    come again. Records that are no events are skipped with a warning.
+    group's readers share the partitions, and an event counts as read once the next is asked for. The broker is told every
+    second and at the end: after a crash what was read in the last second comes again. Records that are no events are
+    skipped with a warning.
 
     Raises:
         BrokerError: the broker or the topic cannot be reached within the timeout.
@@ -92,20 +96,45 @@ def read_topic(
         else:
             consumer.subscribe([config.topic])
         deadline = time.monotonic() + _JOIN_SECONDS
+        progress = _Progress(consumer, group)
         while not stop.is_set():
-            records = consumer.poll(timeout_ms=200)
-            for record in (record for batch in records.values() for record in batch):
-                event = _event(record)
-                if event is not None and repeated.is_new(event):
-                    yield event
-            if group is not None and records:
-                with contextlib.suppress(*_REBALANCED):  # what was not committed comes again, to this reader or another
-                    consumer.commit()
+            with contextlib.closing(progress):
+                for record in (record for batch in consumer.poll(timeout_ms=200).values() for record in batch):
+                    event = _event(record)
+                    if event is not None and repeated.is_new(event):
+                        yield event
+                    progress.note(record)
             assigned = consumer.assignment()
             if not follow and assigned and all(_at_end(consumer, partition) for partition in assigned):
                 return
             if not follow and not assigned and time.monotonic() > deadline:
                 return  # the group has more readers than the topic has partitions
+
+
+class _Progress:
+    """Tells the broker how far a group has read, every second, and when it is closed; nothing without a group."""
+
+    def __init__(self, consumer: Any, group: str | None) -> None:
+        self._consumer, self._group = consumer, group
+        self._next: dict[Any, Any] = {}
+        self._committed_at = time.monotonic()
+
+    def note(self, record: Any) -> None:
+        """A record has been dealt with."""
+        partition = kafka.TopicPartition(record.topic, record.partition)
+        self._next[partition] = kafka.structs.OffsetAndMetadata(record.offset + 1)
+        if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Tell the broker now. What it does not take comes again, to this reader or another."""
+        mine = self._consumer.assignment() if self._group is not None else set()
+        offsets = {partition: offset for partition, offset in self._next.items() if partition in mine}
+        self._next.clear()
+        self._committed_at = time.monotonic()
+        if offsets:
+            with contextlib.suppress(*_REBALANCED):
+                self._consumer.commit(offsets, timeout_ms=int(_JOIN_SECONDS * 1000))
 
 
 def _event(record: Any) -> ActionEvent | None:
@@ -118,7 +147,7 @@ def _event(record: Any) -> ActionEvent | None:
 
 def _consumer(config: KafkaConfig, group: str | None, timeout_seconds: float) -> Any:
     return kafka.KafkaConsumer(
-        **config.connection(), group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
+        **config.connection(), group_id=group, enable_auto_commit=False, auto_offset_reset="earliest", max_poll_records=_MOST_RECORDS,
         bootstrap_timeout_ms=int(timeout_seconds * 1000),
     )  # fmt: skip
 

@@ -124,6 +124,10 @@ class Proxy:
         """What is sent on of what came."""
         return b"" if is_reply and self._swallowing else data
 
+    def is_let_in(self, client: socket.socket, server: socket.socket) -> bool:
+        """Asked of every new connection, before anything is forwarded."""
+        return True
+
     def _accept(self, listening: socket.socket) -> None:
         while True:
             try:
@@ -137,6 +141,9 @@ class Proxy:
                 client.close()
                 continue
             pair = (client, server)
+            if not self.is_let_in(client, server):
+                self._drop(pair)
+                continue
             with self._lock:
                 self._pairs.add(pair)
             if self._listening is not listening:

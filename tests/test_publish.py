@@ -18,6 +18,7 @@ from stream.publish import Publisher
 from stream.reader import read_topic
 from tests.broker import Proxy, certificate, free_port, running_broker
 from tests.factory import make_event
+from tests.sasl import SaslProxy
 from tests.schema import check_event
 from tests.waiting import until
 
@@ -205,6 +206,20 @@ def test_a_reader_skips_what_is_no_event_and_a_group_goes_on_where_it_left_off(t
         assert [event.sequence for event in read_topic(config, threading.Event(), follow=False, group="g")] == [3]
 
 
+def test_a_reader_that_stops_within_a_poll_has_read_what_it_was_given_before(tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
+        producer = kafka.KafkaProducer(bootstrap_servers=bootstrap)
+        for number in range(1, 7):
+            producer.send(config.topic, make_event(number).to_json().encode(), key=b"cam").get(10)
+        producer.close()
+        reading = read_topic(config, threading.Event(), follow=False, group="g")
+        assert [next(reading).sequence for _ in range(4)] == [1, 2, 3, 4]
+        reading.close()  # type: ignore[attr-defined]
+        # Nobody asked for what follows the fourth: it may not have been dealt with.
+        assert [event.sequence for event in read_topic(config, threading.Event(), follow=False, group="g")] == [4, 5, 6]
+
+
 def test_events_over_tls_and_only_to_a_broker_that_can_be_trusted(tmp_path: Path) -> None:
     made = certificate(tmp_path)
     if made is None:
@@ -230,6 +245,45 @@ def test_events_over_tls_and_only_to_a_broker_that_can_be_trusted(tmp_path: Path
         outbox.close()
         assert [event.sequence for event in read_topic(config, threading.Event(), follow=False)] == [1]
         proxy.cut()
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_events_of_whoever_logs_in_and_of_nobody_else(mechanism: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = certificate(tmp_path)
+    if made is None:
+        pytest.skip("no openssl: apt-get install openssl")
+    context, authority = made
+    port = free_port()
+    with running_broker(advertised_port=port) as bootstrap:
+        proxy = SaslProxy(int(bootstrap.split(":")[1]), port, users={"cidc": "right"}, mechanism=mechanism, tls=context)
+        outbox, failures = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
+        outbox.append([make_event(1)])
+
+        def settings(password: str) -> KafkaConfig:
+            return KafkaConfig.model_validate(
+                {
+                    "bootstrap": [f"127.0.0.1:{port}"], "security_protocol": "SASL_SSL", "ssl_cafile": str(authority),
+                    "sasl_mechanism": mechanism, "sasl_username": "cidc", "sasl_password": password, "flush_seconds": 0.1,
+                }
+            )  # fmt: skip
+
+        wrong = Publisher(settings("wrong"), outbox, on_failure=lambda error: failures.update([error]))
+        assert until(lambda: proxy.logins["refused"] > 1 and bool(failures), 30)
+        wrong.close()
+        assert len(outbox) == 1
+        assert not proxy.logins["let in"]
+        publisher = Publisher(settings("right"), outbox)
+        assert until(lambda: len(outbox) == 0, 30)
+        publisher.close()
+        outbox.close()
+        assert proxy.logins["let in"]
+        assert [event.sequence for event in read_topic(settings("right"), threading.Event(), follow=False)] == [1]
+        with pytest.raises(BrokerError):
+            list(read_topic(settings("wrong"), threading.Event(), follow=False, timeout_seconds=3))
+        assert proxy.logins["without login"] == 0
+        proxy.cut()
+    assert "wrong" not in caplog.text
+    assert "right" not in caplog.text
 
 
 Future = kafka.future.Future
