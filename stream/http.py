@@ -25,7 +25,7 @@ from pydantic import Field, SecretStr, model_validator
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -42,11 +42,22 @@ _log = logging.getLogger(__name__)
 
 
 class _Impatient(H11Protocol):
-    """Cuts off connections that send no request."""
+    """Cuts off connections that send no request, and the oldest, idle ones first, when there are too many: probes of health get in."""
+
+    most_connections = 64
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._since = self.loop.time()
         self.loop.call_later(_REQUEST_SECONDS, self._cut_off)
+        others: list[Any] = [each for each in self.connections if each is not self and not each.transport.is_closing()]
+        for each in sorted(others, key=lambda each: (each.is_busy, each._since))[: max(0, len(others) + 1 - self.most_connections)]:
+            each.transport.abort()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _cut_off(self) -> None:
         if self.cycle is None:
@@ -63,7 +74,7 @@ class HttpConfig(StrictModel):
     token_file: Path | None = Field(None, description="file that holds the token instead")
     changes: Path = Field(Path("camera-changes.json"), description="file that keeps changes of cameras across restarts")
     most_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longer requests are refused")
-    most_connections: int = Field(64, ge=4, le=4096, description="more connections at once are refused")
+    most_connections: int = Field(64, ge=4, le=4096, description="when there are more at once the oldest is cut off, idle ones first")
 
     @model_validator(mode="after")
     def _check(self) -> HttpConfig:
@@ -150,9 +161,10 @@ class HttpServer:
         if snapshots is not None:
             routes.append(Route("/snapshots/{camera_id}/{name}", self._guarded(self._snapshot)))
         app = Starlette(routes=routes, exception_handlers={HTTPException: _explain, Exception: _report})
+        protocol = type("Bounded", (_Impatient,), {"most_connections": config.most_connections})
         settings = uvicorn.Config(
-            app, http=_Impatient, proxy_headers=False, server_header=False, lifespan="off", log_config=None, log_level=logging.CRITICAL,
-            access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=5, limit_concurrency=config.most_connections,
+            app, http=protocol, proxy_headers=False, server_header=False, lifespan="off", log_config=None, log_level=logging.CRITICAL,
+            access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=5,
         )  # fmt: skip
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
@@ -243,6 +255,8 @@ class HttpServer:
             body = await asyncio.wait_for(self._body(request), _REQUEST_SECONDS)
         except TimeoutError:
             raise HTTPException(408, f"the request was not complete after {_REQUEST_SECONDS:g} s") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the connection ended within the request") from None
         try:
             fields = json.loads(body)
         except (ValueError, RecursionError):

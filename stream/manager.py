@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from configs import CameraError, ConfigError, check_tree
@@ -13,6 +13,7 @@ from stream.cameras import CameraStatus, Fleet
 from stream.changes import CameraChanges
 from stream.frames import BreakReason, StreamBreak
 from stream.metrics import Metrics
+from stream.settings import check_room
 
 __all__ = ["CameraManager"]
 
@@ -102,7 +103,7 @@ class CameraManager:
         with self._lock:
             if camera.id in self._cameras:
                 raise CameraError(f"there is a camera {camera.id!r} already; change it, or choose another id", "exists")
-            self._check_room(camera)
+            self._check_room(camera, self._cameras.values())
             self._keep(lambda: self._changes.note(camera.id, camera))
             self._cameras[camera.id] = camera
             self._fleet.add(camera)
@@ -120,7 +121,7 @@ class CameraManager:
             if fields.get("id", camera_id) != camera_id:
                 raise CameraError(f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}", "invalid")
             camera = self._checked(before.model_dump() | dict(fields))
-            self._check_room(camera, instead_of=before)
+            self._check_room(camera, (other for other in self._cameras.values() if other is not before))
             self._keep(lambda: self._changes.note(camera_id, camera))
             self._end(camera_id, "changed")
             self._cameras[camera_id] = camera
@@ -201,10 +202,11 @@ class CameraManager:
             raise CameraError(str(error), "invalid") from None
         return camera
 
-    def _check_room(self, camera: CameraConfig, instead_of: CameraConfig | None = None) -> None:
-        views = sum(len(other.views) for other in self._cameras.values()) - (len(instead_of.views) if instead_of else 0)
-        if views + len(camera.views) > self._most_views:
-            raise CameraError(f"no room: {views} of batch.most_views ({self._most_views}) are taken", "full")
+    def _check_room(self, camera: CameraConfig, others: Iterable[CameraConfig]) -> None:
+        try:
+            check_room(camera, others, self._most_views)
+        except ConfigError as error:
+            raise CameraError(str(error), "full") from None
 
     def _keep(self, change: Callable[[], None]) -> None:
         """Keep a change first: what cannot be kept does not happen."""

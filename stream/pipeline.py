@@ -35,7 +35,7 @@ from stream.publish import Publisher
 from stream.reading import CameraReader
 from stream.recognition import Recognition
 from stream.ring import ClipRing
-from stream.settings import StreamConfig, check_camera, check_settings, most_views
+from stream.settings import StreamConfig, check_camera, check_room, check_settings, most_views
 from stream.snapshots import SnapshotStore
 from stream.summary import LatencyLog, build_summary
 from stream.writer import EventWriter
@@ -92,17 +92,17 @@ class Pipeline:
 
     def _unusable(self, cameras: Sequence[CameraConfig], changes: CameraChanges) -> dict[str, str]:
         """Cameras from over HTTP that cannot be started as they are, and why: no reason not to start the others."""
-        views = sum(len(camera.views) for camera in cameras if not changes.changed(camera.id))
+        usable = [camera for camera in cameras if not changes.changed(camera.id)]
         found: dict[str, str] = {}
         for camera in (camera for camera in cameras if changes.changed(camera.id)):
             try:
                 check_camera(camera, self.spec)
-                if views + len(camera.views) > self._most_views:
-                    raise ConfigError(f"no room: {views} of batch.most_views ({self._most_views}) are taken")
-                views += len(camera.views)
+                check_room(camera, usable, self._most_views)
             except ConfigError as error:
                 found[camera.id] = str(error)
                 _log.error("camera %s cannot be started: %s", camera.id, error, extra={"camera": camera.id})
+            else:
+                usable.append(camera)
         return found
 
     def _build_stages(self) -> None:

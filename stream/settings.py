@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,7 @@ from stream.sample import ClipConfig
 from stream.snapshots import SnapshotConfig
 from stream.source import SourceConfig
 
-__all__ = ["StreamConfig", "check_camera", "check_settings", "most_views"]
+__all__ = ["StreamConfig", "check_camera", "check_room", "check_settings", "most_views"]
 
 # Room for cameras that come while the pipeline runs.
 _LEAST_VIEWS = 64
@@ -71,9 +71,8 @@ def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None 
     config.events.check_labels(spec.labels)
     for camera in cameras:
         check_camera(camera, spec)
-    views = sum(len(camera.views) for camera in cameras)
-    if views > most_views(config):
-        raise ConfigError(f"{views} cameras and regions need more than batch.most_views: {most_views(config)}; raise it")
+    if _views(cameras) > most_views(config):
+        raise ConfigError(f"{_views(cameras)} cameras and regions need more than batch.most_views: {most_views(config)}; raise it")
     if config.http.enabled:
         config.http.secret()
     return spec
@@ -81,7 +80,18 @@ def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None 
 
 def most_views(config: StreamConfig) -> int:
     """Cameras, or their regions, that can be analysed at once."""
-    return config.batch.most_views or max(_LEAST_VIEWS, sum(len(camera.views) for camera in config.cameras))
+    return config.batch.most_views or max(_LEAST_VIEWS, _views(config.cameras))
+
+
+def check_room(camera: CameraConfig, others: Iterable[CameraConfig], most: int) -> None:
+    """Check that a camera can be analysed beside the others.
+
+    Raises:
+        ConfigError: there is no room for its views.
+    """
+    taken = _views(others)
+    if taken + len(camera.views) > most:
+        raise ConfigError(f"no room: {taken} of batch.most_views ({most}) are taken")
 
 
 def check_camera(camera: CameraConfig, spec: ModelSpec) -> None:
@@ -98,3 +108,7 @@ def check_camera(camera: CameraConfig, spec: ModelSpec) -> None:
             camera.events.check_labels(spec.labels)
         except ConfigError as error:
             raise ConfigError(f"camera {camera.id}: {error}") from None
+
+
+def _views(cameras: Iterable[CameraConfig]) -> int:
+    return sum(len(camera.views) for camera in cameras)

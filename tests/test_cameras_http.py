@@ -227,18 +227,34 @@ def test_numbers_without_end_are_refused_before_they_are_kept(rig: Rig, tmp_path
 
 def test_connections_that_say_nothing_are_cut_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.http, "_REQUEST_SECONDS", 0.3)
-    idle = [socket.create_connection(("127.0.0.1", rig.server.port)) for _ in range(70)]
-    try:
-
-        def answers() -> bool:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{rig.server.port}/live", timeout=2) as answer:
-                return bool(answer.status == 200)
-            return False
-
-        assert until(answers, 5)
+    with crowd(rig, b"", 40) as idle:
         assert all(each.recv(1) == b"" for each in idle)
+
+
+UNFINISHED = b"POST /cameras HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize("said", [b"", UNFINISHED], ids=["idle", "unfinished"])
+def test_however_many_connect_health_is_answered_and_the_oldest_go(rig: Rig, said: bytes) -> None:
+    with crowd(rig, said, 200) as held, urllib.request.urlopen(f"http://127.0.0.1:{rig.server.port}/live", timeout=5) as answer:
+        assert answer.status == 200
+        connections = rig.server._server.server_state.connections
+        assert until(lambda: len(connections) <= 64)
+        for each in held[:100]:
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+
+
+@contextlib.contextmanager
+def crowd(rig: Rig, said: bytes, count: int) -> Iterator[list[socket.socket]]:
+    held = [socket.create_connection(("127.0.0.1", rig.server.port), timeout=5) for _ in range(count)]
+    try:
+        for each in held:
+            with contextlib.suppress(OSError):
+                each.sendall(said)
+        yield held
     finally:
-        for each in idle:
+        for each in held:
             each.close()
 
 
