@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Impatient(H11Protocol):
-    """Cuts off connections that send no request, and the oldest, idle ones first, when there are too many: probes of health get in."""
+    """Cuts off connections that send no request, and the oldest when there are too many: probes of health always get in."""
 
     most_connections = 64
 
@@ -50,14 +50,9 @@ class _Impatient(H11Protocol):
         super().connection_made(transport)
         self._since = self.loop.time()
         self.loop.call_later(_REQUEST_SECONDS, self._cut_off)
-        others: list[Any] = [each for each in self.connections if each is not self and not each.transport.is_closing()]
-        for each in sorted(others, key=lambda each: (each.is_busy, each._since))[: max(0, len(others) + 1 - self.most_connections)]:
+        open_ones: list[Any] = [each for each in self.connections if not each.transport.is_closing()]
+        for each in sorted(open_ones, key=lambda each: each._since)[: max(0, len(open_ones) - self.most_connections)]:
             each.transport.abort()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
 
     def _cut_off(self) -> None:
         if self.cycle is None:
@@ -74,7 +69,7 @@ class HttpConfig(StrictModel):
     token_file: Path | None = Field(None, description="file that holds the token instead")
     changes: Path = Field(Path("camera-changes.json"), description="file that keeps changes of cameras across restarts")
     most_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longer requests are refused")
-    most_connections: int = Field(64, ge=4, le=4096, description="when there are more at once the oldest is cut off, idle ones first")
+    most_connections: int = Field(64, ge=4, le=4096, description="when there are more at once the oldest is cut off")
 
     @model_validator(mode="after")
     def _check(self) -> HttpConfig:
