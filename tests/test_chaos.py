@@ -1,4 +1,5 @@
-"""A fleet on bad days. `make soak` runs the same for longer: CIDC_SOAK_MINUTES (default 0.3) and CIDC_SOAK_FLAPS (60) say how long."""
+"""A fleet on bad days. `make soak` runs the same for longer: CIDC_SOAK_MINUTES (default 0.3), CIDC_SOAK_FLAPS (60), CIDC_SOAK_KILLS (4) and
+CIDC_SOAK_FROZEN (8 seconds) say how long."""
 
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ from tests.waiting import until
 MINUTES = float(os.environ.get("CIDC_SOAK_MINUTES", "0.3"))
 FLAPS = int(os.environ.get("CIDC_SOAK_FLAPS", "60"))
 KILLS = int(os.environ.get("CIDC_SOAK_KILLS", "4"))
+FROZEN = float(os.environ.get("CIDC_SOAK_FROZEN", "8"))
 QUICK = {"open_timeout_seconds": 3.0, "read_timeout_seconds": 1.0, "backoff_first_seconds": 0.05, "backoff_most_seconds": 0.3}
 
 
@@ -186,6 +188,49 @@ def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(scenes: Pa
     print(f"{KILLS} kills: {len(records)} records, {len(records) - len(read)} repetitions, {len(read)} events, {crashes} ended by a crash")
     by_key = {(event.event_id, event.kind, event.sequence): event for event in kept}
     assert all(by_key[event.event_id, event.kind, event.sequence] == event for event in records)  # repetitions are the same, word for word
+
+
+def test_a_process_that_was_frozen_goes_on(scenes: Path, tmp_path: Path) -> None:
+    """As when a laptop is closed, or a container or its machine is paused: longer than any of the sources' timeouts."""
+    if problem := missing_rtsp():
+        pytest.skip(problem)
+    with RtspServer({"/a": scenes / "clips/fall/0000.mp4", "/b": scenes / "clips/fall/0000.mp4"}) as server:
+        address = f"rtsp://127.0.0.1:{server.port}"
+        config = {
+            "cameras": [{"id": "a", "url": f"{address}/a"}, {"id": "b", "url": f"{address}/b", "transport": "udp"}],
+            "infer": {"device": "cpu"}, "clip": {"hop": 8}, "source": QUICK, "http": {"port": free_port()},
+            "events": {"smoothing": 1, "default": {"enter": 0.2, "exit": 0.1}, "update_seconds": 0.5},
+        }  # fmt: skip
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+        port = config["http"]["port"]  # type: ignore[index]
+        process = start(tmp_path, os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)})
+        try:
+            assert until(lambda: windows(port, "a") > 2 and windows(port, "b") > 2, 60)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(FROZEN)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(1.0)
+            assert is_ready(port)
+            before = {camera: windows(port, camera) for camera in "ab"}
+            assert until(lambda: all(windows(port, camera) > before[camera] + 5 for camera in "ab"), 30)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            output = process.communicate(timeout=30)[0]
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
+    check_stories(events)
+    # No event claims the time in which nobody looked.
+    assert max(event.pts_end_seconds - event.pts_start_seconds for event in events if event.pts_end_seconds is not None) < FROZEN / 2
+
+
+def windows(port: int, camera: str) -> int:
+    """Clips analysed of a camera."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith(f'cidc_windows_total{{camera="{camera}"}}'):
+                return int(float(line.split()[-1]))
+    return 0
 
 
 def start(folder: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
