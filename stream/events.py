@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import math
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import get_args
@@ -61,6 +62,23 @@ class ActionEvent:
         if not 0.0 <= self.confidence <= 1.0:
             raise DataError(f"an event's confidence is between 0 and 1, got {self.confidence}")
 
+    def _check_types(self) -> None:
+        """Text that is no event may be JSON all the same: one flipped bit is enough."""
+        texts = [self.event_id, self.camera_id, self.action, self.model, self.started_at, self.produced_at]
+        texts += [text for text in (self.ended_at, self.region, self.reason, self.snapshot) if text is not None]
+        texts += [action for action, _ in self.top_k]
+        numbers = (self.confidence, self.pts_start_seconds, self.pts_end_seconds or 0.0, *(confidence for _, confidence in self.top_k))
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a text is not a string")
+        "".join(texts).encode()  # half a character cannot be stored or sent
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+            raise TypeError("a number is not finite, or is none")
+        if not isinstance(self.sequence, int) or self.sequence < 1:
+            raise ValueError(f"sequence is {self.sequence!r}")
+        for moment in (self.started_at, self.produced_at, self.ended_at or self.started_at):
+            if datetime.datetime.fromisoformat(moment).tzinfo is None:
+                raise ValueError(f"the time {moment!r} does not say its zone")
+
     def to_json(self) -> str:
         """The event as one line of JSON."""
         fields = dataclasses.asdict(self) | {"schema": SCHEMA}
@@ -81,8 +99,10 @@ class ActionEvent:
             if fields.pop("schema") != SCHEMA:
                 raise ValueError(f"schema is not {SCHEMA}")
             fields["top_k"] = tuple((entry["action"], entry["confidence"]) for entry in fields["top_k"])
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            event = cls(**fields)
+            event._check_types()
+            return event
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"not an event of schema {SCHEMA}: {error!r}") from None
 
 

@@ -67,7 +67,7 @@ class Publisher:
         self._alone_until = 0  # up to this number events go one by one, to find the one that is refused
         # Reconnecting is this library's business; its log would repeat every refused connection.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
-        self._producer = self._connect()
+        self._producer: Any = self._connect()  # None while a new one is needed
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
@@ -79,7 +79,7 @@ class Publisher:
         self._stop.set()
         self._thread.join()
         flushed = self._flush()
-        if flushed:
+        if flushed and self._producer is not None:
             self._producer.close(timeout=1)
         else:
             self._abandon()
@@ -108,6 +108,8 @@ class Publisher:
 
     def _pump(self) -> bool:
         """Collect acknowledgements and hand over the next events; returns whether anything happened."""
+        if self._producer is None:
+            self._producer = self._connect()
         if not self._has_topic and not self._find_topic():
             self._stop.wait(1.0)
             return True
@@ -115,7 +117,7 @@ class Publisher:
         room = (1 if self._last_sent < self._alone_until else _WINDOW) - len(self._pending)
         waiting = self._outbox.oldest(room, self._last_sent) if room > 0 else []
         for stored in waiting:
-            if self._stop.is_set() or not self._send(stored):
+            if not self._send(stored):
                 break
         return bool(collected)
 
@@ -208,38 +210,31 @@ class Publisher:
         """A producer that gave a record up is in no state to go on: replace it and send again what is in the outbox."""
         _log.warning("the Kafka producer failed (%s); starting a new one, events may be delivered twice", error)
         self._abandon()
+        self._producer = None
         self._pending.clear()
         self._last_sent = 0
         self._stop.wait(1.0)
-        self._producer = self._connect()
 
     def _flush(self) -> bool:
-        """Send and collect until nothing is left or the time is over."""
-        deadline = threading.Event()
-        timer = threading.Timer(self._config.flush_seconds, deadline.set)
-        timer.start()
-        try:
-            while not deadline.is_set():
+        """Send and collect until nothing is left or the time is over; returns whether nothing is under way."""
+        deadline = time.monotonic() + self._config.flush_seconds
+        while len(self._outbox) and time.monotonic() < deadline:
+            try:
                 if not self._has_topic and not self._find_topic():
-                    return len(self._outbox) == 0
-                self._collect()
-                waiting = self._outbox.oldest(_WINDOW - len(self._pending), self._last_sent)
-                if not waiting and not self._pending:
-                    return True
-                for stored in waiting:
-                    if not self._send(stored):
-                        break
-                deadline.wait(0.02)
-        finally:
-            timer.cancel()
+                    break
+                self._pump()
+            except Exception:  # the edge of the stage: what is left stays in the outbox
+                _log.exception("flushing failed; trying again")
+            time.sleep(0.02)
         return not self._pending
 
     def _abandon(self) -> None:
         """Stop a producer that cannot flush. The public close() would wait for records that cannot be delivered."""
-        self._producer._unregister_cleanup()
-        self._producer._sender.force_close()
-        self._producer._sender.join(2)
-        self._producer._closed = True
+        if self._producer is not None:
+            self._producer._unregister_cleanup()
+            self._producer._sender.force_close()
+            self._producer._sender.join(2)
+            self._producer._closed = True
 
 
 def _admin(config: KafkaConfig) -> Any:

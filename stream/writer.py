@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 _MOST_UNSAVED = 100_000
 _AT_ONCE = 1_000
 _RETRY_SECONDS = 1.0
+# At the end a lock or a full disk gets this long to pass.
+_LAST_SECONDS = 5.0
 
 
 class EventSink(Protocol):
@@ -36,7 +38,7 @@ class EventWriter:
     """Stores events in order. While the outbox cannot be written they wait in memory, and video goes on.
 
     Args:
-        on_result: told the seconds from the arrival of a clip's newest frame until its events were stored.
+        on_result: told the seconds from the arrival of a clip's newest frame until its events, if it gave any, were stored.
     """
 
     def __init__(self, outbox: EventSink, metrics: Metrics, on_result: Callable[[float], None] = lambda seconds: None) -> None:
@@ -51,6 +53,10 @@ class EventWriter:
 
     def put(self, events: Sequence[ActionEvent], arrivals: Sequence[float] = ()) -> None:
         """Take events, and the monotonic times at which the frames came that they are the results of. Never waits."""
+        if not events:
+            for arrived in arrivals:
+                self._on_result(time.monotonic() - arrived)
+            return
         with self._condition:
             self._waiting.extend(events)
             self._arrivals.extend(arrivals)
@@ -70,18 +76,18 @@ class EventWriter:
         return len(self._in_hand) + len(self._waiting)
 
     def run(self) -> None:
-        """Work until `close`; then try a last time."""
-        closing = False
-        while not closing:
+        """Work until `close`; then, for a few seconds, until everything is stored."""
+        while not self._closing:
             self.beat_monotonic = time.monotonic()
             with self._condition:
                 self._condition.wait_for(self._has_work, timeout=0.2)
-                closing, arrivals = self._closing, list(self._arrivals)
-                self._arrivals.clear()
-            if closing or time.monotonic() >= self._retry_at:
+            if time.monotonic() >= self._retry_at:
                 self._store()
-            for arrived in arrivals:
-                self._on_result(time.monotonic() - arrived)
+        deadline = time.monotonic() + _LAST_SECONDS
+        self._store()
+        while self.unsaved and time.monotonic() < deadline:
+            time.sleep(0.1)
+            self._store()
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -90,7 +96,7 @@ class EventWriter:
             self._condition.notify()
 
     def _has_work(self) -> bool:
-        return self._closing or bool(self._arrivals) or (bool(self._waiting) and time.monotonic() >= self._retry_at)
+        return self._closing or (bool(self._waiting) and time.monotonic() >= self._retry_at)
 
     def _store(self) -> None:
         while self._take():
@@ -106,6 +112,11 @@ class EventWriter:
         if self.problem is not None:
             _log.warning("the outbox takes events again")
         self.problem = None
+        with self._condition:
+            stored = [] if self._waiting else list(self._arrivals)
+            self._arrivals = collections.deque(() if stored else self._arrivals, _MOST_UNSAVED)
+        for arrived in stored:
+            self._on_result(time.monotonic() - arrived)
 
     def _take(self) -> bool:
         with self._condition:

@@ -120,6 +120,28 @@ def test_other_texts_are_not_events(text: str) -> None:
         ActionEvent.from_json(text)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"camera_id": None}, {"event_id": []}, {"started_at": None}, {"produced_at": "2026-01-02T03:04:0x.000Z"},
+        {"started_at": "2026-01-02T03:04:05"}, {"pts_start_seconds": "5"}, {"sequence": "1"}, {"sequence": 0}, {"sequence": 1.5},
+        {"top_k": [{"action": 1, "confidence": 0.5}]}, {"top_k": [{"action": "fall", "confidence": "x"}]}, {"region": 3},
+        {"action": "\ud800"}, {"unheard": 1}, {"pts_start_seconds": float("inf")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_json_with_something_else_in_a_field_is_no_event(change: dict[str, object]) -> None:
+    """A flipped bit, or a record of somebody else's: it must be found here, not where the field is used."""
+    (started,) = feed(detector(), [0.9])
+    with pytest.raises(DataError):
+        ActionEvent.from_json(json.dumps(json.loads(started.to_json()) | change))
+
+
+def test_json_without_an_end_is_no_event() -> None:
+    with pytest.raises(DataError):
+        ActionEvent.from_json("[" * 100_000)
+
+
 def test_impossible_events_cannot_be_made() -> None:
     (started,) = feed(detector(), [0.9])
     fields = json.loads(started.to_json())

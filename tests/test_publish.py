@@ -1,7 +1,9 @@
 """The publisher against a real broker, read back with kafka-python's own consumer."""
 
+import contextlib
 import dataclasses
 import json
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -286,6 +288,47 @@ def test_events_of_whoever_logs_in_and_of_nobody_else(mechanism: str, tmp_path: 
     assert "right" not in caplog.text
 
 
+def test_a_producer_that_cannot_be_made_is_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Refusing.refused, Refusing.stored = set(), []
+    made: list[bool] = []
+
+    def connect(self: Publisher) -> Refusing:
+        made.append(True)
+        if len(made) in (2, 3):
+            raise OSError(24, "Too many open files")
+        return Refusing()
+
+    monkeypatch.setattr(Publisher, "_connect", connect)
+    monkeypatch.setattr(Publisher, "_find_topic", lambda self: True)
+    monkeypatch.setattr(Publisher, "_abandon", lambda self: None)
+    outbox, failures = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
+    outbox.append([make_event(1)])
+    publisher = Publisher(KafkaConfig(bootstrap=("127.0.0.1:1",)), outbox, on_failure=lambda error: failures.update([error]))
+    assert until(lambda: Refusing.stored == [1] and len(outbox) == 0, 10)
+    publisher._fail(1, ConnectionError("gave up"))
+    outbox.append([make_event(2)])
+    assert until(lambda: Refusing.stored == [1, 2] and len(outbox) == 0, 10)
+    assert len(made) == 4
+    assert failures == {"ConnectionError": 1, "unexpected": 2}
+    assert publisher.close()
+    outbox.close()
+
+
+def test_closing_flushes_through_a_locked_outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Refusing.refused, Refusing.stored = set(), []
+    monkeypatch.setattr(Publisher, "_connect", lambda self: Refusing())
+    monkeypatch.setattr(Publisher, "_find_topic", lambda self: True)
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None, check_same_thread=False)) as foreign:
+        foreign.execute("begin immediate")
+        publisher = Publisher(KafkaConfig(bootstrap=("127.0.0.1:1",)), outbox)
+        threading.Timer(2.0, lambda: foreign.execute("rollback")).start()
+        assert publisher.close()
+    assert Refusing.stored == [1]
+    outbox.close()
+
+
 Future = kafka.future.Future
 
 
@@ -310,6 +353,9 @@ class Refusing:
         else:
             threading.Timer(0.01, self.deliver).start()
         return future
+
+    def close(self, timeout: float) -> None:
+        """Nothing to do."""
 
     def deliver(self) -> None:
         held, self._held = self._held, []

@@ -65,11 +65,21 @@ def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(monkeypa
         assert until(lambda: writer.problem is None, 5)
         assert disk.stored == [make_event(number) for number in range(1, 5)]
         disk.is_full = True
+        monkeypatch.setattr(stream.writer, "_RETRY_SECONDS", 1000.0)
         writer.put([make_event(5)])
         assert until(lambda: writer.problem is not None, 5)
-        disk.is_full = False
-        monkeypatch.setattr(stream.writer, "_RETRY_SECONDS", 1000.0)
-    assert disk.stored[-1] == make_event(5)  # the end tries once more, whenever the next try would have been
+        threading.Timer(0.5, lambda: setattr(disk, "is_full", False)).start()
+    assert disk.stored[-1] == make_event(5)  # at the end it is tried again, whenever the next try would have been
+
+
+def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.writer, "_LAST_SECONDS", 0.3)
+    disk = Disk()
+    disk.is_full = True
+    writer = EventWriter(disk, Metrics())
+    with running(writer):
+        writer.put([make_event(1)])
+    assert writer.unsaved == 1
 
 
 def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,18 +97,23 @@ def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPa
     assert dropped == {"started": 6, "updated": 10, "ended": 5}
 
 
-def test_the_time_to_an_event_ends_with_its_storing(tmp_path: Path) -> None:
+def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.writer, "_RETRY_SECONDS", 0.05)
     seconds: list[float] = []
-    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
-    writer = EventWriter(outbox, Metrics(), seconds.append)
+    disk = Disk()
+    writer = EventWriter(disk, Metrics(), seconds.append)
     with running(writer):
-        begun = time.monotonic()
-        writer.put([make_event(1)], [begun, begun - 10])
-        assert until(lambda: len(seconds) == 2, 5)
-        assert [item.event for item in read_events(tmp_path / "o.db")] == [make_event(1)]
-        assert 0 < seconds[0] < 5
-        assert 10 < seconds[1] < 15
-    outbox.close()
+        disk.is_full = True
+        writer.put([make_event(1)], [time.monotonic(), time.monotonic() - 10])
+        assert until(lambda: writer.problem is not None, 5)
+        writer.put([], [time.monotonic() - 100])  # what gave no event waits for no disk
+        assert [round(value) for value in seconds] == [100]
+        time.sleep(0.5)
+        assert len(seconds) == 1
+        disk.is_full = False
+        assert until(lambda: len(seconds) == 3, 5)
+    assert 0.5 < seconds[1] < 5
+    assert 10.5 < seconds[2] < 15
 
 
 def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
