@@ -86,17 +86,28 @@ class Analysis:
                 return
 
     def _take_in(self, items: Sequence[SampledFrame | StreamBreak]) -> None:
+        """Preprocess together what came together; what comes after a camera went finds its slot given back."""
+        part: list[SampledFrame | StreamBreak] = []
+        for item in items:
+            part.append(item)
+            if isinstance(item, StreamBreak) and item.reason in FOR_GOOD:
+                self._take_part(part)
+                part = []
+        self._take_part(part)
+
+    def _take_part(self, items: Sequence[SampledFrame | StreamBreak]) -> None:
         begun: list[tuple[SampledFrame | StreamBreak, list[_Seen]]] = []
         crops: list[NDArray[np.uint8]] = []
         for item in items:
-            seen = self._views_of(item) if isinstance(item, SampledFrame) else []
-            mine = [_crop(item.picture_HWC, each.region) for each in seen if isinstance(item, SampledFrame)]
-            if any(map(_is_flat, mine)):
+            if isinstance(item, StreamBreak):
+                begun.append((item, []))
+            elif _is_flat(item.picture_HWC):
                 self._metrics.corrupt.labels(item.camera_id).inc()
                 begun.append((StreamBreak(item.camera_id, "size"), []))
             else:
+                seen = self._views_of(item)
                 begun.append((item, seen))
-                crops += mine
+                crops += [_crop(item.picture_HWC, each.region) for each in seen]
         pictures = iter(self._preprocess(crops))
         for item, seen in begun:
             if isinstance(item, StreamBreak):
@@ -198,7 +209,11 @@ def _crop(picture_HWC: NDArray[np.uint8], region: RegionConfig | None) -> NDArra
     if region is None:
         return picture_HWC
     rows, columns = region.pixels(picture_HWC.shape[1], picture_HWC.shape[0])
-    return np.ascontiguousarray(picture_HWC[rows, columns])
+    cut = picture_HWC[rows, columns]
+    # The network sees the middle, as high as wide: of a narrow strip the ends are not worth resizing.
+    longest = _FLATTEST * min(cut.shape[:2])
+    top, left = (max(0, (side - longest) // 2) for side in cut.shape[:2])
+    return np.ascontiguousarray(cut[top : top + longest, left : left + longest])
 
 
 def _is_flat(picture_HWC: NDArray[np.uint8]) -> bool:
