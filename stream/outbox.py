@@ -23,25 +23,14 @@ from pydantic import Field
 
 from configs import DataError, OutboxError, StrictModel, is_file
 from stream.events import ActionEvent, StoredEvent
+from stream.rescue import BUSY_SECONDS, TABLES, finish_rescue, rescue
 
 __all__ = ["Outbox", "OutboxConfig", "read_events", "read_rejected"]
 
-_TABLES = """
-create table if not exists events (
-    id integer primary key autoincrement, event_id text not null, kind text not null, camera_id text not null,
-    payload text not null, stored_at real not null);
-create table if not exists open_events (event_id text primary key, payload text not null);
-create table if not exists sequences (camera_id text primary key, last integer not null);
-create table if not exists rejected (
-    id integer primary key, payload text not null, error text not null, rejected_at real not null);
-create index if not exists updated on events (id) where kind = 'updated';
-"""
 # What SQLite says of a file whose pages or header make no sense.
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _log = logging.getLogger(__name__)
-# Foreign readers hold the database for milliseconds; whoever holds it for longer must not hold the network up.
-_BUSY_SECONDS = 0.25
 _MOST_REJECTED = 10_000
 _ADD = "insert into events (event_id, kind, camera_id, payload, stored_at) values (?, ?, ?, ?, ?)"
 
@@ -68,7 +57,7 @@ class Outbox:
     ) -> None:
         self._config, self._on_dropped, self._on_damaged, self._lock = config, on_dropped, on_damaged, threading.Lock()
         self._changed = threading.Condition()
-        self._is_damaged, self._last_id = False, 0
+        self._is_damaged, self._last_id, self.is_rescuing = False, 0, False
         self._sequences: dict[str, int] = {}
         with contextlib.ExitStack() as opened:
             with self._explained():
@@ -183,9 +172,8 @@ class Outbox:
 
     def _open(self) -> None:
         path = self._config.path
-        if not path.exists() and _rescued_path(path).exists():
-            _rescued_path(path).rename(path)  # the process died between moving the damaged one aside and this
-        self._database = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+        finish_rescue(path)  # a process may have died in the middle of one
+        self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             mode = self._database.execute("pragma journal_mode = wal").fetchone()[0]
             if mode != "wal":
@@ -193,7 +181,7 @@ class Outbox:
                     "outbox %s: this file system has no write-ahead log (%s); readers and writers will wait for each other", path, mode
                 )
             self._database.execute("pragma synchronous = full")
-            self._database.executescript(_TABLES)
+            self._database.executescript(TABLES)
             self._count = int(self._database.execute("select count(*) from events").fetchone()[0])
             last = self._database.execute("select seq from sqlite_sequence where name = 'events'").fetchone()
             self._last_id = max(self._last_id, int(last[0]) if last else 0)
@@ -205,16 +193,16 @@ class Outbox:
 
     def _begin_anew(self) -> None:
         """Put what can be read of a damaged database into a new one, and that in its place; the damaged one is moved aside."""
-        path = self._config.path
-        taken = _rescue(path, _rescued_path(path), self._sequences, self._last_id)
-        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.monotonic_ns() % 1000:03d}")
-        for ending in ("-wal", "-shm", ""):  # the database itself last: without it, the rescued one is known to be whole
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
-        _rescued_path(path).rename(path)
+        path, self.is_rescuing = self._config.path, True
+        try:
+            aside = rescue(path, self._sequences, self._last_id)
+        finally:
+            self.is_rescuing = False
         self._open()
         self._is_damaged = False
-        _log.error("the outbox %s was damaged and moved to %s; %d events that could be read of it go on in a new one", path, aside, taken)
+        _log.error(
+            "the outbox %s was damaged and moved to %s; %d events that could be read of it go on in a new one", path, aside, self._count
+        )
         self._on_damaged()
 
     def _make_room(self, database: sqlite3.Connection, excess: int) -> list[str]:
@@ -276,55 +264,6 @@ def _claim(path: Path) -> IO[bytes]:
         lock.close()
         raise OutboxError(f"outbox {path}: another process is using it; give each pipeline its own outbox.path") from None
     return lock
-
-
-def _rescued_path(path: Path) -> Path:
-    return path.with_name(path.name + ".rescued")
-
-
-def _rescue(damaged: Path, rescued: Path, sequences: dict[str, int], last_id: int) -> int:
-    """Copy what can be read of a damaged database, from either end of each table, into a new one; returns how many events.
-
-    Numbers go on where they were: whoever reads on from a number must not miss what comes.
-    """
-    rescued.unlink(missing_ok=True)
-    known = dict(sequences)
-    with contextlib.closing(sqlite3.connect(rescued, isolation_level=None)) as database:
-        database.executescript(_TABLES)
-        database.execute("begin")
-        for event in _readable(damaged, "events", "id, event_id, kind, camera_id, cast(payload as blob), stored_at"):
-            values = (*event[:4], bytes(event[4]).decode(), event[5])
-            database.execute("insert or ignore into events values (?, ?, ?, ?, ?, ?)", values)
-            _note(known, bytes(event[4]))
-        for event_id, payload in _readable(damaged, "open_events", "event_id, cast(payload as blob)"):
-            database.execute("insert or ignore into open_events values (?, ?)", (event_id, bytes(payload).decode()))
-            _note(known, bytes(payload))
-        for camera_id, last in _readable(damaged, "sequences", "camera_id, last"):
-            known[camera_id] = max(known.get(camera_id, 0), last)
-        for row in _readable(damaged, "rejected", "id, cast(payload as text), error, rejected_at"):
-            database.execute("insert or ignore into rejected values (?, ?, ?, ?)", row)
-        database.executemany("insert into sequences values (?, ?)", known.items())
-        count, highest = database.execute("select count(*), coalesce(max(id), 0) from events").fetchone()
-        database.execute("delete from sqlite_sequence where name = 'events'")
-        database.execute("insert into sqlite_sequence values ('events', ?)", (max(last_id, highest),))
-        database.execute("commit")
-    return int(count)
-
-
-def _readable(path: Path, table: str, columns: str) -> Iterator[Any]:
-    """Rows of a table from the first on as far as they can be read, then from the last back; those whose event is no event left out."""
-    for order in ("", " order by rowid desc"):
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as database:
-            for row in database.execute(f"select {columns} from {table}{order}"):
-                payloads = [value for value in row if isinstance(value, bytes)]
-                with contextlib.suppress(DataError, TypeError):
-                    if None not in row and all(ActionEvent.from_json(payload) for payload in payloads):
-                        yield row
-
-
-def _note(sequences: dict[str, int], payload: bytes) -> None:
-    event = ActionEvent.from_json(payload)
-    sequences[event.camera_id] = max(sequences.get(event.camera_id, 0), event.sequence)
 
 
 def _crashed(event: ActionEvent, sequence: int) -> ActionEvent:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import stream.outbox
+import stream.rescue
 from configs import OutboxError
 from stream.outbox import Outbox, OutboxConfig, read_events, read_rejected
 from tests.factory import make_event
@@ -206,8 +206,8 @@ def test_a_rescue_that_fails_half_way_loses_nothing(tmp_path: Path, monkeypatch:
     path = tmp_path / "o.db"
     filled(path, 200)
     damage(path, slice(10, 11))
-    real = stream.outbox._note
-    monkeypatch.setattr(stream.outbox, "_note", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    real = stream.rescue._events
+    monkeypatch.setattr(stream.rescue, "_events", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
     for _ in range(3):
         with contextlib.suppress(OutboxError):
             outbox = Outbox(OutboxConfig(path=path))
@@ -215,16 +215,42 @@ def test_a_rescue_that_fails_half_way_loses_nothing(tmp_path: Path, monkeypatch:
                 outbox.oldest(1000)
             outbox.close()
     assert not list(tmp_path.glob("*.damaged-*"))
-    monkeypatch.setattr(stream.outbox, "_note", real)
+    monkeypatch.setattr(stream.rescue, "_events", real)
     outbox = Outbox(OutboxConfig(path=path))
     with contextlib.suppress(OutboxError):
         outbox.oldest(1000)
     assert len(outbox.oldest(1000)) > 150
     outbox.close()
-    # Killed between the two renamings: the rescued one is whole and is taken.
-    path.rename(tmp_path / "o.db.rescued")
+
+
+@pytest.mark.parametrize("renamings", range(1, 5))
+def test_killed_in_the_middle_of_a_rescue_the_next_start_finishes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamings: int
+) -> None:
+    path = tmp_path / "o.db"
+    outbox = Outbox(OutboxConfig(path=path))
+    with contextlib.closing(sqlite3.connect(path)) as reader:  # keeps the write-ahead log in place
+        outbox.append([make_event(number, kind="updated") for number in range(1, 51)])
+        reader.execute("select count(*) from events").fetchone()
+        outbox._is_damaged, done = True, list[Path]()
+        real = Path.rename
+
+        def killed(source: Path, target: Path) -> Path:
+            done.append(source)
+            if len(done) == renamings:
+                raise KeyboardInterrupt
+            return real(source, target)
+
+        monkeypatch.setattr(Path, "rename", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            outbox.oldest(1)
+        monkeypatch.setattr(Path, "rename", real)
+    outbox._claimed.close()
+    outbox._database.close()
     again = Outbox(OutboxConfig(path=path))
-    assert len(again) > 150
+    assert len(again) == 50
+    assert again.next_sequence("cam") == 51
+    assert not (tmp_path / "o.db.rescued").exists()
     again.close()
 
 
