@@ -24,7 +24,7 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.loader import StrictModel, check_tree, example_path, is_file, load_config, parse_config
+    from configs.loader import OutputPath, StrictModel, check_tree, example_path, is_file, load_config, merged, parse_config
 
 __all__ = [
     "BrokerError",
@@ -36,6 +36,7 @@ __all__ = [
     "KernelError",
     "MediaError",
     "OutboxError",
+    "OutputPath",
     "ShapeError",
     "StrictModel",
     "TrainingError",
@@ -44,6 +45,7 @@ __all__ = [
     "exit_status",
     "is_file",
     "load_config",
+    "merged",
     "parse_config",
 ]
 

@@ -11,14 +11,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from configs.errors import ConfigError
 
-__all__ = ["StrictModel", "check_tree", "example_path", "is_file", "load_config", "parse_config"]
+__all__ = ["OutputPath", "StrictModel", "check_tree", "example_path", "is_file", "load_config", "merged", "parse_config"]
 
 
 class StrictModel(BaseModel):
@@ -28,6 +28,17 @@ class StrictModel(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _check_output(path: Path) -> Path:
+    if not path.name or "\0" in str(path) or len(path.name.encode(errors="surrogateescape")) > _LONGEST_NAME:
+        raise ValueError(f"must name a file or folder, in at most {_LONGEST_NAME} bytes and without zero bytes")
+    return path
+
+
+# Where something is written. The name leaves room for endings.
+OutputPath = Annotated[Path, AfterValidator(_check_output)]
+_LONGEST_NAME = 200
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -84,6 +95,15 @@ def check_tree(tree: object, schema: type[Model], *, name: str) -> Model:
         return schema.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{name}: " + "; ".join(_describe(item, schema) for item in error.errors())) from None
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some of them changed, at any depth."""
+    result = dict(base)
+    for key, value in changes.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
+    return result
 
 
 def is_file(path: str | Path) -> bool:
@@ -161,8 +181,11 @@ def _assign(node: Any, key: str, value: Any, override: str) -> None:
 
 
 def _list_index(node: list[Any], key: str, override: str) -> int:
+    ids = [entry.get("id") if isinstance(entry, dict) else None for entry in node]
+    if key in ids:
+        return ids.index(key)
     if not (key.isascii() and key.isdigit() and int(key) < len(node)):
-        raise ConfigError(f"--set {override}: {key!r} is not a position in a list of {len(node)} entries")
+        raise ConfigError(f"--set {override}: {key!r} is neither an id nor a position in a list of {len(node)} entries")
     return int(key)
 
 
@@ -175,6 +198,10 @@ def _describe(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
         return f"{path}: unknown setting; {hint}"
     if item["type"] == "missing":
         return f"{path}: this setting is required"
+    if item["type"] in ("tuple_type", "list_type", "set_type"):
+        return f"{path}: must be a list, written [one, two]"
+    if item["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{path}: must be a section of settings, not a single value"
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{path}: {message}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -43,9 +43,19 @@ class DetectionConfig(StrictModel):
 
     smoothing: int = Field(5, ge=1, le=1000, description="mean over this many clips")
     default: ActionRule = Field(ActionRule(), description="the rule of every action without its own")
-    actions: dict[str, ActionRule] = Field({}, description="rules of single actions, by label")
+    actions: dict[str, ActionRule] = Field({}, description="rules of single actions, by label; what one does not name is as in `default`")
     ignore: tuple[str, ...] | None = Field(None, description="labels that are never announced; null for the weights' background")
     update_seconds: float = Field(0.0, ge=0, description="repeat a lasting action this often as `updated`; 0 for never")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, fields: Any) -> Any:
+        """An action's rule takes what it does not name from the rule of all."""
+        rules, common = (fields.get("actions"), fields.get("default", {})) if isinstance(fields, dict) else (None, None)
+        common = common.model_dump() if isinstance(common, ActionRule) else common
+        if not isinstance(rules, dict) or not isinstance(common, dict):
+            return fields
+        return fields | {"actions": {label: common | rule if isinstance(rule, dict) else rule for label, rule in rules.items()}}
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Every label named here must exist.

@@ -24,9 +24,11 @@ __all__ = ["main"]
 # On a terminal the table and the log share one console, so that neither overwrites the other.
 _CONSOLE = Console() if sys.stdout.isatty() else Console(stderr=True)
 
+_FILE_WIDTH = 160  # of a table that goes to a file or a pipe
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 for a configuration that cannot be used."""
+    """Run one command; returns the exit status: 0, 1 if a run failed or lost events, 2 for a configuration that cannot be used."""
     options = _parser().parse_args(arguments)
     set_up_logs(LogConfig())
     try:
@@ -111,13 +113,18 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from stream.changes import CameraChanges
     from stream.infer import Recogniser
     from stream.settings import StreamConfig, check_settings
 
     config = load_config(options.config, StreamConfig, options.set)
-    spec = check_settings(config)
+    changes = CameraChanges(config.http.changes if config.http.enabled else None)
+    cameras = changes.apply(config.cameras)
+    spec = check_settings(config, cameras)
     Recogniser(config.infer)  # reads all weights and finds the device
-    print(f"ok: {len(config.cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
+    if (differs := changes.summary()) is not None:
+        print(differs)
+    print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
     return 0
 
 
@@ -128,21 +135,23 @@ def _events(options: argparse.Namespace) -> int:
             print(json.dumps({"error": error, "event": payload}))
         return 0
     events = _source(options)
+    from stream.table import event_line, place
+
     if options.format == "jsonl":
         for event in events:
             print(event.to_json(), flush=options.follow)
         return 0
     if options.follow:
-        from stream.table import event_line
-
         for event in events:
             print(event_line(event), flush=True)
         return 0
-    table = Table("started at", "camera", "kind", "action", "confidence", "stream seconds", "reason")
+    table = Table()
+    for column in ("started at", "camera", "kind", "action", "confidence", "stream seconds", "reason"):
+        table.add_column(column, no_wrap=column in ("started at", "camera"))
     for event in events:
         span = f"{event.pts_start_seconds:.1f}" + (f" to {event.pts_end_seconds:.1f}" if event.pts_end_seconds is not None else "")
-        table.add_row(event.started_at, event.camera_id, event.kind, event.action, f"{event.confidence:.2f}", span, event.reason or "")
-    Console().print(table)
+        table.add_row(event.started_at, place(event), event.kind, event.action, f"{event.confidence:.2f}", span, event.reason or "")
+    (Console() if sys.stdout.isatty() else Console(width=_FILE_WIDTH)).print(table)
     return 0
 
 

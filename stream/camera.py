@@ -69,7 +69,10 @@ class CameraConfig(StrictModel):
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
-            raise ValueError(f"{redact_url(url)} is not a valid address; write {scheme}://host[:port]/path") from None
+            raise ValueError(
+                f"{redact_url(url)} is not a valid address; write {scheme}://host[:port]/path, the port a number up to 65535, "
+                "and in user name and password %23 for #, %2F for /, %3A for :, %40 for @"
+            ) from None
         if not host and not (scheme == "udp" and port):  # udp://@:5000 listens
             raise ValueError(f"{redact_url(url)} has no host name; write {scheme}://host[:port]/path")
         return url

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from stream.camera import CameraConfig
-from stream.frames import CameraState
+from stream.frames import CameraState, StreamBreak
 from stream.metrics import Metrics
 from stream.source import SourceConfig
 
@@ -17,6 +17,8 @@ __all__ = ["CameraStatus", "Fleet", "Worker"]
 
 _log = logging.getLogger(__name__)
 _FPS_SECONDS = 3.0
+# Ends that somebody wanted.
+_ORDERLY = ("end of file", "stopped", "removed", "changed", "paused")
 # More readers of one camera than this are not left hanging at a time: the camera waits until one of them returns.
 _MOST_ABANDONED = 3
 
@@ -29,9 +31,9 @@ class CameraStatus:
         self.state: CameraState = "connecting"
         self.detail = ""
         self.received_monotonic = self.decoded_monotonic = time.monotonic()
-        self.generation = 0
         self.last_frame_wall: float | None = None
         self._link: tuple[CameraState, str] = ("connecting", "")
+        self._complaint: tuple[CameraState, str] | None = None
         self._blocked = False
         self._lock = threading.Lock()
         self._frames: deque[float] = deque(maxlen=1000)
@@ -91,10 +93,20 @@ class CameraStatus:
         self.state, self.detail = state, detail
         if changed:
             self._metrics.set_camera_state(self.camera.id, state)
+        self._log_change(state, detail)
+
+    def _log_change(self, state: CameraState, detail: str) -> None:
+        """Each trouble once, however often the camera is tried again, and its end."""
+        about = {"camera": self.camera.id}
         if state == "ended":
-            _log.info("camera %s ended: %s", self.camera.id, detail, extra={"camera": self.camera.id})
-        elif detail:
-            _log.warning("camera %s is %s: %s", self.camera.id, state, detail, extra={"camera": self.camera.id})
+            level = logging.INFO if detail in _ORDERLY else logging.WARNING
+            _log.log(level, "camera %s ended: %s", self.camera.id, detail, extra=about)
+        elif detail and (state, detail) != self._complaint:
+            self._complaint = (state, detail)
+            _log.warning("camera %s is %s: %s", self.camera.id, state, detail, extra=about)
+        elif state == "running" and self._complaint is not None:
+            self._complaint = None
+            _log.info("camera %s is back", self.camera.id, extra=about)
 
 
 class Worker:
@@ -128,10 +140,14 @@ class Fleet:
 
     Args:
         run: runs one camera until it ends or its worker's stop event is set, and keeps its status up to date.
+        on_break: told, after everything that a reader that was given up had delivered, that no more comes of it, and why.
     """
 
-    def __init__(self, config: SourceConfig, metrics: Metrics, run: Callable[[CameraStatus, Worker], None]) -> None:
-        self._run, self._metrics = run, metrics
+    def __init__(
+        self, config: SourceConfig, metrics: Metrics, run: Callable[[CameraStatus, Worker], None],
+        on_break: Callable[[StreamBreak], None] = lambda broken: None,
+    ) -> None:  # fmt: skip
+        self._run, self._metrics, self._on_break = run, metrics, on_break
         # Anything a library call may legitimately take, and as much again.
         self._patience = 2 * (config.open_timeout_seconds + 2 * config.read_timeout_seconds)
         self._statuses: dict[str, CameraStatus] = {}
@@ -163,7 +179,6 @@ class Fleet:
             status = self._statuses[camera_id]
             status.touch()
             status.set_state("connecting")
-            status.generation += 1
             worker = self._workers[camera_id] = Worker(camera_id)
         worker.spawn(lambda: self._run(status, worker), "camera")
 
@@ -223,7 +238,9 @@ class Fleet:
         if status.camera.is_file and not status.camera.loop:
             del self._workers[status.camera.id]
             status.set_state("ended", f"no sign of life for {silent:.0f} s; a file is not begun again")
+            self._on_break(StreamBreak(status.camera.id, "ended"))
             return
         status.set_state("stalled", f"no sign of life for {silent:.0f} s; its reader was abandoned and replaced")
+        self._on_break(StreamBreak(status.camera.id, "stalled"))
         self._metrics.reconnects.labels(status.camera.id).inc()
         self.start(status.camera.id)

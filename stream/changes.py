@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import ConfigError, check_tree
+from configs import ConfigError, check_tree, is_file
 from stream.camera import CameraConfig
 
 __all__ = ["CameraChanges"]
@@ -28,7 +28,7 @@ class CameraChanges:
         self._cameras: dict[str, CameraConfig | None] = {}
         self._paused: set[str] = set()
         self._configured: set[str] = set()
-        if path is not None and path.exists():
+        if path is not None and is_file(path):
             self._read()
 
     def apply(self, cameras: Sequence[CameraConfig]) -> list[CameraConfig]:
@@ -46,6 +46,19 @@ class CameraChanges:
         """Whether the camera is not as the configuration file has it."""
         return camera_id in self._cameras
 
+    def summary(self) -> str | None:
+        """What differs from the configuration file, in one line for people; None if nothing does."""
+        parts = []
+        for verb, ids in (
+            ("removed", [camera_id for camera_id, camera in self._cameras.items() if camera is None]),
+            ("changed", [camera_id for camera_id, camera in self._cameras.items() if camera and camera_id in self._configured]),
+            ("added", [camera_id for camera_id, camera in self._cameras.items() if camera and camera_id not in self._configured]),
+            ("paused", sorted(self._paused)),
+        ):
+            if ids:
+                parts.append(f"{verb} {', '.join(ids)}")
+        return f"{self._path}, changes made over HTTP: {'; '.join(parts)} (delete the file to undo them all)" if parts else None
+
     def is_paused(self, camera_id: str) -> bool:
         """Whether the camera waits to be resumed."""
         return camera_id in self._paused
@@ -57,11 +70,12 @@ class CameraChanges:
             ConfigError: the file cannot be written; then nothing has changed.
         """
         cameras, paused = dict(self._cameras), set(self._paused)
+        is_known = cameras.get(camera_id) is not None or (camera_id in self._configured and camera_id not in cameras)
         cameras[camera_id] = camera
-        if camera is None:
-            paused.discard(camera_id)
-            if camera_id not in self._configured:
-                del cameras[camera_id]  # nothing is left to be undone
+        if camera is None or not is_known:
+            paused.discard(camera_id)  # one of this name that was paused before is another
+        if camera is None and camera_id not in self._configured:
+            del cameras[camera_id]  # nothing is left to be undone
         self._keep(cameras, paused)
 
     def pause(self, camera_id: str, *, paused: bool) -> None:

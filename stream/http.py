@@ -30,7 +30,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from configs import CameraError, ConfigError, StrictModel
+from configs import CameraError, ConfigError, OutputPath, StrictModel
 from stream.openapi import document
 
 __all__ = ["Cameras", "HttpConfig", "HttpServer"]
@@ -45,17 +45,30 @@ class _Impatient(H11Protocol):
     """Cuts off connections that send no request, and the oldest when there are too many: probes of health always get in."""
 
     most_connections = 64
+    _expecting = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._since = self.loop.time()
-        self.loop.call_later(_REQUEST_SECONDS, self._cut_off)
+        self._expect_request()
         open_ones: list[Any] = [each for each in self.connections if not each.transport.is_closing()]
         for each in sorted(open_ones, key=lambda each: each._since)[: max(0, len(open_ones) - self.most_connections)]:
             each.transport.abort()
 
-    def _cut_off(self) -> None:
-        if self.cycle is None:
+    def data_received(self, data: bytes) -> None:
+        answered = self.cycle
+        super().data_received(data)
+        if self.cycle is answered and (answered is None or answered.response_complete):
+            self._expect_request()  # a beginning: uvicorn waits for the rest for ever
+
+    def _expect_request(self) -> None:
+        if not self._expecting:
+            self._expecting = True
+            self.loop.call_later(_REQUEST_SECONDS, self._cut_off, self.cycle)
+
+    def _cut_off(self, answered: Any) -> None:
+        self._expecting = False
+        if self.cycle is answered:
             self.transport.close()
 
 
@@ -67,7 +80,7 @@ class HttpConfig(StrictModel):
     port: int = Field(9108, ge=0, le=65535, description="port to listen on; 0 for any free one")
     token: SecretStr | None = Field(None, description="bearer token that /cameras asks for; without one it serves this machine alone")
     token_file: Path | None = Field(None, description="file that holds the token instead")
-    changes: Path = Field(Path("camera-changes.json"), description="file that keeps changes of cameras across restarts")
+    changes: OutputPath = Field(Path("camera-changes.json"), description="file that keeps changes of cameras across restarts")
     most_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longer requests are refused")
     most_connections: int = Field(64, ge=4, le=4096, description="when there are more at once the oldest is cut off")
 
@@ -91,7 +104,7 @@ class HttpConfig(StrictModel):
             return self.token.get_secret_value() if self.token else None
         try:
             token = self.token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"http.token_file {self.token_file} cannot be read: {error}") from None
         if not token or not token.isascii():
             raise ConfigError(f"http.token_file {self.token_file} must hold a token of plain ASCII")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import time
 from typing import Literal
 
 from pydantic import Field
@@ -41,11 +43,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(config: LogConfig) -> None:
-    """Send all log lines of this process to standard error in the format asked for."""
+    """Send all log lines of this process to standard error in the format asked for; in colour and wrapped only in a terminal."""
     handler: logging.Handler
     if config.format == "json":
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
+    elif not sys.stderr.isatty():
+        handler = logging.StreamHandler()
+        formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        formatter.converter = time.gmtime
+        handler.setFormatter(formatter)
     else:
         handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=True)
         handler.setFormatter(logging.Formatter("%(message)s"))

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from configs import CameraError, ConfigError, check_tree
+from configs import CameraError, ConfigError, check_tree, merged
 from stream.camera import CameraConfig, redact_url
 from stream.cameras import CameraStatus, Fleet
 from stream.changes import CameraChanges
+from stream.events import EventConfig
 from stream.frames import BreakReason, StreamBreak
 from stream.metrics import Metrics
-from stream.settings import check_room
+from stream.settings import check_room, with_events
 
 __all__ = ["CameraManager"]
 
@@ -23,15 +24,17 @@ class CameraManager:
 
     Args:
         most_views: slots of the ring.
+        events: settings of all cameras, which those of single cameras complete.
         check: refuses a camera whose settings cannot be used, by a ConfigError.
         interrupt: tells the analysis, after everything it was given of a camera, that this was the last.
     """
 
     def __init__(
-        self, fleet: Fleet, changes: CameraChanges, metrics: Metrics, *, most_views: int,
+        self, fleet: Fleet, changes: CameraChanges, metrics: Metrics, *, most_views: int, events: EventConfig,
         check: Callable[[CameraConfig], None], interrupt: Callable[[StreamBreak], None],
     ) -> None:  # fmt: skip
         self._fleet, self._changes, self._metrics, self._most_views = fleet, changes, metrics, most_views
+        self._events = events
         self._check, self._interrupt = check, interrupt
         self._cameras: dict[str, CameraConfig] = {}
         self._paused: set[str] = set()
@@ -99,7 +102,7 @@ class CameraManager:
         Raises:
             CameraError: its settings are wrong, there is one of this name, or there is no room for it.
         """
-        camera = self._checked(fields)
+        camera = self._checked(with_events(dict(fields), self._events))
         with self._lock:
             if camera.id in self._cameras:
                 raise CameraError(f"there is a camera {camera.id!r} already; change it, or choose another id", "exists")
@@ -111,7 +114,7 @@ class CameraManager:
         return self.describe(camera.id)
 
     def change(self, camera_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some settings of a camera, which then starts anew; settings that are not named stay.
+        """Change some settings of a camera, which then starts anew; those that are not named stay, at any depth.
 
         Raises:
             CameraError: there is no such camera, or the settings are wrong.
@@ -120,7 +123,12 @@ class CameraManager:
             before = self._status(camera_id).camera
             if fields.get("id", camera_id) != camera_id:
                 raise CameraError(f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}", "invalid")
-            camera = self._checked(before.model_dump() | dict(fields))
+            settings = before.model_dump(exclude_none=True)
+            if isinstance(fields.get("events"), dict):
+                settings.setdefault("events", self._events.model_dump())
+            camera = self._checked(merged(settings, fields))
+            if camera == before:
+                return self.describe(camera_id)
             self._check_room(camera, (other for other in self._cameras.values() if other is not before))
             self._keep(lambda: self._changes.note(camera_id, camera))
             self._end(camera_id, "changed")
@@ -173,6 +181,12 @@ class CameraManager:
             self._paused.discard(camera_id)
             self._unusable.discard(camera_id)
             self._fleet.forget(camera_id)
+
+    def forget_counts(self, camera_id: str) -> None:
+        """Forget what was counted of a camera that is gone, unless another has come under its name."""
+        with self._lock:
+            if camera_id not in self._cameras:
+                self._metrics.forget(camera_id)
 
     def _begin(self, camera_id: str) -> None:
         self._unusable.discard(camera_id)

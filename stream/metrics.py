@@ -44,7 +44,7 @@ class Metrics:
         )
         self.reconnects = self._counter("reconnects", "Times a camera was opened again", camera)
         self.events = self._counter("events", "Action events by action and kind", [*camera, "action", "kind"])
-        self.stage = self._histogram("stage_seconds", "Time spent on one batch in each stage", ["stage"])
+        self.stage = self._histogram("stage_seconds", "Time spent in each stage, on one packet, picture or batch", ["stage"])
         self.latency = self._histogram("camera_to_event_seconds", "From the arrival of a clip's newest frame to its stored events", [])
         self.batch = Histogram("cidc_batch_windows", "Clips per batch", registry=self.registry, buckets=(1, 2, 4, 8, 16, 32, 64))
         self.outbox_events = self._gauge("outbox_events", "Events waiting in the outbox", [])

@@ -59,14 +59,14 @@ _MEANING = {
     "400": "not JSON", "401": "the token is missing or wrong", "403": "without a token only this machine is served", "404": "no such thing",
     "408": "not complete in time", "409": "the id is taken", "413": "too long", "415": "not sent as JSON",
     "422": "a setting is wrong; the error names it",
-    "503": "still loading, or too many connections", "507": "no room for another view, or the change cannot be kept on disk",
+    "503": "still loading", "507": "no room for another view, or the change cannot be kept on disk",
 }  # fmt: skip
 
 
 def _schemas() -> dict[str, Any]:
     new: dict[str, Any] = CameraConfig.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = new.pop("$defs")
-    change = {**new, "required": [], "title": "CameraChange", "description": "The settings to change; others stay."}
+    change = {**new, "required": [], "title": "CameraChange", "description": "The settings to change; others stay, at any depth."}
     settings = {name: field for name, field in new["properties"].items() if name != "url"}
     seen = {
         "url": {"type": "string", "description": "without user name, password and query"},

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 
 from pydantic import Field
 
-from configs import DataError, OutboxError, StrictModel, is_file
+from configs import DataError, OutboxError, OutputPath, StrictModel, is_file
 from stream.events import ActionEvent, StoredEvent
 from stream.rescue import BUSY_SECONDS, TABLES, finish_rescue, rescue
 
@@ -38,7 +38,7 @@ _ADD = "insert into events (event_id, kind, camera_id, payload, stored_at) value
 class OutboxConfig(StrictModel):
     """Where events wait."""
 
-    path: Path = Field(Path("outbox.db"), description="database file; its folder must exist or be creatable")
+    path: OutputPath = Field(Path("outbox.db"), description="database file; its folder must exist or be creatable")
     max_events: int = Field(1_000_000, ge=10, description="most events kept")
     when_full: Literal["drop_oldest"] = Field(
         "drop_oldest", description="what gives way when it is full: the oldest `updated`, and only without any, the oldest event"

@@ -58,6 +58,8 @@ class Pipeline:
     def __init__(self, config: StreamConfig) -> None:
         changes = CameraChanges(config.http.changes if config.http.enabled else None)
         cameras = changes.apply(config.cameras)
+        if (differs := changes.summary()) is not None:
+            _log.warning("%s", differs)
         self.spec = check_settings(config, [camera for camera in cameras if not changes.changed(camera.id)])
         self.config, self.metrics, self.latency = config, Metrics(), LatencyLog()
         self._most_views = most_views(config)
@@ -78,9 +80,9 @@ class Pipeline:
             self._recogniser = Recogniser(config.infer)
             self._recogniser.warm_up(config.batch.max_batch)
             self._build_stages()
-            self.fleet = Fleet(config.source, self.metrics, self._run_camera)
+            self.fleet = Fleet(config.source, self.metrics, self._run_camera, self._interrupt)
             self.manager = CameraManager(
-                self.fleet, changes, self.metrics, most_views=self._most_views,
+                self.fleet, changes, self.metrics, most_views=self._most_views, events=config.events,
                 check=lambda camera: check_camera(camera, self.spec), interrupt=self._interrupt,
             )  # fmt: skip
             self.manager.load(cameras, unusable)
@@ -111,7 +113,7 @@ class Pipeline:
         self.writer = EventWriter(self._outbox, self.metrics, self._note_latency)
         self.recognition = Recognition(
             self._recogniser, events=config.events, writer=self.writer, metrics=self.metrics, batch=config.batch,
-            cameras=self._camera, snapshots=self._snapshots,
+            cameras=self._camera, forget=self._forget, snapshots=self._snapshots,
         )  # fmt: skip
         self.ring = ClipRing(self._most_views, height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device)
         self._analysis = Analysis(
@@ -180,6 +182,7 @@ class Pipeline:
             if status.state != "ended":
                 status.set_state("ended", "stopped")
         if self.writer.unsaved:
+            self.failed = True
             _log.error("%d events could not be stored and are lost", self.writer.unsaved)
 
     def _finish(self, seconds: float) -> dict[str, Any]:
@@ -187,7 +190,7 @@ class Pipeline:
             _quietly(self._publisher.close)
         return build_summary(
             self.fleet.statuses, self.metrics, self.latency, self.recognition.counts,
-            outbox_left=len(self._outbox) + self.writer.unsaved, seconds=seconds, runtime=self.runtime,
+            outbox_left=len(self._outbox), lost=self.writer.unsaved, seconds=seconds, runtime=self.runtime,
         )  # fmt: skip
 
     def _note_latency(self, seconds: float) -> None:
@@ -198,6 +201,10 @@ class Pipeline:
 
     def _camera(self, camera_id: str) -> CameraConfig | None:
         return self.manager.config(camera_id) if self.manager is not None else None
+
+    def _forget(self, camera_id: str) -> None:
+        if self.manager is not None:
+            self.manager.forget_counts(camera_id)
 
     def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
         CameraReader(

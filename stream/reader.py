@@ -30,7 +30,10 @@ _MOST_RECORDS = 100
 _COMMIT_SECONDS = 1.0
 # Joining a group takes some brokers half a minute.
 _JOIN_SECONDS = 60.0
-_REBALANCED = (kafka.errors.CommitFailedError, kafka.errors.RebalanceInProgressError, kafka.errors.IllegalGenerationError)
+_NOT_TAKEN = (
+    kafka.errors.CommitFailedError, kafka.errors.RebalanceInProgressError, kafka.errors.IllegalGenerationError,
+    kafka.errors.KafkaTimeoutError,
+)  # fmt: skip
 
 
 class Deduplicator:
@@ -96,19 +99,19 @@ def read_topic(
         else:
             consumer.subscribe([config.topic])
         deadline = time.monotonic() + _JOIN_SECONDS
-        progress = _Progress(consumer, group)
-        while not stop.is_set():
-            with contextlib.closing(progress):
+        with contextlib.closing(_Progress(consumer, group)) as progress:
+            while not stop.is_set():
                 for record in (record for batch in consumer.poll(timeout_ms=200).values() for record in batch):
                     event = _event(record)
                     if event is not None and repeated.is_new(event):
                         yield event
                     progress.note(record)
-            assigned = consumer.assignment()
-            if not follow and assigned and all(_at_end(consumer, partition) for partition in assigned):
-                return
-            if not follow and not assigned and time.monotonic() > deadline:
-                return  # the group has more readers than the topic has partitions
+                progress.tell()
+                assigned = consumer.assignment()
+                if not follow and assigned and all(_at_end(consumer, partition) for partition in assigned):
+                    return
+                if not follow and not assigned and time.monotonic() > deadline:
+                    return  # the group has more readers than the topic has partitions
 
 
 class _Progress:
@@ -123,6 +126,10 @@ class _Progress:
         """A record has been dealt with."""
         partition = kafka.TopicPartition(record.topic, record.partition)
         self._next[partition] = kafka.structs.OffsetAndMetadata(record.offset + 1)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the broker, if it was not told within the last second."""
         if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
             self.close()
 
@@ -133,8 +140,8 @@ class _Progress:
         self._next.clear()
         self._committed_at = time.monotonic()
         if offsets:
-            with contextlib.suppress(*_REBALANCED):
-                self._consumer.commit(offsets, timeout_ms=int(_JOIN_SECONDS * 1000))
+            with contextlib.suppress(*_NOT_TAKEN):
+                self._consumer.commit(offsets, timeout_ms=5_000)
 
 
 def _event(record: Any) -> ActionEvent | None:

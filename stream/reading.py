@@ -10,6 +10,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.video import PictureConverter
 from stream.cameras import CameraStatus, Worker
 from stream.decode import Decoder
@@ -22,6 +25,7 @@ from stream.source import Source, SourceConfig
 __all__ = ["CameraReader"]
 
 _log = logging.getLogger(__name__)
+_UNEXPECTED = "unexpected error, see the log"
 
 
 class CameraReader:
@@ -41,44 +45,61 @@ class CameraReader:
         self._hand_over = hand_over
         self._source = Source(status.camera, source, worker.stop, self._set_state, metrics.reconnects.labels(camera_id).inc, self._rest)
         self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
+        self._convert, self._convert_time = PictureConverter(short_side), metrics.stage.labels("convert")
+        self._decode_time = metrics.stage.labels("decode")
         self._sampler = Sampler(
-            camera_id, clip, PictureConverter(short_side), metrics.repeated.labels(camera_id).inc, metrics.corrupt.labels(camera_id).inc
+            camera_id, clip, self._timed_convert, metrics.repeated.labels(camera_id).inc, metrics.corrupt.labels(camera_id).inc
         )
         self._last_picture = time.monotonic()
+        self._about = {"camera": camera_id}
 
     def run(self) -> None:
         """Read until the camera ends or its worker is stopped; never raises."""
         camera, stop = self._status.camera, self._worker.stop
-        if self._status.generation > 1:
-            self._give(self._sampler.restart("stalled"))
         try:
             self._decode(self._source.packets() if camera.is_file else self._live_packets())
         except Exception:  # the edge of the stage: one camera must never take the others along
-            _log.exception("camera %s: unexpected error; the camera is given up", camera.id, extra={"camera": camera.id})
-            self._set_state("ended", "unexpected error, see the log")
-            if not camera.is_file:
-                stop.set()  # the receiving thread must not go on alone
-        if not stop.is_set():
-            self._explain_end()
-            self._give(StreamBreak(camera.id, "ended"))
+            _log.exception("camera %s: unexpected error; the camera is given up", camera.id, extra=self._about)
+            self._set_state("ended", _UNEXPECTED)
+        self._give(StreamBreak(camera.id, "ended"))
+        if not camera.is_file:
+            stop.set()  # the receiving thread must not go on alone
 
     def _decode(self, packets: Iterable[CodedPacket]) -> None:
+        skipping = False
         for coded in packets:
             if self._worker.stop.is_set():
                 return
-            self._status.touch(received=self._status.camera.is_file)
+            skipping = skipping and coded.packet is not None
+            try:
+                if not skipping:
+                    self._take(coded)
+            except Exception:
+                if self._status.camera.is_file:
+                    raise
+                _log.exception("camera %s: unexpected error; it is opened again", self._status.camera.id, extra=self._about)
+                self._source.give_up(_UNEXPECTED)
+                skipping = True  # until the next connection
+
+    def _take(self, coded: CodedPacket) -> None:
+        self._status.touch(received=self._status.camera.is_file)
+        with self._decode_time.time():
             frames = self._decoder.decode(coded)
-            if coded.packet is None:
-                self._give(self._sampler.restart(coded.lost))
-            if frames:
-                self._last_picture = time.monotonic()
-            self._check_pictures()
-            for frame in frames:
-                if self._worker.stop.is_set():
-                    return
-                self._status.frame_decoded(frame.wall_seconds)
-                for item in self._sampler.push(frame):
-                    self._give(item)
+        if coded.packet is None:
+            self._give(self._sampler.restart(coded.lost))
+        if frames:
+            self._last_picture = time.monotonic()
+        self._check_pictures()
+        for frame in frames:
+            if self._worker.stop.is_set():
+                return
+            self._status.frame_decoded(frame.wall_seconds)
+            for item in self._sampler.push(frame):
+                self._give(item)
+
+    def _timed_convert(self, native: object) -> NDArray[np.uint8]:
+        with self._convert_time.time():
+            return self._convert(native)
 
     def _live_packets(self) -> Iterator[CodedPacket]:
         """What the reading thread receives, until it has ended."""
@@ -102,8 +123,8 @@ class CameraReader:
                     return
                 queue.put(coded)
         except Exception:  # the edge of the thread
-            _log.exception("camera %s: unexpected error while receiving", self._status.camera.id, extra={"camera": self._status.camera.id})
-            self._set_state("ended", "unexpected error, see the log")
+            _log.exception("camera %s: unexpected error while receiving", self._status.camera.id, extra=self._about)
+            self._set_state("ended", _UNEXPECTED)
         finally:
             queue.close()
 
@@ -121,6 +142,8 @@ class CameraReader:
     def _set_state(self, state: CameraState, detail: str) -> None:
         if state == "running":
             self._last_picture = time.monotonic()
+        if state == "ended" and detail == "end of file":
+            detail = self._file_end()
         if not self._worker.stop.is_set():  # an abandoned worker that comes back must not speak for its replacement
             self._status.set_state(state, detail)
 
@@ -131,8 +154,10 @@ class CameraReader:
         if not self._worker.stop.is_set():
             self._hand_over(item, self._status, self._worker)
 
-    def _explain_end(self) -> None:
-        """A file that gave no picture is said to have given none."""
-        decoded = self._metrics.total(self._metrics.decoded, camera=self._status.camera.id)
-        if self._status.state == "ended" and decoded == 0 and self._status.detail == "end of file":
-            self._set_state("ended", "no frame could be decoded")
+    def _file_end(self) -> str:
+        """How a file ended: one that gave no picture, or had packets that did not decode, is said to have."""
+        metrics, camera_id = self._metrics, self._status.camera.id
+        corrupt = metrics.total(metrics.corrupt, camera=camera_id)
+        if metrics.total(metrics.decoded, camera=camera_id) == 0:
+            return "no frame could be decoded"
+        return f"end of file, {corrupt} packets could not be decoded" if corrupt else "end of file"

@@ -50,15 +50,16 @@ class Recognition:
     Args:
         batch: how many batches may wait for the network, and how large they are.
         cameras: the configuration of a camera by its name; None for one that is gone.
+        forget: told that nothing more comes of a camera that is gone.
         snapshots: takes the pictures of events; None for no pictures.
     """
 
     def __init__(
         self, recogniser: Recogniser, *, events: EventConfig, writer: EventWriter, metrics: Metrics, batch: BatchConfig,
-        cameras: Callable[[str], CameraConfig | None], snapshots: SnapshotStore | None = None,
+        cameras: Callable[[str], CameraConfig | None], forget: Callable[[str], None], snapshots: SnapshotStore | None = None,
     ) -> None:  # fmt: skip
         self._recogniser, self._events, self._writer, self._metrics = recogniser, events, writer, metrics
-        self._cameras, self._snapshots = cameras, snapshots
+        self._cameras, self._forget, self._snapshots = cameras, forget, snapshots
         self._ready: queue.Queue[Clips | StreamBreak | None] = queue.Queue(batch.ready_batches)
         self._max_batch, self._clips_waiting, self._seconds_per_clip = batch.max_batch, 0, 0.0
         self._paints = snapshots is not None and snapshots.config.activation
@@ -95,8 +96,8 @@ class Recognition:
 
     def is_behind(self, most_seconds: float, extra: int = 0) -> bool:
         """Whether a clip that is formed now, after so many others, would wait for longer than this, or finds no room."""
-        batches = self._ready.qsize() + math.ceil(extra / self._max_batch)
-        return batches >= self._ready.maxsize or (self._clips_waiting + extra) * self._seconds_per_clip > most_seconds
+        batches = self._ready.qsize() + math.ceil((extra + 1) / self._max_batch)
+        return batches > self._ready.maxsize or (self._clips_waiting + extra) * self._seconds_per_clip > most_seconds
 
     # The thread ------------------------------------------------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class Recognition:
         if broken.reason in FOR_GOOD:
             self._sequences.pop(broken.camera_id, None)
             if self._cameras(broken.camera_id) is None:
-                self._metrics.forget(broken.camera_id)
+                self._forget(broken.camera_id)
 
     def _detector(self, view: View) -> EventDetector:
         if view not in self.detectors:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from configs import ConfigError, StrictModel
+from configs import ConfigError, StrictModel, merged
 from model.weights import ModelSpec, read_spec
 from stream.batch import BatchConfig
 from stream.broker import KafkaConfig
@@ -20,7 +21,7 @@ from stream.sample import ClipConfig
 from stream.snapshots import SnapshotConfig
 from stream.source import SourceConfig
 
-__all__ = ["StreamConfig", "check_camera", "check_room", "check_settings", "most_views"]
+__all__ = ["StreamConfig", "check_camera", "check_room", "check_settings", "most_views", "with_events"]
 
 # Room for cameras that come while the pipeline runs.
 _LEAST_VIEWS = 64
@@ -41,6 +42,14 @@ class StreamConfig(StrictModel):
     log: LogConfig = Field(LogConfig(), description="log lines")
     http: HttpConfig = Field(HttpConfig(), description="metrics, health and cameras")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, tree: Any) -> Any:
+        """A camera's event settings take what they do not name from the section `events`."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("cameras"), (list, tuple)):
+            return tree
+        return tree | {"cameras": [with_events(camera, tree.get("events")) for camera in tree["cameras"]]}
+
     @model_validator(mode="after")
     def _check(self) -> StreamConfig:
         ids = [camera.id for camera in self.cameras]
@@ -50,6 +59,14 @@ class StreamConfig(StrictModel):
         if not self.cameras and not self.http.enabled:
             raise ValueError("cameras: there is none, and without http.enabled none can come")
         return self
+
+
+def with_events(camera: Any, events: Any) -> Any:
+    """A camera's settings, its event settings completed by those of all cameras."""
+    events = events.model_dump() if isinstance(events, EventConfig) else events
+    if not isinstance(camera, dict) or not isinstance(camera.get("events"), dict) or not isinstance(events, dict):
+        return camera
+    return camera | {"events": merged(events, camera["events"])}
 
 
 def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None = None) -> ModelSpec:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from configs import ConfigError, StrictModel
+from configs import ConfigError, OutputPath, StrictModel
 
 __all__ = ["Snapshot", "SnapshotConfig", "SnapshotStore", "snapshot_name"]
 
@@ -33,7 +33,7 @@ class SnapshotConfig(StrictModel):
     """Pictures of events."""
 
     enabled: bool = Field(False, description="keep a picture of each action; events then carry the field `snapshot`")
-    path: Path = Field(Path("snapshots"), description="folder of the pictures; a folder for each camera in it")
+    path: OutputPath = Field(Path("snapshots"), description="folder of the pictures; a folder for each camera in it")
     width: int = Field(640, ge=64, le=7680, description="wider pictures are made this wide, in pixels")
     quality: int = Field(85, ge=1, le=100, description="of the JPEG")
     activation: bool = Field(False, description="paint over it what the network looks at; costs a run of the network for each picture")

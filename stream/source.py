@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+import socket
 import struct
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -62,6 +64,8 @@ class SourceConfig(StrictModel):
     def _check(self) -> SourceConfig:
         if self.backoff_first_seconds > self.backoff_most_seconds:
             raise ValueError("backoff_first_seconds must not be above backoff_most_seconds")
+        if self.tls_ca_file is not None and not self.tls_verify:
+            raise ValueError("tls_ca_file needs tls_verify: true, otherwise nobody is vouched for")
         return self
 
 
@@ -93,7 +97,8 @@ class Source:
             if self.camera.is_file and not (self.camera.loop and problem is None and received):
                 self.on_state("ended", problem or "end of file")
                 return
-            yield CodedPacket(None, time.monotonic(), time.time(), lost="reconnect" if problem is None else "stalled")
+            if received:  # otherwise there is nothing to interrupt
+                yield CodedPacket(None, time.monotonic(), time.time(), lost="reconnect" if problem is None else "stalled")
             if self.camera.is_file:
                 self.stop.wait(0.01)  # a file of a few packets that loops must not keep a core busy
             else:
@@ -110,7 +115,7 @@ class Source:
 
     def _one_connection(self) -> Generator[CodedPacket, None, tuple[int, str | None]]:
         """One opening, up to its end; returns how many packets came and what went wrong, None for an orderly end."""
-        received, self._complaint = 0, None
+        received, self._complaint, begun = 0, None, time.monotonic()
         try:
             with self._open() as container:
                 stream = video_stream(container)
@@ -133,7 +138,7 @@ class Source:
                     arrived = pace.arrival(packet)
                     yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived))
         except MediaError as error:
-            return received, str(error)
+            return received, self._why_not_open(str(error), time.monotonic() - begun)
         except ExitError:
             return received, f"silent for {self.config.read_timeout_seconds:g} s"
         except (FFmpegError, OSError, IndexError, ValueError) as error:
@@ -159,6 +164,20 @@ class Source:
             if config.tls_ca_file is not None:
                 options["ca_file"] = config.tls_ca_file
         return open_container(camera.url, options=options, timeout=timeout)
+
+    def _why_not_open(self, said: str, seconds: float) -> str:
+        """The reason for people: FFmpeg says `Immediate exit` of a timeout, and `Input/output error` of a name that nobody knows."""
+        if self.camera.kind != "network":
+            return said
+        if seconds >= 0.9 * self.config.open_timeout_seconds:
+            return f"no answer within {self.config.open_timeout_seconds:g} s"
+        host = urllib.parse.urlsplit(self.camera.url).hostname
+        try:
+            if host is not None:
+                socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError):
+            return f"no such host: {host}"
+        return said
 
     def _wall_seconds(self, packet: Any, arrived: float) -> float:
         ours = time.time() - (time.monotonic() - arrived)

@@ -42,7 +42,7 @@ class LatencyLog:
 
 def build_summary(
     statuses: Iterable[CameraStatus], metrics: Metrics, latency: LatencyLog, counts: Mapping[tuple[str, str], int], *,
-    outbox_left: int, seconds: float, runtime: dict[str, str],
+    outbox_left: int, lost: int, seconds: float, runtime: dict[str, str],
 ) -> dict[str, Any]:  # fmt: skip
     """Counts per camera, from the metrics themselves, and of events by action and kind, those of removed cameras too."""
     events: dict[str, dict[str, int]] = {}
@@ -56,6 +56,7 @@ def build_summary(
         "latency_seconds": latency.percentiles(),
         "published": metrics.total(metrics.published),
         "outbox_left": outbox_left,
+        "events_lost": lost,
     }
 
 
@@ -74,7 +75,8 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(
             f"camera to event: p50 {latency['p50'] * 1e3:.0f} ms, p95 {latency['p95'] * 1e3:.0f} ms, p99 {latency['p99'] * 1e3:.0f} ms"
         )
-    lines.append(f"published {summary['published']}, left in the outbox {summary['outbox_left']}")
+    lost = f", lost {summary['events_lost']}: they could not be stored" if summary["events_lost"] else ""
+    lines.append(f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost}")
     return lines
 
 

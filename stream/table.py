@@ -16,7 +16,7 @@ from stream.events import ActionEvent
 if TYPE_CHECKING:
     from stream.pipeline import Pipeline
 
-__all__ = ["LiveTable"]
+__all__ = ["LiveTable", "event_line", "place"]
 
 _COLOURS = {"running": "green", "connecting": "yellow", "blocked": "yellow", "stalled": "red", "offline": "red", "ended": "dim"}
 
@@ -68,9 +68,14 @@ class LiveTable:
         return Group(table, *lines)
 
 
+def place(event: ActionEvent) -> str:
+    """The camera, and the region if it has any."""
+    return f"{event.camera_id}/{event.region}" if event.region else event.camera_id
+
+
 def event_line(event: ActionEvent) -> str:
     """One event in one line: when in the stream, where, what."""
-    head = f"{event.started_at[11:19]}  {event.camera_id:<12} {event.kind:<8} {event.action:<12} "
+    head = f"{event.started_at[11:19]}  {place(event):<12} {event.kind:<8} {event.action:<12} "
     if event.kind == "ended":
         return head + f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s ({event.reason})"
     return head + f"from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"

@@ -23,11 +23,11 @@ from tests.broker import Proxy, free_port
 class TcpCamera:
     """Listens on a port and runs `serve` for every connection, each in a thread of its own, until it returns or the peer goes."""
 
-    def __init__(self, serve: Callable[[socket.socket, threading.Event], None]) -> None:
+    def __init__(self, serve: Callable[[socket.socket, threading.Event], None], port: int = 0) -> None:
         self._serve, self.stop = serve, threading.Event()
         self._listening = socket.socket()
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listening.bind(("127.0.0.1", 0))
+        self._listening.bind(("127.0.0.1", port))
         self._listening.listen(64)
         self.port: int = self._listening.getsockname()[1]
         self.connections = 0

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from configs import CameraError, ConfigError
 from stream.camera import CameraConfig
 from stream.cameras import CameraStatus, Fleet, Worker
 from stream.changes import CameraChanges
+from stream.events import EventConfig
 from stream.frames import StreamBreak
 from stream.http import HttpConfig, HttpServer
 from stream.manager import CameraManager
@@ -39,7 +41,9 @@ class Rig:
         self.breaks: list[StreamBreak] = []
         self.fleet = Fleet(SourceConfig(), Metrics(), self._run)
         changes = CameraChanges(folder / "changes.json")
-        self.manager = CameraManager(self.fleet, changes, Metrics(), most_views=6, check=self._check, interrupt=self.breaks.append)
+        self.manager = CameraManager(
+            self.fleet, changes, Metrics(), most_views=6, events=EventConfig(smoothing=2), check=self._check, interrupt=self.breaks.append
+        )  # fmt: skip
         self.manager.load(changes.apply([CameraConfig(id="a", url="rtsp://user:secret@host/a")]), {})
         self.manager.start()
         self.server = HttpServer(
@@ -243,6 +247,51 @@ def test_however_many_connect_health_is_answered_and_the_oldest_go(rig: Rig, sai
         for each in held[:100]:
             with contextlib.suppress(ConnectionResetError):
                 assert each.recv(1) == b""
+
+
+def test_settings_that_a_change_does_not_name_stay_at_any_depth(rig: Rig) -> None:
+    status, camera = rig.ask("PATCH", "/cameras/a", {"events": {"update_seconds": 2.0, "actions": {"fall": {"enter": 0.8}}}})
+    assert status == 200
+    assert camera["events"]["smoothing"] == 2  # of all cameras
+    assert camera["events"]["actions"]["fall"]["exit"] == 0.3
+    status, camera = rig.ask("PATCH", "/cameras/a", {"events": {"actions": {"fall": {"exit": 0.1}}, "smoothing": 3}})
+    assert (camera["events"]["smoothing"], camera["events"]["update_seconds"]) == (3, 2.0)
+    assert camera["events"]["actions"]["fall"] | {"enter": 0.8, "exit": 0.1} == camera["events"]["actions"]["fall"]
+    begun = len(rig.breaks)
+    assert rig.ask("PATCH", "/cameras/a", {"events": {"smoothing": 3}})[0] == 200
+    assert len(rig.breaks) == begun  # nothing differs, so nothing begins anew
+    assert rig.ask("PATCH", "/cameras/a", {"events": None})[1]["events"] is None
+
+
+def test_a_connection_that_begins_a_second_request_and_goes_silent_is_cut_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.http, "_REQUEST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", rig.server.port), timeout=5) as client:
+        client.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" in client.recv(65536)
+        time.sleep(0.4)
+        client.sendall(b"GET /l")
+        assert client.recv(65536) == b""
+
+
+def test_one_of_the_same_name_is_not_paused_because_another_was(rig: Rig, tmp_path: Path) -> None:
+    rig.ask("POST", "/cameras/a/pause")
+    changes = CameraChanges(tmp_path / "changes.json")
+    assert changes.apply([]) == []  # a was taken out of the configuration
+    changes.note("a", CameraConfig(id="a", url="rtsp://other"))
+    again = CameraChanges(tmp_path / "changes.json")
+    again.apply([])
+    assert not again.is_paused("a")
+    assert "added a" in str(again.summary())
+
+
+def test_what_was_counted_of_a_camera_is_not_forgotten_when_it_is_back(rig: Rig) -> None:
+    forgotten: list[str] = []
+    rig.manager._metrics.forget = forgotten.append  # type: ignore[method-assign]
+    rig.manager.forget_counts("a")
+    assert forgotten == []
+    assert rig.ask("DELETE", "/cameras/a")[0] == 204
+    rig.manager.forget_counts("a")
+    assert forgotten == ["a"]
 
 
 @contextlib.contextmanager

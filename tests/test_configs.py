@@ -74,6 +74,44 @@ def test_bad_settings_are_named_with_value_and_remedy(text: str, says: str) -> N
     assert "hunter2" not in str(error.value)
 
 
+def test_what_a_rule_or_a_camera_does_not_name_is_as_for_all() -> None:
+    config = parse_config(
+        """
+        cameras:
+          - {id: a, url: rtsp://h/a, events: {update_seconds: 2, actions: {fall: {exit: 0.1}}}}
+          - {id: b, url: rtsp://h/b}
+        events: {smoothing: 7, default: {enter: 0.6, cooldown_seconds: 3}, actions: {fall: {enter: 0.9}}}
+        """,
+        StreamConfig,
+    )
+    of_all, of_a = config.events, config.cameras[0].events
+    assert (of_all.actions["fall"].enter, of_all.actions["fall"].cooldown_seconds) == (0.9, 3)
+    assert of_a is not None
+    assert (of_a.smoothing, of_a.update_seconds, of_a.default) == (7, 2, of_all.default)
+    assert (of_a.actions["fall"].enter, of_a.actions["fall"].exit, of_a.actions["fall"].cooldown_seconds) == (0.9, 0.1, 3)
+    assert config.cameras[1].events is None
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("outbox.path=/", "outbox.path: must name a file"), ('outbox.path="a\\0b"', "outbox.path: must name a file"),
+        (f"http.changes={'n' * 300}", "http.changes: must name a file"), ("kafka.bootstrap=broker:9092", "kafka.bootstrap: must be a list"),
+        ("clip=3", "clip: must be a section"), ("source.tls_ca_file=pyproject.toml", "tls_ca_file needs tls_verify"),
+        ("cameras.b.hop=8", "'b' is neither an id nor a position"), ("cameras.a.url=rtsp://u:a#b@h/x", "%23 for #"),
+    ],
+)  # fmt: skip
+def test_common_mistakes_are_answered_in_plain_words(override: str, says: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config("cameras: [{id: a, url: rtsp://h/a}]", StreamConfig, [override])
+    assert says in str(raised.value)
+
+
+def test_cameras_can_be_overridden_by_their_names() -> None:
+    config = parse_config("cameras: [{id: a, url: rtsp://h/a}, {id: b, url: rtsp://h/b}]", StreamConfig, ["cameras.b.hop=8"])
+    assert [camera.hop for camera in config.cameras] == [None, 8]
+
+
 def test_overrides_are_yaml_values_at_dotted_paths() -> None:
     loaded = parse_config("items: [{size: 1}]", Outer, ["inner.size=5", "items.0.size=7"])
     assert (loaded.inner.size, loaded.items[0].size) == (5, 7)

@@ -42,7 +42,7 @@ class Seen:
         self.items: list[SampledFrame | StreamBreak] = []
         self.metrics = Metrics()
         self.states: list[tuple[CameraState, str]] = []
-        self.fleet = Fleet(config, self.metrics, self._run)
+        self.fleet = Fleet(config, self.metrics, self._run, self.items.append)
         self.status = self.fleet.add(CameraConfig.model_validate({"id": "a", "url": url} | camera))
         self._config = config
         self.fleet.start("a")
@@ -291,6 +291,61 @@ def test_a_reader_that_hangs_is_replaced_and_goes_when_its_call_returns(square: 
 
         assert until(gone)
     assert until(lambda: threading.active_count() <= before + 2)
+
+
+def test_a_file_whose_reader_hangs_ends_with_a_break(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(stream.source, "open_container", lambda url, **_: release.wait(60))
+    quick = QUICK.model_copy(update={"open_timeout_seconds": 0.1, "read_timeout_seconds": 0.1})
+    with seen(str(scenes / "clips/fall/0000.mp4"), quick) as watched:
+        assert until(lambda: (watched.fleet.supervise(), watched.breaks)[1] == ["ended"], 5)
+        assert watched.status.state == "ended"
+        release.set()
+
+
+def test_a_decoder_that_fails_unexpectedly_costs_one_connection(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failed = Decoder.decode, []
+
+    def failing(self: Decoder, coded: CodedPacket) -> list[DecodedFrame]:
+        if not failed and coded.packet is not None:
+            failed.append(coded)
+            raise MemoryError
+        return real(self, coded)
+
+    monkeypatch.setattr(Decoder, "decode", failing)
+    with TcpCamera(streamed(square, seconds=3.0)) as camera, seen(camera.url) as watched:
+        assert until(lambda: len(watched.frames) > 10)
+        assert watched.breaks == ["stalled"]
+        assert watched.metrics.total(watched.metrics.reconnects) == 1
+        assert ("stalled", "unexpected error, see the log") in watched.states
+
+
+def test_what_was_never_open_is_never_interrupted_and_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        quick = QUICK.model_copy(update={"open_timeout_seconds": 0.3})
+        with seen(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x", quick) as watched:
+            assert until(lambda: watched.metrics.total(watched.metrics.reconnects) > 3)
+        assert watched.breaks == []
+        assert ("offline", "no answer within 0.3 s") in watched.states
+    with seen("rtsp://no-such-host.invalid/x") as watched:
+        assert until(lambda: watched.metrics.total(watched.metrics.reconnects) > 1)
+        assert ("offline", "no such host: no-such-host.invalid") in watched.states
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "camera a is offline: no answer within 0.3 s", "camera a is offline: no such host: no-such-host.invalid",
+    ]  # fmt: skip
+
+
+def test_a_camera_that_is_back_is_said_to_be(square: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    with seen(f"tcp://127.0.0.1:{port}") as watched:
+        assert until(lambda: watched.status.state == "offline")
+        with TcpCamera(streamed(square, seconds=3.0), port) as _:
+            assert until(lambda: len(watched.frames) > 3)
+    assert "camera a is back" in caplog.text
 
 
 def test_readers_that_hang_are_not_piled_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import stream.writer
 from configs import KernelError
 from model import load_model
 from model.preprocess import Preprocessor, normalise_clips
@@ -21,6 +22,7 @@ from stream.infer import InferConfig, Recogniser
 from stream.outbox import OutboxConfig, read_events
 from stream.pipeline import Pipeline
 from stream.settings import StreamConfig
+from stream.summary import summary_lines
 from tests.schema import check_event
 
 
@@ -128,6 +130,20 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights:
     assert summary["events"] == whole["events"]
     events = read_events(tmp_path / "full/outbox.db")
     assert len(events) == sum(sum(kinds.values()) for kinds in summary["events"].values())
+
+
+def test_events_that_are_lost_are_said_to_be(scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.writer, "_LAST_SECONDS", 0.2)
+    urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
+    events = EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}, update_seconds=0.2)  # type: ignore[arg-type]
+    pipeline = Pipeline(config_for(tiny_weights, tmp_path, urls, events=events))
+    database = pipeline._outbox._database
+    database.execute(f"pragma max_page_count = {database.execute('pragma page_count').fetchone()[0]}")
+    summary = pipeline.run(threading.Event())
+    assert summary["events_lost"] > 0
+    assert summary["outbox_left"] == len(read_events(tmp_path / "outbox.db"))
+    assert f"lost {summary['events_lost']}" in summary_lines(summary)[-1]
+    assert pipeline.failed
 
 
 def test_one_bad_camera_does_not_touch_the_others(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
