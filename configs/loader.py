@@ -190,7 +190,8 @@ def _list_index(node: list[Any], key: str, override: str) -> int:
 
 
 def _describe(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
-    path = ".".join(str(part) for part in item["loc"]) or "configuration"
+    # A key that is no name may be an address with a password in it.
+    path = ".".join("(an address)" if "@" in str(part) else str(part) for part in item["loc"]) or "configuration"
     if item["type"] == "extra_forbidden":
         names = _field_names(schema, item["loc"][:-1])
         close = difflib.get_close_matches(str(item["loc"][-1]), names, n=1)

@@ -64,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument(
         "--rejected", action="store_true", help="instead, the events of the outbox that no broker takes, each with its error"
     )
-    events.add_argument("--follow", action="store_true", help="go on printing new events")
+    events.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on printing new events; beside a publisher, follow the topic: what it has sent is no longer in the outbox",
+    )
     events.add_argument("--format", choices=("table", "jsonl"), default="table")
     events.set_defaults(run=_events)
     return parser
@@ -93,9 +97,9 @@ def _run(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
+    pipeline, stop = Pipeline(config), threading.Event()
     if options.summary is not None:
         write_summary({}, options.summary)  # better to fail now than after the run
-    pipeline, stop = Pipeline(config), threading.Event()
 
     def end(number: int, _frame: object) -> None:
         stop.set()

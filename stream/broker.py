@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -35,6 +36,7 @@ class KafkaConfig(StrictModel):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="how to log in")
     sasl_username: str | None = Field(None, description="user name")
     sasl_password: SecretStr | None = Field(None, description="password; never printed")
+    sasl_password_file: Path | None = Field(None, description="file that holds the password instead")
     request_timeout_seconds: float = Field(30.0, ge=1, le=600, description="a request without an answer is repeated after this long")
     flush_seconds: float = Field(5.0, ge=0, description="at shutdown, wait this long for the broker; what is left stays in the outbox")
 
@@ -44,14 +46,20 @@ class KafkaConfig(StrictModel):
         for address in addresses:
             host, _, port = address.rpartition(":")
             if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-                raise ValueError(f"{address!r} is not host:port")
+                raise ValueError(f"{address.rpartition('@')[2]!r} is not host:port")
         return addresses
 
     @model_validator(mode="after")
     def _check(self) -> KafkaConfig:
-        login = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("give sasl_password or sasl_password_file, not both")
+        if self.sasl_password_file is not None and not is_file(self.sasl_password_file):
+            raise ValueError(f"sasl_password_file not found: {self.sasl_password_file}")
+        login = (self.sasl_mechanism, self.sasl_username, self.sasl_password or self.sasl_password_file)
         if self.security_protocol.startswith("SASL") and None in login:
-            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password")
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password or sasl_password_file"
+            )
         if 0 in (self.partitions, self.replication):
             raise ValueError("partitions and replication must be at least 1, or -1 to leave them to the broker")
         if not self.security_protocol.startswith("SASL") and login != (None, None, None):
@@ -67,8 +75,17 @@ class KafkaConfig(StrictModel):
         return self
 
     def connection(self) -> dict[str, Any]:
-        """The settings that producer and consumer share."""
+        """The settings that producer and consumer share.
+
+        Raises:
+            BrokerError: the file of the password cannot be read.
+        """
         password = self.sasl_password.get_secret_value() if self.sasl_password else None
+        if self.sasl_password_file is not None:
+            try:
+                password = self.sasl_password_file.read_text(encoding="utf-8").strip()
+            except (OSError, ValueError) as error:
+                raise BrokerError(f"kafka.sasl_password_file {self.sasl_password_file} cannot be read: {error}") from None
         return {
             "bootstrap_servers": list(self.bootstrap), "security_protocol": self.security_protocol,
             "ssl_cafile": self.ssl_cafile, "sasl_mechanism": self.sasl_mechanism,

@@ -12,7 +12,7 @@ from configs import StrictModel, is_file
 from stream.events import EventConfig
 from stream.frames import View
 
-__all__ = ["CameraConfig", "RegionConfig", "redact_url"]
+__all__ = ["CameraConfig", "RegionConfig", "SourceConfig", "redact_url"]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
@@ -40,19 +40,56 @@ class RegionConfig(StrictModel):
         return slice(top, bottom), slice(left, right)
 
 
+class SourceConfig(StrictModel):
+    """How cameras are opened and kept open."""
+
+    open_timeout_seconds: float = Field(10.0, gt=0, le=300, description="give up opening after this long")
+    read_timeout_seconds: float = Field(
+        5.0, gt=0, le=300, description="a camera without a packet, or without a picture that decodes, for this long is opened again"
+    )
+    backoff_first_seconds: float = Field(0.5, gt=0, le=60, description="first pause before opening again; doubles each time")
+    backoff_most_seconds: float = Field(30.0, gt=0, le=3600, description="longest pause before opening again")
+    queue_seconds: float = Field(
+        4.0, gt=0, le=60, description="coded video of one camera that may wait for its decoder; then whole groups of pictures are dropped"
+    )
+    queue_megabytes: float = Field(32.0, gt=0, le=1024, description="most coded video of one camera that may wait")
+    camera_clock_seconds: float = Field(
+        10.0, ge=0, description="events are dated by the camera's clock (RTCP) if it is this close to ours; 0: always by ours"
+    )
+    tls_verify: bool = Field(False, description="rtsps, https: refuse certificates that tls_ca_file does not vouch for")
+    tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _check_ca_file(cls, path: str | None) -> str | None:
+        if path is not None and not is_file(path):
+            raise ValueError(f"file not found: {path}")
+        return path
+
+    @model_validator(mode="after")
+    def _check(self) -> SourceConfig:
+        if self.backoff_first_seconds > self.backoff_most_seconds:
+            raise ValueError("backoff_first_seconds must not be above backoff_most_seconds")
+        if self.tls_ca_file is not None and not self.tls_verify:
+            raise ValueError("tls_ca_file needs tls_verify: true, otherwise nobody is vouched for")
+        return self
+
+
 class CameraConfig(StrictModel):
     """One camera."""
 
     id: str = Field(description="name in events and metrics", pattern=NAME)
     url: str = Field(
-        description="file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address", min_length=1, max_length=4096
+        repr=False, description="file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address", min_length=1, max_length=4096
     )
     transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries its packets")
     pace: Literal["realtime", "fast"] = Field("realtime", description="files: at the speed of their timestamps, or as fast as possible")
     loop: bool = Field(False, description="files: start again at the end")
     hop: int | None = Field(None, ge=1, le=1024, description="a clip is due every this many sampled frames; null for clip.hop")
+    max_gap_seconds: float | None = Field(None, gt=0, description="a longer silence starts the clip anew; null for clip.max_gap_seconds")
     regions: tuple[RegionConfig, ...] = Field((), max_length=16, description="parts to be analysed apart; none for the whole picture")
     events: EventConfig | None = Field(None, description="event settings of this camera; null for the section events")
+    source: SourceConfig | None = Field(None, description="how this camera is opened and kept open; null for the section source")
 
     @field_validator("url")
     @classmethod

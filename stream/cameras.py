@@ -8,10 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from stream.camera import CameraConfig
+from stream.camera import CameraConfig, SourceConfig
 from stream.frames import CameraState, StreamBreak
 from stream.metrics import Metrics
-from stream.source import SourceConfig
 
 __all__ = ["CameraStatus", "Fleet", "Worker"]
 
@@ -148,8 +147,7 @@ class Fleet:
         on_break: Callable[[StreamBreak], None] = lambda broken: None,
     ) -> None:  # fmt: skip
         self._run, self._metrics, self._on_break = run, metrics, on_break
-        # Anything a library call may legitimately take, and as much again.
-        self._patience = 2 * (config.open_timeout_seconds + 2 * config.read_timeout_seconds)
+        self._config = config
         self._statuses: dict[str, CameraStatus] = {}
         self._workers: dict[str, Worker] = {}
         self._abandoned: list[Worker] = []
@@ -207,10 +205,11 @@ class Fleet:
             slept, self._supervised = time.monotonic() - self._supervised, time.monotonic()
             for camera_id, worker in list(self._workers.items()):
                 status = self._statuses[camera_id]
-                if slept > self._patience / 2:  # the whole process stood still: nobody could make a sign
+                patience = self._patience(status.camera)
+                if slept > patience / 2:  # the whole process stood still: nobody could make a sign
                     status.touch()
                 silent = status.silent_seconds(worker.resting)
-                if worker.is_alive() and silent > self._patience:
+                if worker.is_alive() and silent > patience:
                     self._replace(status, worker, silent)
 
     def all_ended(self) -> bool:
@@ -227,6 +226,11 @@ class Fleet:
         deadline = time.monotonic() + timeout_seconds
         for worker in workers:
             worker.join(max(0.0, deadline - time.monotonic()))
+
+    def _patience(self, camera: CameraConfig) -> float:
+        """Anything a library call may legitimately take, and as much again."""
+        config = camera.source or self._config
+        return 2 * (config.open_timeout_seconds + 2 * config.read_timeout_seconds)
 
     def _replace(self, status: CameraStatus, worker: Worker, silent: float) -> None:
         hanging = sum(other.camera_id == status.camera.id for other in self._abandoned)

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from configs import CameraError, ConfigError, check_tree, merged
+from configs import CameraError, ConfigError, StrictModel, check_tree, merged
 from stream.camera import CameraConfig, redact_url
 from stream.cameras import CameraStatus, Fleet
 from stream.changes import CameraChanges
-from stream.events import EventConfig
 from stream.frames import BreakReason, StreamBreak
 from stream.metrics import Metrics
-from stream.settings import check_room, with_events
+from stream.settings import check_room, completed
 
 __all__ = ["CameraManager"]
 
@@ -24,17 +23,17 @@ class CameraManager:
 
     Args:
         most_views: slots of the ring.
-        events: settings of all cameras, which those of single cameras complete.
+        common: the sections `events` and `source` of all cameras, which complete those of single cameras.
         check: refuses a camera whose settings cannot be used, by a ConfigError.
         interrupt: tells the analysis, after everything it was given of a camera, that this was the last.
     """
 
     def __init__(
-        self, fleet: Fleet, changes: CameraChanges, metrics: Metrics, *, most_views: int, events: EventConfig,
+        self, fleet: Fleet, changes: CameraChanges, metrics: Metrics, *, most_views: int, common: Mapping[str, StrictModel],
         check: Callable[[CameraConfig], None], interrupt: Callable[[StreamBreak], None],
     ) -> None:  # fmt: skip
         self._fleet, self._changes, self._metrics, self._most_views = fleet, changes, metrics, most_views
-        self._events = events
+        self._common = common
         self._check, self._interrupt = check, interrupt
         self._cameras: dict[str, CameraConfig] = {}
         self._paused: set[str] = set()
@@ -102,7 +101,7 @@ class CameraManager:
         Raises:
             CameraError: its settings are wrong, there is one of this name, or there is no room for it.
         """
-        camera = self._checked(with_events(dict(fields), self._events))
+        camera = self._checked(completed(fields, self._common))
         with self._lock:
             if camera.id in self._cameras:
                 raise CameraError(f"there is a camera {camera.id!r} already; change it, or choose another id", "exists")
@@ -124,8 +123,9 @@ class CameraManager:
             if fields.get("id", camera_id) != camera_id:
                 raise CameraError(f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}", "invalid")
             settings = before.model_dump(exclude_none=True)
-            if isinstance(fields.get("events"), dict):
-                settings.setdefault("events", self._events.model_dump())
+            for section in ("events", "source"):
+                if section in fields and section not in settings:
+                    settings[section] = self._common[section].model_dump()
             camera = self._checked(merged(settings, fields))
             if camera == before:
                 return self.describe(camera_id)

@@ -35,6 +35,7 @@ from stream.publish import Publisher
 from stream.reading import CameraReader
 from stream.recognition import Recognition
 from stream.ring import ClipRing
+from stream.sample import ClipConfig
 from stream.settings import StreamConfig, check_camera, check_room, check_settings, most_views
 from stream.snapshots import SnapshotStore
 from stream.summary import LatencyLog, build_summary
@@ -82,7 +83,7 @@ class Pipeline:
             self._build_stages()
             self.fleet = Fleet(config.source, self.metrics, self._run_camera, self._interrupt)
             self.manager = CameraManager(
-                self.fleet, changes, self.metrics, most_views=self._most_views, events=config.events,
+                self.fleet, changes, self.metrics, most_views=self._most_views, common={"events": config.events, "source": config.source},
                 check=lambda camera: check_camera(camera, self.spec), interrupt=self._interrupt,
             )  # fmt: skip
             self.manager.load(cameras, unusable)
@@ -208,9 +209,13 @@ class Pipeline:
 
     def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
         CameraReader(
-            status, worker, source=self.config.source, clip=self.config.clip, metrics=self.metrics, hand_over=self._hand_over,
-            short_side=self._short_side(status.camera),
+            status, worker, source=status.camera.source or self.config.source, clip=self._clip(status.camera), metrics=self.metrics,
+            hand_over=self._hand_over, short_side=self._short_side(status.camera),
         ).run()  # fmt: skip
+
+    def _clip(self, camera: CameraConfig) -> ClipConfig:
+        gap = camera.max_gap_seconds
+        return self.config.clip if gap is None else self.config.clip.model_copy(update={"max_gap_seconds": gap})
 
     def _short_side(self, camera: CameraConfig) -> int:
         """Enough for the smallest region, and for pictures of events."""
@@ -297,7 +302,10 @@ class Pipeline:
         metrics = self.metrics
         for status in self.fleet.statuses:
             metrics.camera_fps.labels(status.camera.id).set(status.fps())
-            if status.last_frame_wall is not None:
+            if status.state == "ended":
+                with contextlib.suppress(KeyError):
+                    metrics.last_frame_age.remove(status.camera.id)  # nobody waits for another
+            elif status.last_frame_wall is not None:
                 metrics.last_frame_age.labels(status.camera.id).set(max(0.0, time.time() - status.last_frame_wall))
         metrics.outbox_events.set(len(self._outbox))
         metrics.outbox_unsaved.set(self.writer.unsaved)

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.video import PictureConverter
+from stream.camera import SourceConfig
 from stream.cameras import CameraStatus, Worker
 from stream.decode import Decoder
 from stream.frames import CameraState, CodedPacket, SampledFrame, StreamBreak
 from stream.metrics import Metrics
 from stream.packets import PacketQueue
 from stream.sample import ClipConfig, Sampler
-from stream.source import Source, SourceConfig
+from stream.source import Source
 
 __all__ = ["CameraReader"]
 

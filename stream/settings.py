@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -11,7 +11,7 @@ from configs import ConfigError, StrictModel, merged
 from model.weights import ModelSpec, read_spec
 from stream.batch import BatchConfig
 from stream.broker import KafkaConfig
-from stream.camera import CameraConfig
+from stream.camera import CameraConfig, SourceConfig
 from stream.events import EventConfig
 from stream.http import HttpConfig
 from stream.infer import InferConfig, check_spec, weights_path
@@ -19,9 +19,8 @@ from stream.logs import LogConfig
 from stream.outbox import OutboxConfig
 from stream.sample import ClipConfig
 from stream.snapshots import SnapshotConfig
-from stream.source import SourceConfig
 
-__all__ = ["StreamConfig", "check_camera", "check_room", "check_settings", "most_views", "with_events"]
+__all__ = ["StreamConfig", "check_camera", "check_room", "check_settings", "completed", "most_views"]
 
 # Room for cameras that come while the pipeline runs.
 _LEAST_VIEWS = 64
@@ -45,10 +44,10 @@ class StreamConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, tree: Any) -> Any:
-        """A camera's event settings take what they do not name from the section `events`."""
+        """A camera's own sections take what they do not name from those of all cameras."""
         if not isinstance(tree, dict) or not isinstance(tree.get("cameras"), (list, tuple)):
             return tree
-        return tree | {"cameras": [with_events(camera, tree.get("events")) for camera in tree["cameras"]]}
+        return tree | {"cameras": [completed(camera, tree) for camera in tree["cameras"]]}
 
     @model_validator(mode="after")
     def _check(self) -> StreamConfig:
@@ -61,12 +60,17 @@ class StreamConfig(StrictModel):
         return self
 
 
-def with_events(camera: Any, events: Any) -> Any:
-    """A camera's settings, its event settings completed by those of all cameras."""
-    events = events.model_dump() if isinstance(events, EventConfig) else events
-    if not isinstance(camera, dict) or not isinstance(camera.get("events"), dict) or not isinstance(events, dict):
+def completed(camera: Any, common: Any) -> Any:
+    """A camera's settings with its own sections `events` and `source` completed by those in `common`; what is no mapping is left alone."""
+    if not isinstance(camera, Mapping):
         return camera
-    return camera | {"events": merged(events, camera["events"])}
+    sections = {}
+    for name in ("events", "source"):
+        of_all = common.get(name)
+        of_all = of_all.model_dump() if isinstance(of_all, StrictModel) else of_all
+        if isinstance(camera.get(name), Mapping) and isinstance(of_all, Mapping):
+            sections[name] = merged(of_all, camera[name])
+    return dict(camera) | sections
 
 
 def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None = None) -> ModelSpec:

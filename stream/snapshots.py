@@ -72,6 +72,8 @@ class SnapshotStore:
             config.path.mkdir(parents=True, exist_ok=True)
             # What is there from before, oldest first: when it was written, its size.
             found = sorted((file.stat().st_mtime, file, file.stat().st_size) for file in config.path.glob("*/*.jpg"))
+            for partial in config.path.glob("*/*.part"):
+                partial.unlink()  # of a process that was killed
             probe = config.path / ".writable"
             probe.touch()
             probe.unlink()

@@ -18,55 +18,19 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from av.error import ExitError, FFmpegError
-from pydantic import Field, field_validator, model_validator
 
-from configs import MediaError, StrictModel, is_file
+from configs import MediaError
 from model.video import explain, open_container, video_stream
-from stream.camera import CameraConfig
+from stream.camera import CameraConfig, SourceConfig
 from stream.frames import CameraState, CodedPacket
 
-__all__ = ["Source", "SourceConfig"]
+__all__ = ["Source"]
 
 # A connection that lasted this long was a good one: the next failure is a new one, with a short first pause.
 _STEADY_SECONDS = 5.0
 # A file whose timestamps jump further ahead is not waited for.
 _LONGEST_PAUSE = 60.0
 _log = logging.getLogger(__name__)
-
-
-class SourceConfig(StrictModel):
-    """How all cameras are opened and kept open."""
-
-    open_timeout_seconds: float = Field(10.0, gt=0, le=300, description="give up opening after this long")
-    read_timeout_seconds: float = Field(
-        5.0, gt=0, le=300, description="a camera without a packet, or without a picture that decodes, for this long is opened again"
-    )
-    backoff_first_seconds: float = Field(0.5, gt=0, le=60, description="first pause before opening again; doubles each time")
-    backoff_most_seconds: float = Field(30.0, gt=0, le=3600, description="longest pause before opening again")
-    queue_seconds: float = Field(
-        4.0, gt=0, le=60, description="coded video of one camera that may wait for its decoder; then whole groups of pictures are dropped"
-    )
-    queue_megabytes: float = Field(32.0, gt=0, le=1024, description="most coded video of one camera that may wait")
-    camera_clock_seconds: float = Field(
-        10.0, ge=0, description="events are dated by the camera's clock (RTCP) if it is this close to ours; 0: always by ours"
-    )
-    tls_verify: bool = Field(False, description="rtsps, https: refuse certificates that tls_ca_file does not vouch for")
-    tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
-
-    @field_validator("tls_ca_file")
-    @classmethod
-    def _check_ca_file(cls, path: str | None) -> str | None:
-        if path is not None and not is_file(path):
-            raise ValueError(f"file not found: {path}")
-        return path
-
-    @model_validator(mode="after")
-    def _check(self) -> SourceConfig:
-        if self.backoff_first_seconds > self.backoff_most_seconds:
-            raise ValueError("backoff_first_seconds must not be above backoff_most_seconds")
-        if self.tls_ca_file is not None and not self.tls_verify:
-            raise ValueError("tls_ca_file needs tls_verify: true, otherwise nobody is vouched for")
-        return self
 
 
 @dataclasses.dataclass

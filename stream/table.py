@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["LiveTable", "event_line", "place"]
 
 _COLOURS = {"running": "green", "connecting": "yellow", "blocked": "yellow", "stalled": "red", "offline": "red", "ended": "dim"}
+# Title, head, frame, a line for the cameras that are left out, and eight events.
+_OTHER_LINES = 14
 
 
 class LiveTable:
@@ -52,7 +54,11 @@ class LiveTable:
         table = Table(
             "camera", "state", "fps", "frames", "clips", "now", "remark", title=f"{time.monotonic() - self._begun:5.0f} s", expand=False
         )
-        for status in self._pipeline.fleet.statuses:
+        # The events keep their lines; when there is not room for all cameras, those in trouble come first.
+        statuses = sorted(self._pipeline.fleet.statuses, key=lambda status: status.state in ("running", "ended"))
+        rows = max(3, self._console.size.height - _OTHER_LINES)
+        shown = self._pipeline.fleet.statuses if len(statuses) <= rows else statuses[:rows]
+        for status in shown:
             camera_id = status.camera.id
             active = self._pipeline.recognition.active(camera_id)
             table.add_row(
@@ -64,6 +70,8 @@ class LiveTable:
                 ", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items()),
                 status.detail,
             )
+        if len(shown) < len(statuses):
+            table.add_row(f"and {len(statuses) - len(shown)} more")
         lines = [Text(event_line(event)) for event in list(self._pipeline.recognition.recent) if event.kind != "updated"]
         return Group(table, *lines)
 

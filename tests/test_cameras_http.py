@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import stream.http
 from configs import CameraError, ConfigError
-from stream.camera import CameraConfig
+from stream.camera import CameraConfig, SourceConfig
 from stream.cameras import CameraStatus, Fleet, Worker
 from stream.changes import CameraChanges
 from stream.events import EventConfig
@@ -29,7 +29,6 @@ from stream.http import HttpConfig, HttpServer
 from stream.manager import CameraManager
 from stream.metrics import Metrics
 from stream.openapi import document
-from stream.source import SourceConfig
 from tests.waiting import until
 
 
@@ -42,7 +41,8 @@ class Rig:
         self.fleet = Fleet(SourceConfig(), Metrics(), self._run)
         changes = CameraChanges(folder / "changes.json")
         self.manager = CameraManager(
-            self.fleet, changes, Metrics(), most_views=6, events=EventConfig(smoothing=2), check=self._check, interrupt=self.breaks.append
+            self.fleet, changes, Metrics(), most_views=6, common={"events": EventConfig(smoothing=2), "source": SourceConfig()},
+            check=self._check, interrupt=self.breaks.append,
         )  # fmt: skip
         self.manager.load(changes.apply([CameraConfig(id="a", url="rtsp://user:secret@host/a")]), {})
         self.manager.start()

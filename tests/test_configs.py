@@ -92,6 +92,16 @@ def test_what_a_rule_or_a_camera_does_not_name_is_as_for_all() -> None:
     assert config.cameras[1].events is None
 
 
+def test_a_cameras_own_way_of_being_opened_completes_that_of_all() -> None:
+    tree = (
+        "{cameras: [{id: a, url: rtsp://h/a, max_gap_seconds: 3, source: {open_timeout_seconds: 30}}], source: {read_timeout_seconds: 9}}"
+    )
+    camera = parse_config(tree, StreamConfig).cameras[0]
+    assert camera.source is not None
+    assert (camera.source.open_timeout_seconds, camera.source.read_timeout_seconds) == (30, 9)
+    assert "rtsp" not in repr(camera)  # an address may hold a password
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

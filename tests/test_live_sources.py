@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 
 import stream.source
-from stream.camera import CameraConfig
+from stream.camera import CameraConfig, SourceConfig
 from stream.cameras import CameraStatus, Fleet, Worker
 from stream.decode import Decoder
 from stream.frames import CameraState, CodedPacket, DecodedFrame, SampledFrame, StreamBreak
 from stream.metrics import Metrics
 from stream.reading import CameraReader
 from stream.sample import ClipConfig
-from stream.source import Source, SourceConfig
+from stream.source import Source
 from tests.broker import certificate, free_port
 from tests.chaos import TcpCamera, mpegts, streamed
 from tests.rtsp import RtspServer, missing_rtsp

@@ -261,11 +261,14 @@ def test_events_of_whoever_logs_in_and_of_nobody_else(mechanism: str, tmp_path: 
         outbox, failures = Outbox(OutboxConfig(path=tmp_path / "o.db")), Counter[str]()
         outbox.append([make_event(1)])
 
+        for password in ("right", "wrong"):
+            (tmp_path / password).write_text(password + "\n")
+
         def settings(password: str) -> KafkaConfig:
             return KafkaConfig.model_validate(
                 {
                     "bootstrap": [f"127.0.0.1:{port}"], "security_protocol": "SASL_SSL", "ssl_cafile": str(authority),
-                    "sasl_mechanism": mechanism, "sasl_username": "cidc", "sasl_password": password, "flush_seconds": 0.1,
+                    "sasl_mechanism": mechanism, "sasl_username": "cidc", "sasl_password_file": tmp_path / password, "flush_seconds": 0.1,
                 }
             )  # fmt: skip
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from stream.camera import CameraConfig, redact_url
+from stream.camera import CameraConfig, SourceConfig, redact_url
 from stream.decode import Decoder
-from stream.source import Source, SourceConfig
+from stream.source import Source
 from tests.rtsp import RtspServer, missing_rtsp
 
 
