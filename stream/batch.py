@@ -43,11 +43,14 @@ class Inbox:
         self._most = config.camera_queue
         self._queues: dict[str, collections.deque[Item]] = {}
         self._turns: collections.deque[str] = collections.deque()
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        # One for each camera that waits: if all of them woke for every item taken, many cameras would wake each other all the time.
+        self._room: dict[str, threading.Condition] = {}
 
     def put(self, item: Item, stop: threading.Event, on_blocked: Callable[[bool], None] = lambda blocked: None) -> bool:
         """Add an item of its camera, waiting for room; False if `stop` was set first. Breaks never wait."""
-        with self._condition:
+        with self._lock:
             if stop.is_set():
                 return False
             waiting = self._queues.setdefault(item.camera_id, collections.deque())
@@ -55,8 +58,9 @@ class Inbox:
                 return True  # nothing came since the last one: a flood of them must not fill the memory
             if len(waiting) >= self._most and isinstance(item, SampledFrame):
                 on_blocked(True)
+                room = self._room.setdefault(item.camera_id, threading.Condition(self._lock))
                 while len(waiting) >= self._most and not stop.is_set():
-                    self._condition.wait(0.2)
+                    room.wait(0.5)
                 on_blocked(False)
                 if stop.is_set():
                     return False
@@ -64,14 +68,14 @@ class Inbox:
             if not waiting:
                 self._turns.append(item.camera_id)
             waiting.append(item)
-            self._condition.notify_all()
+            self._arrived.notify()
         return True
 
     def take(self, most: int, timeout_seconds: float, held: Callable[[str], bool] = lambda camera_id: False) -> list[Item]:
         """Up to `most` items, one camera after the other; empty after the timeout. Cameras that are held keep theirs."""
-        with self._condition:
+        with self._lock:
             if all(map(held, self._turns)):
-                self._condition.wait(max(timeout_seconds, 0.0))
+                self._arrived.wait(max(timeout_seconds, 0.0))
             items: list[Item] = []
             passed: list[str] = []
             while self._turns and len(items) < most:
@@ -81,17 +85,18 @@ class Inbox:
                     continue
                 waiting = self._queues[camera_id]
                 items.append(waiting.popleft())
+                if camera_id in self._room:
+                    self._room[camera_id].notify_all()
                 if waiting:
                     self._turns.append(camera_id)
                 elif isinstance(items[-1], StreamBreak) and items[-1].reason in FOR_GOOD:
                     del self._queues[camera_id]  # a camera that went for good leaves nothing behind
+                    self._room.pop(camera_id, None)
             self._turns.extend(passed)
-            if items:
-                self._condition.notify_all()
             return items
 
     def __len__(self) -> int:
-        with self._condition:
+        with self._lock:
             return sum(len(waiting) for waiting in self._queues.values())
 
 
