@@ -98,10 +98,13 @@ def check_tree(tree: object, schema: type[Model], *, name: str) -> Model:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with some of them changed, at any depth."""
+    """Settings with some of them changed, at any depth; a section that is changed to None is left out."""
     result = dict(base)
     for key, value in changes.items():
         inner = result.get(key)
+        if value is None and isinstance(inner, Mapping):
+            del result[key]
+            continue
         result[key] = merged(inner, value) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
     return result
 

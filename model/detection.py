@@ -55,6 +55,7 @@ class DetectionConfig(StrictModel):
         common = common.model_dump() if isinstance(common, ActionRule) else common
         if not isinstance(rules, dict) or not isinstance(common, dict):
             return fields
+        common = {key: value for key, value in common.items() if key in ActionRule.model_fields}  # mistakes are told of where they are
         return fields | {"actions": {label: common | rule if isinstance(rule, dict) else rule for label, rule in rules.items()}}
 
     def check_labels(self, labels: Sequence[str]) -> None:

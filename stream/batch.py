@@ -146,7 +146,7 @@ class Schedule:
 
     def restart(self, view: View, count: int, hop: int) -> int:
         """The view's clip begins anew; returns how many clips that were due will never be taken."""
-        lost = max(0, (count - self._next_due(view, hop)) // hop + 1) if view in self._put_off else 0
+        lost = max(0, (count - self._next_due(view, hop)) // hop + 1)
         for known in (self._last_due, self._last_taken, self._put_off):
             known.pop(view, None)
         return lost

@@ -59,13 +59,6 @@ class SourceConfig(StrictModel):
     tls_verify: bool = Field(False, description="rtsps, https: refuse certificates that tls_ca_file does not vouch for")
     tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
 
-    @field_validator("tls_ca_file")
-    @classmethod
-    def _check_ca_file(cls, path: str | None) -> str | None:
-        if path is not None and not is_file(path):
-            raise ValueError(f"file not found: {path}")
-        return path
-
     @model_validator(mode="after")
     def _check(self) -> SourceConfig:
         if self.backoff_first_seconds > self.backoff_most_seconds:
@@ -73,6 +66,12 @@ class SourceConfig(StrictModel):
         if self.tls_ca_file is not None and not self.tls_verify:
             raise ValueError("tls_ca_file needs tls_verify: true, otherwise nobody is vouched for")
         return self
+
+    def problem(self) -> str | None:
+        """What is certainly wrong with it; None if nothing is."""
+        if self.tls_ca_file is not None and not is_file(self.tls_ca_file):
+            return f"source.tls_ca_file: file not found: {self.tls_ca_file}"
+        return None
 
 
 class CameraConfig(StrictModel):
@@ -143,7 +142,8 @@ class CameraConfig(StrictModel):
         """What is certainly wrong with it, found without opening it; None if nothing is."""
         if self.is_file and not is_file(self.url):
             return f"camera {self.id}: file not found: {redact_url(self.url)}"
-        return None
+        problem = self.source.problem() if self.source is not None else None
+        return f"camera {self.id}: {problem}" if problem else None
 
 
 def redact_url(url: str) -> str:

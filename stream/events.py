@@ -73,7 +73,7 @@ class ActionEvent:
         "".join(texts).encode()  # half a character cannot be stored or sent
         if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
             raise TypeError("a number is not finite, or is none")
-        if not isinstance(self.sequence, int) or self.sequence < 1:
+        if not isinstance(self.sequence, int) or not 1 <= self.sequence < 2**63:
             raise ValueError(f"sequence is {self.sequence!r}")
         for moment in (self.started_at, self.produced_at, self.ended_at or self.started_at):
             if datetime.datetime.fromisoformat(moment).tzinfo is None:
@@ -102,7 +102,7 @@ class ActionEvent:
             event = cls(**fields)
             event._check_types()
             return event
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise DataError(f"not an event of schema {SCHEMA}: {error!r}") from None
 
 

@@ -45,7 +45,7 @@ class _Impatient(H11Protocol):
     """Cuts off connections that send no request, and the oldest when there are too many: probes of health always get in."""
 
     most_connections = 64
-    _expecting = False
+    _limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -62,12 +62,11 @@ class _Impatient(H11Protocol):
             self._expect_request()  # a beginning: uvicorn waits for the rest for ever
 
     def _expect_request(self) -> None:
-        if not self._expecting:
-            self._expecting = True
-            self.loop.call_later(_REQUEST_SECONDS, self._cut_off, self.cycle)
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = self.loop.call_later(_REQUEST_SECONDS, self._cut_off, self.cycle)
 
     def _cut_off(self, answered: Any) -> None:
-        self._expecting = False
         if self.cycle is answered:
             self.transport.close()
 

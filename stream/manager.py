@@ -127,7 +127,8 @@ class CameraManager:
                 if section in fields and section not in settings:
                     settings[section] = self._common[section].model_dump()
             camera = self._checked(merged(settings, fields))
-            if camera == before:
+            is_idle = camera_id in self._unusable or self._status(camera_id).state == "ended"
+            if camera == before and not is_idle:
                 return self.describe(camera_id)
             self._check_room(camera, (other for other in self._cameras.values() if other is not before))
             self._keep(lambda: self._changes.note(camera_id, camera))

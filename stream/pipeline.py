@@ -7,6 +7,7 @@ or drop, counted.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import math
@@ -69,6 +70,7 @@ class Pipeline:
         self.failed = False
         self._started, self._cameras_done, self._aborted = threading.Event(), threading.Event(), threading.Event()
         self.manager: CameraManager | None = None
+        self._gone: collections.deque[str] = collections.deque()
         with contextlib.ExitStack() as opened:
             self._outbox = self._open_outbox()
             opened.callback(_quietly, self._outbox.close)
@@ -159,6 +161,8 @@ class Pipeline:
                         break
                     on_tick()
                     self.fleet.supervise()
+                    while self._gone:
+                        self.manager.forget_counts(self._gone.popleft())
                     if time.monotonic() - tidied >= _TIDY_SECONDS:
                         release_freed_memory()
                         tidied = time.monotonic()
@@ -204,8 +208,7 @@ class Pipeline:
         return self.manager.config(camera_id) if self.manager is not None else None
 
     def _forget(self, camera_id: str) -> None:
-        if self.manager is not None:
-            self.manager.forget_counts(camera_id)
+        self._gone.append(camera_id)  # the network must not wait while a change is being kept on disk
 
     def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
         CameraReader(

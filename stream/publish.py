@@ -114,6 +114,8 @@ class Publisher:
             self._stop.wait(1.0)
             return True
         collected = self._collect()
+        if self._producer is None:
+            return True
         room = (1 if self._last_sent < self._alone_until else _WINDOW) - len(self._pending)
         waiting = self._outbox.oldest(room, self._last_sent) if room > 0 else []
         for stored in waiting:

@@ -53,6 +53,7 @@ class CameraReader:
         )
         self._last_picture = time.monotonic()
         self._about = {"camera": camera_id}
+        self._before = metrics.total(metrics.decoded, camera=camera_id), metrics.total(metrics.corrupt, camera=camera_id)
 
     def run(self) -> None:
         """Read until the camera ends or its worker is stopped; never raises."""
@@ -72,15 +73,17 @@ class CameraReader:
             if self._worker.stop.is_set():
                 return
             skipping = skipping and coded.packet is not None
+            if skipping:
+                self._check_pictures()
+                continue
             try:
-                if not skipping:
-                    self._take(coded)
+                self._take(coded)
             except Exception:
                 if self._status.camera.is_file:
                     raise
                 _log.exception("camera %s: unexpected error; it is opened again", self._status.camera.id, extra=self._about)
                 self._source.give_up(_UNEXPECTED)
-                skipping = True  # until the next connection
+                skipping = coded.packet is not None  # until the next connection
 
     def _take(self, coded: CodedPacket) -> None:
         self._status.touch(received=self._status.camera.is_file)
@@ -158,7 +161,7 @@ class CameraReader:
     def _file_end(self) -> str:
         """How a file ended: one that gave no picture, or had packets that did not decode, is said to have."""
         metrics, camera_id = self._metrics, self._status.camera.id
-        corrupt = metrics.total(metrics.corrupt, camera=camera_id)
-        if metrics.total(metrics.decoded, camera=camera_id) == 0:
+        corrupt = metrics.total(metrics.corrupt, camera=camera_id) - self._before[1]
+        if metrics.total(metrics.decoded, camera=camera_id) == self._before[0]:
             return "no frame could be decoded"
         return f"end of file, {corrupt} packets could not be decoded" if corrupt else "end of file"

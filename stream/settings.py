@@ -65,11 +65,12 @@ def completed(camera: Any, common: Any) -> Any:
     if not isinstance(camera, Mapping):
         return camera
     sections = {}
-    for name in ("events", "source"):
+    for name, settings in (("events", EventConfig), ("source", SourceConfig)):
         of_all = common.get(name)
         of_all = of_all.model_dump() if isinstance(of_all, StrictModel) else of_all
         if isinstance(camera.get(name), Mapping) and isinstance(of_all, Mapping):
-            sections[name] = merged(of_all, camera[name])
+            known = {key: value for key, value in of_all.items() if key in settings.model_fields}  # mistakes are told of where they are
+            sections[name] = merged(known, camera[name])
     return dict(camera) | sections
 
 
@@ -84,7 +85,7 @@ def check_settings(config: StreamConfig, cameras: Sequence[CameraConfig] | None 
         CheckpointError: the weights are missing, damaged, or do not fit the configuration.
     """
     cameras = config.cameras if cameras is None else cameras
-    problems = [problem for camera in cameras if (problem := camera.problem())]
+    problems = [problem for problem in (config.source.problem(), *(camera.problem() for camera in cameras)) if problem]
     if problems:
         raise ConfigError("; ".join(problems))
     spec = read_spec(weights_path(config.infer))

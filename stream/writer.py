@@ -46,6 +46,7 @@ class EventWriter:
         self._condition = threading.Condition()
         self._waiting: collections.deque[ActionEvent] = collections.deque()
         self._in_hand: list[ActionEvent] = []
+        self._arrivals_in_hand: list[float] = []
         self._arrivals: collections.deque[float] = collections.deque(maxlen=_MOST_UNSAVED)
         self._retry_at, self._closing = 0.0, False
         self.problem: str | None = None
@@ -100,6 +101,7 @@ class EventWriter:
 
     def _store(self) -> None:
         while self._take():
+            self.beat_monotonic = time.monotonic()
             try:
                 with self._metrics.stage.labels("store").time():
                     self._outbox.append(self._in_hand)
@@ -107,26 +109,27 @@ class EventWriter:
                 self._put_back()
                 self._complain(error)
                 return
+            if self.problem is not None:
+                _log.warning("the outbox takes events again")
+                self.problem = None
             with self._condition:
-                self._in_hand = []
-        if self.problem is not None:
-            _log.warning("the outbox takes events again")
-        self.problem = None
-        with self._condition:
-            stored = [] if self._waiting else list(self._arrivals)
-            self._arrivals = collections.deque(() if stored else self._arrivals, _MOST_UNSAVED)
-        for arrived in stored:
-            self._on_result(time.monotonic() - arrived)
+                arrivals, self._in_hand, self._arrivals_in_hand = self._arrivals_in_hand, [], []
+            for arrived in arrivals:
+                self._on_result(time.monotonic() - arrived)
 
     def _take(self) -> bool:
         with self._condition:
             self._in_hand = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+            if self._in_hand and not self._waiting:  # otherwise some of their events may still wait
+                self._arrivals_in_hand = list(self._arrivals)
+                self._arrivals.clear()
         return bool(self._in_hand)
 
     def _put_back(self) -> None:
         with self._condition:
             self._waiting.extendleft(reversed(self._in_hand))
-            self._in_hand = []
+            self._arrivals.extendleft(reversed(self._arrivals_in_hand))
+            self._in_hand, self._arrivals_in_hand = [], []
         self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _make_room(self) -> None:

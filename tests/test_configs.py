@@ -92,6 +92,13 @@ def test_what_a_rule_or_a_camera_does_not_name_is_as_for_all() -> None:
     assert config.cameras[1].events is None
 
 
+def test_a_mistake_for_all_is_told_of_once() -> None:
+    for own, common in (("{top_k: 1}", "{smothing: 2}"), ("null", "{default: {entr: 1}, actions: {fall: {enter: 0.9}}}")):
+        with pytest.raises(ConfigError) as raised:
+            parse_config(f"{{cameras: [{{id: a, url: rtsp://h/a, events: {own}}}], events: {common}}}", StreamConfig)
+        assert str(raised.value).count("unknown setting") == 1
+
+
 def test_a_cameras_own_way_of_being_opened_completes_that_of_all() -> None:
     tree = (
         "{cameras: [{id: a, url: rtsp://h/a, max_gap_seconds: 3, source: {open_timeout_seconds: 30}}], source: {read_timeout_seconds: 9}}"

@@ -126,7 +126,7 @@ def test_other_texts_are_not_events(text: str) -> None:
         {"camera_id": None}, {"event_id": []}, {"started_at": None}, {"produced_at": "2026-01-02T03:04:0x.000Z"},
         {"started_at": "2026-01-02T03:04:05"}, {"pts_start_seconds": "5"}, {"sequence": "1"}, {"sequence": 0}, {"sequence": 1.5},
         {"top_k": [{"action": 1, "confidence": 0.5}]}, {"top_k": [{"action": "fall", "confidence": "x"}]}, {"region": 3},
-        {"action": "\ud800"}, {"unheard": 1}, {"pts_start_seconds": float("inf")},
+        {"action": "\ud800"}, {"unheard": 1}, {"pts_start_seconds": 10**400}, {"sequence": 10**30}, {"pts_start_seconds": float("inf")},
     ],
     ids=str,
 )  # fmt: skip

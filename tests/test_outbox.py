@@ -223,7 +223,7 @@ def test_a_rescue_that_fails_half_way_loses_nothing(tmp_path: Path, monkeypatch:
     outbox.close()
 
 
-@pytest.mark.parametrize("renamings", range(1, 5))
+@pytest.mark.parametrize("renamings", range(1, 6))
 def test_killed_in_the_middle_of_a_rescue_the_next_start_finishes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamings: int
 ) -> None:

@@ -137,6 +137,19 @@ def test_a_clip_that_waited_brings_the_next_no_nearer() -> None:
     assert went == [4, 15, 19, 23, 27, 31, 35, 39]
 
 
+def test_what_was_due_and_not_taken_before_a_break_is_counted() -> None:
+    schedule = Schedule(clip=4)
+    schedule.went(VIEW, 4, 4)
+    for count in range(8, 15):
+        schedule.put_off(VIEW)
+        assert schedule.is_due(VIEW, count, 4)
+    lost = schedule.went(VIEW, 15, 4)
+    assert not schedule.is_due(VIEW, 18, 4)
+    lost += schedule.restart(VIEW, 18, 4)
+    assert 2 + lost == 4  # due at 4, 8, 12 and 16
+    assert schedule.restart(VIEW, 3, 4) == 0
+
+
 def test_a_batch_goes_when_full_or_late() -> None:
     batch, window = WindowBatch(BatchConfig(max_batch=2, deadline_seconds=0.05)), Window(View("a"), 0.0, 0.0, 0.0)
     assert not batch.is_due()

@@ -82,6 +82,25 @@ def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     assert writer.unsaved == 1
 
 
+def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
+    seconds: list[float] = []
+
+    class Slow(Disk):
+        def append(self, events: Sequence[ActionEvent]) -> None:
+            time.sleep(0.03)
+            super().append(events)
+
+    writer = EventWriter(Slow(), Metrics(), seconds.append)
+    with running(writer):
+        for number in range(1, 101):
+            writer.put([make_event(number)], [time.monotonic()])
+            time.sleep(0.02)
+        assert time.monotonic() - writer.beat_monotonic < 0.5
+        assert len(seconds) > 50
+    assert len(seconds) == 100
+    assert max(seconds) < 1.0
+
+
 def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.writer, "_MOST_UNSAVED", 20)
     metrics = Metrics()
