@@ -37,7 +37,7 @@ def document() -> dict[str, Any]:
             "/cameras/{camera_id}": {
                 "parameters": [camera_id],
                 "get": _operation("One camera", one),
-                "patch": _operation("Change settings; if any differs, it starts anew", one | _errors(*_REFUSED, "507"), body="CameraChange"),
+                "patch": _operation("Change settings: starts anew if any differs", one | _errors(*_REFUSED, "507"), body="CameraChange"),
                 "delete": _operation("Remove a camera", {"204": {"description": "removed"}, **_errors("404", "507")}),
             },
             "/cameras/{camera_id}/pause": {"parameters": [camera_id], "post": _operation("Stop a camera, keep it", one | _errors("507"))},
