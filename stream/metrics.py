@@ -42,7 +42,7 @@ class Metrics:
         self.readers_abandoned = self._gauge(
             "readers_abandoned", "Camera workers that hang in library calls and were replaced or halted", []
         )
-        self.reconnects = self._counter("reconnects", "Times a camera was opened again", camera)
+        self.reconnects = self._counter("reconnects", "Times it was tried to open a camera again", camera)
         self.events = self._counter("events", "Action events by action and kind", [*camera, "action", "kind"])
         self.stage = self._histogram("stage_seconds", "Time spent in each stage, on one packet, picture or batch", ["stage"])
         self.latency = self._histogram("camera_to_event_seconds", "From the arrival of a clip's newest frame to its stored events", [])
