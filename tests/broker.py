@@ -83,7 +83,7 @@ class Proxy:
     """Forwards TCP connections; `cut` resets the live ones and refuses new ones until `restore`. With `tls` clients must speak TLS."""
 
     def __init__(self, upstream_port: int, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._upstream, self._port, self._tls = upstream_port, port, tls
+        self._upstream, self.port, self._tls = upstream_port, port, tls
         self._lock, self._pairs = threading.Lock(), set[tuple[socket.socket, socket.socket]]()
         self._listening: socket.socket | None = None
         self._swallowing = False
@@ -94,7 +94,7 @@ class Proxy:
         if self._listening is None:
             listening = socket.socket()
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(("127.0.0.1", self._port))
+            listening.bind(("127.0.0.1", self.port))
             listening.listen(64)
             self._swallowing, self._listening = False, listening
             threading.Thread(target=self._accept, args=(listening,), daemon=True).start()

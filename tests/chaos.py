@@ -113,8 +113,7 @@ class ChaosProxy(Proxy):
 
     def __init__(self, upstream_port: int) -> None:
         self._frozen, self._corrupt, self._rng = threading.Event(), threading.Event(), random.Random(upstream_port)
-        self.port = free_port()
-        super().__init__(upstream_port, self.port)
+        super().__init__(upstream_port, free_port())
 
     def attack(self, kind: str, seconds: float, stop: threading.Event) -> None:
         """Do one thing to the connections, for a while where it lasts, and let them be again."""

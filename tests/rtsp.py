@@ -1,7 +1,7 @@
 """A real RTSP server for tests: GStreamer's, run by Debian's Python in a process of its own.
 
-As a script (`/usr/bin/python3 rtsp.py PORT /mount=FILE ... /once!=FILE`): serves H.264 files in real time, over and
-over or, with `!`, once.
+As a script (`/usr/bin/python3 rtsp.py PORT LOGIN /mount=FILE ... /once!=FILE`): serves H.264 files in real time, over and
+over or, with `!`, once. LOGIN is `user:password`, or empty for everybody.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def missing_rtsp() -> str | None:
 
 
 class RtspServer:
-    """The server process. `mounts` maps `/path` (looped) or `/path!` (once) to H.264 files."""
+    """The server process. `mounts` maps `/path` (looped) or `/path!` (once) to H.264 files; `login` is `user:password`."""
 
-    def __init__(self, mounts: dict[str, Path]) -> None:
-        self._mounts, self.port = mounts, 0
+    def __init__(self, mounts: dict[str, Path], login: str = "") -> None:
+        self._mounts, self._login, self.port = mounts, login, 0
 
     def __enter__(self) -> RtspServer:
         self.start()
@@ -43,7 +43,7 @@ class RtspServer:
     def start(self) -> None:
         """Start, on the same port as before if there was one, and wait until it listens."""
         arguments = [f"{mount}={path}" for mount, path in self._mounts.items()]
-        self.process = subprocess.Popen([PYTHON, __file__, str(self.port), *arguments], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([PYTHON, __file__, str(self.port), self._login, *arguments], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("READY"), line
@@ -61,7 +61,7 @@ class RtspServer:
         return f"rtsp://127.0.0.1:{self.port}{mount}"
 
 
-def serve(port: str, mounts: list[str]) -> None:
+def serve(port: str, login: str, mounts: list[str]) -> None:
     """Run the server until the process is killed."""
     import gi
 
@@ -75,7 +75,18 @@ def serve(port: str, mounts: list[str]) -> None:
     server.set_service(port)
     for mount in mounts:
         path, file = mount.split("=", 1)
-        server.get_mount_points().add_factory(path.rstrip("!"), _factory(file, not path.endswith("!")))
+        factory = _factory(file, not path.endswith("!"))
+        if login:
+            permissions = GstRtspServer.RTSPPermissions.new()
+            for right in ("access", "construct"):
+                permissions.add_permission_for_role("viewer", f"media.factory.{right}", True)
+            factory.set_permissions(permissions)
+        server.get_mount_points().add_factory(path.rstrip("!"), factory)
+    if login:
+        auth, token = GstRtspServer.RTSPAuth.new(), GstRtspServer.RTSPToken()
+        token.set_string("media.factory.role", "viewer")
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(*login.split(":", 1)), token)
+        server.set_auth(auth)
     if server.attach(None) == 0:
         sys.exit(f"cannot bind port {port}")
     print("READY", server.get_bound_port(), flush=True)
@@ -138,4 +149,4 @@ def _access_units(file: str) -> tuple[Any, list[tuple[bytes, int, int, int, bool
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2:])
+    serve(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -27,7 +27,7 @@ from stream.metrics import Metrics
 from stream.reading import CameraReader
 from stream.sample import ClipConfig
 from stream.source import Source
-from tests.broker import certificate, free_port
+from tests.broker import Proxy, certificate, free_port
 from tests.chaos import TcpCamera, mpegts, streamed
 from tests.rtsp import RtspServer, missing_rtsp
 from tests.waiting import until
@@ -158,6 +158,42 @@ def test_tls_is_checked_when_that_is_asked_for(square: bytes, tmp_path: Path) ->
             assert not watched.frames
         with seen(url, QUICK.model_copy(update={"tls_verify": True, "tls_ca_file": str(authority)})) as watched:
             assert until(lambda: len(watched.frames) > 5), watched.states
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_asks_for_a_login(scenes: Path, transport: str) -> None:
+    if problem := missing_rtsp():
+        pytest.skip(problem)
+    with RtspServer({"/a": scenes / "clips/fall/0000.mp4"}, login="admin:hun@ter/2") as server:
+        for user, gets_in in (("admin:hun%40ter%2F2@", True), ("admin:wrong@", False), ("", False)):
+            with seen(f"rtsp://{user}127.0.0.1:{server.port}/a", transport=transport) as watched:
+                if gets_in:
+                    assert until(lambda: len(watched.frames) > 5), watched.states
+                else:
+                    assert until(lambda: any("401" in detail for _, detail in watched.states)), watched.states
+                    assert not watched.frames
+
+
+def test_rtsps_and_only_from_a_camera_that_can_be_trusted(scenes: Path, tmp_path: Path) -> None:
+    made = certificate(tmp_path)
+    if problem := missing_rtsp() or (None if made else "no openssl: apt-get install openssl"):
+        pytest.skip(problem)
+    assert made is not None
+    context, authority = made
+    with RtspServer({"/a": scenes / "clips/fall/0000.mp4"}) as server:
+        proxy = Proxy(server.port, free_port(), tls=context)
+        for settings, is_trusted in (
+            ({}, True),
+            ({"tls_verify": True, "tls_ca_file": str(authority)}, True),
+            ({"tls_verify": True}, False),
+        ):
+            with seen(f"rtsps://localhost:{proxy.port}/a", QUICK.model_copy(update=settings)) as watched:
+                if is_trusted:
+                    assert until(lambda: len(watched.frames) > 5), watched.states
+                else:
+                    assert until(lambda: sum(state == "offline" for state, _ in watched.states) > 1), watched.states
+                    assert not watched.frames
+        proxy.cut()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
