@@ -161,8 +161,7 @@ class Pipeline:
                         break
                     on_tick()
                     self.fleet.supervise()
-                    while self._gone:
-                        self.manager.forget_counts(self._gone.popleft())
+                    self._forget_gone()
                     if time.monotonic() - tidied >= _TIDY_SECONDS:
                         release_freed_memory()
                         tidied = time.monotonic()
@@ -183,6 +182,7 @@ class Pipeline:
         inference.join()
         self.writer.close()
         writer.join()
+        self._forget_gone()
         for status in self.fleet.statuses:
             if status.state != "ended":
                 status.set_state("ended", "stopped")
@@ -209,6 +209,11 @@ class Pipeline:
 
     def _forget(self, camera_id: str) -> None:
         self._gone.append(camera_id)  # the network must not wait while a change is being kept on disk
+
+    def _forget_gone(self) -> None:
+        assert self.manager is not None
+        while self._gone:
+            self.manager.forget_counts(self._gone.popleft())
 
     def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
         CameraReader(
