@@ -82,8 +82,8 @@ def place(event: ActionEvent) -> str:
 
 
 def event_line(event: ActionEvent) -> str:
-    """One event in one line: when in the stream, where, what."""
-    head = f"{event.started_at[11:19]}  {place(event):<12} {event.kind:<8} {event.action:<12} "
+    """One event in one line: when (UTC) it started or ended, where, what, when in the stream."""
+    head = f"{(event.ended_at or event.started_at)[11:19]}  {place(event):<12} {event.kind:<8} {event.action:<12} "
     if event.kind == "ended":
         return head + f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s ({event.reason})"
     return head + f"from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"
