@@ -46,6 +46,7 @@ class _Impatient(H11Protocol):
 
     most_connections = 64
     _limit: asyncio.TimerHandle | None = None
+    _awaited_after: Any = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -63,7 +64,10 @@ class _Impatient(H11Protocol):
 
     def _expect_request(self) -> None:
         if self._limit is not None:
+            if self._awaited_after is self.cycle:
+                return  # its time runs already: a byte now and then does not prolong it
             self._limit.cancel()
+        self._awaited_after = self.cycle
         self._limit = self.loop.call_later(_REQUEST_SECONDS, self._cut_off, self.cycle)
 
     def _cut_off(self, answered: Any) -> None:

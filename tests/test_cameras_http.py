@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -272,6 +273,17 @@ def test_a_connection_that_begins_a_second_request_and_goes_silent_is_cut_off(ri
             answer += client.recv(65536)
         client.sendall(b"GET /l")
         assert client.recv(65536) == b""
+
+
+def test_a_request_that_drips_is_cut_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.http, "_REQUEST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", rig.server.port), timeout=5) as client:
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < 5:
+                client.sendall(b"G")
+                time.sleep(0.05)
+    assert time.monotonic() - begun < 3
 
 
 def test_one_of_the_same_name_is_not_paused_because_another_was(rig: Rig, tmp_path: Path) -> None:
