@@ -44,9 +44,7 @@ class SourceConfig(StrictModel):
     """How cameras are opened and kept open."""
 
     open_timeout_seconds: float = Field(10.0, gt=0, le=300, description="give up opening after this long")
-    read_timeout_seconds: float = Field(
-        5.0, gt=0, le=300, description="a camera without a packet, or without a picture that decodes, for this long is opened again"
-    )
+    read_timeout_seconds: float = Field(5.0, gt=0, le=300, description="a camera without a packet for this long is opened again")
     backoff_first_seconds: float = Field(0.5, gt=0, le=60, description="first pause before opening again; doubles each time")
     backoff_most_seconds: float = Field(30.0, gt=0, le=3600, description="longest pause before opening again")
     queue_seconds: float = Field(

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 _FPS_SECONDS = 3.0
 # Ends that somebody wanted.
 _ORDERLY = ("end of file", "stopped", "removed", "changed", "paused")
-# More readers of one camera than this are not left hanging at a time: the camera waits until one of them returns.
+# When so many readers of one camera have been given up and have not ended, it waits until one of them does.
 _MOST_ABANDONED = 3
 
 
@@ -30,7 +30,7 @@ class CameraStatus:
         self.state: CameraState = "connecting"
         self.detail = ""
         self.received_monotonic = self.decoded_monotonic = time.monotonic()
-        self.last_frame_wall: float | None = None
+        self.last_frame_monotonic: float | None = None
         self._link: tuple[CameraState, str] = ("connecting", "")
         self._complaint: tuple[CameraState, str] | None = None
         self._blocked = False
@@ -66,13 +66,17 @@ class CameraStatus:
         if decoded:
             self.decoded_monotonic = now
 
-    def frame_decoded(self, wall_seconds: float) -> None:
-        """Count a decoded frame."""
+    def frame_decoded(self, arrived_monotonic: float) -> None:
+        """Count a decoded frame that came in at this time."""
         now = time.monotonic()
-        self.last_frame_wall = wall_seconds
+        self.last_frame_monotonic = arrived_monotonic
         self._frames.append(now)
         self._metrics.decoded.labels(self.camera.id).inc()
-        self._metrics.last_frame.labels(self.camera.id).set(wall_seconds)
+        self._metrics.last_frame.labels(self.camera.id).set(time.time() - (now - arrived_monotonic))
+
+    def last_frame_age(self) -> float | None:
+        """Seconds since the newest decoded frame came in, by our own clock; None before the first."""
+        return None if self.last_frame_monotonic is None else max(0.0, time.monotonic() - self.last_frame_monotonic)
 
     def fps(self) -> float:
         """Decoded frames per second over the last seconds."""
@@ -151,6 +155,7 @@ class Fleet:
         self._statuses: dict[str, CameraStatus] = {}
         self._workers: dict[str, Worker] = {}
         self._abandoned: list[Worker] = []
+        self._held_back: set[str] = set()  # cameras that wait for one of theirs to end
         self._supervised = time.monotonic()
         self._lock = threading.RLock()
 
@@ -172,9 +177,15 @@ class Fleet:
             return status
 
     def start(self, camera_id: str) -> None:
-        """Run a camera that does not run."""
+        """Run a camera that does not run; later, if too many readers of it hang."""
         with self._lock:
             status = self._statuses[camera_id]
+            hanging = sum(worker.camera_id == camera_id and worker.is_alive() for worker in self._abandoned)
+            if hanging >= _MOST_ABANDONED:
+                self._held_back.add(camera_id)
+                status.set_state("offline", f"{hanging} readers hang in library calls; waiting for one of them to return")
+                return
+            self._held_back.discard(camera_id)
             status.touch()
             status.set_state("connecting")
             worker = self._workers[camera_id] = Worker(camera_id)
@@ -183,6 +194,7 @@ class Fleet:
     def halt(self, camera_id: str, detail: str) -> None:
         """Ask a camera's threads to end, at once; what hangs is left to itself and counted."""
         with self._lock:
+            self._held_back.discard(camera_id)
             worker = self._workers.pop(camera_id, None)
             if worker is not None:
                 worker.stop.set()
@@ -211,11 +223,13 @@ class Fleet:
                 silent = status.silent_seconds(worker.resting)
                 if worker.is_alive() and silent > patience:
                     self._replace(status, worker, silent)
+            for camera_id in list(self._held_back):
+                self.start(camera_id)
 
     def all_ended(self) -> bool:
         """Whether no camera will deliver anything more."""
         with self._lock:
-            return all(not worker.is_alive() for worker in self._workers.values())
+            return not self._held_back and all(not worker.is_alive() for worker in self._workers.values())
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Ask all workers to end, and wait for them."""
@@ -233,14 +247,10 @@ class Fleet:
         return 2 * (config.open_timeout_seconds + 2 * config.read_timeout_seconds)
 
     def _replace(self, status: CameraStatus, worker: Worker, silent: float) -> None:
-        hanging = sum(other.camera_id == status.camera.id for other in self._abandoned)
-        if hanging >= _MOST_ABANDONED:
-            status.set_state("offline", f"{hanging + 1} readers hang in library calls; waiting for one of them to return")
-            return
         worker.stop.set()  # should the call ever return, the worker ends there
         self._abandoned.append(worker)
+        del self._workers[status.camera.id]
         if status.camera.is_file and not status.camera.loop:
-            del self._workers[status.camera.id]
             status.set_state("ended", f"no sign of life for {silent:.0f} s; a file is not begun again")
             self._on_break(StreamBreak(status.camera.id, "ended"))
             return

@@ -51,7 +51,10 @@ class Decoder:
         except (FFmpegError, ValueError):
             self._on_corrupt()
             return []
-        stamped = [self._stamped(frame, coded) for frame in frames if not frame.is_corrupt]
+        whole = [frame for frame in frames if not frame.is_corrupt]
+        for _ in range(len(frames) - len(whole)):
+            self._on_corrupt()
+        stamped = [self._stamped(frame, coded) for frame in whole]
         ordered = [ready for frame in stamped for ready in self._order.push(frame, frame.pts_seconds)]
         return ordered if packet.size else ordered + self._order.flush()
 

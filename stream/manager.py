@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -233,9 +232,9 @@ class CameraManager:
             raise CameraError(str(error), "full") from None
 
     def _described(self, status: CameraStatus) -> dict[str, Any]:
-        camera, last = status.camera, status.last_frame_wall
+        camera, age = status.camera, status.last_frame_age()
         settings = camera.model_dump(mode="json", exclude={"url"})
         return settings | {
             "url": redact_url(camera.url), "state": status.state, "detail": status.detail, "paused": camera.id in self._paused,
-            "fps": round(status.fps(), 2), "last_frame_age_seconds": None if last is None else round(max(0.0, time.time() - last), 3),
+            "fps": round(status.fps(), 2), "last_frame_age_seconds": None if age is None else round(age, 3),
         }  # fmt: skip

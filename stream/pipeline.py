@@ -186,16 +186,16 @@ class Pipeline:
         for status in self.fleet.statuses:
             if status.state != "ended":
                 status.set_state("ended", "stopped")
-        if self.writer.unsaved:
+        if self.writer.lost:
             self.failed = True
-            _log.error("%d events could not be stored and are lost", self.writer.unsaved)
+            _log.error("%d events could not be stored and are lost", self.writer.lost)
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         if self._publisher is not None:
             _quietly(self._publisher.close)
         return build_summary(
             self.fleet.statuses, self.metrics, self.latency, self.recognition.counts,
-            outbox_left=len(self._outbox), lost=self.writer.unsaved, seconds=seconds, runtime=self.runtime,
+            outbox_left=len(self._outbox), lost=self.writer.lost, seconds=seconds, runtime=self.runtime,
         )  # fmt: skip
 
     def _note_latency(self, seconds: float) -> None:
@@ -313,8 +313,8 @@ class Pipeline:
             if status.state == "ended":
                 with contextlib.suppress(KeyError):
                     metrics.last_frame_age.remove(status.camera.id)  # nobody waits for another
-            elif status.last_frame_wall is not None:
-                metrics.last_frame_age.labels(status.camera.id).set(max(0.0, time.time() - status.last_frame_wall))
+            elif (age := status.last_frame_age()) is not None:
+                metrics.last_frame_age.labels(status.camera.id).set(age)
         metrics.outbox_events.set(len(self._outbox))
         metrics.outbox_unsaved.set(self.writer.unsaved)
         metrics.views.set(self._most_views - self.ring.free)

@@ -1,9 +1,10 @@
-"""From the outbox to Kafka, in order per camera, each event once for as long as this process lives.
+"""From the outbox to Kafka, in order per camera, each event once unless something is refused or the process dies.
 
 The producer is idempotent and never gives a record up (`delivery_timeout_ms` at its maximum): while the broker is away
 its own retries keep the producer's identity and sequence numbers, so the broker can tell a repetition from a new record.
-Sending again from here would give a repetition a new identity. After a restart an event that was delivered but not yet
-removed is sent again; readers remove such repetitions by `event_id`, `kind` and `sequence`.
+Sending again from here would give a repetition a new identity. After a restart, or with the new producer that a refused record makes
+necessary, an event that was delivered but not yet removed is sent again; readers remove such repetitions by `event_id`, `kind`
+and `sequence`.
 """
 
 from __future__ import annotations

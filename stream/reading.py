@@ -97,9 +97,11 @@ class CameraReader:
         for frame in frames:
             if self._worker.stop.is_set():
                 return
-            self._status.frame_decoded(frame.wall_seconds)
+            self._status.frame_decoded(frame.arrived_monotonic)
             for item in self._sampler.push(frame):
                 self._give(item)
+        if frames:
+            self._last_picture = time.monotonic()  # handing them over may have taken long, for which the camera is not to blame
 
     def _timed_convert(self, native: object) -> NDArray[np.uint8]:
         with self._convert_time.time():

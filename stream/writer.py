@@ -48,7 +48,7 @@ class EventWriter:
         self._in_hand: list[ActionEvent] = []
         self._arrivals_in_hand: list[float] = []
         self._arrivals: collections.deque[float] = collections.deque(maxlen=_MOST_UNSAVED)
-        self._retry_at, self._closing = 0.0, False
+        self._retry_at, self._closing, self._dropped = 0.0, False, 0
         self.problem: str | None = None
         self.beat_monotonic = time.monotonic()
 
@@ -75,6 +75,11 @@ class EventWriter:
     def unsaved(self) -> int:
         """Events that are not stored: more than a few only while the outbox cannot be written."""
         return len(self._in_hand) + len(self._waiting)
+
+    @property
+    def lost(self) -> int:
+        """Events that will never be stored, if this is the end: those that wait, and those for which there was no room to wait."""
+        return self.unsaved + self._dropped
 
     def run(self) -> None:
         """Work until `close`; then, for a few seconds, until everything is stored."""
@@ -134,12 +139,15 @@ class EventWriter:
 
     def _make_room(self) -> None:
         """Drop the oldest `updated`, and only without any, the oldest event; a tenth at once."""
+        if not self._dropped:
+            _log.error("more than %d events wait in memory; the oldest are dropped from now on, `updated` first", _MOST_UNSAVED)
         excess = len(self._waiting) - _MOST_UNSAVED * 9 // 10
         for wanted in (("updated",), ("started", "ended")):
             kept: collections.deque[ActionEvent] = collections.deque()
             for event in self._waiting:
                 if excess > 0 and event.kind in wanted:
                     excess -= 1
+                    self._dropped += 1
                     self._metrics.outbox_dropped.labels(event.kind).inc()
                 else:
                     kept.append(event)
