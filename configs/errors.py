@@ -4,7 +4,7 @@
     |-- ConfigError       a setting is unknown, missing or outside its range
     |-- CheckpointError   a weights file is missing, damaged or made for something else
     |-- CameraError       a camera cannot be added, changed or found while the pipeline runs
-    |-- DataError         a manifest, truth file or event file is malformed
+    |-- DataError         a manifest, truth file, event or event file is malformed
     |-- MediaError        a video cannot be opened or decoded
     |-- ShapeError        a tensor or clip has a size the operation cannot take
     |-- KernelError       a GPU kernel that was asked for cannot be compiled or run here
@@ -52,8 +52,8 @@ class CheckpointError(CidcError):
     """A weights file is missing, damaged or made for something else."""
 
 
-class DataError(CidcError):
-    """A manifest, truth file or event file is malformed."""
+class DataError(CidcError, ValueError):
+    """A manifest, truth file, event or event file is malformed."""
 
 
 class MediaError(CidcError):

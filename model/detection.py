@@ -18,6 +18,8 @@ from configs import ConfigError, DataError, StrictModel
 __all__ = ["ActionDetector", "ActionRule", "Detection", "DetectionConfig", "DetectionKind"]
 
 DetectionKind = Literal["started", "updated", "ended"]
+# By so much a probability may lie outside for a softmax in bfloat16.
+_ROUNDING = 0.01
 
 
 class ActionRule(StrictModel):
@@ -129,13 +131,16 @@ class ActionDetector:
         """Take the result of the next clip, which ended at this time.
 
         Raises:
-            DataError: not one probability per label.
+            DataError: not one probability, finite and between 0 and 1, per label.
         """
-        if len(probabilities) != len(self._labels):
-            raise DataError(f"{len(probabilities)} probabilities for {len(self._labels)} labels")
-        self._recent.append(probabilities)
+        values = [float(probability) for probability in probabilities]
+        if len(values) != len(self._labels):
+            raise DataError(f"{len(values)} probabilities for {len(self._labels)} labels")
+        if not all(-_ROUNDING <= value <= 1 + _ROUNDING for value in values):
+            raise DataError(f"probabilities are between 0 and 1, got {', '.join(map(str, values))}")
+        self._recent.append(values)
         count = len(self._recent)
-        smoothed = tuple(min(1.0, sum(column) / count) for column in zip(*self._recent, strict=True))
+        smoothed = tuple(min(1.0, max(0.0, sum(column) / count)) for column in zip(*self._recent, strict=True))
         self._last = end_seconds
         found: list[Detection] = []
         # Ends before starts: the end of one action and the start of its reversal often fall on the same clip.

@@ -10,13 +10,14 @@ import datetime
 import itertools
 import json
 import math
+import numbers
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 from pydantic import Field
 
-from configs import DataError
+from configs import DataError, check_tree
 from model.detection import ActionDetector, Detection, DetectionConfig, DetectionKind
 from stream.frames import BreakReason
 
@@ -33,7 +34,11 @@ class ActionEvent:
 
     `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are presentation times of the
     stream. The events of one action share `event_id`; `sequence` counts a camera's events without a gap. `snapshot` names
-    the action's picture where pictures are kept; without one the JSON does not hold the field.
+    the action's picture where pictures are kept; without one the JSON does not hold the field. Times may be given as aware
+    `datetime`s, `top_k` as pairs or as in the JSON.
+
+    Raises:
+        DataError: a field is not of its kind, or does not go with `kind`.
     """
 
     event_id: str
@@ -52,36 +57,50 @@ class ActionEvent:
     region: str | None = None
     reason: str | None = None
     snapshot: str | None = None
+    schema: str = SCHEMA
 
     def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise DataError(f"an event's schema is {SCHEMA}, got {self.schema!r}")
         if self.kind not in get_args(EventKind):
             raise DataError(f"an event's kind is started, updated or ended, got {self.kind!r}")
-        ends = (self.ended_at is not None, self.pts_end_seconds is not None)
-        if ends != (self.kind == "ended",) * 2:
-            raise DataError(f"an event has ended_at and pts_end_seconds exactly when it has ended; kind is {self.kind}")
-        if not 0.0 <= self.confidence <= 1.0:
-            raise DataError(f"an event's confidence is between 0 and 1, got {self.confidence}")
+        try:
+            self._normalise()
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise DataError(f"no event: {error}") from None
+        ends = (self.ended_at is not None, self.pts_end_seconds is not None, self.reason is not None)
+        if ends != (self.kind == "ended",) * 3:
+            raise DataError(f"an event has ended_at, pts_end_seconds and reason exactly when it has ended; kind is {self.kind}")
 
-    def _check_types(self) -> None:
-        """Text that is no event may be JSON all the same: one flipped bit is enough."""
-        texts = [self.event_id, self.camera_id, self.action, self.model, self.started_at, self.produced_at]
-        texts += [text for text in (self.ended_at, self.region, self.reason, self.snapshot) if text is not None]
-        texts += [action for action, _ in self.top_k]
-        numbers = (self.confidence, self.pts_start_seconds, self.pts_end_seconds or 0.0, *(confidence for _, confidence in self.top_k))
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("a text is not a string")
-        "".join(texts).encode()  # half a character cannot be stored or sent
-        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-            raise TypeError("a number is not finite, or is none")
-        if not isinstance(self.sequence, int) or not 1 <= self.sequence < 2**63:
-            raise ValueError(f"sequence is {self.sequence!r}")
-        for moment in (self.started_at, self.produced_at, self.ended_at or self.started_at):
-            if datetime.datetime.fromisoformat(moment).tzinfo is None:
-                raise ValueError(f"the time {moment!r} does not say its zone")
+    def _normalise(self) -> None:
+        """Every field in its one form, whatever number, time or list it was given as; what is none is an error."""
+        for name in ("event_id", "camera_id", "action", "model", "region", "reason", "snapshot"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name in ("region", "reason", "snapshot")):
+                raise TypeError(f"{name} is a text, got {value!r}")
+            (value or "").encode()  # half a character cannot be stored or sent
+        for name in ("started_at", "produced_at", "ended_at"):
+            if name != "ended_at" or self.ended_at is not None:
+                self._set(name, _moment(name, getattr(self, name)))
+        self._set("confidence", _share("confidence", self.confidence))
+        self._set("pts_start_seconds", _number("pts_start_seconds", self.pts_start_seconds))
+        if self.pts_end_seconds is not None:
+            self._set("pts_end_seconds", _number("pts_end_seconds", self.pts_end_seconds))
+        if isinstance(self.sequence, bool) or not isinstance(self.sequence, numbers.Integral) or not 1 <= self.sequence < 2**63:
+            raise ValueError(f"sequence is a whole number from 1 on, got {self.sequence!r}")
+        self._set("sequence", int(self.sequence))
+        pairs = [(entry["action"], entry["confidence"]) if isinstance(entry, Mapping) else tuple(entry) for entry in self.top_k]
+        if not all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+            raise TypeError(f"top_k is a list of labels, each with its confidence, got {self.top_k!r}")
+        "".join(str(pair[0]) for pair in pairs).encode()
+        self._set("top_k", tuple((label, _share("confidence in top_k", confidence)) for label, confidence in pairs))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     def to_json(self) -> str:
         """The event as one line of JSON."""
-        fields = dataclasses.asdict(self) | {"schema": SCHEMA}
+        fields = {field: getattr(self, field) for field in _FIELDS}
         if self.snapshot is None:
             del fields["snapshot"]
         fields["top_k"] = [{"action": action, "confidence": confidence} for action, confidence in self.top_k]
@@ -96,14 +115,41 @@ class ActionEvent:
         """
         try:
             fields = json.loads(text)
-            if fields.pop("schema") != SCHEMA:
-                raise ValueError(f"schema is not {SCHEMA}")
-            fields["top_k"] = tuple((entry["action"], entry["confidence"]) for entry in fields["top_k"])
-            event = cls(**fields)
-            event._check_types()
-            return event
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise DataError(f"not an event of schema {SCHEMA}: {error!r}") from None
+            if fields["schema"] != SCHEMA:
+                raise ValueError(f"schema is {fields['schema']!r}")
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"not an event of schema {SCHEMA}: {error}") from None
+
+
+# In the order of the schema.
+_FIELDS = (
+    "schema", "event_id", "kind", "camera_id", "region", "action", "confidence", "started_at", "ended_at", "pts_start_seconds",
+    "pts_end_seconds", "sequence", "top_k", "model", "produced_at", "reason", "snapshot",
+)  # fmt: skip
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise TypeError(f"{name} is a finite number, got {value!r}")
+    return float(value)
+
+
+def _share(name: str, value: object) -> float:
+    number = _number(name, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{name} is between 0 and 1, got {number}")
+    return number
+
+
+def _moment(name: str, value: object) -> str:
+    try:
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(moment, datetime.datetime) and moment.tzinfo is not None:
+            return value if isinstance(value, str) else rfc3339(moment.timestamp())
+    except ValueError:
+        pass
+    raise ValueError(f"{name} is a time with its zone, as in 2026-01-31T12:00:00Z, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,23 +170,24 @@ class EventDetector:
     """The state machine of one camera (and region).
 
     Args:
-        config: thresholds and durations.
+        config: thresholds and durations, as `EventConfig` or as the section `events`; None for the defaults.
         labels: class names in the order of the probabilities.
         background: the label that is ignored unless the configuration names others.
         camera_id, model, region: copied into the events.
-        clip_seconds: length of a clip, from its first to its last frame.
+        clip_seconds: length of a clip, from its first to its last frame; the default is 32 frames at 15 a second.
         first_sequence: number of the first event.
         sequence: numbers of the events, where several detectors share them; `first_sequence` does not count then.
 
     Raises:
-        ConfigError: the configuration names a label that does not exist.
+        ConfigError: a setting is wrong, or names a label that does not exist.
     """
 
     def __init__(
-        self, config: EventConfig, *, labels: Sequence[str], camera_id: str, clip_seconds: float,
-        background: str | None = None, model: str = "", region: str | None = None, first_sequence: int = 1,
+        self, config: EventConfig | Mapping[str, Any] | None = None, *, labels: Sequence[str], camera_id: str,
+        clip_seconds: float = 31 / 15, background: str | None = None, model: str = "", region: str | None = None, first_sequence: int = 1,
         sequence: Iterator[int] | None = None,
     ) -> None:  # fmt: skip
+        config = config if isinstance(config, EventConfig) else check_tree(dict(config or {}), EventConfig, name="events")
         self._detector = ActionDetector(config, labels=labels, clip_seconds=clip_seconds, background=background)
         self._top_k, self._labels, self._camera_id, self._region = config.top_k, tuple(labels), camera_id, region
         self._model, self._sequence = model, itertools.count(first_sequence) if sequence is None else sequence
@@ -161,7 +208,7 @@ class EventDetector:
         """Take the result of the next clip, which ended at these times; returns the events it causes.
 
         Raises:
-            DataError: not one probability per label.
+            DataError: not one probability, finite and between 0 and 1, per label.
         """
         found = self._detector.push(probabilities, pts_end_seconds)
         self._wall_end = wall_end_seconds
@@ -178,7 +225,8 @@ class EventDetector:
             name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
             self._open[found.action] = (str(uuid.uuid5(_NAMESPACE, name)), started_at)
         event_id, started_at = self._open[found.action]
-        ended_at = None if found.end_seconds is None else max(started_at, self._wall(found, found.end_seconds))
+        # As long as the stream says: clocks may have been set in between.
+        ended_at = None if found.end_seconds is None else started_at + max(0.0, found.end_seconds - found.start_seconds)
         ranked = sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1]) if found.smoothed else []
         event = ActionEvent(
             event_id=event_id, kind=found.kind, camera_id=self._camera_id, region=self._region, action=found.action,

@@ -269,8 +269,9 @@ def _claim(path: Path) -> IO[bytes]:
 def _crashed(event: ActionEvent, sequence: int) -> ActionEvent:
     """The end of an event whose process died: as long as it was last known to last."""
     lasted = datetime.datetime.fromisoformat(event.produced_at) - datetime.datetime.fromisoformat(event.started_at)
+    ended_at = max(event.produced_at, event.started_at, key=datetime.datetime.fromisoformat)  # the camera's clock may be ahead of ours
     return dataclasses.replace(
-        event, kind="ended", reason="crash", sequence=sequence, ended_at=event.produced_at,
+        event, kind="ended", reason="crash", sequence=sequence, ended_at=ended_at,
         pts_end_seconds=round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3),
     )  # fmt: skip
 

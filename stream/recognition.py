@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs import DataError
 from model.weights import ModelSpec
 from stream.analysis import Clips
 from stream.batch import FOR_GOOD, BatchConfig
@@ -64,6 +65,7 @@ class Recognition:
         self._max_batch, self._clips_waiting, self._seconds_per_clip = batch.max_batch, 0, 0.0
         self._paints = snapshots is not None and snapshots.config.activation
         self._best: dict[str, _Best] = {}
+        self._told_useless = False
         self._sequences: dict[str, Iterator[int]] = {}
         self._lock = threading.Lock()
         self.detectors: dict[View, EventDetector] = {}
@@ -138,19 +140,30 @@ class Recognition:
             self._clips_waiting -= count
             self._seconds_per_clip += (per_clip - self._seconds_per_clip) * (_NEWEST if self._seconds_per_clip else 1.0)
         announced: list[ActionEvent] = []
+        analysed: list[str] = []
         for index, (window, probabilities) in enumerate(zip(work.windows, probabilities_BK, strict=True)):
             if self._cameras(window.view.camera_id) is None:
                 continue  # removed meanwhile: its break follows
             detector = self._detector(window.view)
-            events = detector.push(probabilities, pts_end_seconds=window.pts_end_seconds, wall_end_seconds=window.wall_seconds)
+            try:
+                events = detector.push(probabilities, pts_end_seconds=window.pts_end_seconds, wall_end_seconds=window.wall_seconds)
+            except DataError as error:  # numbers that are none: weights of another make, or damaged memory
+                self._count_useless(window.view, error)
+                continue
+            analysed.append(window.view.camera_id)
             if window.picture_HWC is not None:
                 self._note_pictures(detector, window.picture_HWC, work.clips_BCTHW[index : index + 1])
             announced += self._stamped(events)
         self.count(announced)
         self._writer.put(announced, [window.arrived_monotonic for window in work.windows])
-        for window in work.windows:
-            if self._cameras(window.view.camera_id) is not None:
-                self._metrics.windows.labels(window.view.camera_id).inc()
+        for camera_id in analysed:
+            self._metrics.windows.labels(camera_id).inc()
+
+    def _count_useless(self, view: View, error: DataError) -> None:
+        self._metrics.dropped.labels(view.camera_id, "not_finite").inc()
+        if not self._told_useless:
+            self._told_useless = True
+            _log.error("the network gave no probabilities (%s); such clips are left out and counted", error)
 
     def _break(self, broken: StreamBreak) -> None:
         for view in [view for view in self.detectors if view.camera_id == broken.camera_id]:

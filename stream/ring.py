@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import ShapeError
@@ -42,6 +44,11 @@ class ClipRing:
         return self._frames
 
     @property
+    def slots(self) -> int:
+        """S."""
+        return len(self._written)
+
+    @property
     def free(self) -> int:
         """Slots that nobody has."""
         return len(self._free)
@@ -71,20 +78,27 @@ class ClipRing:
         Raises:
             ShapeError: it is not taken.
         """
-        if slot in self._free or not 0 <= slot < len(self._written):
+        if slot in self._free or not 0 <= slot < self.slots:
             raise ShapeError(f"slot {slot} is not taken")
         self._free.append(slot)
 
     def clear(self, slot: int) -> None:
-        """Forget a slot's frames: the next clip needs T new ones."""
+        """Forget a slot's frames: the next clip needs T new ones.
+
+        Raises:
+            ShapeError: there is no such slot.
+        """
+        self._check_slot(slot)
         self._written[slot] = 0
 
-    def push(self, slot: int, picture_HWC: Tensor) -> int:
+    def push(self, slot: int, picture_HWC: Tensor | NDArray[np.uint8]) -> int:
         """Write the next frame; returns how many frames the slot has had since it was cleared.
 
         Raises:
-            ShapeError: the picture is not uint8 `H W C` of the ring's size.
+            ShapeError: the picture is not uint8 `H W C` of the ring's size, or there is no such slot.
         """
+        self._check_slot(slot)
+        picture_HWC = picture_HWC if isinstance(picture_HWC, Tensor) else torch.tensor(np.asarray(picture_HWC))
         expected = self.buffer_STHWC.shape[2:]
         if picture_HWC.shape != expected or picture_HWC.dtype != torch.uint8:
             raise ShapeError(f"the ring holds uint8 {tuple(expected)}, got {picture_HWC.dtype} {tuple(picture_HWC.shape)}")
@@ -96,20 +110,27 @@ class ClipRing:
         """For each slot the slot itself and where in it the oldest frame lies: what a gather needs.
 
         Raises:
-            ShapeError: a slot has had fewer than T frames.
+            ShapeError: there is no such slot, or it has had fewer than T frames.
         """
+        for slot in slots:
+            self._check_slot(slot)
         short = [slot for slot in slots if self._written[slot] < self._frames]
         if short:
             raise ShapeError(f"slots {short} have fewer than {self._frames} frames")
         return [(slot, self._written[slot] % self._frames) for slot in slots]
 
-    def gather(self, slots: Sequence[int]) -> Tensor:
-        """The last T frames of each slot as they are, oldest first: uint8 `B T H W C`.
+    def gather(self, slots: int | Sequence[int]) -> Tensor:
+        """The last T frames of each slot, or of one, as they are, oldest first: uint8 `B T H W C`.
 
         Raises:
-            ShapeError: a slot has had fewer than T frames.
+            ShapeError: there is no such slot, or it has had fewer than T frames.
         """
+        slots = [slots] if isinstance(slots, int) else slots
         heads = torch.tensor([head for _, head in self.windows(slots)], dtype=torch.int64)
         order = (heads.unsqueeze(1) + torch.arange(self._frames)) % self._frames
         device = self.buffer_STHWC.device
         return self.buffer_STHWC[torch.tensor(slots, dtype=torch.int64, device=device).unsqueeze(1), order.to(device)]
+
+    def _check_slot(self, slot: int) -> None:
+        if not 0 <= slot < self.slots:
+            raise ShapeError(f"there is no slot {slot}; they are numbered from 0 to {self.slots - 1}")

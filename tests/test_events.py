@@ -1,5 +1,8 @@
+import dataclasses
+import datetime
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,7 @@ from configs import ConfigError, DataError
 from model.detection import ActionRule
 from stream import ActionEvent, EventDetector
 from stream.events import EventConfig
+from tests.factory import make_event
 from tests.schema import check_event
 
 LABELS = ("background", "fall", "get_up")
@@ -148,3 +152,56 @@ def test_impossible_events_cannot_be_made() -> None:
     for change in ({"kind": "over"}, {"confidence": 1.5}, {"ended_at": "2020-01-01T00:00:00Z"}, {"kind": "ended"}):
         with pytest.raises(DataError):
             ActionEvent.from_json(json.dumps(fields | change))
+
+
+def test_an_event_can_be_made_of_its_own_json_and_of_what_programs_have_at_hand() -> None:
+    event = make_event(1, kind="ended")
+    assert ActionEvent(**json.loads(event.to_json())) == event
+    assert event.schema == "action-event/1"
+    moment = datetime.datetime(2026, 1, 2, 4, 4, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
+    top_k = [["fall", np.float64(0.75)], {"action": "background", "confidence": 0.25}]
+    other = dataclasses.replace(event, started_at=moment, confidence=np.float32(0.75), top_k=top_k)  # type: ignore[arg-type]
+    assert other == event
+    assert hash(other) == hash(event)
+    assert ActionEvent.from_json(other.to_json()) == event
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sequence": 0}, {"sequence": True}, {"sequence": "1"}, {"event_id": None}, {"started_at": "yesterday"},
+        {"started_at": datetime.datetime(2026, 1, 2)}, {"reason": None}, {"top_k": [("fall", 7.0)]}, {"top_k": ["fa"]},
+        {"confidence": float("nan")}, {"confidence": True}, {"pts_start_seconds": None}, {"schema": "action-event/2"}, {"kind": "started"},
+    ],
+)  # fmt: skip
+def test_what_is_no_event_is_refused_with_the_field_and_its_value(wrong: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=next(iter(wrong)).removesuffix("_at")):
+        dataclasses.replace(make_event(1, kind="ended"), **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [[float("nan"), 0.5, 0.5], [0.1, 0.2, 3.0], [-0.5, 0.5, 1.0], [0.5, 0.5]])
+def test_what_is_no_probability_is_refused_and_changes_nothing(wrong: list[float]) -> None:
+    machine = detector()
+    with pytest.raises(DataError, match="probabilities"):
+        machine.push(wrong, pts_end_seconds=9.0, wall_end_seconds=1009.0)
+    assert feed(machine, [0, 0.7, 0.1]) == feed(detector(), [0, 0.7, 0.1])
+
+
+def test_a_detector_with_defaults_takes_arrays() -> None:
+    machine = EventDetector({"smoothing": 1, "default": {"enter": 0.6}}, labels=LABELS, camera_id="cam")
+    [event] = machine.push(np.array([0.25, 0.75, 0.0], np.float32), pts_end_seconds=3.0, wall_end_seconds=1003.0)  # type: ignore[arg-type]
+    assert ActionEvent.from_json(event.to_json()) == event
+    with pytest.raises(ConfigError, match=r"events: smoothin: unknown setting; did you mean 'smoothing'"):
+        EventDetector({"smoothin": 1}, labels=LABELS, camera_id="cam")
+    assert EventDetector(labels=LABELS, camera_id="cam").active == {}
+
+
+def test_an_event_lasts_as_long_as_in_the_stream_whatever_clocks_do() -> None:
+    machine = detector()
+    [started] = machine.push([0.1, 0.9, 0.0], pts_end_seconds=10.0, wall_end_seconds=1000.0)
+    assert machine.push([0.1, 0.9, 0.0], pts_end_seconds=13.0, wall_end_seconds=1003.0) == []
+    [ended] = machine.push([0.9, 0.1, 0.0], pts_end_seconds=14.0, wall_end_seconds=4604.0)  # set forward by an hour
+    assert ended.pts_end_seconds is not None
+    assert ended.ended_at is not None
+    lasted = datetime.datetime.fromisoformat(ended.ended_at) - datetime.datetime.fromisoformat(started.started_at)
+    assert lasted.total_seconds() == pytest.approx(ended.pts_end_seconds - started.pts_start_seconds, abs=0.002)

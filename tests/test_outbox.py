@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -84,6 +85,14 @@ def test_what_a_dead_process_left_open_is_closed_once(tmp_path: Path) -> None:
     assert outbox.close_open_events() == []
     assert outbox.next_sequence("cam") == 5
     assert [item.event.kind for item in outbox.oldest(10)] == ["started", "ended", "started", "ended"]
+    outbox.close()
+
+
+def test_what_a_camera_with_a_clock_ahead_left_open_ends_no_earlier_than_it_started(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([dataclasses.replace(make_event(1), started_at="2026-01-02T03:04:14.000Z")])
+    (closed,) = outbox.close_open_events()
+    assert (closed.ended_at, closed.pts_end_seconds) == ("2026-01-02T03:04:14.000Z", closed.pts_start_seconds)
     outbox.close()
 
 

@@ -52,6 +52,21 @@ def test_wrong_pictures_are_named() -> None:
     for picture in (torch.zeros(3, 2, 3, dtype=torch.uint8), torch.zeros(2, 3, 3)):
         with pytest.raises(ShapeError, match=r"the ring holds uint8 \(2, 3, 3\)"):
             ring.push(0, picture)
+    for slot in (-1, 1):
+        with pytest.raises(ShapeError, match=f"no slot {slot}"):
+            ring.push(slot, torch.zeros(2, 3, 3, dtype=torch.uint8))
+        with pytest.raises(ShapeError, match=f"no slot {slot}"):
+            ring.gather(slot)
+
+
+def test_pictures_may_come_as_arrays() -> None:
+    ring = ClipRing(2, height=2, width=3, frames=2)
+    slot = ring.acquire()
+    for value in (7, 8):
+        ring.push(slot, np.full((2, 3, 3), value, np.uint8))
+    assert ring.gather(slot).shape == (1, 2, 2, 3, 3)
+    assert ring.gather([slot])[0, :, 0, 0, 0].tolist() == [7, 8]
+    assert ring.slots == 2
 
 
 def frame(camera: str, number: int) -> SampledFrame:
