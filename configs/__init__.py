@@ -24,7 +24,7 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.loader import OutputPath, StrictModel, check_tree, example_path, is_file, load_config, merged, parse_config
+    from configs.loader import OutputPath, StrictModel, check_tree, example_path, exists, is_file, load_config, merged, parse_config
 
 __all__ = [
     "BrokerError",
@@ -42,6 +42,7 @@ __all__ = [
     "TrainingError",
     "check_tree",
     "example_path",
+    "exists",
     "exit_status",
     "is_file",
     "load_config",

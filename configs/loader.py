@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from configs.errors import ConfigError
 
-__all__ = ["OutputPath", "StrictModel", "check_tree", "example_path", "is_file", "load_config", "merged", "parse_config"]
+__all__ = ["OutputPath", "StrictModel", "check_tree", "example_path", "exists", "is_file", "load_config", "merged", "parse_config"]
 
 
 class StrictModel(BaseModel):
@@ -113,6 +113,13 @@ def is_file(path: str | Path) -> bool:
     """Whether there is a file of this name; False, too, for what cannot be a name: too long, or with a zero byte."""
     with contextlib.suppress(OSError, ValueError):
         return Path(path).is_file()
+    return False
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is something of this name: a file, a folder, a pipe, a device."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(path).exists()
     return False
 
 

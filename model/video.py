@@ -27,6 +27,7 @@ __all__ = [
     "VideoGrid",
     "decode_frames",
     "frame_picture",
+    "frame_rate",
     "grid_pictures",
     "grid_pictures_at",
     "open_container",
@@ -70,6 +71,11 @@ def video_stream(container: Any) -> Any:
     # Frame threads delay every frame by their number and can hang when a broken stream is closed.
     stream.thread_type = "SLICE"
     return stream
+
+
+def frame_rate(stream: Any) -> float:
+    """Frames per second that a video stream claims to have; 25 if it claims nothing."""
+    return float(stream.guessed_rate or stream.average_rate or 25)
 
 
 class PresentationOrder(Generic[Item]):

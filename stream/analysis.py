@@ -166,7 +166,8 @@ class Analysis:
 
     def _break(self, broken: StreamBreak) -> None:
         views = {view: seen for view, seen in self._seen.items() if view.camera_id == broken.camera_id}
-        if broken.reason == "ended":
+        camera = self._cameras(broken.camera_id)
+        if broken.reason == "ended" or (broken.reason == "reconnect" and camera is not None and camera.is_file):  # a turn of a loop
             for view, seen in views.items():
                 self._finish(view, seen)
         if any(self._batch.holds(seen.slot) for seen in views.values()):
@@ -180,7 +181,7 @@ class Analysis:
                 self._ring.release(seen.slot)
                 self._schedule.forget(view)
                 del self._seen[view]
-        if self._cameras(broken.camera_id) is not None:
+        if camera is not None:
             self._metrics.resets.labels(broken.camera_id, broken.reason).inc()
         if spoke or broken.reason in FOR_GOOD:  # otherwise nothing can be open
             self._offer(broken)

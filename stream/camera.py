@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from configs import StrictModel, is_file
+from configs import StrictModel, exists, is_file
 from stream.events import EventConfig
 from stream.frames import View
 
@@ -97,6 +98,8 @@ class CameraConfig(StrictModel):
         scheme = _scheme(url)
         if scheme is None:
             return url
+        if scheme == "file":
+            return cls._check_url(unquote(re.sub(r"^file:(//)?", "", url, flags=re.IGNORECASE)))
         if scheme not in _NETWORK_SCHEMES:
             raise ValueError(f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of {', '.join(_NETWORK_SCHEMES)}")
         try:
@@ -138,8 +141,10 @@ class CameraConfig(StrictModel):
 
     def problem(self) -> str | None:
         """What is certainly wrong with it, found without opening it; None if nothing is."""
-        if self.is_file and not is_file(self.url):
+        if self.is_file and not exists(self.url):
             return f"camera {self.id}: file not found: {redact_url(self.url)}"
+        if self.is_file and Path(self.url).is_dir():
+            return f"camera {self.id}: {redact_url(self.url)} is a folder, not a video"
         problem = self.source.problem() if self.source is not None else None
         return f"camera {self.id}: {problem}" if problem else None
 

@@ -20,6 +20,8 @@ _FPS_SECONDS = 3.0
 _ORDERLY = ("end of file", "stopped", "removed", "changed", "paused")
 # When so many readers of one camera have been given up and have not ended, it waits until one of them does.
 _MOST_ABANDONED = 3
+# A camera whose thread could not be started, or failed, is left alone for this long.
+_PAUSE_SECONDS = 10.0
 
 
 class CameraStatus:
@@ -155,7 +157,7 @@ class Fleet:
         self._statuses: dict[str, CameraStatus] = {}
         self._workers: dict[str, Worker] = {}
         self._abandoned: list[Worker] = []
-        self._held_back: set[str] = set()  # cameras that wait for one of theirs to end
+        self._held_back: dict[str, float] = {}  # cameras that cannot be started now, and when to try again (monotonic)
         self._supervised = time.monotonic()
         self._lock = threading.RLock()
 
@@ -177,24 +179,28 @@ class Fleet:
             return status
 
     def start(self, camera_id: str) -> None:
-        """Run a camera that does not run; later, if too many readers of it hang."""
+        """Run a camera that does not run; later, if too many readers of it hang or there are no threads left."""
         with self._lock:
             status = self._statuses[camera_id]
             hanging = sum(worker.camera_id == camera_id and worker.is_alive() for worker in self._abandoned)
             if hanging >= _MOST_ABANDONED:
-                self._held_back.add(camera_id)
-                status.set_state("offline", f"{hanging} readers hang in library calls; waiting for one of them to return")
+                self._hold_back(status, 0.0, f"{hanging} readers hang in library calls; waiting for one of them to return")
                 return
-            self._held_back.discard(camera_id)
+            self._held_back.pop(camera_id, None)
             status.touch()
             status.set_state("connecting")
-            worker = self._workers[camera_id] = Worker(camera_id)
-        worker.spawn(lambda: self._run(status, worker), "camera")
+            worker = Worker(camera_id)
+            try:
+                worker.spawn(lambda: self._run(status, worker), "camera")
+            except RuntimeError as error:  # the system gives no more threads
+                self._hold_back(status, _PAUSE_SECONDS, f"cannot be started: {error}")
+            else:
+                self._workers[camera_id] = worker
 
     def halt(self, camera_id: str, detail: str) -> None:
         """Ask a camera's threads to end, at once; what hangs is left to itself and counted."""
         with self._lock:
-            self._held_back.discard(camera_id)
+            self._held_back.pop(camera_id, None)
             worker = self._workers.pop(camera_id, None)
             if worker is not None:
                 worker.stop.set()
@@ -223,13 +229,18 @@ class Fleet:
                 silent = status.silent_seconds(worker.resting)
                 if worker.is_alive() and silent > patience:
                     self._replace(status, worker, silent)
-            for camera_id in list(self._held_back):
-                self.start(camera_id)
+                elif not worker.is_alive() and not status.camera.is_file:  # cameras do not end by themselves: it failed
+                    del self._workers[camera_id]
+                    self._hold_back(status, _PAUSE_SECONDS, f"{status.detail}; it is started again")
+            for camera_id, earliest in list(self._held_back.items()):
+                if time.monotonic() >= earliest:
+                    self.start(camera_id)
 
     def all_ended(self) -> bool:
         """Whether no camera will deliver anything more."""
         with self._lock:
-            return not self._held_back and all(not worker.is_alive() for worker in self._workers.values())
+            running = (worker.is_alive() or not self._statuses[camera_id].camera.is_file for camera_id, worker in self._workers.items())
+            return not self._held_back and not any(running)
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """Ask all workers to end, and wait for them."""
@@ -245,6 +256,10 @@ class Fleet:
         """Anything a library call may legitimately take, and as much again."""
         config = camera.source or self._config
         return 2 * (config.open_timeout_seconds + 2 * config.read_timeout_seconds)
+
+    def _hold_back(self, status: CameraStatus, seconds: float, detail: str) -> None:
+        self._held_back[status.camera.id] = time.monotonic() + seconds
+        status.set_state("offline", detail)
 
     def _replace(self, status: CameraStatus, worker: Worker, silent: float) -> None:
         worker.stop.set()  # should the call ever return, the worker ends there

@@ -8,7 +8,7 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from model.video import PresentationOrder, quarter_turns
+from model.video import PresentationOrder, frame_rate, quarter_turns
 from stream.frames import CodedPacket, DecodedFrame
 
 __all__ = ["Decoder"]
@@ -20,13 +20,15 @@ _MOST_PENDING = 256
 class Decoder:
     """Decodes one camera's packets, in presentation order, with the arrival time of the packet each frame came in.
 
-    Frames without presentation time take the time of the packet's arrival since the connection began.
+    Frames without presentation time take the time of the packet's arrival since the connection began; those of a file that has none
+    at all are counted.
     """
 
     def __init__(self, on_corrupt: Callable[[], None] = lambda: None) -> None:
         self._on_corrupt = on_corrupt
         self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = collections.OrderedDict()
         self._begun_monotonic: float | None = None
+        self._counted = 0
         self._codec: Any = None
         self._order: PresentationOrder[DecodedFrame] = PresentationOrder()
 
@@ -37,7 +39,7 @@ class Decoder:
                 self._codec.flush_buffers()  # what it still holds lies before the hole
             self._arrivals.clear()
             self._order = PresentationOrder()
-            self._begun_monotonic = None
+            self._begun_monotonic, self._counted = None, 0
             return []
         packet = coded.packet
         self._codec = packet.stream.codec_context
@@ -60,5 +62,11 @@ class Decoder:
 
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
         arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))
-        seconds = frame.time if frame.time is not None else arrived - (self._begun_monotonic or arrived)
+        if coded.clock == "count":
+            seconds = self._counted / frame_rate(coded.packet.stream)
+            self._counted += 1
+        elif coded.clock == "stream" and frame.time is not None:
+            seconds = frame.time
+        else:
+            seconds = arrived - (self._begun_monotonic or arrived)
         return DecodedFrame(frame, float(seconds), arrived, wall, frame.width, frame.height, quarter_turns(frame))

@@ -13,12 +13,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BreakReason", "CameraState", "CodedPacket", "DecodedFrame", "SampledFrame", "StreamBreak", "View", "Window"]
+__all__ = ["BreakReason", "CameraState", "CodedPacket", "DecodedFrame", "PacketClock", "SampledFrame", "StreamBreak", "View", "Window"]
 
 CameraState = Literal["connecting", "running", "stalled", "blocked", "offline", "ended"]
 BreakReason = Literal[
     "gap", "backwards", "size", "dropped", "stalled", "reconnect", "ended", "offline", "paused", "changed", "removed", "shutdown", "crash"
 ]
+PacketClock = Literal["stream", "arrival", "count"]
 
 
 class View(NamedTuple):
@@ -30,12 +31,17 @@ class View(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CodedPacket:
-    """One compressed packet and when it came in. `packet` is None where packets are missing, `lost` why: decoders start anew."""
+    """One compressed packet and when it came in. `packet` is None where packets are missing, `lost` why: decoders start anew.
+
+    `clock` says what presentation times are to be believed: those of the stream; where it has none of its own, of a camera the
+    arrival, and of a file the count of frames at its rate.
+    """
 
     packet: Any
     arrived_monotonic: float
     wall_seconds: float
     lost: BreakReason = "reconnect"
+    clock: PacketClock = "stream"
 
     @property
     def is_key(self) -> bool:

@@ -91,17 +91,14 @@ class CameraReader:
             frames = self._decoder.decode(coded)
         if coded.packet is None:
             self._give(self._sampler.restart(coded.lost))
-        if frames:
-            self._last_picture = time.monotonic()
-        self._check_pictures()
         for frame in frames:
             if self._worker.stop.is_set():
                 return
             self._status.frame_decoded(frame.arrived_monotonic)
             for item in self._sampler.push(frame):
                 self._give(item)
-        if frames:
-            self._last_picture = time.monotonic()  # handing them over may have taken long, for which the camera is not to blame
+                self._last_picture = time.monotonic()  # after it was handed over: if that took long, the camera is not to blame
+        self._check_pictures()
 
     def _timed_convert(self, native: object) -> NDArray[np.uint8]:
         with self._convert_time.time():
@@ -135,11 +132,11 @@ class CameraReader:
             queue.close()
 
     def _check_pictures(self) -> None:
-        """A camera that runs and gives no picture for long is to be opened again."""
+        """A camera that runs and gives no new picture for long is to be opened again."""
         longest = self._config.read_timeout_seconds + self._config.open_timeout_seconds
         if self._status.state == "running" and time.monotonic() - self._last_picture > longest:
             self._last_picture = time.monotonic()
-            self._source.give_up("packets come, but no picture can be decoded")
+            self._source.give_up("packets come, but no new picture")
 
     def _rest(self, resting: bool) -> None:
         self._worker.resting = resting

@@ -1,7 +1,8 @@
 """Packets of one camera: open, pace, notice silence, reconnect. One source runs in one thread.
 
-States (`stream.frames.CameraState`): connecting, running, stalled (open but silent), offline (cannot be opened),
-ended. A sixth, blocked, is the reader's own: the stages behind it are slow, and it never restarts a camera.
+States (`stream.frames.CameraState`): connecting (for the first time), running, stalled (it was open and fell silent) and offline
+(it cannot be opened), both until packets come again, ended. A sixth, blocked, is the reader's own: the stages behind it are slow,
+and it never restarts a camera.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 from av.error import ExitError, FFmpegError
 
 from configs import MediaError
-from model.video import explain, open_container, video_stream
-from stream.camera import CameraConfig, SourceConfig
-from stream.frames import CameraState, CodedPacket
+from model.video import explain, frame_rate, open_container, video_stream
+from stream.camera import CameraConfig, SourceConfig, redact_url
+from stream.frames import CameraState, CodedPacket, PacketClock
 
 __all__ = ["Source"]
 
@@ -30,6 +31,8 @@ __all__ = ["Source"]
 _STEADY_SECONDS = 5.0
 # A file whose timestamps jump further ahead is not waited for.
 _LONGEST_PAUSE = 60.0
+# FFmpeg's mark of containers that hold no times of their own.
+_NO_TIMESTAMPS = 0x80
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +73,6 @@ class Source:
                     self._failures = 0
                 self._back_off(problem or "the camera closed the connection", received)
                 self.on_reconnect()
-                self.on_state("connecting", "")
         self.on_state("ended", "stopped")
 
     def give_up(self, problem: str) -> None:
@@ -83,7 +85,8 @@ class Source:
         try:
             with self._open() as container:
                 stream = video_stream(container)
-                pace, last_video = _Pace(self.camera, self.stop, self.on_rest), time.monotonic()
+                pace, last_video = _Pace(self.camera, self.config, self.stop, self.on_rest), time.monotonic()
+                invents = bool(container.format.flags & _NO_TIMESTAMPS)
                 # All streams are read, so that a picture that stands still while sound goes on is noticed.
                 for packet in container.demux():
                     if self.stop.is_set():
@@ -100,7 +103,7 @@ class Source:
                             self.on_state("running", "")
                         received += 1
                     arrived = pace.arrival(packet)
-                    yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived))
+                    yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived), clock=self._clock(packet, invents))
         except MediaError as error:
             return received, self._why_not_open(str(error), time.monotonic() - begun)
         except ExitError:
@@ -135,13 +138,20 @@ class Source:
             return said
         if seconds >= 0.9 * self.config.open_timeout_seconds:
             return f"no answer within {self.config.open_timeout_seconds:g} s"
-        host = urllib.parse.urlsplit(self.camera.url).hostname
+        host = urllib.parse.urlsplit(redact_url(self.camera.url)).hostname
         try:
             if host is not None:
                 socket.getaddrinfo(host, None)
         except (OSError, UnicodeError):
             return f"no such host: {host}"
         return said
+
+    def _clock(self, packet: Any, invents: bool) -> PacketClock:
+        if not invents:
+            return "stream"
+        if not self.camera.is_file:
+            return "arrival"  # raw video and pictures over HTTP: FFmpeg stamps them evenly, however late they come
+        return "count" if packet.pts is None else "stream"
 
     def _wall_seconds(self, packet: Any, arrived: float) -> float:
         ours = time.time() - (time.monotonic() - arrived)
@@ -163,25 +173,31 @@ class Source:
 
 
 class _Pace:
-    """Holds a file's packets back until their decoding time, as a camera would send them."""
+    """Holds a file's packets back until their decoding time, as a camera would send them.
 
-    def __init__(self, camera: CameraConfig, stop: threading.Event, on_rest: Callable[[bool], None]) -> None:
+    A reader that is behind by more than `queue_seconds` does not try to catch up: what follows is due from then on.
+    """
+
+    def __init__(self, camera: CameraConfig, config: SourceConfig, stop: threading.Event, on_rest: Callable[[bool], None]) -> None:
         self._active = camera.is_file and camera.pace == "realtime"
         self._stop, self._on_rest = stop, on_rest
         self._first: tuple[float, float] | None = None
-        self._latest = 0.0
+        self._latest, self._count, self._longest_behind = 0.0, 0, config.queue_seconds
 
     def arrival(self, packet: Any) -> float:
         """Wait until the packet is due; returns when it came in, which for a reader that is behind is when it was due."""
         now = time.monotonic()
         stamp = packet.dts if packet.dts is not None else packet.pts
-        if not self._active or stamp is None:
+        if not self._active or not packet.size:
             return now
-        media = float(stamp * packet.time_base)
+        self._count += 1
+        media = self._count / frame_rate(packet.stream) if stamp is None else float(stamp * packet.time_base)
         if self._first is None or not self._latest - 1.0 <= media <= self._latest + _LONGEST_PAUSE:
             self._first = (media, now)  # the beginning, or a jump: count from here
         self._latest = media
         due = self._first[1] + media - self._first[0]
+        if now - due > self._longest_behind:
+            self._first, due = (media, now), now
         if due > now:
             self._on_rest(True)
             self._stop.wait(due - now)

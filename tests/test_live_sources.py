@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import http.server
 import io
+import itertools
 import logging
 import math
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+import stream.cameras
 import stream.source
 from stream.camera import CameraConfig, SourceConfig
 from stream.cameras import CameraStatus, Fleet, Worker
@@ -43,6 +47,7 @@ class Seen:
         self.items: list[SampledFrame | StreamBreak] = []
         self.metrics = Metrics()
         self.states: list[tuple[CameraState, str]] = []
+        self.slow = threading.Event()
         self.fleet = Fleet(config, self.metrics, self._run, self.items.append)
         self.status = self.fleet.add(CameraConfig.model_validate({"id": "a", "url": url} | camera))
         self._config = config
@@ -53,8 +58,13 @@ class Seen:
         status._show = lambda: (show(), self.states.append((status.state, status.detail)))[0]  # type: ignore[method-assign,func-returns-value]
         CameraReader(
             status, worker, source=self._config, clip=ClipConfig(), metrics=self.metrics, short_side=160,
-            hand_over=lambda item, _status, _worker: self.items.append(item),
+            hand_over=self._take,
         ).run()  # fmt: skip
+
+    def _take(self, item: SampledFrame | StreamBreak, _status: CameraStatus, _worker: Worker) -> None:
+        self.items.append(item)
+        while self.slow.is_set():
+            time.sleep(0.02)
 
     @property
     def frames(self) -> list[SampledFrame]:
@@ -198,9 +208,16 @@ def test_rtsps_and_only_from_a_camera_that_can_be_trusted(scenes: Path, tmp_path
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_rtsp_frames_are_dated_by_the_camera(scenes: Path, transport: str) -> None:
+def test_rtsp_frames_are_dated_by_the_camera(scenes: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if problem := missing_rtsp():
         pytest.skip(problem)
+    real, told = Source._wall_seconds, []
+
+    def wall_seconds(self: Source, packet: Any, arrived: float) -> float:
+        told.append(packet.has_sidedata("prft"))
+        return real(self, packet, arrived)
+
+    monkeypatch.setattr(Source, "_wall_seconds", wall_seconds)
     with RtspServer({"/live": scenes / "clips/fall/0000.mp4"}) as server, seen(server.url("/live"), transport=transport) as watched:
 
         def spread() -> float:
@@ -208,7 +225,7 @@ def test_rtsp_frames_are_dated_by_the_camera(scenes: Path, transport: str) -> No
             return max(offsets) - min(offsets) if len(offsets) == 30 else math.inf
 
         # From the first RTCP report on, frames are as far apart by the camera's clock as by their presentation times, but for the grid.
-        assert until(lambda: spread() < 0.04, 30), (spread(), watched.states)
+        assert until(lambda: len(told) > 60 and all(told[-60:]) and spread() < 0.04, 30), (told[-60:], spread(), watched.states)
         assert abs(watched.frames[-1].wall_seconds - time.time()) < 5
 
 
@@ -244,12 +261,79 @@ def test_packets_without_pictures_get_the_camera_opened_again(square: bytes) -> 
     assert "stalled" in [state for state, _ in watched.states]
 
 
-def test_a_decoder_without_pictures_gets_the_camera_opened_again(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Decoder, "decode", lambda self, coded: [])
+def frozen(
+    self: Decoder, coded: CodedPacket, real: Callable[[Decoder, CodedPacket], list[DecodedFrame]] = Decoder.decode
+) -> list[DecodedFrame]:
+    """Pictures whose time stands still."""
+    return [dataclasses.replace(frame, pts_seconds=7.0) for frame in real(self, coded)]
+
+
+@pytest.mark.parametrize("decode", [lambda self, coded: [], frozen], ids=["none", "frozen"])
+def test_a_decoder_without_new_pictures_gets_the_camera_opened_again(
+    square: bytes, monkeypatch: pytest.MonkeyPatch, decode: Callable[..., list[DecodedFrame]]
+) -> None:
+    monkeypatch.setattr(Decoder, "decode", decode)
     config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
     with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url, config) as watched:
         assert until(lambda: camera.connections >= 2, 12), watched.states
-    assert ("stalled", "packets come, but no picture can be decoded") in watched.states
+    assert ("stalled", "packets come, but no new picture") in watched.states
+
+
+def test_a_camera_is_not_opened_again_because_we_are_slow(square: bytes) -> None:
+    config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5, "queue_seconds": 0.5})
+    with TcpCamera(streamed(square * 3, seconds=12.0)) as camera, seen(camera.url, config) as watched:
+        assert until(lambda: len(watched.frames) > 5)
+        watched.slow.set()  # longer than any patience: meanwhile the queue overflows, and what comes next is its mark
+        time.sleep(2.5)
+        watched.slow.clear()
+        before = len(watched.frames)
+        assert until(lambda: len(watched.frames) > before + 10)
+        assert camera.connections == 1, watched.states
+        assert "dropped" in watched.breaks
+
+
+def test_pictures_over_http_are_timed_by_their_arrival() -> None:
+    """FFmpeg stamps them 25 a second, whenever they come."""
+    data = io.BytesIO()
+    with av.open(data, "w", format="mjpeg") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuvj420p"
+        packets = stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), 99, np.uint8), format="rgb24")) + stream.encode()
+        picture = bytes(packets[0])
+
+    def serve(client: socket.socket, stop: threading.Event) -> None:
+        client.recv(4096)
+        client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=part\r\n\r\n")
+        for number in range(40):
+            head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+            client.sendall(head.encode() + picture + b"\r\n")
+            stop.wait(2.0 if number == 20 else 0.1)
+
+    patient = QUICK.model_copy(update={"read_timeout_seconds": 4.0})
+    with TcpCamera(serve) as camera, seen(f"http://127.0.0.1:{camera.port}/video", patient) as watched:
+        assert until(lambda: "gap" in watched.breaks), watched.states
+        assert until(lambda: len(watched.frames) > 40)
+    first, last = watched.frames[0], watched.frames[-1]
+    assert last.pts_seconds - first.pts_seconds == pytest.approx(last.arrived_monotonic - first.arrived_monotonic, abs=0.3)
+
+
+def test_a_camera_whose_thread_failed_or_could_not_be_started_is_started_again(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.cameras, "_PAUSE_SECONDS", 0.1)
+    real, refused = threading.Thread.start, []
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name in ("camera-a", "packets-a") and thread.name not in refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url) as watched:
+        assert watched.status.state == "offline"
+        assert "can't start new thread" in watched.status.detail
+        assert until(lambda: (watched.fleet.supervise(), len(watched.frames) > 5)[1]), watched.states
+        assert refused == ["camera-a", "packets-a"]
+        assert not watched.fleet.all_ended()
 
 
 def test_a_picture_that_stands_still_while_sound_goes_on_is_noticed() -> None:
@@ -284,10 +368,15 @@ def test_another_size_begins_a_new_clip_and_so_does_another_codec(square: bytes)
         for number in range(75):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((288, 352, 3), number, np.uint8), format="rgb24")))
         container.mux(stream.encode())
-    with TcpCamera(streamed(square + other.getvalue() * 4, seconds=10.0)) as camera, seen(camera.url) as watched:
+    with TcpCamera(streamed(square + other.getvalue() * 8, seconds=28.0)) as camera, seen(camera.url) as watched:
         assert until(lambda: len(watched.frames) > 20)
-        # Whatever FFmpeg makes of it: it is told apart or opened again, never stands still unnoticed, and nothing spans it.
+        # Whatever FFmpeg makes of it: it is told apart or opened again, long before the stream ends, and nothing spans it.
         assert until(lambda: "size" in watched.breaks or camera.connections > 1, 20), (watched.states, watched.breaks)
+        assert until(lambda: isinstance(watched.items[-1], SampledFrame))
+    for earlier, later in itertools.pairwise(watched.items):
+        if isinstance(earlier, SampledFrame) and isinstance(later, SampledFrame):
+            assert earlier.picture_HWC.shape == later.picture_HWC.shape
+            assert 0 < later.pts_seconds - earlier.pts_seconds < 1
 
 
 def test_another_rotation_begins_a_new_clip() -> None:
@@ -359,7 +448,13 @@ def test_a_decoder_that_fails_unexpectedly_costs_one_connection(square: bytes, m
         assert ("stalled", "unexpected error, see the log") in watched.states
 
 
-def test_what_was_never_open_is_never_interrupted_and_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def nobody_known(*_arguments: object, **_options: object) -> list[object]:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def test_what_was_never_open_is_never_interrupted_and_trouble_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -369,6 +464,7 @@ def test_what_was_never_open_is_never_interrupted_and_trouble_is_logged_once(cap
             assert until(lambda: watched.metrics.total(watched.metrics.reconnects) > 3)
         assert watched.breaks == []
         assert ("offline", "no answer within 0.3 s") in watched.states
+    monkeypatch.setattr(socket, "getaddrinfo", nobody_known)
     with seen("rtsp://no-such-host.invalid/x") as watched:
         assert until(lambda: watched.metrics.total(watched.metrics.reconnects) > 1)
         assert ("offline", "no such host: no-such-host.invalid") in watched.states
@@ -393,13 +489,18 @@ def test_readers_that_hang_are_not_piled_up(monkeypatch: pytest.MonkeyPatch) -> 
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.05, "read_timeout_seconds": 0.05})
     before = threading.active_count()
     with seen("rtsp://h/a", quick) as watched:
-        for _ in range(60):
-            watched.fleet.supervise()
-            time.sleep(0.05)
-        assert threading.active_count() - before <= 2 * 4 + 1
+        assert until(lambda: (watched.fleet.supervise(), time.sleep(0.03), "hang in library calls" in watched.status.detail)[2])
         assert watched.status.state == "offline"
-        assert "hang in library calls" in watched.status.detail
+        for _ in range(5):
+            watched.fleet.halt("a", "changed")
+            watched.fleet.start("a")  # as after a change over HTTP
+            watched.fleet.supervise()
+        assert watched.metrics.readers_abandoned._value.get() == 3
+        assert threading.active_count() - before <= 2 * 3 + 1
+        assert not watched.fleet.all_ended()
         release.set()
+        assert until(lambda: (watched.fleet.supervise(), watched.metrics.readers_abandoned._value.get() == 0)[1])
+        assert until(lambda: "cannot" in watched.status.detail or "no such host" in watched.status.detail)
 
 
 def test_secrets_stay_out_of_logs_metrics_and_states(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stream.camera import CameraConfig, SourceConfig, redact_url
@@ -63,6 +64,33 @@ def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.E
         assert coded.arrived_monotonic - packets[0].arrived_monotonic >= due - 0.01
 
 
+def test_a_paced_file_that_is_read_too_slowly_plays_slower(scenes: Path, never: threading.Event) -> None:
+    source = Log().source(CameraConfig(id="a", url=str(scenes / "clips/fall/0000.mp4")), never, queue_seconds=0.2)
+    lags = []
+    for number, coded in enumerate(source.packets()):
+        lags.append(time.monotonic() - coded.arrived_monotonic)
+        if number < 10:
+            time.sleep(0.15)
+    assert number > 20
+    assert max(lags[11:]) < 0.4  # otherwise more than a second
+
+
+def test_a_file_without_times_of_its_own_is_played_at_its_rate(tmp_path: Path, never: threading.Event) -> None:
+    import av
+
+    path = tmp_path / "raw.h264"
+    with av.open(str(path), "w", format="h264") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(20):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), number * 9, np.uint8), format="rgb24")))
+        out.mux(stream.encode())
+    begun, decoder = time.monotonic(), Decoder()
+    frames = [f for coded in Log().source(CameraConfig(id="a", url=f"file://{path}"), never).packets() for f in decoder.decode(coded)]
+    assert [round(frame.pts_seconds, 3) for frame in frames] == [number / 10 for number in range(20)]
+    assert time.monotonic() - begun >= 1.8
+
+
 def test_a_broken_file_ends_with_its_reason(tmp_path: Path, never: threading.Event) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"")
@@ -98,7 +126,7 @@ def test_nobody_there_backs_off_and_tries_again() -> None:
     thread.join(5)
     assert not thread.is_alive()
     assert log.reconnects >= 4
-    assert [state for state, _ in log.states[:6]] == ["connecting", "offline"] * 3
+    assert [state for state, _ in log.states[:4]] == ["connecting", "offline", "offline", "offline"]  # until it can be opened
     assert log.states[1][1] == "cannot open: Connection refused"
 
 
