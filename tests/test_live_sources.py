@@ -500,7 +500,7 @@ def test_readers_that_hang_are_not_piled_up(monkeypatch: pytest.MonkeyPatch) -> 
         assert not watched.fleet.all_ended()
         release.set()
         assert until(lambda: (watched.fleet.supervise(), watched.metrics.readers_abandoned._value.get() == 0)[1])
-        assert until(lambda: "cannot" in watched.status.detail or "no such host" in watched.status.detail)
+        assert until(lambda: "unexpected error" in watched.status.detail)  # it was started: what was opened is no camera
 
 
 def test_secrets_stay_out_of_logs_metrics_and_states(caplog: pytest.LogCaptureFixture) -> None:
