@@ -125,5 +125,10 @@ class CameraChanges:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the new name, too, must outlast a power cut
+            finally:
+                os.close(folder)
         finally:
             partial.unlink(missing_ok=True)

@@ -157,11 +157,14 @@ class CameraManager:
         """Start a paused camera.
 
         Raises:
-            CameraError: there is no such camera.
+            CameraError: there is no such camera, or it cannot be started as it is.
         """
         with self._lock:
-            self._status(camera_id)
+            camera = self._status(camera_id).camera
             if camera_id in self._paused:
+                if camera_id in self._unusable:
+                    self._checked(camera.model_dump())
+                    self._check_room(camera, (other for other in self._cameras.values() if other is not camera))
                 self._keep(lambda: self._changes.pause(camera_id, paused=False))
                 self._paused.discard(camera_id)
                 self._begin(camera_id)
@@ -182,11 +185,16 @@ class CameraManager:
             self._unusable.discard(camera_id)
             self._fleet.forget(camera_id)
 
-    def forget_counts(self, camera_id: str) -> None:
-        """Forget what was counted of a camera that is gone, unless another has come under its name."""
-        with self._lock:
+    def forget_counts(self, camera_id: str) -> bool:
+        """Forget what was counted of a camera that is gone, unless another has come under its name; False while a change is being kept."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             if camera_id not in self._cameras:
                 self._metrics.forget(camera_id)
+            return True
+        finally:
+            self._lock.release()
 
     def _begin(self, camera_id: str) -> None:
         self._unusable.discard(camera_id)

@@ -32,6 +32,9 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _log = logging.getLogger(__name__)
 _MOST_REJECTED = 10_000
+# A start waits for as long as this for another program's lock, and a scrape for ours.
+_START_SECONDS = 10.0
+_GLANCE_SECONDS = 0.2
 _ADD = "insert into events (event_id, kind, camera_id, payload, stored_at) values (?, ?, ?, ?, ?)"
 
 
@@ -59,6 +62,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._is_damaged, self._last_id, self.is_rescuing = False, 0, False
         self._sequences: dict[str, int] = {}
+        self._oldest_at: float | None = None
         with contextlib.ExitStack() as opened:
             with self._explained():
                 config.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +71,13 @@ class Outbox:
             try:
                 with self._explained():
                     self._open()
-            except OutboxError:
-                if not (self._is_damaged and was_ours):
+            except OutboxError as error:
+                if self._is_damaged and not was_ours:
+                    _lock_path(config.path).unlink()  # or the next start would take the file for ours
+                    raise OutboxError(
+                        f"outbox.path: {config.path} exists and is not a readable outbox; name another file, or move it away"
+                    ) from error
+                if not self._is_damaged:
                     raise
                 with self._explained():
                     self._begin_anew()
@@ -98,6 +107,10 @@ class Outbox:
 
     def close_open_events(self) -> list[ActionEvent]:
         """End what a process that died left open, at its last sign of life, with reason `crash`; returns what was added."""
+        with self._patience():
+            return self._close_open_events()
+
+    def _close_open_events(self) -> list[ActionEvent]:
         with self._reading() as database:
             rows = database.execute("select event_id, cast(payload as blob) from open_events order by rowid").fetchall()
         closing, unreadable = [], []
@@ -160,10 +173,13 @@ class Outbox:
         return self._count
 
     def oldest_age_seconds(self) -> float:
-        """How long the oldest event has been waiting; 0 for an empty outbox."""
-        with self._reading() as database:
-            stored_at = database.execute("select stored_at from events order by id limit 1").fetchone()
-        return max(0.0, time.time() - stored_at[0]) if stored_at else 0.0
+        """How long the oldest event has been waiting; 0 for an empty outbox. While the disk stands still, by what was last known."""
+        if self._lock.acquire(timeout=_GLANCE_SECONDS):
+            self._lock.release()
+            with self._reading() as database:
+                row = database.execute("select stored_at from events order by id limit 1").fetchone()
+            self._oldest_at = row[0] if row else None
+        return 0.0 if self._oldest_at is None else max(0.0, time.time() - self._oldest_at)
 
     def close(self) -> None:
         """Close the database; everything stored stays."""
@@ -173,7 +189,7 @@ class Outbox:
     def _open(self) -> None:
         path = self._config.path
         finish_rescue(path)  # a process may have died in the middle of one
-        self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+        self._database = sqlite3.connect(path, timeout=_START_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             mode = self._database.execute("pragma journal_mode = wal").fetchone()[0]
             if mode != "wal":
@@ -187,9 +203,22 @@ class Outbox:
             self._last_id = max(self._last_id, int(last[0]) if last else 0)
             for camera_id, sequence in self._database.execute("select camera_id, last from sequences"):
                 self._sequences[camera_id] = max(self._sequences.get(camera_id, 0), sequence)
+            self._wait_for_locks(BUSY_SECONDS)
         except BaseException:
             self._database.close()
             raise
+
+    def _wait_for_locks(self, seconds: float) -> None:
+        self._database.execute(f"pragma busy_timeout = {round(seconds * 1000)}")
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Wait longer for other programs' locks than while cameras run."""
+        self._wait_for_locks(_START_SECONDS)
+        try:
+            yield
+        finally:
+            self._wait_for_locks(BUSY_SECONDS)
 
     def _begin_anew(self) -> None:
         """Put what can be read of a damaged database into a new one, and that in its place; the damaged one is moved aside."""

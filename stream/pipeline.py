@@ -178,10 +178,15 @@ class Pipeline:
         self.fleet.stop()
         self._cameras_done.set()
         analysis, inference, writer = self._workers
-        analysis.join()
-        inference.join()
+        for worker, stage in ((analysis, self._analysis), (inference, self.recognition)):
+            while worker.is_alive() and time.monotonic() - stage.beat_monotonic < _HANGS_SECONDS:
+                worker.join(0.2)
+            if worker.is_alive():
+                self.failed = True
+                self._aborted.set()
+                _log.error("the thread %s hangs; what waits for it is lost", worker.name)
         self.writer.close()
-        writer.join()
+        writer.join(_HANGS_SECONDS)
         self._forget_gone()
         for status in self.fleet.statuses:
             if status.state != "ended":
@@ -212,8 +217,9 @@ class Pipeline:
 
     def _forget_gone(self) -> None:
         assert self.manager is not None
-        while self._gone:
-            self.manager.forget_counts(self._gone.popleft())
+        for camera_id in [self._gone.popleft() for _ in range(len(self._gone))]:
+            if not self.manager.forget_counts(camera_id):
+                self._gone.append(camera_id)  # the next time
 
     def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
         CameraReader(
@@ -288,6 +294,8 @@ class Pipeline:
     def _not_ready(self) -> str | None:
         if not self._started.is_set() or self._cameras_done.is_set():
             return "not analysing: starting or stopping"
+        if (silent := time.monotonic() - self.writer.beat_monotonic) > _HANGS_SECONDS and not self._outbox.is_rescuing:
+            return f"no event could be stored or refused for {silent:.0f} s: the disk stands still; they wait in memory"
         return self._not_alive()
 
     def _not_alive(self) -> str | None:
@@ -296,14 +304,11 @@ class Pipeline:
         dead = [thread.name for thread in self._workers if not thread.is_alive()]
         if dead:
             return f"the thread {dead[0]} has ended"
-        beats = (self._analysis.beat_monotonic, self.recognition.beat_monotonic, self.writer.beat_monotonic)
-        for name, beat in zip(("analysis", "inference", "writer"), beats, strict=True):
+        for name, beat in (("analysis", self._analysis.beat_monotonic), ("inference", self.recognition.beat_monotonic)):
             silent = time.monotonic() - beat
-            if name == "writer" and self._outbox.is_rescuing:
-                continue  # a large damaged outbox takes longer; to be killed meanwhile would not help
             if silent > _HANGS_SECONDS:
                 return f"the thread {name} has not moved for {silent:.0f} s"
-        return None
+        return None  # a writer that waits for its disk: to be killed would lose what it holds
 
     def _refresh(self) -> None:
         """Bring gauges up to date that nobody sets as things happen."""

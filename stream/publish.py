@@ -26,6 +26,10 @@ _WINDOW = 2000  # events handed to the producer and not yet acknowledged
 _NEVER_MS = 2**31 - 1
 # After this long without an acknowledgement the broker counts as away.
 _AWAY_SECONDS = 5.0
+# A producer that gets no acknowledgement for this long may know an old address, password or topic: whether a new client gets
+# through is tried, and if it does, the producer has so long to do the same before it is replaced.
+_SUSPECT_SECONDS = 60.0
+_GRACE_SECONDS = 10.0
 # A refusal of the record itself. The producer gives its whole batch the refusal, or KafkaError itself.
 _REFUSALS = (kafka.errors.MessageSizeTooLargeError, kafka.errors.RecordListTooLargeError, kafka.errors.InvalidRecordError)
 
@@ -63,8 +67,9 @@ class Publisher:
         self._config, self._outbox, self._on_published, self._on_failure = config, outbox, on_published, on_failure
         self._on_rejected, self._has_topic = on_rejected, False
         self._stop = threading.Event()
-        self._pending: dict[int, tuple[Any, float]] = {}  # of each event handed over: its future, and when
+        self._pending: dict[int, Any] = {}  # the future of each event handed over
         self._last_sent, self._reachable, self._closed = 0, True, False
+        self._progress_at, self._is_suspect, self._suspect_at = time.monotonic(), False, 0.0
         self._alone_until = 0  # up to this number events go one by one, to find the one that is refused
         # Reconnecting is this library's business; its log would repeat every refused connection.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -115,6 +120,7 @@ class Publisher:
             self._stop.wait(1.0)
             return True
         collected = self._collect()
+        self._look_after_producer()
         if self._producer is None:
             return True
         room = (1 if self._last_sent < self._alone_until else _WINDOW) - len(self._pending)
@@ -123,6 +129,21 @@ class Publisher:
             if not self._send(stored):
                 break
         return bool(collected)
+
+    def _note_progress(self) -> None:
+        self._progress_at, self._is_suspect = time.monotonic(), False
+        self._suspect_at = self._progress_at + _SUSPECT_SECONDS
+
+    def _look_after_producer(self) -> None:
+        """Replace a producer that gets nothing through although a new client would."""
+        if not self._pending or time.monotonic() < self._suspect_at or self._producer is None:
+            return
+        if self._is_suspect:
+            self._note_progress()
+            self._start_over("no acknowledgement, though the broker answers others")
+        else:
+            self._is_suspect = self._find_topic()
+            self._suspect_at = time.monotonic() + (_GRACE_SECONDS if self._is_suspect else _SUSPECT_SECONDS)
 
     def _send(self, stored: StoredEvent) -> bool:
         event = stored.event
@@ -135,23 +156,19 @@ class Publisher:
         except kafka.errors.MessageSizeTooLargeError as error:
             self._set_aside(stored.id, error)
         else:
-            self._pending[stored.id] = (future, time.monotonic())
+            if not self._pending:
+                self._note_progress()  # until now there was nothing to wait for
+            self._pending[stored.id] = future
         self._last_sent = stored.id
         return True
 
     def _collect(self) -> int:
-        """Remove acknowledged events, in order, from the outbox."""
-        acknowledged: list[int] = []
-        failed: tuple[int, BaseException] | None = None
-        for stored_id, (future, handed_over) in self._pending.items():
-            if not future.is_done:
-                if time.monotonic() - handed_over > _AWAY_SECONDS and self._reachable:
-                    self._is_away("no_answer", f"no acknowledgement for {_AWAY_SECONDS:g} s")
-                break
-            if future.failed():
-                failed = (stored_id, future.exception)
-                break
-            acknowledged.append(stored_id)
+        """Remove acknowledged events from the outbox. One whose partition is without a leader holds up no other."""
+        done = {stored_id: future for stored_id, future in self._pending.items() if future.is_done}
+        acknowledged = [stored_id for stored_id, future in done.items() if not future.failed()]
+        failed = next(((stored_id, future.exception) for stored_id, future in done.items() if future.failed()), None)
+        if self._pending and not done and self._reachable and time.monotonic() - self._progress_at > _AWAY_SECONDS:
+            self._is_away("no_answer", f"no acknowledgement for {_AWAY_SECONDS:g} s")
         if acknowledged:
             if not self._reachable:
                 _log.warning("the Kafka broker answers again")
@@ -159,6 +176,7 @@ class Publisher:
             self._outbox.remove(acknowledged)  # should this fail they are collected again
             for stored_id in acknowledged:
                 del self._pending[stored_id]
+            self._note_progress()
             self._on_published(len(acknowledged))
         if failed is not None:
             self._fail(*failed)
@@ -167,11 +185,10 @@ class Publisher:
     def _fail(self, stored_id: int, error: BaseException) -> None:
         """A record failed, and with it all that the producer held: start over, and set aside what is refused when it goes alone."""
         self._on_failure(type(error).__name__)
-        if isinstance(error, _REFUSALS) or type(error) is kafka.errors.KafkaError:
-            if len(self._pending) == 1:
-                self._set_aside(stored_id, error)
-            else:
-                self._alone_until = max(self._pending)
+        if isinstance(error, _REFUSALS) and len(self._pending) == 1:
+            self._set_aside(stored_id, error)
+        elif isinstance(error, _REFUSALS) or type(error) is kafka.errors.KafkaError:
+            self._alone_until = max(self._pending)
         self._start_over(error)
 
     def _set_aside(self, stored_id: int, error: BaseException) -> None:
@@ -209,13 +226,13 @@ class Publisher:
         self._has_topic = True
         return True
 
-    def _start_over(self, error: BaseException) -> None:
+    def _start_over(self, error: BaseException | str) -> None:
         """A producer that gave a record up is in no state to go on: replace it and send again what is in the outbox."""
         _log.warning("the Kafka producer failed (%s); starting a new one, events may be delivered twice", error)
         self._abandon()
         self._producer = None
         self._pending.clear()
-        self._last_sent = 0
+        self._last_sent, self._has_topic = 0, False
         self._stop.wait(1.0)
 
     def _flush(self) -> bool:

@@ -215,8 +215,7 @@ class Recognition:
             return None
         name = snapshot_name(event.camera_id, event.event_id)
         if event.kind != "updated" and not best.kept:
-            self._snapshots.offer(Snapshot(name, self._painted(best)))
-            best.kept = True
+            best.kept = self._snapshots.offer(Snapshot(name, self._painted(best)))
         if event.kind == "ended":
             del self._best[event.event_id]
         return name

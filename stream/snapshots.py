@@ -13,6 +13,7 @@ import logging
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def snapshot_name(camera_id: str, event_id: str) -> str:
     return f"{camera_id}/{event_id}.jpg"
 
 
+def _is_ours(path: Path) -> bool:
+    with contextlib.suppress(ValueError):
+        return str(uuid.UUID(path.stem)) == path.stem
+    return False
+
+
 class SnapshotStore:
     """Writes pictures and deletes old ones, from construction to `close`.
 
@@ -70,28 +77,33 @@ class SnapshotStore:
         self.config, self._on_written, self._on_lost = config, on_written, on_lost
         try:
             config.path.mkdir(parents=True, exist_ok=True)
-            # What is there from before, oldest first: when it was written, its size.
-            found = sorted((file.stat().st_mtime, file, file.stat().st_size) for file in config.path.glob("*/*.jpg"))
+            # What is there from before, oldest first: when it was written, its size. Other people's pictures are left alone.
+            found = sorted((file.stat().st_mtime, file, file.stat().st_size) for file in config.path.glob("*/*.jpg") if _is_ours(file))
             for partial in config.path.glob("*/*.part"):
-                partial.unlink()  # of a process that was killed
+                if _is_ours(partial):
+                    partial.unlink()  # of a process that was killed
             probe = config.path / ".writable"
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise ConfigError(f"snapshots.path: cannot write to {config.path}: {error.strerror}; name another folder") from None
-        self._files = collections.OrderedDict((file, (moment, size)) for moment, file, size in found)
+        # Each with the monotonic time since which it is there: wall clocks jump.
+        now, wall = time.monotonic(), time.time()
+        self._files = collections.OrderedDict((file, (now - max(0.0, wall - moment), size)) for moment, file, size in found)
         self._bytes = sum(size for _, size in self._files.values())
         self._queue: queue.Queue[Snapshot | None] = queue.Queue(_MOST_WAITING)
         self._failing = False
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
         self._thread.start()
 
-    def offer(self, snapshot: Snapshot) -> None:
-        """Keep a picture, or, when the disk is too slow for it, lose it; never waits."""
+    def offer(self, snapshot: Snapshot) -> bool:
+        """Keep a picture, or, when the disk is too slow for it, lose it, which returns False; never waits."""
         try:
             self._queue.put_nowait(snapshot)
         except queue.Full:
             self._on_lost()
+            return False
+        return True
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -135,12 +147,12 @@ class SnapshotStore:
         finally:
             partial.unlink(missing_ok=True)
         _, before = self._files.pop(path, (0.0, 0))
-        self._files[path] = (time.time(), coded.size)
+        self._files[path] = (time.monotonic(), coded.size)
         self._bytes += coded.size - before
 
     def _tidy(self) -> None:
         """Delete what is too old or too much, oldest first."""
-        oldest_kept = time.time() - self.config.keep_days * 86400
+        oldest_kept = time.monotonic() - self.config.keep_days * 86400
         while self._files:
             path, (moment, size) = next(iter(self._files.items()))
             if moment >= oldest_kept and self._bytes <= self.config.keep_megabytes * 1e6:

@@ -113,9 +113,12 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing_stored(tmp_path: Path) -
 
 def test_what_is_no_outbox_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("certainly not a database, but long enough to be looked at" * 40)
-    for attempt in (lambda: Outbox(OutboxConfig(path=tmp_path / "x.db")), lambda: read_events(tmp_path / "x.db")):
-        with pytest.raises(OutboxError, match=r"x\.db"):
-            attempt()
+    for _ in range(2):  # somebody's file is never taken for ours, however often it is tried
+        with pytest.raises(OutboxError, match=r"x\.db exists and is not a readable outbox; name another file"):
+            Outbox(OutboxConfig(path=tmp_path / "x.db"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
+    with pytest.raises(OutboxError, match=r"x\.db"):
+        read_events(tmp_path / "x.db")
     with pytest.raises(OutboxError, match="not found"):
         read_events(tmp_path / "none.db")
     if os.geteuid() != 0:
@@ -129,6 +132,34 @@ def test_two_processes_cannot_share_one(tmp_path: Path) -> None:
         Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.close()
     Outbox(OutboxConfig(path=tmp_path / "o.db")).close()
+
+
+def test_a_start_waits_for_another_programs_lock(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1)])
+    outbox.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None, check_same_thread=False)) as foreign:
+        foreign.execute("begin immediate")
+        threading.Timer(1.0, lambda: foreign.execute("rollback")).start()
+        outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+        assert [event.kind for event in outbox.close_open_events()] == ["ended"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign:
+        foreign.execute("begin immediate")
+        begun = time.monotonic()
+        with pytest.raises(OutboxError, match="locked"):
+            outbox.append([make_event(3)])
+        assert time.monotonic() - begun < 5  # while cameras run nobody waits for long
+    outbox.close()
+
+
+def test_a_scrape_does_not_wait_for_a_disk_that_stands_still(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    assert outbox.oldest_age_seconds() == 0
+    outbox.append([make_event(1)])
+    assert 0 < outbox.oldest_age_seconds() < 60
+    with outbox._lock:
+        assert 0 < outbox.oldest_age_seconds() < 60
+    outbox.close()
 
 
 def test_threads_may_share_it(tmp_path: Path) -> None:

@@ -2,17 +2,19 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+import stream.publish
 from configs import BrokerError, OutboxError
 from stream.broker import KafkaConfig, kafka
 from stream.outbox import Outbox, OutboxConfig, read_rejected
@@ -386,7 +388,100 @@ def test_one_refused_record_is_set_aside_and_no_other(tmp_path: Path, monkeypatc
     outbox.close()
     assert counts == {"rejected": 1}
     assert [json.loads(payload)["sequence"] for payload, _ in read_rejected(tmp_path / "o.db")] == [7]
-    assert sorted(set(Refusing.stored)) == [number for number in range(1, 21) if number != 7]
+    assert list(dict.fromkeys(Refusing.stored)) == [number for number in range(1, 21) if number != 7]  # in order, repetitions aside
+
+
+class Scripted:
+    """A producer that does with each record what it is told: store it, fail with KafkaError, or never say anything."""
+
+    def __init__(self, fate: Callable[[int], str], stored: list[int]) -> None:
+        self._fate, self._stored = fate, stored
+
+    def send(self, topic: str, value: bytes, key: bytes, headers: object) -> Future:
+        future, number = Future(), json.loads(value)["sequence"]
+        if self._fate(number) == "store":
+            self._stored.append(number)
+            future.success(None)
+        elif self._fate(number) == "fail":
+            future.failure(kafka.errors.KafkaError("Unexpected error in InitProducerIdResponse"))
+        return future
+
+    def close(self, timeout: float) -> None:
+        """Nothing to do."""
+
+
+@contextlib.contextmanager
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, path: Path, fates: list[Callable[[int], str]], find_topic: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[Outbox, list[int], Counter[str]]]:
+    """A publisher whose first, second, ... producers do as told, the last for ever; gives its outbox, what was stored, and counts."""
+    made, stored, counts = itertools.count(), list[int](), Counter[str]()
+    monkeypatch.setattr(Publisher, "_connect", lambda self: Scripted(fates[min(next(made), len(fates) - 1)], stored))
+    monkeypatch.setattr(Publisher, "_find_topic", lambda self: find_topic())
+    monkeypatch.setattr(Publisher, "_abandon", lambda self: counts.update(["replaced"]))
+    outbox = Outbox(OutboxConfig(path=path))
+    outbox.append([make_event(number) for number in range(1, 6)])
+    publisher = Publisher(KafkaConfig(bootstrap=("h:1",)), outbox, on_rejected=lambda: counts.update(["rejected"]))
+    yield outbox, stored, counts
+    publisher._stop.set()
+    publisher._thread.join(5)
+    outbox.close()
+
+
+def test_a_broker_that_refuses_the_producer_is_no_reason_to_set_events_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fates: list[Callable[[int], str]] = [lambda number: "fail"] * 3 + [lambda number: "store"]
+    with scripted(monkeypatch, tmp_path / "o.db", fates) as (outbox, stored, counts):
+        assert until(lambda: len(outbox) == 0, 20)
+        assert list(dict.fromkeys(stored)) == [1, 2, 3, 4, 5]
+        assert counts == {"replaced": 3}
+
+
+def test_a_producer_that_gets_nothing_through_is_replaced_when_others_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.publish, "_SUSPECT_SECONDS", 0.4)
+    monkeypatch.setattr(stream.publish, "_GRACE_SECONDS", 0.2)
+    is_back = threading.Event()
+    asked: list[bool] = []
+
+    def find_topic() -> bool:
+        asked.append(is_back.is_set())
+        return is_back.is_set() or len(asked) == 1
+
+    with scripted(monkeypatch, tmp_path / "o.db", [lambda number: "", lambda number: "store"], find_topic) as (outbox, stored, counts):
+        assert until(lambda: len(asked) > 3, 10)
+        assert not counts  # nobody would get through
+        is_back.set()
+        assert until(lambda: len(outbox) == 0, 10)
+        assert stored == [1, 2, 3, 4, 5]
+        assert counts == {"replaced": 1}
+
+
+def test_a_record_that_gets_no_answer_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(monkeypatch, tmp_path / "o.db", [lambda number: "" if number == 2 else "store"]) as (outbox, stored, counts):
+        assert until(lambda: len(outbox) == 1, 10)
+        assert [item.event.sequence for item in outbox.oldest(10)] == [2]
+        assert stored == [1, 3, 4, 5]
+        assert not counts
+
+
+def test_a_broker_that_comes_back_elsewhere_and_empty_gets_the_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.publish, "_SUSPECT_SECONDS", 2.0)
+    monkeypatch.setattr(stream.publish, "_GRACE_SECONDS", 1.0)
+    port = free_port()
+    config = KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic=f"t{port}", request_timeout_seconds=1)
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    with running_broker() as bootstrap:
+        proxy = Proxy(int(bootstrap.split(":")[1]), port)  # the address that does not change
+        outbox.append([make_event(1)])
+        publisher = Publisher(config, outbox)
+        assert until(lambda: len(outbox) == 0, 20)
+    outbox.append([make_event(2), make_event(3)])
+    with running_broker() as bootstrap:
+        proxy._upstream = int(bootstrap.split(":")[1])
+        assert until(lambda: len(outbox) == 0, 40)
+        publisher.close()
+        assert [event.sequence for event in read_topic(config, threading.Event(), follow=False)] == [2, 3]
+        proxy.cut()
+    outbox.close()
 
 
 def test_acknowledgements_survive_an_outbox_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
