@@ -41,7 +41,10 @@ class ConfigError(CidcError):
 
 
 class CameraError(CidcError):
-    """A camera cannot be added, changed or found while the pipeline runs. `kind` is unknown, exists, full or invalid."""
+    """A camera cannot be added, changed or found while the pipeline runs.
+
+    `kind` is unknown, exists, no_room, invalid, not_kept or stopping.
+    """
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from configs.errors import ConfigError
 
@@ -25,6 +26,20 @@ class StrictModel(BaseModel):
     """Base of every settings class: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Yes and no are no numbers; and where that is asked for, as of JSON, neither are texts."""
+        assert info.field_name is not None
+        annotation = cls.model_fields[info.field_name].annotation
+        kinds = {annotation, *get_args(annotation)}
+        is_strict = info.context is not None and info.context["strict"]
+        if kinds & {int, float} and isinstance(value, (bool, str) if is_strict else bool) and type(value) not in kinds:
+            raise ValueError(f"must be a number, got {json.dumps(value)}")
+        if is_strict and bool in kinds and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            raise ValueError(f"must be true or false, got {json.dumps(value)}")
+        return value
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -39,6 +54,7 @@ def _check_output(path: Path) -> Path:
 # Where something is written. The name leaves room for endings.
 OutputPath = Annotated[Path, AfterValidator(_check_output)]
 _LONGEST_NAME = 200
+_MOST_VALUES, _MOST_LEVELS = 200_000, 50
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -85,14 +101,16 @@ def parse_config(text: str, schema: type[Model], overrides: Iterable[str] = (), 
     return check_tree(tree, schema, name=name)
 
 
-def check_tree(tree: object, schema: type[Model], *, name: str) -> Model:
-    """Settings from plain values, such as those of a JSON document.
+def check_tree(tree: object, schema: type[Model], *, name: str, strict: bool = False) -> Model:
+    """Settings from plain values, such as those of a JSON document. With `strict` they must be of JSON's own types: "8" is no number.
 
     Raises:
         ConfigError: a bad key or value; the message begins with `name`.
     """
     try:
-        return schema.model_validate(tree)
+        return schema.model_validate(tree, context={"strict": strict})
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply") from None
     except ValidationError as error:
         raise ConfigError(f"{name}: " + "; ".join(_describe(item, schema) for item in error.errors())) from None
 
@@ -152,7 +170,20 @@ def _parse_yaml(text: str, name: str) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"{name} must be a mapping of settings, not {type(tree).__name__}")
+    _check_extent(tree, name)
     return tree
+
+
+def _check_extent(tree: Any, name: str) -> None:
+    """Refuse what aliases make endless, or larger than any settings are: every later step would go through all of it."""
+    values, level = [tree], 0
+    counted = 0
+    while values:
+        counted, level = counted + len(values), level + 1
+        if counted > _MOST_VALUES or level > _MOST_LEVELS:
+            raise ConfigError(f"{name} is nested too deeply or repeats itself too often; write out what aliases (*name) stand for")
+        lists = [value.values() if isinstance(value, dict) else value for value in values if isinstance(value, (dict, list, tuple))]
+        values = [inner for several in lists for inner in several][: _MOST_VALUES + 1]
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -174,6 +205,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         parsed = yaml.load(value, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override}: what follows = is not a YAML value; quote it") from None
+    _check_extent([parsed], f"--set {override}")
     _assign(node, keys[-1], parsed, override)
 
 

@@ -90,39 +90,43 @@ def _positive_seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from stream.pipeline import Pipeline
-    from stream.settings import StreamConfig
-    from stream.summary import summary_lines, write_summary
-    from stream.table import LiveTable
-
-    config = load_config(options.config, StreamConfig, options.set)
-    set_up_logs(config.log)
-    pipeline, stop = Pipeline(config), threading.Event()
-    if options.summary is not None:
-        write_summary({}, options.summary)  # better to fail now than after the run
+    stop = threading.Event()
 
     def end(number: int, _frame: object) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)  # a second signal ends it at once
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    with LiveTable(pipeline, _CONSOLE if sys.stdout.isatty() else Console()) as tick:
-        summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
-    if options.summary is not None:
-        write_summary(summary, options.summary)
-    for line in summary_lines(summary):
-        print(line)
+        signal.signal(number, end)  # before anything that takes long: who stops a start gets an orderly end, too
+    from stream.pipeline import Pipeline
+    from stream.settings import StreamConfig
+    from stream.summary import summary_lines, write_summary
+    from stream.table import LiveTable, Printer
+
+    config = load_config(options.config, StreamConfig, options.set)
+    set_up_logs(config.log)
+    pipeline, printer = Pipeline(config), Printer()
+    try:
+        if options.summary is not None:
+            write_summary({}, options.summary)  # better to fail now than after the run
+        with LiveTable(pipeline, _CONSOLE if sys.stdout.isatty() else Console(), printer) as tick:
+            summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
+        if options.summary is not None:
+            write_summary(summary, options.summary)
+        for line in summary_lines(summary):
+            printer.print(line)
+    finally:
+        printer.close()
     return 1 if pipeline.failed else 0
 
 
 def _check(options: argparse.Namespace) -> int:
     from stream.changes import CameraChanges
     from stream.infer import Recogniser
-    from stream.settings import StreamConfig, check_settings
+    from stream.settings import StreamConfig, changes_path, check_settings
 
     config = load_config(options.config, StreamConfig, options.set)
-    changes = CameraChanges(config.http.changes if config.http.enabled else None)
+    changes = CameraChanges(changes_path(config))
     cameras = changes.apply(config.cameras)
     spec = check_settings(config, cameras)
     Recogniser(config.infer)  # reads all weights and finds the device

@@ -33,12 +33,20 @@ class KafkaConfig(StrictModel):
     partitions: int = Field(-1, ge=-1, le=10_000, description="of a topic made here; -1 leaves it to the broker")
     replication: int = Field(-1, ge=-1, le=100, description="of a topic made here; -1 leaves it to the broker")
     ssl_cafile: str | None = Field(None, description="certificate authorities, PEM")
+    ssl_certfile: str | None = Field(None, description="our own certificate, PEM, for brokers that ask clients for one")
+    ssl_keyfile: str | None = Field(None, description="its private key, PEM, if that is not in the same file")
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="how to log in")
     sasl_username: str | None = Field(None, description="user name")
     sasl_password: SecretStr | None = Field(None, description="password; never printed")
     sasl_password_file: Path | None = Field(None, description="file that holds the password instead")
     request_timeout_seconds: float = Field(30.0, ge=1, le=600, description="a request without an answer is repeated after this long")
     flush_seconds: float = Field(5.0, ge=0, description="at shutdown, wait this long for the broker; what is left stays in the outbox")
+
+    @field_validator("bootstrap", mode="before")
+    @classmethod
+    def _split(cls, addresses: Any) -> Any:
+        """Several in one text, as Kafka's own tools write them."""
+        return [address.strip() for address in addresses.split(",") if address.strip()] if isinstance(addresses, str) else addresses
 
     @field_validator("bootstrap")
     @classmethod
@@ -66,12 +74,16 @@ class KafkaConfig(StrictModel):
             raise ValueError(
                 f"sasl_* needs security_protocol SASL_PLAINTEXT or SASL_SSL, not {self.security_protocol}: nobody would log in"
             )
-        if self.ssl_cafile is not None and not is_file(self.ssl_cafile):
-            raise ValueError(f"ssl_cafile not found: {self.ssl_cafile}")
-        if self.ssl_cafile is not None and not self.security_protocol.endswith("SSL"):
-            raise ValueError(
-                f"ssl_cafile needs security_protocol SSL or SASL_SSL, not {self.security_protocol}: nothing would be encrypted"
-            )
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            file = getattr(self, name)
+            if file is not None and not is_file(file):
+                raise ValueError(f"{name} not found: {file}")
+            if file is not None and not self.security_protocol.endswith("SSL"):
+                raise ValueError(
+                    f"{name} needs security_protocol SSL or SASL_SSL, not {self.security_protocol}: nothing would be encrypted"
+                )
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_keyfile needs ssl_certfile, the certificate that it belongs to")
         return self
 
     def connection(self) -> dict[str, Any]:
@@ -88,7 +100,8 @@ class KafkaConfig(StrictModel):
                 raise BrokerError(f"kafka.sasl_password_file {self.sasl_password_file} cannot be read: {error}") from None
         return {
             "bootstrap_servers": list(self.bootstrap), "security_protocol": self.security_protocol,
-            "ssl_cafile": self.ssl_cafile, "sasl_mechanism": self.sasl_mechanism,
+            "ssl_cafile": self.ssl_cafile, "ssl_certfile": self.ssl_certfile, "ssl_keyfile": self.ssl_keyfile,
+            "sasl_mechanism": self.sasl_mechanism,
             "sasl_plain_username": self.sasl_username, "sasl_plain_password": password,
         }  # fmt: skip
 

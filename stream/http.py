@@ -13,6 +13,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import re
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -35,7 +36,7 @@ from stream.openapi import document
 
 __all__ = ["Cameras", "HttpConfig", "HttpServer"]
 
-_STATUS = {"unknown": 404, "exists": 409, "invalid": 422, "full": 507, "stopping": 503}
+_STATUS = {"unknown": 404, "exists": 409, "no_room": 409, "invalid": 422, "not_kept": 507, "stopping": 503}
 # Whoever connects and sends no whole request within this time is cut off: idle connections must not use up the places.
 _REQUEST_SECONDS = 10.0
 _log = logging.getLogger(__name__)
@@ -83,7 +84,9 @@ class HttpConfig(StrictModel):
     port: int = Field(9108, ge=0, le=65535, description="port to listen on; 0 for any free one")
     token: SecretStr | None = Field(None, description="bearer token that /cameras asks for; without one it serves this machine alone")
     token_file: Path | None = Field(None, description="file that holds the token instead")
-    changes: OutputPath = Field(Path("camera-changes.json"), description="file that keeps changes of cameras across restarts")
+    changes: OutputPath | None = Field(
+        None, description="file that keeps changes of cameras across restarts; null: beside the outbox, under its name and .cameras.json"
+    )
     most_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longer requests are refused")
     most_connections: int = Field(64, ge=4, le=4096, description="when there are more at once the oldest is cut off")
 
@@ -159,6 +162,8 @@ class HttpServer:
         self._config, self._token, self._cameras, self._snapshots = config, config.secret(), cameras, snapshots
         self._socket = _listen(config)
         self.port: int = self._socket.getsockname()[1]
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        self.address = f"http://{host}:{self.port}"
         self._is_private = _is_local(self._socket.getsockname()[0])
         routes = [
             Route("/metrics", lambda request: Response(metrics(), media_type=CONTENT_TYPE_LATEST)),
@@ -180,6 +185,7 @@ class HttpServer:
         self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
         self._thread.start()
+        _log.info("metrics, health and cameras at %s", self.address)
 
     def close(self) -> None:
         """Stop listening."""
@@ -211,7 +217,7 @@ class HttpServer:
         # What a browser or a forwarder on this machine sends for others shows in these headers.
         foreign = any(name in request.headers for name in ("origin", "forwarded", "x-forwarded-for"))
         foreign = foreign or request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        if foreign or not (self._is_private and _is_local(request.url.hostname or "")):
+        if foreign or not (self._is_private and _names_local(request.headers.get("host", ""))):
             raise HTTPException(403, "cameras are served to programs on this machine alone; set http.token to serve others")
 
     async def _all(self, request: Request, cameras: Cameras) -> Response:
@@ -300,6 +306,12 @@ def _is_local(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _names_local(header: str) -> bool:
+    """Whether a Host header is a name of this machine, with a port or without."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@\s]+))(?::\d{1,5})?", header)
+    return match is not None and _is_local(match[1] or match[2])
 
 
 def _listen(config: HttpConfig) -> socket.socket:

@@ -121,10 +121,10 @@ class CameraManager:
             before = self._status(camera_id).camera
             if fields.get("id", camera_id) != camera_id:
                 raise CameraError(f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}", "invalid")
-            settings = before.model_dump(exclude_none=True)
+            settings = before.model_dump(mode="json", exclude_none=True)
             for section in ("events", "source"):
                 if section in fields and section not in settings:
-                    settings[section] = self._common[section].model_dump()
+                    settings[section] = self._common[section].model_dump(mode="json")
             camera = self._checked(merged(settings, fields))
             is_idle = camera_id in self._unusable or self._status(camera_id).state == "ended"
             if camera == before and not is_idle:
@@ -163,7 +163,7 @@ class CameraManager:
             camera = self._status(camera_id).camera
             if camera_id in self._paused:
                 if camera_id in self._unusable:
-                    self._checked(camera.model_dump())
+                    self._checked(camera.model_dump(mode="json"))
                     self._check_room(camera, (other for other in self._cameras.values() if other is not camera))
                 self._keep(lambda: self._changes.pause(camera_id, paused=False))
                 self._paused.discard(camera_id)
@@ -218,7 +218,7 @@ class CameraManager:
 
     def _checked(self, fields: Mapping[str, Any]) -> CameraConfig:
         try:
-            camera = check_tree(dict(fields), CameraConfig, name="camera")
+            camera = check_tree(fields, CameraConfig, name="camera", strict=True)
             self._check(camera)
         except ConfigError as error:
             raise CameraError(str(error), "invalid") from None
@@ -228,7 +228,7 @@ class CameraManager:
         try:
             check_room(camera, others, self._most_views)
         except ConfigError as error:
-            raise CameraError(str(error), "full") from None
+            raise CameraError(str(error), "no_room") from None
 
     def _keep(self, change: Callable[[], None]) -> None:
         """Keep a change first: what cannot be kept does not happen."""
@@ -237,7 +237,7 @@ class CameraManager:
         try:
             change()
         except ConfigError as error:
-            raise CameraError(str(error), "full") from None
+            raise CameraError(str(error), "not_kept") from None
 
     def _described(self, status: CameraStatus) -> dict[str, Any]:
         camera, age = status.camera, status.last_frame_age()

@@ -37,11 +37,15 @@ def document() -> dict[str, Any]:
             "/cameras/{camera_id}": {
                 "parameters": [camera_id],
                 "get": _operation("One camera", one),
-                "patch": _operation("Change settings: starts anew if any differs", one | _errors(*_REFUSED, "507"), body="CameraChange"),
+                "patch": _operation(
+                    "Change settings: starts anew if any differs", one | _errors(*_REFUSED, "409", "507"), body="CameraChange"
+                ),
                 "delete": _operation("Remove a camera", {"204": {"description": "removed"}, **_errors("404", "507")}),
             },
             "/cameras/{camera_id}/pause": {"parameters": [camera_id], "post": _operation("Stop a camera, keep it", one | _errors("507"))},
-            "/cameras/{camera_id}/resume": {"parameters": [camera_id], "post": _operation("Start it again", one | _errors("507"))},
+            "/cameras/{camera_id}/resume": {
+                "parameters": [camera_id], "post": _operation("Start it again", one | _errors("409", "422", "507"))
+            },
             "/snapshots/{camera_id}/{name}": {
                 "parameters": [camera_id, {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}],
                 "get": _operation(
@@ -56,10 +60,12 @@ def document() -> dict[str, Any]:
 _HEALTH = {"startup": "Has warm-up finished", "ready": "Are cameras being analysed", "live": "Is the analysis moving"}
 _REFUSED = ("400", "408", "413", "415", "422")
 _MEANING = {
-    "400": "not JSON", "401": "the token is missing or wrong", "403": "without a token only this machine is served", "404": "no such thing",
-    "408": "not complete in time", "409": "the id is taken", "413": "too long", "415": "not sent as JSON",
+    "400": "not JSON", "401": "the token is missing or wrong", "403": "without a token only this machine is served",
+    "404": "no such thing",
+    "408": "not complete in time",
+    "409": "the id is taken, or there is no room for another view", "413": "too long", "415": "not sent as JSON",
     "422": "a setting is wrong; the error names it",
-    "503": "still loading", "507": "no room for another view, or the change cannot be kept on disk",
+    "503": "still loading", "507": "the change cannot be kept on disk",
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class OutboxConfig(StrictModel):
     """Where events wait."""
 
     path: OutputPath = Field(Path("outbox.db"), description="database file; its folder must exist or be creatable")
-    max_events: int = Field(1_000_000, ge=10, description="most events kept")
+    max_events: int = Field(1_000_000, ge=1, description="most events kept")
     when_full: Literal["drop_oldest"] = Field(
         "drop_oldest", description="what gives way when it is full: the oldest `updated`, and only without any, the oldest event"
     )

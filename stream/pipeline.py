@@ -37,7 +37,7 @@ from stream.reading import CameraReader
 from stream.recognition import Recognition
 from stream.ring import ClipRing
 from stream.sample import ClipConfig
-from stream.settings import StreamConfig, check_camera, check_room, check_settings, most_views
+from stream.settings import StreamConfig, changes_path, check_camera, check_room, check_settings, most_views
 from stream.snapshots import SnapshotStore
 from stream.summary import LatencyLog, build_summary
 from stream.writer import EventWriter
@@ -58,7 +58,7 @@ class Pipeline:
     """
 
     def __init__(self, config: StreamConfig) -> None:
-        changes = CameraChanges(config.http.changes if config.http.enabled else None)
+        changes = CameraChanges(changes_path(config))
         cameras = changes.apply(config.cameras)
         if (differs := changes.summary()) is not None:
             _log.warning("%s", differs)
@@ -201,6 +201,7 @@ class Pipeline:
         return build_summary(
             self.fleet.statuses, self.metrics, self.latency, self.recognition.counts,
             outbox_left=len(self._outbox), lost=self.writer.lost, seconds=seconds, runtime=self.runtime,
+            http=None if self._http is None else self._http.address,
         )  # fmt: skip
 
     def _note_latency(self, seconds: float) -> None:

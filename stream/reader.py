@@ -9,13 +9,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs import BrokerError, DataError
+from configs import BrokerError, DataError, OutboxError, is_file
 from stream.broker import KafkaConfig, explained, kafka
 from stream.events import ActionEvent
 from stream.outbox import read_events
@@ -28,6 +29,8 @@ _AT_ONCE = 5_000
 # Of one poll: a reader must be back for the next within five minutes, or counts as gone.
 _MOST_RECORDS = 100
 _COMMIT_SECONDS = 1.0
+# A reader that follows an outbox gives up when it cannot be read for this long.
+_UNREADABLE_SECONDS = 10.0
 # Joining a group takes some brokers half a minute.
 _JOIN_SECONDS = 60.0
 _NOT_TAKEN = (
@@ -61,12 +64,25 @@ class Deduplicator:
 def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | None = None) -> Iterator[ActionEvent]:
     """Events of an outbox in order; with `follow`, also those that come, until `stop` is set.
 
+    With `follow` an outbox that is not there yet is waited for.
+
     Raises:
-        OutboxError: the file is missing or is not an outbox.
+        OutboxError: the file is missing or is not an outbox, or cannot be read for long.
     """
     last, stop = 0, stop or threading.Event()
+    read_at = time.monotonic()
     while not stop.is_set():
-        found = read_events(path, after_id=last, most=_AT_ONCE)
+        try:
+            found = read_events(path, after_id=last, most=_AT_ONCE)
+        except OutboxError:
+            # While it is made, or rescued, it is for a moment not what it will be.
+            if not follow or (is_file(path) and time.monotonic() - read_at > _UNREADABLE_SECONDS):
+                raise
+            if not is_file(path):
+                read_at = time.monotonic()
+            stop.wait(0.5)
+            continue
+        read_at = time.monotonic()
         for stored in found:
             last = stored.id
             yield stored.event
@@ -81,10 +97,10 @@ def read_topic(
 ) -> Iterator[ActionEvent]:
     """Events of the topic, repetitions left out; with `follow`, until `stop` is set.
 
-    Without a group all of the topic is read, from its beginning. With one, reading goes on where the group left off, the
-    group's readers share the partitions, and an event counts as read once the next is asked for. The broker is told every
-    second and at the end: after a crash what was read in the last second comes again. Records that are no events are
-    skipped with a warning.
+    With `follow` a topic that does not exist yet is waited for. Without a group all of the topic is read, from its beginning.
+    With one, reading goes on where the group left off, the group's readers share the partitions, and an event counts as read once
+    the next is asked for. The broker is told every second and at the end: after a crash what was read in the last second comes
+    again. Records that are no events are skipped with a warning.
 
     Raises:
         BrokerError: the broker or the topic cannot be reached within the timeout.
@@ -92,7 +108,9 @@ def read_topic(
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     repeated = Deduplicator()
     with explained(), contextlib.closing(_consumer(config, group, timeout_seconds)) as consumer:
-        partitions = _partitions(consumer, config, stop, timeout_seconds)
+        partitions = _partitions(consumer, config, stop, math.inf if follow else timeout_seconds)
+        if not partitions:
+            return
         if group is None:
             consumer.assign(partitions)
             consumer.seek_to_beginning(*partitions)
@@ -160,10 +178,14 @@ def _consumer(config: KafkaConfig, group: str | None, timeout_seconds: float) ->
 
 
 def _partitions(consumer: Any, config: KafkaConfig, stop: threading.Event, timeout_seconds: float) -> list[Any]:
-    for _ in range(int(timeout_seconds / 0.1)):
+    deadline, asked = time.monotonic() + timeout_seconds, False
+    while time.monotonic() < deadline:
         numbers = consumer.partitions_for_topic(config.topic)
         if numbers or stop.is_set():
             return [kafka.TopicPartition(config.topic, number) for number in sorted(numbers or ())]
+        if timeout_seconds == math.inf and not asked:
+            asked = True
+            _log.warning("waiting for the topic %r, which does not exist yet", config.topic)
         stop.wait(0.1)
     raise BrokerError(f"topic {config.topic!r} does not exist on {', '.join(config.bootstrap)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -20,7 +21,7 @@ from stream.outbox import OutboxConfig
 from stream.sample import ClipConfig
 from stream.snapshots import SnapshotConfig
 
-__all__ = ["StreamConfig", "check_camera", "check_room", "check_settings", "completed", "most_views"]
+__all__ = ["StreamConfig", "changes_path", "check_camera", "check_room", "check_settings", "completed", "most_views"]
 
 # Room for cameras that come while the pipeline runs.
 _LEAST_VIEWS = 64
@@ -45,7 +46,12 @@ class StreamConfig(StrictModel):
     @classmethod
     def _inherit(cls, tree: Any) -> Any:
         """A camera's own sections take what they do not name from those of all cameras."""
-        if not isinstance(tree, dict) or not isinstance(tree.get("cameras"), (list, tuple)):
+        if not isinstance(tree, dict):
+            return tree
+        tree = {
+            name: section for name, section in tree.items() if section is not None or name == "cameras"
+        }  # `kafka:` and nothing under it
+        if not isinstance(tree.get("cameras"), (list, tuple)):
             return tree
         return tree | {"cameras": [completed(camera, tree) for camera in tree["cameras"]]}
 
@@ -60,6 +66,13 @@ class StreamConfig(StrictModel):
         return self
 
 
+def changes_path(config: StreamConfig) -> Path | None:
+    """Where changes of cameras are kept: beside the outbox unless the configuration names a file; None if none can be made."""
+    if not config.http.enabled:
+        return None
+    return config.http.changes or config.outbox.path.with_name(config.outbox.path.name + ".cameras.json")
+
+
 def completed(camera: Any, common: Any) -> Any:
     """A camera's settings with its own sections `events` and `source` completed by those in `common`; what is no mapping is left alone."""
     if not isinstance(camera, Mapping):
@@ -67,7 +80,7 @@ def completed(camera: Any, common: Any) -> Any:
     sections = {}
     for name, settings in (("events", EventConfig), ("source", SourceConfig)):
         of_all = common.get(name)
-        of_all = of_all.model_dump() if isinstance(of_all, StrictModel) else of_all
+        of_all = of_all.model_dump(mode="json") if isinstance(of_all, StrictModel) else of_all
         if isinstance(camera.get(name), Mapping) and isinstance(of_all, Mapping):
             known = {key: value for key, value in of_all.items() if key in settings.model_fields}  # mistakes are told of where they are
             sections[name] = merged(known, camera[name])

@@ -42,7 +42,7 @@ class LatencyLog:
 
 def build_summary(
     statuses: Iterable[CameraStatus], metrics: Metrics, latency: LatencyLog, counts: Mapping[tuple[str, str], int], *,
-    outbox_left: int, lost: int, seconds: float, runtime: dict[str, str],
+    outbox_left: int, lost: int, seconds: float, runtime: dict[str, str], http: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Counts per camera, from the metrics themselves, and of events by action and kind, those of removed cameras too."""
     events: dict[str, dict[str, int]] = {}
@@ -51,6 +51,7 @@ def build_summary(
     return {
         "duration_seconds": round(seconds, 3),
         "runtime": runtime,
+        "http": http,
         "cameras": {status.camera.id: _camera(status, metrics) for status in statuses},
         "events": events,
         "latency_seconds": latency.percentiles(),

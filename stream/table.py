@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,18 +22,71 @@ from stream.events import ActionEvent
 if TYPE_CHECKING:
     from stream.pipeline import Pipeline
 
-__all__ = ["LiveTable", "event_line", "place"]
+__all__ = ["LiveTable", "Printer", "event_line", "place"]
+
+_log = logging.getLogger(__name__)
+_MOST_LINES = 10_000
 
 _COLOURS = {"running": "green", "connecting": "yellow", "blocked": "yellow", "stalled": "red", "offline": "red", "ended": "dim"}
 # Title, head, frame, a line for the cameras that are left out, and eight events.
 _OTHER_LINES = 14
 
 
+class Printer:
+    """Lines to standard output from a thread of its own: a full disk or a reader that does not read stops nothing else.
+
+    Lines that cannot be written in time are left out, the oldest first; after an error nothing more is written.
+    """
+
+    def __init__(self) -> None:
+        self._lines: collections.deque[str] = collections.deque(maxlen=_MOST_LINES)
+        self._changed, self._closing = threading.Condition(), False
+        self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
+        self._thread.start()
+
+    def print(self, line: str) -> None:
+        """Write a line some time; never waits."""
+        with self._changed:
+            self._lines.append(line)
+            self._changed.notify()
+
+    def close(self, timeout_seconds: float = 3.0) -> None:
+        """Write what waits, for at most this long."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._lines or self._closing)
+                    if not self._lines:
+                        return
+                    line = self._lines.popleft()
+                _write(line + "\n")
+        except OSError as error:
+            _log.warning("nothing more is printed: standard output cannot be written (%s)", error.strerror)
+
+
+def _write(text: str) -> None:
+    """Past Python's buffer, whose lock a blocked writer would hold when the program ends."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, AttributeError):  # not a file: a test's buffer
+        sys.stdout.write(text)
+        return
+    data = text.encode(sys.stdout.encoding or "utf-8", errors="replace")
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 class LiveTable:
     """Redraws a table of cameras and the latest events; on something that is not a terminal it prints events as lines."""
 
-    def __init__(self, pipeline: Pipeline, console: Console) -> None:
-        self._pipeline, self._console, self._begun = pipeline, console, time.monotonic()
+    def __init__(self, pipeline: Pipeline, console: Console, printer: Printer) -> None:
+        self._pipeline, self._console, self._printer, self._begun = pipeline, console, printer, time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._draw) if console.is_terminal else None
 
     def __enter__(self) -> Callable[[], None]:
@@ -37,7 +96,8 @@ class LiveTable:
 
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # a terminal that is gone
+                self._live.stop()
 
     def tick(self) -> None:
         """Show what is new; terminals redraw by themselves."""
@@ -47,7 +107,7 @@ class LiveTable:
         while events:
             event = events.popleft()
             if event.kind != "updated":
-                self._console.print(event_line(event), highlight=False, soft_wrap=True)
+                self._printer.print(event_line(event))
 
     def _draw(self) -> Group:
         metrics = self._pipeline.metrics

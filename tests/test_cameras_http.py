@@ -116,7 +116,7 @@ def test_a_camera_comes_changes_pauses_and_goes(rig: Rig) -> None:
         ("POST", "/cameras", [1], 422, "must be a JSON object"),
         ("POST", "/cameras", b" " * 70_000, 413, "most_body_bytes"),
         ("PATCH", "/cameras/a", {"id": "b"}, 422, "keeps its id"),
-        ("POST", "/cameras", {"id": "b", "url": "rtsp://h/x", "regions": [{"id": f"r{n}"} for n in range(6)]}, 507, "no room"),
+        ("POST", "/cameras", {"id": "b", "url": "rtsp://h/x", "regions": [{"id": f"r{n}"} for n in range(6)]}, 409, "no room"),
         ("PUT", "/cameras/a", {}, 405, "Method Not Allowed"),
     ],
 )
