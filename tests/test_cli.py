@@ -149,11 +149,12 @@ def test_a_signal_drains_and_exits_cleanly(config: Path, tmp_path: Path, number:
     command = [
         sys.executable, "-m", "stream", "run", "--config", str(config), "--summary", str(tmp_path / "s.json"),
         "--set", "cameras.0.loop=true", "--set", "cameras.0.pace=realtime", "--set", f"http.port={port}",
+        "--set", "events.default.enter=0.05", "--set", "events.default.exit=0",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     metrics = ""
-    while "cidc_windows_total{" not in metrics and time.monotonic() < deadline:
+    while 'kind="started"' not in metrics and time.monotonic() < deadline:
         time.sleep(0.2)
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
@@ -167,8 +168,87 @@ def test_a_signal_drains_and_exits_cleanly(config: Path, tmp_path: Path, number:
     assert "2 cameras" in out
     events = [json.loads(line) for line in stream("events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl").stdout.splitlines()]
     started, ended = ({event["event_id"] for event in events if event["kind"] == kind} for kind in ("started", "ended"))
+    assert started
     assert started == ended
+    assert "shutdown" in {event["reason"] for event in events}
+    assert f"http://127.0.0.1:{port}" in err
     assert json.loads((tmp_path / "s.json").read_text())["cameras"]["a"]["state"] == "ended"
+
+
+def test_who_stops_a_start_gets_an_orderly_end(config: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "stream", "run", "--config", str(config), "--summary", str(tmp_path / "s.json"),
+        "--set", "cameras.0.loop=true",
+    ]  # fmt: skip
+    # A signal that comes while the network is loaded: torch is imported after the handlers are there.
+    code = "import sys, os, signal; import stream.__main__ as main; sys.modules.pop('stream.pipeline', None)"
+    code += "\nclass Early:\n def find_spec(self, name, *_):\n  if name == 'stream.pipeline': os.kill(os.getpid(), signal.SIGTERM)"
+    code += "\nsys.meta_path.insert(0, Early()); sys.exit(main.main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *command[3:]], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["cameras"]["a"]["state"] == "ended"
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "pipe"])
+def test_standard_output_that_takes_nothing_stops_nothing(config: Path, tmp_path: Path, where: str) -> None:
+    command = [
+        sys.executable, "-m", "stream", "run", "--config", str(config), "--duration", "6", "--summary", str(tmp_path / "s.json"),
+        "--set", "cameras.0.loop=true", "--set", "events.default={enter: 0.05, exit: 0.0, cooldown_seconds: 0.0}",
+    ]  # fmt: skip
+    reading, writing = os.pipe()
+    try:
+        if where == "pipe":  # one that is full, and that nobody reads
+            os.set_blocking(writing, False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(writing, b"x" * 4096)
+            os.set_blocking(writing, True)
+        with Path(where).open("w") if where != "pipe" else os.fdopen(os.dup(writing), "w") as out:
+            done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("nothing more is printed" in done.stderr) == (where != "pipe")
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert 6 <= summary["duration_seconds"] < 60
+    assert summary["cameras"]["a"]["windows"] > 0
+
+
+def test_changes_are_kept_beside_the_outbox_so_that_runs_do_not_share_them(config: Path, tmp_path: Path) -> None:
+    CameraChanges(tmp_path / "outbox.db.cameras.json").note("yard", CameraConfig(id="yard", url="rtsp://h/yard"))
+    assert "ok: 3 cameras" in stream("check", "--config", config).stdout
+    assert "ok: 2 cameras" in stream("check", "--config", config, "--set", f"outbox.path={tmp_path / 'other.db'}").stdout
+
+
+def test_events_can_be_followed_before_there_are_any(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stream", "events", "--outbox", str(tmp_path / "o.db"), "--follow", "--format", "jsonl"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        time.sleep(2.0)
+        assert process.poll() is None
+        outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+        for number in (1, 2):
+            outbox.append([make_event(number)])
+            assert json.loads(process.stdout.readline())["sequence"] == number
+        outbox.close()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_a_broker_refused_is_listed_with_its_error(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1), make_event(2)])
+    outbox.set_aside(2, "MessageSizeTooLargeError: too large")
+    outbox.close()
+    [line] = stream("events", "--outbox", tmp_path / "o.db", "--rejected").stdout.splitlines()
+    listed = json.loads(line)
+    assert "too large" in listed["error"]
+    assert json.loads(listed["event"])["sequence"] == 2
+    assert_one_error(stream("events", "--outbox", tmp_path / "o.db", "--group", "g"), "--group and --topic are for a broker")
 
 
 def test_a_terminal_shows_a_live_table(config: Path) -> None:

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import string
 from pathlib import Path
 
@@ -110,6 +111,32 @@ def test_a_cameras_own_way_of_being_opened_completes_that_of_all() -> None:
     assert camera.source is not None
     assert (camera.source.open_timeout_seconds, camera.source.read_timeout_seconds) == (30, 9)
     assert "rtsp" not in repr(camera)  # an address may hold a password
+
+
+def test_settings_that_repeat_themselves_without_end_are_refused_at_once() -> None:
+    doubling = (
+        "events: {actions: {a0: &a0 {enter: 1}" + "".join(f", a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}" for n in range(1, 40)) + "}}"
+    )
+    for text in ("events: &e {default: *e}\n" + CAMERA.replace("url", "events: *e, url"), doubling, "source: &s {source: *s}\n" + CAMERA):
+        with pytest.raises(ConfigError, match="nested too deeply or repeats itself"):
+            parse_config(text, StreamConfig)
+
+
+def test_a_section_without_settings_is_that_of_the_defaults_and_yes_is_no_number() -> None:
+    assert parse_config(CAMERA + "kafka:\nevents:\n", StreamConfig) == parse_config(CAMERA, StreamConfig)
+    assert parse_config(CAMERA + "kafka: {bootstrap: 'a:1, b:2'}", StreamConfig).kafka.bootstrap == ("a:1", "b:2")
+    with pytest.raises(ConfigError, match=r"clip\.hop: must be a number, got true"):
+        parse_config(CAMERA + "clip: {hop: yes}", StreamConfig)
+    with pytest.raises(ConfigError, match=r"ssl_keyfile needs ssl_certfile"):
+        parse_config(CAMERA + f"kafka: {{security_protocol: SSL, ssl_keyfile: {__file__}}}", StreamConfig)
+
+
+def test_a_camera_may_be_a_pipe_or_a_file_address_but_no_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe with space")
+    camera = CameraConfig(id="a", url=f"file://{tmp_path}/pipe%20with%20space")
+    assert (camera.url, camera.is_file, camera.problem()) == (f"{tmp_path}/pipe with space", True, None)
+    assert "is a folder, not a video" in str(CameraConfig(id="a", url=str(tmp_path)).problem())
+    assert "not found" in str(CameraConfig(id="a", url="file:///nowhere").problem())
 
 
 @pytest.mark.parametrize(

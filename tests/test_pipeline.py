@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import stream.pipeline
 import stream.writer
 from configs import KernelError
 from model import load_model
@@ -24,6 +24,7 @@ from stream.pipeline import Pipeline
 from stream.settings import StreamConfig
 from stream.summary import summary_lines
 from tests.schema import check_event
+from tests.waiting import until
 
 
 def config_for(weights: Path, tmp_path: Path, urls: dict[str, Path], **sections: object) -> StreamConfig:
@@ -97,15 +98,19 @@ def test_events_are_stored_valid_and_complete(scenes: Path, tiny_weights: Path, 
 
 def test_stopping_drains_and_ends_open_events(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     urls = {"a": next((scenes / "recordings").glob("*.mp4"))}
-    sections = {"cameras": [{"id": "a", "url": str(urls["a"]), "loop": True}]}
+    sections = {
+        "cameras": [{"id": "a", "url": str(urls["a"]), "loop": True}],
+        "events": EventConfig(smoothing=1, default={"enter": 0.05, "exit": 0.0}),  # type: ignore[arg-type]
+    }
     pipeline, stop = Pipeline(config_for(tiny_weights, tmp_path, urls, **sections)), threading.Event()
-    threading.Timer(4.0, stop.set).start()
+    threading.Thread(target=lambda: until(lambda: bool(pipeline.recognition.active("a")), 30) and stop.set(), daemon=True).start()
     summary = pipeline.run(stop)
     assert summary["cameras"]["a"]["windows"] > 0
-    started, ended = (
-        [s.event.event_id for s in read_events(tmp_path / "outbox.db") if s.event.kind == kind] for kind in ("started", "ended")
-    )
+    events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
+    started, ended = ([event.event_id for event in events if event.kind == kind] for kind in ("started", "ended"))
+    assert started
     assert sorted(started) == sorted(ended)
+    assert "shutdown" in {event.reason for event in events}
 
 
 def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
@@ -119,7 +124,7 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights:
     waited = threading.Event()
 
     def make_room() -> None:
-        while not pipeline.writer.unsaved:
+        while pipeline.writer.problem is None:
             time.sleep(0.01)
         waited.set()
         database.execute("pragma max_page_count = 1000000")
@@ -130,6 +135,76 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(scenes: Path, tiny_weights:
     assert summary["events"] == whole["events"]
     events = read_events(tmp_path / "full/outbox.db")
     assert len(events) == sum(sum(kinds.values()) for kinds in summary["events"].values())
+
+
+def test_health_tells_what_stands_still_and_what_a_restart_would_mend(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(config_for(tiny_weights, tmp_path, {"a": next((scenes / "recordings").glob("*.mp4"))}))
+
+    def health() -> tuple[bool, ...]:
+        return tuple(check() is None for check in (pipeline._not_started, pipeline._not_ready, pipeline._not_alive))
+
+    def stand_still(stage: object, seconds: float) -> None:
+        stage.beat_monotonic = time.monotonic() - seconds  # type: ignore[attr-defined]
+
+    with pipeline._opened:
+        assert health() == (False, False, True)
+        pipeline._workers = [threading.current_thread()] * 3
+        pipeline._started.set()
+        for stage, outcome in (
+            (pipeline._analysis, (True, False, False)),
+            (pipeline.recognition, (True, False, False)),
+            (pipeline.writer, (True, False, True)),  # to be killed would lose what it holds
+        ):
+            stand_still(stage, 0.0)
+            assert health() == (True, True, True)
+            stand_still(stage, 61.0)
+            assert health() == outcome
+            stand_still(stage, 0.0)
+        stand_still(pipeline.writer, 61.0)
+        pipeline._outbox.is_rescuing = True
+        assert health() == (True, True, True)
+        pipeline._workers = [threading.Thread(name="writer")] * 3
+        assert pipeline._not_alive() == "the thread writer has ended"
+        pipeline._cameras_done.set()
+        assert health() == (True, False, True)
+
+
+def test_a_network_that_hangs_does_not_keep_the_pipeline_from_ending(
+    scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, release = threading.Event(), threading.Event()
+    path = next((scenes / "recordings").glob("*.mp4"))
+    pipeline, stop = Pipeline(config_for(tiny_weights, tmp_path, {"a": path})), threading.Event()
+
+    def hang(clips: torch.Tensor) -> torch.Tensor:
+        hanging.set()
+        release.wait(60)
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(pipeline._recogniser, "probabilities", hang)
+    monkeypatch.setattr(stream.pipeline, "_HANGS_SECONDS", 1.0)
+    threading.Thread(target=lambda: (hanging.wait(30), stop.set()), daemon=True).start()
+    pipeline.run(stop)
+    assert hanging.is_set()
+    assert pipeline.failed
+    release.set()
+
+
+def test_numbers_that_are_no_probabilities_cost_their_clip_alone(
+    scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next((scenes / "recordings").glob("*.mp4"))
+    pipeline = Pipeline(config_for(tiny_weights, tmp_path, {"a": path}))
+    real, calls = pipeline._recogniser.probabilities, []
+
+    def sometimes(clips: torch.Tensor) -> torch.Tensor:
+        calls.append(len(clips))
+        return real(clips) if len(calls) > 2 else torch.full((len(clips), 13), float("nan"))
+
+    monkeypatch.setattr(pipeline._recogniser, "probabilities", sometimes)
+    summary = pipeline.run(threading.Event())
+    assert summary["cameras"]["a"]["drops"] == {"not_finite": sum(calls[:2])}
+    assert summary["cameras"]["a"]["windows"] == sum(calls[2:]) > 0
 
 
 def test_events_that_are_lost_are_said_to_be(scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +358,13 @@ def test_a_file_shorter_than_a_clip_repeats_its_last_frame(scenes: Path, tiny_we
     summary = Pipeline(config_for(tiny_weights, tmp_path, {"a": short})).run(threading.Event())
     assert summary["cameras"]["a"]["windows"] == 1
     assert summary["cameras"]["a"]["frames_sampled"] == 10
+    looped = {"cameras": [{"id": "a", "url": str(short), "loop": True, "pace": "fast"}]}
+    pipeline, stop = Pipeline(config_for(tiny_weights, tmp_path, {}, **looped)), threading.Event()
+    windows = pipeline.metrics.windows
+    threading.Thread(target=lambda: until(lambda: pipeline.metrics.total(windows) > 3, 30) and stop.set(), daemon=True).start()
+    summary = pipeline.run(stop)
+    assert summary["cameras"]["a"]["windows"] > 3  # one of each turn
+    assert summary["cameras"]["a"]["resets"]["reconnect"] >= 3
 
 
 def test_cameras_come_and_go_while_the_others_are_analysed(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
@@ -295,12 +377,6 @@ def test_cameras_come_and_go_while_the_others_are_analysed(scenes: Path, tiny_we
     runner.start()
     manager = pipeline.manager
     assert manager is not None
-
-    def until(condition: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + 30
-        while not condition() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return condition()
 
     assert until(lambda: pipeline._started.is_set())
     for reason, end in (("removed", manager.remove), ("paused", manager.pause)):

@@ -12,7 +12,6 @@ from configs import OutboxError
 from stream.events import ActionEvent
 from stream.metrics import Metrics
 from stream.outbox import Outbox, OutboxConfig, read_events
-from stream.rescue import BUSY_SECONDS
 from stream.writer import EventWriter
 from tests.factory import make_event
 from tests.waiting import until
@@ -95,13 +94,14 @@ def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
         for number in range(1, 101):
             writer.put([make_event(number)], [time.monotonic()])
             time.sleep(0.02)
-        assert time.monotonic() - writer.beat_monotonic < 0.5
-        assert len(seconds) > 50
+            if number == 50:
+                middle = time.monotonic()
+        assert writer.beat_monotonic > middle
+        assert len(seconds) > 50  # not only when there is a pause at last
     assert len(seconds) == 100
-    assert max(seconds) < 1.0
 
 
-def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(stream.writer, "_MOST_UNSAVED", 20)
     metrics = Metrics()
     writer = EventWriter(Disk(), metrics)
@@ -114,6 +114,8 @@ def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPa
     assert writer.unsaved == 18
     dropped = {kind: metrics.outbox_dropped.labels(kind)._value.get() for kind in ("started", "updated", "ended")}
     assert dropped == {"started": 6, "updated": 10, "ended": 5}
+    assert writer.lost == writer.unsaved + 21
+    assert caplog.text.count("events wait in memory; the oldest are dropped") == 1
 
 
 def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +140,7 @@ def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPa
 def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     writer = EventWriter(outbox, Metrics())
+    outbox._wait_for_locks(30.0)
     with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign, running(writer):
         foreign.execute("begin immediate")
         slowest = 0.0
@@ -147,8 +150,8 @@ def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
             assert writer.next_sequence("cam") == number + 1
             slowest = max(slowest, time.monotonic() - begun)
             time.sleep(0.02)
-        assert until(lambda: writer.problem is not None, 5)
-        assert slowest < BUSY_SECONDS  # what the writer itself waits for the lock
+        assert writer.unsaved == 40
+        assert slowest < 10
         foreign.execute("rollback")
         assert until(lambda: writer.unsaved == 0, 5)
     assert [item.event.sequence for item in read_events(tmp_path / "o.db")] == list(range(1, 41))
