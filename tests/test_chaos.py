@@ -172,6 +172,7 @@ def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(scenes: Pa
             process = start(tmp_path, environment)
             assert until(lambda: is_ready(config["http"]["port"]), 60)  # type: ignore[index]
             if life == KILLS // 3:  # first it takes events and nobody is told, then it is away
+                assert until(lambda: counted(config["http"]["port"], "cidc_published_total") > 0, 30)  # type: ignore[index]
                 proxy.lose_replies()
                 assert until(lambda: waiting() > 1, 30)
                 time.sleep(1.0)
@@ -240,9 +241,14 @@ def test_a_process_that_was_frozen_goes_on(scenes: Path, tmp_path: Path) -> None
 
 def windows(port: int, camera: str) -> int:
     """Clips analysed of a camera."""
+    return counted(port, f'cidc_windows_total{{camera="{camera}"}}')
+
+
+def counted(port: int, metric: str) -> int:
+    """The value of a metric."""
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
         for line in answer.read().decode().splitlines():
-            if line.startswith(f'cidc_windows_total{{camera="{camera}"}}'):
+            if line.startswith(metric + " "):
                 return int(float(line.split()[-1]))
     return 0
 
