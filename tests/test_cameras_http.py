@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -401,3 +403,33 @@ def test_cameras_that_came_and_went_leave_nothing_in_the_file(rig: Rig, tmp_path
     assert json.loads((tmp_path / "changes.json").read_text()) == {"cameras": {}, "paused": []}
     rig.manager.pause("a")
     assert json.loads((tmp_path / "changes.json").read_text()) == {"cameras": {}, "paused": ["a"]}  # its settings stay the file's
+
+
+def test_pictures_are_served_to_whoever_may_see_cameras_and_no_other_file_is(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "e.jpg").write_bytes(b"a picture")
+    for other in (tmp_path / "secret.jpg", folder / "top.jpg", folder / "a" / "notes.txt"):
+        other.write_bytes(b"secret")
+    (folder / "a" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    config = HttpConfig.model_validate({"port": 0, "token": "t"})
+    server = HttpServer(config, metrics=bytes, checks={}, cameras=lambda: SimpleNamespace(), snapshots=folder)  # type: ignore[arg-type,return-value]
+
+    def get(path: str, token: str = "t") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)  # sends the path as it is
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    try:
+        assert get("/snapshots/a/e.jpg") == (200, b"a picture")
+        assert get("/snapshots/a/e.jpg", token="x")[0] == 401
+        for path in (
+            "a/none.jpg", "a/notes.txt", "a/link.jpg", "../secret.jpg", "%2e%2e/secret.jpg", "a/..%2f..%2fsecret.jpg", "a/../top.jpg",
+            "./top.jpg", "a%00/e.jpg", "..%2fpictures/a", "x" * 300 + "/e.jpg",
+        ):  # fmt: skip
+            status, said = get(f"/snapshots/{path}")
+            assert status == 404, path
+            assert b"secret" not in said.replace(path.encode(), b"")
+    finally:
+        server.close()
