@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -183,7 +184,7 @@ def _check_extent(tree: Any, name: str) -> None:
         if counted > _MOST_VALUES or level > _MOST_LEVELS:
             raise ConfigError(f"{name} is nested too deeply or repeats itself too often; write out what aliases (*name) stand for")
         lists = [value.values() if isinstance(value, dict) else value for value in values if isinstance(value, (dict, list, tuple))]
-        values = [inner for several in lists for inner in several][: _MOST_VALUES + 1]
+        values = list(itertools.islice(itertools.chain.from_iterable(lists), _MOST_VALUES + 1))
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

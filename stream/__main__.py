@@ -174,7 +174,7 @@ def _check_events(options: argparse.Namespace) -> None:
 
     config = load_config(options.config, StreamConfig) if options.config else None
     kafka = config.kafka.model_dump() if config else {}
-    kafka |= {"bootstrap": (options.bootstrap,)} if options.bootstrap else {}
+    kafka |= {"bootstrap": options.bootstrap} if options.bootstrap else {}
     kafka |= {"topic": options.topic} if options.topic else {}
     if options.outbox is not None:
         kafka["bootstrap"] = ()

@@ -53,7 +53,7 @@ class KafkaConfig(StrictModel):
     def _check_bootstrap(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
         for address in addresses:
             host, _, port = address.rpartition(":")
-            if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            if not host or "," in host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
                 raise ValueError(f"{address.rpartition('@')[2]!r} is not host:port")
         return addresses
 

@@ -99,7 +99,7 @@ class CameraConfig(StrictModel):
         if scheme is None:
             return url
         if scheme == "file":
-            return cls._check_url(unquote(re.sub(r"^file:(//)?", "", url, flags=re.IGNORECASE)))
+            return cls._check_url(unquote(re.sub(r"^file:(//(localhost(?=/))?)?", "", url, flags=re.IGNORECASE)))
         if scheme not in _NETWORK_SCHEMES:
             raise ValueError(f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of {', '.join(_NETWORK_SCHEMES)}")
         try:

@@ -125,8 +125,8 @@ class Worker:
     def spawn(self, run: Callable[[], None], name: str) -> None:
         """Run something in a thread of this worker."""
         thread = threading.Thread(target=run, name=f"{name}-{self.camera_id}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def is_alive(self) -> bool:
         """Whether any of the threads runs."""

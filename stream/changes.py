@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -125,10 +126,11 @@ class CameraChanges:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the new name, too, must outlast a power cut
-            finally:
-                os.close(folder)
+            with contextlib.suppress(OSError):  # some file systems cannot; the change is kept all the same
+                folder = os.open(self._path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)  # the new name, too, must outlast a power cut
+                finally:
+                    os.close(folder)
         finally:
             partial.unlink(missing_ok=True)

@@ -67,6 +67,6 @@ class Decoder:
             self._counted += 1
         elif coded.clock == "stream" and frame.time is not None:
             seconds = frame.time
-        else:
-            seconds = arrived - (self._begun_monotonic or arrived)
+        else:  # when it came out, not when its own packet came in: that may have been before an earlier picture's
+            seconds = coded.arrived_monotonic - (self._begun_monotonic or coded.arrived_monotonic)
         return DecodedFrame(frame, float(seconds), arrived, wall, frame.width, frame.height, quarter_turns(frame))

@@ -225,8 +225,10 @@ class EventDetector:
             name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
             self._open[found.action] = (str(uuid.uuid5(_NAMESPACE, name)), started_at)
         event_id, started_at = self._open[found.action]
-        # As long as the stream says: clocks may have been set in between.
-        ended_at = None if found.end_seconds is None else started_at + max(0.0, found.end_seconds - found.start_seconds)
+        ended_at = None
+        if found.end_seconds is not None:
+            # As long as the stream says, for clocks are set; but a file that is read faster than it plays ends no later than now.
+            ended_at = max(started_at, min(started_at + found.end_seconds - found.start_seconds, self._wall_end))
         ranked = sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1]) if found.smoothed else []
         event = ActionEvent(
             event_id=event_id, kind=found.kind, camera_id=self._camera_id, region=self._region, action=found.action,

@@ -310,7 +310,7 @@ def _is_local(host: str) -> bool:
 
 def _names_local(header: str) -> bool:
     """Whether a Host header is a name of this machine, with a port or without."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@\s]+))(?::\d{1,5})?", header)
+    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:@\s]+))(?::\d{0,5})?", header.lower())
     return match is not None and _is_local(match[1] or match[2])
 
 

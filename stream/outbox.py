@@ -175,10 +175,12 @@ class Outbox:
     def oldest_age_seconds(self) -> float:
         """How long the oldest event has been waiting; 0 for an empty outbox. While the disk stands still, by what was last known."""
         if self._lock.acquire(timeout=_GLANCE_SECONDS):
-            self._lock.release()
-            with self._reading() as database:
-                row = database.execute("select stored_at from events order by id limit 1").fetchone()
-            self._oldest_at = row[0] if row else None
+            try:
+                with self._explained():
+                    row = self._database.execute("select stored_at from events order by id limit 1").fetchone()
+                self._oldest_at = row[0] if row else None
+            finally:
+                self._lock.release()
         return 0.0 if self._oldest_at is None else max(0.0, time.time() - self._oldest_at)
 
     def close(self) -> None:

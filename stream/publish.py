@@ -70,6 +70,7 @@ class Publisher:
         self._pending: dict[int, Any] = {}  # the future of each event handed over
         self._last_sent, self._reachable, self._closed = 0, True, False
         self._progress_at, self._is_suspect, self._suspect_at = time.monotonic(), False, 0.0
+        self._is_blocked = False  # the producer does not even take a record
         self._alone_until = 0  # up to this number events go one by one, to find the one that is refused
         # Reconnecting is this library's business; its log would repeat every refused connection.
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -131,12 +132,12 @@ class Publisher:
         return bool(collected)
 
     def _note_progress(self) -> None:
-        self._progress_at, self._is_suspect = time.monotonic(), False
+        self._progress_at, self._is_suspect, self._is_blocked = time.monotonic(), False, False
         self._suspect_at = self._progress_at + _SUSPECT_SECONDS
 
     def _look_after_producer(self) -> None:
         """Replace a producer that gets nothing through although a new client would."""
-        if not self._pending or time.monotonic() < self._suspect_at or self._producer is None:
+        if not (self._pending or self._is_blocked) or time.monotonic() < self._suspect_at or self._producer is None:
             return
         if self._is_suspect:
             self._note_progress()
@@ -150,11 +151,15 @@ class Publisher:
         headers = [("schema", SCHEMA.encode()), ("event_id", event.event_id.encode())]
         try:
             future = self._producer.send(self._config.topic, event.to_json().encode(), key=event.camera_id.encode(), headers=headers)
-        except kafka.errors.KafkaTimeoutError:
-            self._is_away("no_metadata", "no broker answers")  # the record was not taken: it can be offered again
-            return False
         except kafka.errors.MessageSizeTooLargeError as error:
             self._set_aside(stored.id, error)
+        except kafka.errors.KafkaError as error:  # the record was not taken: it can be offered again
+            waits = isinstance(error, kafka.errors.KafkaTimeoutError)
+            self._is_away("no_metadata" if waits else type(error).__name__, "no broker answers" if waits else str(error))
+            if not (self._is_blocked or self._pending):
+                self._note_progress()  # from now on it is waited for
+            self._is_blocked = True
+            return False
         else:
             if not self._pending:
                 self._note_progress()  # until now there was nothing to wait for
@@ -163,7 +168,7 @@ class Publisher:
         return True
 
     def _collect(self) -> int:
-        """Remove acknowledged events from the outbox. One whose partition is without a leader holds up no other."""
+        """Remove acknowledged events from the outbox. One without an answer holds up no other, until the window is full of such."""
         done = {stored_id: future for stored_id, future in self._pending.items() if future.is_done}
         acknowledged = [stored_id for stored_id, future in done.items() if not future.failed()]
         failed = next(((stored_id, future.exception) for stored_id, future in done.items() if future.failed()), None)

@@ -70,19 +70,23 @@ def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | Non
         OutboxError: the file is missing or is not an outbox, or cannot be read for long.
     """
     last, stop = 0, stop or threading.Event()
-    read_at = time.monotonic()
+    failing_since: float | None = None
     while not stop.is_set():
         try:
             found = read_events(path, after_id=last, most=_AT_ONCE)
         except OutboxError:
             # While it is made, or rescued, it is for a moment not what it will be.
-            if not follow or (is_file(path) and time.monotonic() - read_at > _UNREADABLE_SECONDS):
+            if failing_since is None:
+                failing_since = time.monotonic()
+                if follow and not is_file(path):
+                    _log.warning("waiting for the outbox %s, which does not exist yet", path)
+            if not follow or (is_file(path) and time.monotonic() - failing_since > _UNREADABLE_SECONDS):
                 raise
             if not is_file(path):
-                read_at = time.monotonic()
+                failing_since = time.monotonic()
             stop.wait(0.5)
             continue
-        read_at = time.monotonic()
+        failing_since = None
         for stored in found:
             last = stored.id
             yield stored.event

@@ -48,9 +48,9 @@ class StreamConfig(StrictModel):
         """A camera's own sections take what they do not name from those of all cameras."""
         if not isinstance(tree, dict):
             return tree
-        tree = {
-            name: section for name, section in tree.items() if section is not None or name == "cameras"
-        }  # `kafka:` and nothing under it
+        # `kafka:` with nothing under it is a section of defaults; `http: null` might be meant to switch it off.
+        optional = set(cls.model_fields) - {"cameras", "http"}
+        tree = {name: section for name, section in tree.items() if section is not None or name not in optional}
         if not isinstance(tree.get("cameras"), (list, tuple)):
             return tree
         return tree | {"cameras": [completed(camera, tree) for camera in tree["cameras"]]}

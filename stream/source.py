@@ -86,7 +86,7 @@ class Source:
             with self._open() as container:
                 stream = video_stream(container)
                 pace, last_video = _Pace(self.camera, self.config, self.stop, self.on_rest), time.monotonic()
-                invents = bool(container.format.flags & _NO_TIMESTAMPS)
+                invents, clock = bool(container.format.flags & _NO_TIMESTAMPS), self._clock(None, False)
                 # All streams are read, so that a picture that stands still while sound goes on is noticed.
                 for packet in container.demux():
                     if self.stop.is_set():
@@ -103,7 +103,8 @@ class Source:
                             self.on_state("running", "")
                         received += 1
                     arrived = pace.arrival(packet)
-                    yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived), clock=self._clock(packet, invents))
+                    clock = self._clock(packet, invents) if packet.size else clock  # the last, empty one is as those before it
+                    yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived), clock=clock)
         except MediaError as error:
             return received, self._why_not_open(str(error), time.monotonic() - begun)
         except ExitError:

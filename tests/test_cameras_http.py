@@ -186,6 +186,7 @@ def test_without_a_token_only_this_machine_is_served_under_its_own_name(rig: Rig
     assert rig.ask("GET", "/cameras", Host="evil.example")[0] == 403
     assert rig.ask("GET", "/cameras", Host="localhost:1")[0] == 200
     assert rig.ask("GET", "/cameras", Host="[::1]:9")[0] == 200
+    assert rig.ask("GET", "/cameras", Host="LOCALHOST:")[0] == 200
     for host in ("user@evil.example", "a b", "evil.example:80:80", "localhost@evil.example", "[::1].evil.example", "localhost:1:2"):
         assert rig.ask("GET", "/cameras", Host=host)[0] == 403, host
 

@@ -131,7 +131,9 @@ def test_bad_cameras_do_not_change_what_good_ones_say(scenes: Path, tiny_weights
         found = {}
         for name, cameras in (("alone", good), ("beside", bad + good)):
             # Twelve recordings in real time are cameras that wait for their decoding; no clip may be left out for want of time.
-            pipeline = Pipeline(config_for(tiny_weights, tmp_path / name, cameras, events=events, batch={"wait_seconds": 60.0}))
+            pipeline = Pipeline(
+                config_for(tiny_weights, tmp_path / name, cameras, events=events, batch={"wait_seconds": 60.0, "ready_batches": 64})
+            )
             with running(pipeline) as summaries:
                 assert until(lambda pipe=pipeline, all_of=cameras: len(pipe.fleet._workers) == len(all_of))  # type: ignore[misc]
                 workers = [pipeline.fleet._workers[str(camera["id"])] for camera in good]

@@ -124,6 +124,9 @@ def test_settings_that_repeat_themselves_without_end_are_refused_at_once() -> No
 
 def test_a_section_without_settings_is_that_of_the_defaults_and_yes_is_no_number() -> None:
     assert parse_config(CAMERA + "kafka:\nevents:\n", StreamConfig) == parse_config(CAMERA, StreamConfig)
+    for text in ("kafak:\n", "http:\n"):
+        with pytest.raises(ConfigError):
+            parse_config(CAMERA + text, StreamConfig)
     assert parse_config(CAMERA + "kafka: {bootstrap: 'a:1, b:2'}", StreamConfig).kafka.bootstrap == ("a:1", "b:2")
     with pytest.raises(ConfigError, match=r"clip\.hop: must be a number, got true"):
         parse_config(CAMERA + "clip: {hop: yes}", StreamConfig)
@@ -134,6 +137,7 @@ def test_a_section_without_settings_is_that_of_the_defaults_and_yes_is_no_number
 def test_a_camera_may_be_a_pipe_or_a_file_address_but_no_folder(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe with space")
     camera = CameraConfig(id="a", url=f"file://{tmp_path}/pipe%20with%20space")
+    assert CameraConfig(id="a", url="file://localhost/x.mp4").url == "/x.mp4"
     assert (camera.url, camera.is_file, camera.problem()) == (f"{tmp_path}/pipe with space", True, None)
     assert "is a folder, not a video" in str(CameraConfig(id="a", url=str(tmp_path)).problem())
     assert "not found" in str(CameraConfig(id="a", url="file:///nowhere").problem())

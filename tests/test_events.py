@@ -196,6 +196,15 @@ def test_a_detector_with_defaults_takes_arrays() -> None:
     assert EventDetector(labels=LABELS, camera_id="cam").active == {}
 
 
+def test_a_file_that_is_read_fast_gives_no_event_that_ends_in_the_future() -> None:
+    machine = detector()
+    [started] = machine.push([0.1, 0.9, 0.0], pts_end_seconds=10.0, wall_end_seconds=1000.0)
+    machine.push([0.1, 0.9, 0.0], pts_end_seconds=70.0, wall_end_seconds=1003.0)
+    [ended] = machine.push([0.9, 0.1, 0.0], pts_end_seconds=71.0, wall_end_seconds=1003.1)
+    assert ended.ended_at is not None
+    assert started.started_at < ended.ended_at <= ended.produced_at
+
+
 def test_an_event_lasts_as_long_as_in_the_stream_whatever_clocks_do() -> None:
     machine = detector()
     [started] = machine.push([0.1, 0.9, 0.0], pts_end_seconds=10.0, wall_end_seconds=1000.0)

@@ -422,10 +422,12 @@ def scripted(
     outbox = Outbox(OutboxConfig(path=path))
     outbox.append([make_event(number) for number in range(1, 6)])
     publisher = Publisher(KafkaConfig(bootstrap=("h:1",)), outbox, on_rejected=lambda: counts.update(["rejected"]))
-    yield outbox, stored, counts
-    publisher._stop.set()
-    publisher._thread.join(5)
-    outbox.close()
+    try:
+        yield outbox, stored, counts
+    finally:
+        publisher._stop.set()
+        publisher._thread.join(5)
+        outbox.close()
 
 
 def test_a_broker_that_refuses_the_producer_is_no_reason_to_set_events_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,6 +452,19 @@ def test_a_producer_that_gets_nothing_through_is_replaced_when_others_would(tmp_
         assert until(lambda: len(asked) > 3, 10)
         assert not counts  # nobody would get through
         is_back.set()
+        assert until(lambda: len(outbox) == 0, 10)
+        assert stored == [1, 2, 3, 4, 5]
+        assert counts == {"replaced": 1}
+
+
+def test_a_producer_that_never_took_a_record_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.publish, "_SUSPECT_SECONDS", 0.4)
+    monkeypatch.setattr(stream.publish, "_GRACE_SECONDS", 0.2)
+
+    def refuse(number: int) -> str:
+        raise kafka.errors.SaslAuthenticationFailedError("wrong password")
+
+    with scripted(monkeypatch, tmp_path / "o.db", [refuse, lambda number: "store"]) as (outbox, stored, counts):
         assert until(lambda: len(outbox) == 0, 10)
         assert stored == [1, 2, 3, 4, 5]
         assert counts == {"replaced": 1}

@@ -91,6 +91,23 @@ def test_a_file_without_times_of_its_own_is_played_at_its_rate(tmp_path: Path, n
     assert time.monotonic() - begun >= 1.8
 
 
+def test_the_last_picture_of_a_raw_file_comes_after_the_others(tmp_path: Path, never: threading.Event) -> None:
+    import av
+
+    path = tmp_path / "raw.m2v"
+    with av.open(str(path), "w", format="mpeg2video") as out:
+        stream = out.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(20):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), number * 9, np.uint8), format="rgb24")))
+        out.mux(stream.encode())
+    decoder = Decoder()
+    camera = CameraConfig(id="a", url=str(path), pace="fast")
+    times = [frame.pts_seconds for coded in Log().source(camera, never).packets() for frame in decoder.decode(coded)]
+    assert len(times) >= 19
+    assert times == sorted(times)
+
+
 def test_a_broken_file_ends_with_its_reason(tmp_path: Path, never: threading.Event) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"")
