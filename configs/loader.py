@@ -177,8 +177,7 @@ def _parse_yaml(text: str, name: str) -> dict[str, Any]:
 
 def _check_extent(tree: Any, name: str) -> None:
     """Refuse what aliases make endless, or larger than any settings are: every later step would go through all of it."""
-    values, level = [tree], 0
-    counted = 0
+    values, counted, level = [tree], 0, 0
     while values:
         counted, level = counted + len(values), level + 1
         if counted > _MOST_VALUES or level > _MOST_LEVELS:

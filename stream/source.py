@@ -86,7 +86,7 @@ class Source:
             with self._open() as container:
                 stream = video_stream(container)
                 pace, last_video = _Pace(self.camera, self.config, self.stop, self.on_rest), time.monotonic()
-                invents, clock = bool(container.format.flags & _NO_TIMESTAMPS), self._clock(None, False)
+                clock: PacketClock = "stream"
                 # All streams are read, so that a picture that stands still while sound goes on is noticed.
                 for packet in container.demux():
                     if self.stop.is_set():
@@ -101,9 +101,9 @@ class Source:
                     if packet.size:
                         if received == 0:
                             self.on_state("running", "")
+                            clock = self._clock(container, packet)
                         received += 1
                     arrived = pace.arrival(packet)
-                    clock = self._clock(packet, invents) if packet.size else clock  # the last, empty one is as those before it
                     yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived), clock=clock)
         except MediaError as error:
             return received, self._why_not_open(str(error), time.monotonic() - begun)
@@ -147,8 +147,9 @@ class Source:
             return f"no such host: {host}"
         return said
 
-    def _clock(self, packet: Any, invents: bool) -> PacketClock:
-        if not invents:
+    def _clock(self, container: Any, packet: Any) -> PacketClock:
+        """What times to believe in a connection that begins with this packet."""
+        if not container.format.flags & _NO_TIMESTAMPS:
             return "stream"
         if not self.camera.is_file:
             return "arrival"  # raw video and pictures over HTTP: FFmpeg stamps them evenly, however late they come

@@ -75,16 +75,21 @@ def test_a_paced_file_that_is_read_too_slowly_plays_slower(scenes: Path, never: 
     assert max(lags[11:]) < 0.4  # otherwise more than a second
 
 
-def test_a_file_without_times_of_its_own_is_played_at_its_rate(tmp_path: Path, never: threading.Event) -> None:
+def raw_video(path: Path, container: str, codec: str, *, rate: int) -> Path:
+    """Twenty pictures without timestamps."""
     import av
 
-    path = tmp_path / "raw.h264"
-    with av.open(str(path), "w", format="h264") as out:
-        stream = out.add_stream("libx264", rate=10)
+    with av.open(str(path), "w", format=container) as out:
+        stream = out.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
         for number in range(20):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), number * 9, np.uint8), format="rgb24")))
         out.mux(stream.encode())
+    return path
+
+
+def test_a_file_without_times_of_its_own_is_played_at_its_rate(tmp_path: Path, never: threading.Event) -> None:
+    path = raw_video(tmp_path / "raw.h264", "h264", "libx264", rate=10)
     begun, decoder = time.monotonic(), Decoder()
     frames = [f for coded in Log().source(CameraConfig(id="a", url=f"file://{path}"), never).packets() for f in decoder.decode(coded)]
     assert [round(frame.pts_seconds, 3) for frame in frames] == [number / 10 for number in range(20)]
@@ -92,15 +97,7 @@ def test_a_file_without_times_of_its_own_is_played_at_its_rate(tmp_path: Path, n
 
 
 def test_the_last_picture_of_a_raw_file_comes_after_the_others(tmp_path: Path, never: threading.Event) -> None:
-    import av
-
-    path = tmp_path / "raw.m2v"
-    with av.open(str(path), "w", format="mpeg2video") as out:
-        stream = out.add_stream("mpeg2video", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-        for number in range(20):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), number * 9, np.uint8), format="rgb24")))
-        out.mux(stream.encode())
+    path = raw_video(tmp_path / "raw.m2v", "mpeg2video", "mpeg2video", rate=25)
     decoder = Decoder()
     camera = CameraConfig(id="a", url=str(path), pace="fast")
     times = [frame.pts_seconds for coded in Log().source(camera, never).packets() for frame in decoder.decode(coded)]
