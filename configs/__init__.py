@@ -24,7 +24,17 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.loader import OutputPath, StrictModel, check_tree, example_path, exists, is_file, load_config, merged, parse_config
+    from configs.loader import (
+        OutputPath,
+        StrictModel,
+        check_tree,
+        example_path,
+        exists,
+        is_file,
+        load_config,
+        merged,
+        parse_config,
+    )
 
 __all__ = [
     "BrokerError",

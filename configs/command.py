@@ -11,11 +11,17 @@ __all__ = ["exit_status"]
 
 
 def exit_status(run: Callable[[], int]) -> int:
-    """The status of a command: its own, or 2 for bad input and for files that cannot be read or written."""
+    """The status of a command: its own, or 2 for bad input and for files that cannot be read or
+    written.
+    """
     try:
         return run()
     except CidcError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the free space", file=sys.stderr)
+        print(
+            f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and"
+            " the free space",
+            file=sys.stderr,
+        )
     return 2

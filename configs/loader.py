@@ -16,17 +16,36 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from configs.errors import ConfigError
 
-__all__ = ["OutputPath", "StrictModel", "check_tree", "example_path", "exists", "is_file", "load_config", "merged", "parse_config"]
+__all__ = [
+    "OutputPath",
+    "StrictModel",
+    "check_tree",
+    "example_path",
+    "exists",
+    "is_file",
+    "load_config",
+    "merged",
+    "parse_config",
+]
 
 
 class StrictModel(BaseModel):
     """Base of every settings class: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -36,9 +55,18 @@ class StrictModel(BaseModel):
         annotation = cls.model_fields[info.field_name].annotation
         kinds = {annotation, *get_args(annotation)}
         is_strict = info.context is not None and info.context["strict"]
-        if kinds & {int, float} and isinstance(value, (bool, str) if is_strict else bool) and type(value) not in kinds:
+        if (
+            kinds & {int, float}
+            and isinstance(value, (bool, str) if is_strict else bool)
+            and type(value) not in kinds
+        ):
             raise ValueError(f"must be a number, got {json.dumps(value)}")
-        if is_strict and bool in kinds and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        if (
+            is_strict
+            and bool in kinds
+            and isinstance(value, (int, float, str))
+            and not isinstance(value, bool)
+        ):
             raise ValueError(f"must be true or false, got {json.dumps(value)}")
         return value
 
@@ -47,15 +75,22 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _check_output(path: Path) -> Path:
-    if not path.name or "\0" in str(path) or len(path.name.encode(errors="surrogateescape")) > _LONGEST_NAME:
-        raise ValueError(f"must name a file or folder, in at most {_LONGEST_NAME} bytes and without zero bytes")
+    if (
+        not path.name
+        or "\0" in str(path)
+        or len(path.name.encode(errors="surrogateescape")) > _LONGEST_NAME
+    ):
+        raise ValueError(
+            f"must name a file or folder, in at most {_LONGEST_NAME} bytes and without zero bytes"
+        )
     return path
 
 
 # Where something is written. The name leaves room for endings.
 OutputPath = Annotated[Path, AfterValidator(_check_output)]
 _LONGEST_NAME = 200
-_MOST_VALUES, _MOST_LEVELS = 200_000, 50
+_MOST_VALUES = 200_000
+_MOST_LEVELS = 50
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -66,9 +101,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (list, dict, set)):
-                raise ConfigError(f"{_mark(key_node)}: a key must be a plain word, not a list or mapping")
+                raise ConfigError(
+                    f"{_mark(key_node)}: a key must be a plain word, not a list or mapping"
+                )
             if key in seen:
-                raise ConfigError(f"{_mark(key_node)}: the key {key!r} is given twice; keep one of them")
+                raise ConfigError(
+                    f"{_mark(key_node)}: the key {key!r} is given twice; keep one of them"
+                )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -88,13 +127,17 @@ def load_config(path: str | Path, schema: type[Model], overrides: Iterable[str] 
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"configuration file not found: {path}; give --config an existing YAML file") from None
+        raise ConfigError(
+            f"configuration file not found: {path}; give --config an existing YAML file"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration file {path} cannot be read: {error}") from None
     return parse_config(text, schema, overrides, name=str(path))
 
 
-def parse_config(text: str, schema: type[Model], overrides: Iterable[str] = (), *, name: str = "<text>") -> Model:
+def parse_config(
+    text: str, schema: type[Model], overrides: Iterable[str] = (), *, name: str = "<text>"
+) -> Model:
     """Like `load_config`, from the YAML text itself; `name` is used in messages."""
     tree = _parse_yaml(text, name)
     for override in overrides:
@@ -103,7 +146,8 @@ def parse_config(text: str, schema: type[Model], overrides: Iterable[str] = (), 
 
 
 def check_tree(tree: object, schema: type[Model], *, name: str, strict: bool = False) -> Model:
-    """Settings from plain values, such as those of a JSON document. With `strict` they must be of JSON's own types: "8" is no number.
+    """Settings from plain values, such as those of a JSON document. With `strict` they must be of
+    JSON's own types: "8" is no number.
 
     Raises:
         ConfigError: a bad key or value; the message begins with `name`.
@@ -113,23 +157,33 @@ def check_tree(tree: object, schema: type[Model], *, name: str, strict: bool = F
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None
     except ValidationError as error:
-        raise ConfigError(f"{name}: " + "; ".join(_describe(item, schema) for item in error.errors())) from None
+        raise ConfigError(
+            f"{name}: " + "; ".join(_describe(item, schema) for item in error.errors())
+        ) from None
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with some of them changed, at any depth; a section that is changed to None is left out."""
+    """Settings with some of them changed, at any depth; a section that is changed to None is
+    left out.
+    """
     result = dict(base)
     for key, value in changes.items():
         inner = result.get(key)
         if value is None and isinstance(inner, Mapping):
             del result[key]
             continue
-        result[key] = merged(inner, value) if isinstance(value, Mapping) and isinstance(inner, Mapping) else value
+        result[key] = (
+            merged(inner, value)
+            if isinstance(value, Mapping) and isinstance(inner, Mapping)
+            else value
+        )
     return result
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is a file of this name; False, too, for what cannot be a name: too long, or with a zero byte."""
+    """Whether there is a file of this name; False, too, for what cannot be a name: too long, or
+    with a zero byte.
+    """
     with contextlib.suppress(OSError, ValueError):
         return Path(path).is_file()
     return False
@@ -152,7 +206,9 @@ def example_path(file_name: str) -> Path:
     path = folder / file_name
     if not path.is_file():
         known = ", ".join(sorted(file.name for file in folder.glob("*.yaml")))
-        raise ConfigError(f"no configuration named {file_name!r} ships with the project; there are: {known}")
+        raise ConfigError(
+            f"no configuration named {file_name!r} ships with the project; there are: {known}"
+        )
     return path
 
 
@@ -176,13 +232,25 @@ def _parse_yaml(text: str, name: str) -> dict[str, Any]:
 
 
 def _check_extent(tree: Any, name: str) -> None:
-    """Refuse what aliases make endless, or larger than any settings are: every later step would go through all of it."""
-    values, counted, level = [tree], 0, 0
+    """Refuse what aliases make endless, or larger than any settings are: every later step would
+    go through all of it.
+    """
+    values = [tree]
+    counted = 0
+    level = 0
     while values:
-        counted, level = counted + len(values), level + 1
+        counted = counted + len(values)
+        level = level + 1
         if counted > _MOST_VALUES or level > _MOST_LEVELS:
-            raise ConfigError(f"{name} is nested too deeply or repeats itself too often; write out what aliases (*name) stand for")
-        lists = [value.values() if isinstance(value, dict) else value for value in values if isinstance(value, (dict, list, tuple))]
+            raise ConfigError(
+                f"{name} is nested too deeply or repeats itself too often; write out what aliases"
+                " (*name) stand for"
+            )
+        lists = [
+            value.values() if isinstance(value, dict) else value
+            for value in values
+            if isinstance(value, (dict, list, tuple))
+        ]
         values = list(itertools.islice(itertools.chain.from_iterable(lists), _MOST_VALUES + 1))
 
 
@@ -190,7 +258,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set takes section.key=value, got {path.split(':')[0].strip()!r} without a value")
+        raise ConfigError(
+            f"--set takes section.key=value, got {path.split(':')[0].strip()!r} without a value"
+        )
     override = path.strip()  # messages name the setting, not the value: it may be a password
     node: Any = tree
     for depth, key in enumerate(keys[:-1]):
@@ -199,12 +269,16 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             child = {}
             _assign(node, key, child, override)
         if not isinstance(child, (dict, list)):
-            raise ConfigError(f"--set {override}: {'.'.join(keys[: depth + 1])} is a value, not a section")
+            raise ConfigError(
+                f"--set {override}: {'.'.join(keys[: depth + 1])} is a value, not a section"
+            )
         node = child
     try:
         parsed = yaml.load(value, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"--set {override}: what follows = is not a YAML value; quote it") from None
+        raise ConfigError(
+            f"--set {override}: what follows = is not a YAML value; quote it"
+        ) from None
     _check_extent([parsed], f"--set {override}")
     _assign(node, keys[-1], parsed, override)
 
@@ -227,17 +301,29 @@ def _list_index(node: list[Any], key: str, override: str) -> int:
     if key in ids:
         return ids.index(key)
     if not (key.isascii() and key.isdigit() and int(key) < len(node)):
-        raise ConfigError(f"--set {override}: {key!r} is neither an id nor a position in a list of {len(node)} entries")
+        raise ConfigError(
+            f"--set {override}: {key!r} is neither an id nor a position in a list of {len(node)}"
+            " entries"
+        )
     return int(key)
 
 
 def _describe(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
     # A key that is no name may be an address with a password in it.
-    path = ".".join("(an address)" if "@" in str(part) else str(part) for part in item["loc"]) or "configuration"
+    path = (
+        ".".join("(an address)" if "@" in str(part) else str(part) for part in item["loc"])
+        or "configuration"
+    )
     if item["type"] == "extra_forbidden":
         names = _field_names(schema, item["loc"][:-1])
         close = difflib.get_close_matches(str(item["loc"][-1]), names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed here: {', '.join(sorted(names))}" if names else "remove it"
+        hint = (
+            f"did you mean {close[0]!r}?"
+            if close
+            else f"allowed here: {', '.join(sorted(names))}"
+            if names
+            else "remove it"
+        )
         return f"{path}: unknown setting; {hint}"
     if item["type"] == "missing":
         return f"{path}: this setting is required"

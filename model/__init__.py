@@ -1,6 +1,7 @@
 """What the network is and what it expects.
 
-Names are loaded when they are first asked for: the kernels then need PyTorch, NumPy and CuPy, nothing else of what the project uses.
+Names are loaded when they are first asked for: the kernels then need PyTorch, NumPy and CuPy,
+nothing else of what the project uses.
 """
 
 from __future__ import annotations

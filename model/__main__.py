@@ -22,7 +22,8 @@ from model.weights import load_model, save_model
 
 __all__ = ["main"]
 
-_SHEETS, _VIDEOS = (".png", ".jpg"), (".mp4", ".mkv")
+_SHEETS = (".png", ".jpg")
+_VIDEOS = (".mp4", ".mkv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,11 +33,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m model", description="Networks: cost, activation maps, weights, export.")
+    parser = argparse.ArgumentParser(
+        prog="python -m model", description="Networks: cost, activation maps, weights, export."
+    )
     commands = parser.add_subparsers(title="commands", required=True)
-    _add_complexity(commands.add_parser("complexity", help="FLOPs and parameters beside the paper's"))
-    _add_maps(commands.add_parser("maps", help="draw what a network looks at over the frames of a video"))
-    _add_import(commands.add_parser("import", help="turn a public checkpoint into weights of this project"))
+    _add_complexity(
+        commands.add_parser("complexity", help="FLOPs and parameters beside the paper's")
+    )
+    _add_maps(
+        commands.add_parser("maps", help="draw what a network looks at over the frames of a video")
+    )
+    _add_import(
+        commands.add_parser("import", help="turn a public checkpoint into weights of this project")
+    )
     _add_export(commands.add_parser("export", help="write weights as ONNX"))
     return parser
 
@@ -50,10 +59,17 @@ def _add_maps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
     parser.add_argument("--video", type=Path, required=True, help="a video file")
     parser.add_argument(
-        "--out", type=Path, required=True, action="append", help=".png or .jpg: a sheet of one clip; .mp4 or .mkv: all; repeatable"
+        "--out",
+        type=Path,
+        required=True,
+        action="append",
+        help=".png or .jpg: a sheet of one clip; .mp4 or .mkv: all; repeatable",
     )
     parser.add_argument(
-        "--start", type=float, metavar="SECONDS", help="only the clip that starts there; else the sheet shows the surest action"
+        "--start",
+        type=float,
+        metavar="SECONDS",
+        help="only the clip that starts there; else the sheet shows the surest action",
     )
     parser.set_defaults(run=_maps)
 
@@ -62,15 +78,31 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         type=Path,
-        help="a .pth, .pt, .pyth or .safetensors of torchvision, timm, PyTorchVideo, PySlowFast, mmaction2, GluonCV",
+        help=(
+            "a .pth, .pt, .pyth or .safetensors of torchvision, timm, PyTorchVideo, PySlowFast,"
+            " mmaction2, GluonCV"
+        ),
     )
     parser.add_argument("--out", type=Path, required=True, help="weights to write (safetensors)")
-    parser.add_argument("--backbone", choices=tuple(BACKBONES), help="what to build; 2D weights are inflated; default: what the file holds")
-    parser.add_argument("--labels", type=Path, help="class names, one a line, in the order of the logits")
-    parser.add_argument("--name", help="name of the network in events; default: the file's")
-    parser.add_argument("--partial", action="store_true", help="import even if tensors are missing or parts of its network are left over")
     parser.add_argument(
-        "--size", type=int, default=224, help="side of the square picture the network sees, from a shorter side of 256/224 of it"
+        "--backbone",
+        choices=tuple(BACKBONES),
+        help="what to build; 2D weights are inflated; default: what the file holds",
+    )
+    parser.add_argument(
+        "--labels", type=Path, help="class names, one a line, in the order of the logits"
+    )
+    parser.add_argument("--name", help="name of the network in events; default: the file's")
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="import even if tensors are missing or parts of its network are left over",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=224,
+        help="side of the square picture the network sees, from a shorter side of 256/224 of it",
     )
     parser.set_defaults(run=_import)
 
@@ -83,17 +115,33 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def _complexity(options: argparse.Namespace) -> int:
     table = Table(
-        "network", "tables", "GFLOPs", "paper", "differ", "M params", "paper", "differ", "of them CIDC", "remark",
+        "network",
+        "tables",
+        "GFLOPs",
+        "paper",
+        "differ",
+        "M params",
+        "paper",
+        "differ",
+        "of them CIDC",
+        "remark",
         title="One 32 x 224 x 224 clip; FLOPs are twice the multiply-accumulates",
-    )  # fmt: skip
+    )
     rows = [_row_facts(row, cost, compared=True) for row, cost in measure_paper(PAPER_ROWS)]
     rows += [_row_facts(row, cost, compared=False) for row, cost in measure_paper(NOT_COMPARED)]
     for row in rows:
         table.add_row(
-            row["network"], row["tables"], _number(row["flops"], 1e9), _number(row["paper_flops"], 1e9, 0), _share(row["flops_difference"]),
-            _number(row["parameters"], 1e6), _number(row["paper_parameters"], 1e6, 0), _share(row["parameters_difference"]),
-            _number(row["cidc_parameters"] or None, 1e6), row["note"],
-        )  # fmt: skip
+            row["network"],
+            row["tables"],
+            _number(row["flops"], 1e9),
+            _number(row["paper_flops"], 1e9, 0),
+            _share(row["flops_difference"]),
+            _number(row["parameters"], 1e6),
+            _number(row["paper_parameters"], 1e6, 0),
+            _share(row["parameters_difference"]),
+            _number(row["cidc_parameters"] or None, 1e6),
+            row["note"],
+        )
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
@@ -105,7 +153,9 @@ def _maps(options: argparse.Namespace) -> int:
 
     wrong = [out for out in options.out if out.suffix.lower() not in _SHEETS + _VIDEOS]
     if wrong:
-        raise MediaError(f"--out {wrong[0]}: the ending must be one of {', '.join(_SHEETS + _VIDEOS)}")
+        raise MediaError(
+            f"--out {wrong[0]}: the ending must be one of {', '.join(_SHEETS + _VIDEOS)}"
+        )
     videos = [out for out in options.out if out.suffix.lower() in _VIDEOS]
     if len(videos) > 1:
         raise MediaError(f"--out takes one video, got {', '.join(map(str, videos))}")
@@ -114,7 +164,12 @@ def _maps(options: argparse.Namespace) -> int:
     network = load_model(options.checkpoint)
     spec = network.spec
     assert spec is not None
-    clips = Surest(analyse_video(fold_for_inference(network, torch.float32), options.video, start_seconds=options.start), spec.background)
+    clips = Surest(
+        analyse_video(
+            fold_for_inference(network, torch.float32), options.video, start_seconds=options.start
+        ),
+        spec.background,
+    )
     if videos:
         write_overlay(clips, videos[0], fps=spec.fps)
     best = clips.finish()
@@ -122,7 +177,10 @@ def _maps(options: argparse.Namespace) -> int:
         if out not in videos:
             write_sheet(best, out)
         print(f"wrote {out}")
-    print(f"{clips.count} clips; the surest action: {best.label} ({best.probability:.0%}) from {best.start_seconds:.1f} s")
+    print(
+        f"{clips.count} clips; the surest action: {best.label} ({best.probability:.0%}) from"
+        f" {best.start_seconds:.1f} s"
+    )
     if network.cidc is None:
         print("these weights have no CIDC network; only the backbone's map is drawn")
     return 0
@@ -137,19 +195,32 @@ def _import(options: argparse.Namespace) -> int:
     doubtful = imported.missing + imported.suspicious
     if doubtful and not options.partial:
         shown = ", ".join(doubtful[:5]) + (", ..." if len(doubtful) > 5 else "")
-        raise CheckpointError(f"{options.checkpoint} does not fit whole ({len(doubtful)} tensors: {shown}); --partial imports the rest")
+        raise CheckpointError(
+            f"{options.checkpoint} does not fit whole ({len(doubtful)} tensors: {shown}); --partial"
+            " imports the rest"
+        )
     labels = None if options.labels is None else _read_labels(options.labels)
-    spec = spec_for(imported, name=options.name or options.checkpoint.stem, labels=labels, size=options.size)
+    spec = spec_for(
+        imported, name=options.name or options.checkpoint.stem, labels=labels, size=options.size
+    )
     save_model(imported.network, options.out, spec=spec)
     config = imported.network.config
-    print(f"{imported.layout} names; {config.backbone}-{config.depth}{'-NL' if config.non_local else ''}, {config.num_classes} classes")
+    print(
+        f"{imported.layout} names;"
+        f" {config.backbone}-{config.depth}{'-NL' if config.non_local else ''},"
+        f" {config.num_classes} classes"
+    )
     for what, names in (
         ("used", imported.used),
         ("inflated", imported.inflated),
         ("missing", imported.missing),
         ("left over", imported.left_over),
     ):
-        shown = "" if what == "used" or not names else ": " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        shown = (
+            ""
+            if what == "used" or not names
+            else ": " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        )
         print(f"{what:>9}: {len(names)} tensors{shown}")
     print(f"wrote {options.out}")
     return 0
@@ -157,16 +228,23 @@ def _import(options: argparse.Namespace) -> int:
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        return tuple(
+            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+        )
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"--labels {path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise CheckpointError(
+            f"--labels {path}: not UTF-8 text ({error.reason} at byte {error.start})"
+        ) from None
 
 
 def _export(options: argparse.Namespace) -> int:
     from model.export import export_onnx
 
     difference = export_onnx(load_model(options.checkpoint), options.out)
-    print(f"wrote {options.out}; largest difference from ONNX Runtime's logits: {difference:.1e} of the largest one")
+    print(
+        f"wrote {options.out}; largest difference from ONNX Runtime's logits: {difference:.1e} of"
+        " the largest one"
+    )
     return 0
 
 
@@ -174,12 +252,21 @@ def _row_facts(row: PaperRow, cost: Cost, *, compared: bool) -> dict[str, Any]:
     paper_flops = None if row.gflops is None else round(row.gflops * 1e9)
     paper_parameters = None if row.mparameters is None else round(row.mparameters * 1e6)
     return {
-        "network": row.name, "tables": row.tables, "compared": compared, "flops": cost.flops, "paper_flops": paper_flops,
+        "network": row.name,
+        "tables": row.tables,
+        "compared": compared,
+        "flops": cost.flops,
+        "paper_flops": paper_flops,
         "flops_difference": cost.flops / paper_flops - 1 if compared and paper_flops else None,
-        "parameters": cost.parameters, "paper_parameters": paper_parameters,
-        "parameters_difference": cost.parameters / paper_parameters - 1 if compared and paper_parameters else None,
-        "cidc_parameters": cost.cidc_parameters, "note": row.note, "model": row.model.model_dump(),
-    }  # fmt: skip
+        "parameters": cost.parameters,
+        "paper_parameters": paper_parameters,
+        "parameters_difference": (
+            cost.parameters / paper_parameters - 1 if compared and paper_parameters else None
+        ),
+        "cidc_parameters": cost.cidc_parameters,
+        "note": row.note,
+        "model": row.model.model_dump(),
+    }
 
 
 def _number(value: float | None, unit: float, digits: int = 1) -> str:

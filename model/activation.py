@@ -1,4 +1,5 @@
-"""What a network looks at: `att(F)` of the backbone's last map and of the CIDC network's, over the frames (figures 1 and 4).
+"""What a network looks at: `att(F)` of the backbone's last map and of the CIDC network's, over the
+frames (figures 1 and 4).
 
 Letters: B clips, S sub-clips, T time, H and W space, K classes.
 """
@@ -26,7 +27,16 @@ from model.preprocess import PreprocessConfig, Preprocessor, normalise_clips
 from model.video import Picture, grid_pictures
 from model.weights import ModelSpec
 
-__all__ = ["ClipMaps", "Surest", "analyse_video", "newest_map", "overlay_map", "rows_of_sub_clips", "write_overlay", "write_sheet"]
+__all__ = [
+    "ClipMaps",
+    "Surest",
+    "analyse_video",
+    "newest_map",
+    "overlay_map",
+    "rows_of_sub_clips",
+    "write_overlay",
+    "write_sheet",
+]
 
 _SHOWN_HEIGHT = 240
 _BAND = 30
@@ -51,10 +61,13 @@ class ClipMaps:
     probability: float
 
 
-def analyse_video(network: ActionNetwork, path: str | Path, *, start_seconds: float | None = None) -> Iterator[ClipMaps]:
+def analyse_video(
+    network: ActionNetwork, path: str | Path, *, start_seconds: float | None = None
+) -> Iterator[ClipMaps]:
     """The maps of every clip of a video, clip after clip, one in memory at a time.
 
-    A remainder shorter than a clip is left out, unless it is all there is: then it repeats its last frame.
+    A remainder shorter than a clip is left out, unless it is all there is: then it repeats its last
+    frame.
 
     Args:
         network: as `load_model` gives it, folded into float32 or not.
@@ -66,22 +79,30 @@ def analyse_video(network: ActionNetwork, path: str | Path, *, start_seconds: fl
     """
     spec = cast("ModelSpec", network.spec)
     frames = spec.model.frames
-    seen, shown = Preprocessor(spec.preprocess, max_batch=1), Preprocessor(_enlarged(spec.preprocess), max_batch=1)
+    seen = Preprocessor(spec.preprocess, max_batch=1)
+    shown = Preprocessor(_enlarged(spec.preprocess), max_batch=1)
 
     def analyse(pictures: list[Picture], begin_seconds: float) -> ClipMaps:
         clip = np.stack(pictures + [pictures[-1]] * (frames - len(pictures)))
-        return _analyse_clip(network, spec, seen([clip]), shown([clip])[0].numpy().copy(), begin_seconds)
+        return _analyse_clip(
+            network, spec, seen([clip]), shown([clip])[0].numpy().copy(), begin_seconds
+        )
 
     held: list[Picture] = []
-    begin_seconds, count = 0.0, 0
+    begin_seconds = 0.0
+    count = 0
     try:
-        for pts_seconds, picture, anew in grid_pictures(path, spec.fps, start_seconds=start_seconds):
+        for pts_seconds, picture, anew in grid_pictures(
+            path, spec.fps, start_seconds=start_seconds
+        ):
             if anew or not held:
-                held, begin_seconds = [], pts_seconds
+                held = []
+                begin_seconds = pts_seconds
             held.append(picture)
             if len(held) == frames:
                 yield analyse(held, begin_seconds)
-                held, count = [], count + 1
+                held = []
+                count = count + 1
                 if start_seconds is not None:
                     return
     except MediaError as error:
@@ -93,10 +114,13 @@ def analyse_video(network: ActionNetwork, path: str | Path, *, start_seconds: fl
 
 
 class Surest:
-    """Passes clips on and keeps the one to show: the action the network is surest of, background last."""
+    """Passes clips on and keeps the one to show: the action the network is surest of, background
+    last.
+    """
 
     def __init__(self, clips: Iterable[ClipMaps], background: str | None) -> None:
-        self._clips, self._background = iter(clips), background
+        self._clips = iter(clips)
+        self._background = background
         self._best: ClipMaps | None = None
         self.count = 0
 
@@ -119,7 +143,13 @@ class Surest:
 
 
 @torch.no_grad()
-def _analyse_clip(network: ActionNetwork, spec: ModelSpec, clip: Tensor, shown: NDArray[np.uint8], start_seconds: float) -> ClipMaps:
+def _analyse_clip(
+    network: ActionNetwork,
+    spec: ModelSpec,
+    clip: Tensor,
+    shown: NDArray[np.uint8],
+    start_seconds: float,
+) -> ClipMaps:
     logits_BK, backbone_SHW, cidc_SHW = _maps(network, normalise_clips(clip, spec.preprocess))
     probabilities_K = torch.softmax(logits_BK, dim=1)[0]
     best = int(probabilities_K.argmax())
@@ -129,10 +159,18 @@ def _analyse_clip(network: ActionNetwork, spec: ModelSpec, clip: Tensor, shown: 
     return ClipMaps(start_seconds, shown, maps, spec.labels[best], float(probabilities_K[best]))
 
 
-def _maps(network: ActionNetwork, clip_BCTHW: Tensor) -> tuple[Tensor, NDArray[np.float32], NDArray[np.float32] | None]:
-    """Logits, `att(F)` and, with a CIDC network, `att(F_CIDC)` of one normalised clip, a map `H W` for each sub-clip."""
+def _maps(
+    network: ActionNetwork, clip_BCTHW: Tensor
+) -> tuple[Tensor, NDArray[np.float32], NDArray[np.float32] | None]:
+    """Logits, `att(F)` and, with a CIDC network, `att(F_CIDC)` of one normalised clip, a map `H
+    W` for each sub-clip.
+    """
     caught: dict[str, Tensor] = {}
-    hooks = [network.backbone.register_forward_hook(lambda _m, _i, maps: caught.update(backbone=maps[-1]))]
+    hooks = [
+        network.backbone.register_forward_hook(
+            lambda _m, _i, maps: caught.update(backbone=maps[-1])
+        )
+    ]
     if network.cidc is not None:
         hooks.append(network.cidc.register_forward_hook(lambda _m, _i, y: caught.update(cidc=y)))
     try:
@@ -144,25 +182,35 @@ def _maps(network: ActionNetwork, clip_BCTHW: Tensor) -> tuple[Tensor, NDArray[n
     if network.cidc is None:
         return logits_BK, backbone_SHW, None
     rows = rows_of_sub_clips(network.cidc.config.direction, len(backbone_SHW))
-    return logits_BK, backbone_SHW, np.einsum("sr,rhw->shw", rows, _numbers(attention_map(caught["cidc"])))
+    return (
+        logits_BK,
+        backbone_SHW,
+        np.einsum("sr,rhw->shw", rows, _numbers(attention_map(caught["cidc"]))),
+    )
 
 
 @torch.no_grad()
 def newest_map(network: ActionNetwork, clip_BCTHW: Tensor) -> NDArray[np.float32]:
-    """What a network looks at towards the end of one normalised clip, `att(F)` of its backbone: `H W`, 0 to 1 over the clip.
+    """What a network looks at towards the end of one normalised clip, `att(F)` of its backbone: `H
+    W`, 0 to 1 over the clip.
 
-    The CIDC network's own map is not taken: its channels cancel each other, and their mean was seen to be low where people are.
+    The CIDC network's own map is not taken: its channels cancel each other, and their mean was seen
+    to be low where people are.
     """
     newest: NDArray[np.float32] = _stretched(_maps(network, clip_BCTHW)[1])[-1]
     return newest
 
 
-def overlay_map(picture: Picture, strength_HW: NDArray[np.float32], framing: PreprocessConfig) -> Picture:
+def overlay_map(
+    picture: Picture, strength_HW: NDArray[np.float32], framing: PreprocessConfig
+) -> Picture:
     """A map painted over that part of a whole picture which the network sees."""
     height, width = picture.shape[:2]
     scale = min(height, width) / framing.short_side
-    rows, columns = min(height, round(framing.height * scale)), min(width, round(framing.width * scale))
-    top, left = (height - rows) // 2, (width - columns) // 2
+    rows = min(height, round(framing.height * scale))
+    columns = min(width, round(framing.width * scale))
+    top = (height - rows) // 2
+    left = (width - columns) // 2
     painted = picture.copy()
     part = (slice(top, top + rows), slice(left, left + columns))
     painted[part] = _overlaid(picture[part], strength_HW)
@@ -172,8 +220,9 @@ def overlay_map(picture: Picture, strength_HW: NDArray[np.float32], framing: Pre
 def rows_of_sub_clips(direction: str, time: int) -> NDArray[np.float32]:
     """Which rows of a CIDC map belong to which sub-clip: weights `S T` whose rows sum to 1.
 
-    A `bi` map holds forward rows, then backward rows. Sub-clip s belongs to the forward rows that have seen just as much of
-    the clip as lies before its end, and to the backward rows that have seen what lies behind its beginning; both count half.
+    A `bi` map holds forward rows, then backward rows. Sub-clip s belongs to the forward rows that
+    have seen just as much of the clip as lies before its end, and to the backward rows that have
+    seen what lies behind its beginning; both count half.
     """
     if direction != "bi":
         return np.eye(time, dtype=np.float32)
@@ -201,9 +250,15 @@ def write_sheet(clip: ClipMaps, path: str | Path) -> None:
     title = f"{clip.label} {clip.probability:.0%}, from {clip.start_seconds:.1f} s; frames"
     rows = [_titled(np.hstack(frames), title)]
     for name, scaled in _scaled(clip).items():
-        rows.append(_titled(np.hstack([_overlaid(frame, scaled[s]) for s, frame in enumerate(frames)]), name))
+        rows.append(
+            _titled(
+                np.hstack([_overlaid(frame, scaled[s]) for s, frame in enumerate(frames)]), name
+            )
+        )
     if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
-        raise MediaError(f"cannot write the picture {path}; is the folder there, and its ending .png or .jpg?")
+        raise MediaError(
+            f"cannot write the picture {path}; is the folder there, and its ending .png or .jpg?"
+        )
 
 
 def write_overlay(clips: Iterable[ClipMaps], path: str | Path, *, fps: float) -> None:
@@ -217,11 +272,14 @@ def write_overlay(clips: Iterable[ClipMaps], path: str | Path, *, fps: float) ->
     first = next(pictures)
     try:
         with av.open(str(path), "w") as container:
-            stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+            stream: Any = container.add_stream(
+                "libx264", rate=Fraction(fps).limit_denominator(1000)
+            )
             stream.height, stream.width, stream.pix_fmt = *first.shape[:2], "yuv420p"
             for number, picture in enumerate(itertools.chain([first], pictures)):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts, frame.time_base = number, 1 / Fraction(fps).limit_denominator(1000)
+                frame.pts = number
+                frame.time_base = 1 / Fraction(fps).limit_denominator(1000)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
     except (OSError, ValueError, av.error.FFmpegError) as error:
@@ -230,18 +288,24 @@ def write_overlay(clips: Iterable[ClipMaps], path: str | Path, *, fps: float) ->
 
 def _overlay_frames(clips: Iterable[ClipMaps]) -> Iterator[Picture]:
     for clip in clips:
-        scaled, per_sub_clip = _scaled(clip), len(clip.pictures_THWC) // _sub_clips(clip)
+        scaled = _scaled(clip)
+        per_sub_clip = len(clip.pictures_THWC) // _sub_clips(clip)
         for number, picture in enumerate(clip.pictures_THWC):
             title = f"{clip.label} {clip.probability:.0%}"
             panels = [_titled(picture, title)]
-            panels += [_titled(_overlaid(picture, maps[number // per_sub_clip]), name) for name, maps in scaled.items()]
+            panels += [
+                _titled(_overlaid(picture, maps[number // per_sub_clip]), name)
+                for name, maps in scaled.items()
+            ]
             whole = np.hstack(panels)
             # H.264 wants even sizes.
             yield np.ascontiguousarray(whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2])
 
 
 def _scaled(clip: ClipMaps) -> dict[str, NDArray[np.float32]]:
-    """Every map stretched to 0 to 1 over its clip, so that maps of different strength can be compared."""
+    """Every map stretched to 0 to 1 over its clip, so that maps of different strength can be
+    compared.
+    """
     return {name: _stretched(values) for name, values in clip.maps.items()}
 
 
@@ -253,7 +317,9 @@ def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def _overlaid(picture: Picture, strength_HW: NDArray[np.float32]) -> Picture:
     height, width = picture.shape[:2]
     enlarged = cv2.resize(strength_HW, (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.cvtColor(cv2.applyColorMap((255 * enlarged).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    colours = cv2.cvtColor(
+        cv2.applyColorMap((255 * enlarged).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB
+    )
     mixed: Picture = cv2.addWeighted(picture, 0.5, colours, 0.5, 0.0).astype(np.uint8)
     return mixed
 
@@ -276,5 +342,9 @@ def _enlarged(config: PreprocessConfig) -> PreprocessConfig:
     """The same framing at a size to look at."""
     times = max(1, round(_SHOWN_HEIGHT / config.height))
     return config.model_copy(
-        update={"short_side": times * config.short_side, "height": times * config.height, "width": times * config.width}
+        update={
+            "short_side": times * config.short_side,
+            "height": times * config.height,
+            "width": times * config.width,
+        }
     )

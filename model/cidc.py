@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from configs import ShapeError
 from model.conv import ConvNorm
-from model.mixing import FixedMixer, MixingPath, Normalisation, directional_mix_logits, directional_weights
+from model.mixing import (
+    FixedMixer,
+    MixingPath,
+    Normalisation,
+    directional_mix_logits,
+    directional_weights,
+)
 
 __all__ = ["CIDCUnit", "Direction", "use_mixing"]
 
@@ -26,7 +32,8 @@ class CIDCUnit(nn.Module):
         channels: C, in and out.
         t_in: T of the input.
         t_out: T of the output; a `bi` unit's two halves together, so it must be even there.
-        direction: `none` (every row sees all), `uni` (each row sees no later than its place), `bi` (both ways).
+        direction: `none` (every row sees all), `uni` (each row sees no later than its place), `bi`
+            (both ways).
         normalisation: how softmax values are mapped to [-1, 1]; see `directional_weights`.
 
     Raises:
@@ -43,7 +50,10 @@ class CIDCUnit(nn.Module):
     ) -> None:
         super().__init__()
         if min(channels, t_in, t_out) < 1:
-            raise ShapeError(f"CIDCUnit sizes must be at least 1, got channels={channels}, t_in={t_in}, t_out={t_out}")
+            raise ShapeError(
+                f"CIDCUnit sizes must be at least 1, got channels={channels}, t_in={t_in},"
+                f" t_out={t_out}"
+            )
         if direction == "bi" and t_out % 2:
             raise ShapeError(f"a bi unit's t_out counts both halves and must be even, got {t_out}")
         if direction not in ("none", "uni", "bi"):
@@ -52,7 +62,9 @@ class CIDCUnit(nn.Module):
         self.direction: Direction = direction
         self.normalisation: Normalisation = normalisation
         self.mixing: MixingPath = "auto"
-        self.logits_DCTT = nn.Parameter(torch.randn(directions, channels, t_out // directions, t_in))
+        self.logits_DCTT = nn.Parameter(
+            torch.randn(directions, channels, t_out // directions, t_in)
+        )
         self.project = ConvNorm(channels, channels)
 
     @property
@@ -62,11 +74,19 @@ class CIDCUnit(nn.Module):
 
     def mixing_weights(self) -> Tensor:
         """The weights in use, `D C T' T`."""
-        return directional_weights(self._wide_logits(), normalisation=self.normalisation, masked=self.masked)
+        return directional_weights(
+            self._wide_logits(), normalisation=self.normalisation, masked=self.masked
+        )
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C t_in H W` to `B C t_out H W`."""
-        mixed = directional_mix_logits(x_BCTHW, self._wide_logits(), normalisation=self.normalisation, masked=self.masked, path=self.mixing)
+        mixed = directional_mix_logits(
+            x_BCTHW,
+            self._wide_logits(),
+            normalisation=self.normalisation,
+            masked=self.masked,
+            path=self.mixing,
+        )
         y: Tensor = self.project(mixed)
         return y
 

@@ -1,7 +1,9 @@
-"""FLOPs and parameters of every network of the paper's tables 1 to 3 that can be built, beside the paper's figures.
+"""FLOPs and parameters of every network of the paper's tables 1 to 3 that can be built, beside the
+paper's figures.
 
-FLOPs are twice the multiply-accumulates of the convolutions and matrix products of one 32 x 224 x 224 clip, as the paper
-counts them: PyTorch's own counter over a forward pass on the meta device, which computes nothing.
+FLOPs are twice the multiply-accumulates of the convolutions and matrix products of one 32 x 224 x
+224 clip, as the paper counts them: PyTorch's own counter over a forward pass on the meta device,
+which computes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper: its name and tables, the network here, its figures in units of 10^9 and 10^6, and why they differ."""
+    """A row of the paper: its name and tables, the network here, its figures in units of 10^9
+    and 10^6, and why they differ.
+    """
 
     name: str
     tables: str
@@ -41,7 +45,10 @@ class PaperRow:
     note: str = ""
 
 
-_CODE_HAS = "public code of the same net has {}M; the paper's {}M cannot be reached by inflating 3x1x1 kernels"
+_CODE_HAS = (
+    "public code of the same net has {}M; the paper's {}M cannot be reached by inflating 3x1x1"
+    " kernels"
+)
 _GRID = "the figure's widths are lost; CIDC has 40.7M here; the paper's rows imply 41M to 61M"
 
 
@@ -70,12 +77,27 @@ PAPER_ROWS: tuple[PaperRow, ...] = (
     _row("CIDC on R2D-NL", "1, 2", "r2d", 91, 90, _GRID, non_local=True, cidc=True),
     _row("CIDC on I3D", "1, 2, 3", "i3d", 92, 87, _GRID, cidc=True),
     _row("CIDC on I3D-NL", "1, 2", "i3d", 121, 103, _GRID, non_local=True, cidc=True),
-    _row("CIDC on SlowOnly", "2", "slow_only", 101, None, "two columns of units: with its T = 8, four would cost 114G", cidc=True),
+    _row(
+        "CIDC on SlowOnly",
+        "2",
+        "slow_only",
+        101,
+        None,
+        "two columns of units: with its T = 8, four would cost 114G",
+        cidc=True,
+    ),
 )
 
 # Built, but the paper's figures are not of this network.
 NOT_COMPARED: tuple[PaperRow, ...] = (
-    _row("TSN", "1, 2, 3", "tsn", 19, 11, "19G and 11M are not of a ResNet-50, whose single picture costs 8.2G; 8 segments here"),
+    _row(
+        "TSN",
+        "1, 2, 3",
+        "tsn",
+        19,
+        11,
+        "19G and 11M are not of a ResNet-50, whose single picture costs 8.2G; 8 segments here",
+    ),
     _row("SlowOnly", "-", "slow_only", None, None, "not in the tables alone"),
 )
 

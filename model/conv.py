@@ -1,7 +1,9 @@
-"""Convolution, batch norm, addition and ReLU as one module, and its inference twin in which they are one operator.
+"""Convolution, batch norm, addition and ReLU as one module, and its inference twin in which they
+are one operator.
 
-Training and the definition of the network use `ConvNorm`. `fold_network` replaces every such module by a `FoldedConv`
-that holds the batch norm inside its weights; on a CPU the addition and the ReLU then run inside oneDNN's convolution.
+Training and the definition of the network use `ConvNorm`. `fold_network` replaces every such module
+by a `FoldedConv` that holds the batch norm inside its weights; on a CPU the addition and the ReLU
+then run inside oneDNN's convolution.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -16,7 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ConvNorm", "FoldedConv", "Size3", "fold_network", "fused_convolutions_work", "same_padding"]
+__all__ = [
+    "ConvNorm",
+    "FoldedConv",
+    "Size3",
+    "fold_network",
+    "fused_convolutions_work",
+    "same_padding",
+]
 
 Size3 = tuple[int, int, int]
 _log = logging.getLogger(__name__)
@@ -50,12 +59,16 @@ class ConvNorm(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels_in, channels, kernel, stride, same_padding(kernel), bias=bias or not norm)
+        self.conv = nn.Conv3d(
+            channels_in, channels, kernel, stride, same_padding(kernel), bias=bias or not norm
+        )
         self.norm = nn.BatchNorm3d(channels) if norm else None
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_BCTHW: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
-        """`B C T H W` to `B C' T' H' W'`. The memory of `add` belongs to the module from here on."""
+        """`B C T H W` to `B C' T' H' W'`. The memory of `add` belongs to the module from here
+        on.
+        """
         y: Tensor = self.conv(x_BCTHW)
         if self.norm is not None:
             y = self.norm(y)
@@ -65,11 +78,19 @@ class ConvNorm(nn.Module):
         return y.relu_() if relu else y
 
     def folded_weights(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the convolution that equals this one followed by its batch norm, in float32."""
-        weight, bias = self.conv.weight.detach().double(), self.conv.bias
-        shift = torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device) if bias is None else bias.detach().double()
+        """Weight and bias of the convolution that equals this one followed by its batch norm, in
+        float32.
+        """
+        weight = self.conv.weight.detach().double()
+        bias = self.conv.bias
+        shift = (
+            torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device)
+            if bias is None
+            else bias.detach().double()
+        )
         if self.norm is not None:
-            mean, var = cast("Tensor", self.norm.running_mean).double(), cast("Tensor", self.norm.running_var).double()
+            mean = cast("Tensor", self.norm.running_mean).double()
+            var = cast("Tensor", self.norm.running_var).double()
             scale = self.norm.weight.detach().double() / torch.sqrt(var + self.norm.eps)
             weight = weight * scale.view(-1, 1, 1, 1, 1)
             shift = (shift - mean) * scale + self.norm.bias.detach().double()
@@ -78,7 +99,8 @@ class ConvNorm(nn.Module):
     def folded(self, dtype: torch.dtype) -> nn.Module:
         """The inference twin, in `dtype`."""
         weight, bias = self.folded_weights()
-        stride, padding = cast("Size3", self.conv.stride), cast("Size3", self.conv.padding)
+        stride = cast("Size3", self.conv.stride)
+        padding = cast("Size3", self.conv.padding)
         return FoldedConv(weight.to(dtype), bias.to(dtype), stride=stride, padding=padding)
 
 
@@ -92,7 +114,8 @@ class Foldable(Protocol):
 
 
 def fold_network(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Replace, in place, every foldable module by its inference twin in `dtype`; the rest keeps its number format.
+    """Replace, in place, every foldable module by its inference twin in `dtype`; the rest keeps its
+    number format.
 
     The network can then neither be trained nor saved. It must be in evaluation mode.
 
@@ -112,17 +135,20 @@ def fold_network(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 class FoldedConv(nn.Module):
     """A convolution with what follows it in one operator; 2D or 3D by its weight's dimensions.
 
-    On a CPU, a 1x1x1 convolution runs as a matrix product over places, which was measured 10 to 30 % faster than oneDNN's
-    convolution, except with as many channels out as in. The choice is by shape and not by timing: a timed one would round differently
-    from run to run.
+    On a CPU, a 1x1x1 convolution runs as a matrix product over places, which was measured 10 to 30
+    % faster than oneDNN's convolution, except with as many channels out as in. The choice is by
+    shape and not by timing: a timed one would round differently from run to run.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, stride: tuple[int, ...], padding: tuple[int, ...]) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, *, stride: tuple[int, ...], padding: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.layout = torch.channels_last_3d if weight.dim() == 5 else torch.channels_last
         self.register_buffer("weight", weight.contiguous(memory_format=self.layout))
         self.register_buffer("bias", bias)
-        self.stride, self.padding = stride, padding
+        self.stride = stride
+        self.padding = padding
         self.dilation = (1,) * len(stride)
         pointwise = weight.dim() == 5 and weight[0, 0].numel() == 1 and stride == (1, 1, 1)
         self.as_product = pointwise and weight.shape[0] != weight.shape[1]
@@ -132,11 +158,13 @@ class FoldedConv(nn.Module):
     def forward(self, x: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
         """As `ConvNorm.forward`; overwrites `add`."""
         if x.device.type == "cpu" and fused_convolutions_work():
-            x, kind = x.contiguous(memory_format=self.layout), (add is not None, relu)
+            x = x.contiguous(memory_format=self.layout)
+            kind = (add is not None, relu)
             if kind not in self._fused:
                 self._fused[kind] = self._pick(x, add, relu)
             return self._fused[kind](x, add, relu)
-        weight, bias = cast("Tensor", self.weight), cast("Tensor", self.bias)
+        weight = cast("Tensor", self.weight)
+        bias = cast("Tensor", self.bias)
         convolve = functional.conv3d if weight.dim() == 5 else functional.conv2d
         y = convolve(x, weight, bias, self.stride, self.padding)
         if add is not None:
@@ -154,33 +182,49 @@ class _FusedConv(Protocol):
     def __call__(self, x: Tensor, add: Tensor | None, relu: bool) -> Tensor: ...
 
 
-# Both keep the weights in the layout oneDNN picks for the first input it sees; it serves other batch sizes as well.
+# Both keep the weights in the layout oneDNN picks for the first input it sees; it serves other
+# batch sizes as well.
 
 
 def _as_convolution(conv: FoldedConv, x: Tensor) -> _FusedConv:
-    ops, layout = torch.ops.mkldnn, conv.layout
-    packed = ops._reorder_convolution_weight(conv.weight, conv.padding, conv.stride, conv.dilation, 1, list(x.shape))
+    ops = torch.ops.mkldnn
+    layout = conv.layout
+    packed = ops._reorder_convolution_weight(
+        conv.weight, conv.padding, conv.stride, conv.dilation, 1, list(x.shape)
+    )
     rest = (packed, conv.bias, conv.padding, conv.stride, conv.dilation, 1)
 
     def run(x: Tensor, add: Tensor | None, relu: bool) -> Tensor:
         if add is None:
-            return cast("Tensor", ops._convolution_pointwise(x, *rest, "relu" if relu else "none", [], ""))
+            return cast(
+                "Tensor", ops._convolution_pointwise(x, *rest, "relu" if relu else "none", [], "")
+            )
         add = add.contiguous(memory_format=layout)
-        return cast("Tensor", ops._convolution_pointwise_.binary(add, x, *rest, "add", 1.0, "relu" if relu else None, [], ""))
+        return cast(
+            "Tensor",
+            ops._convolution_pointwise_.binary(
+                add, x, *rest, "add", 1.0, "relu" if relu else None, [], ""
+            ),
+        )
 
     return run
 
 
 def _as_matrix_product(conv: FoldedConv, x: Tensor) -> _FusedConv:
-    ops, bias = torch.ops.mkldnn, conv.bias
-    packed = ops._reorder_linear_weight(cast("Tensor", conv.weight).flatten(1).contiguous(), x.numel() // x.shape[1])
+    ops = torch.ops.mkldnn
+    bias = conv.bias
+    packed = ops._reorder_linear_weight(
+        cast("Tensor", conv.weight).flatten(1).contiguous(), x.numel() // x.shape[1]
+    )
 
     def run(x: Tensor, add: Tensor | None, relu: bool) -> Tensor:
         places = x.permute(0, 2, 3, 4, 1)
         if add is None:
             y = ops._linear_pointwise(places, packed, bias, "relu" if relu else "none", [], "")
         else:
-            y = ops._linear_pointwise.binary(places, add.permute(0, 2, 3, 4, 1), packed, bias, "add")
+            y = ops._linear_pointwise.binary(
+                places, add.permute(0, 2, 3, 4, 1), packed, bias, "add"
+            )
         return cast("Tensor", y.permute(0, 4, 1, 2, 3))
 
     return run
@@ -188,22 +232,36 @@ def _as_matrix_product(conv: FoldedConv, x: Tensor) -> _FusedConv:
 
 @functools.cache
 def fused_convolutions_work() -> bool:
-    """Whether this build of PyTorch has oneDNN's convolution with addition and ReLU, and it computes what it should."""
+    """Whether this build of PyTorch has oneDNN's convolution with addition and ReLU, and it
+    computes what it should.
+    """
     with torch.autocast("cpu", enabled=False), torch.device("cpu"), torch.no_grad():
         working = _fused_convolutions_compute_what_they_should()
     if not working:
-        _log.warning("this build of PyTorch lacks oneDNN's fused convolutions; the plain ones serve, two to three times as slowly")
+        _log.warning(
+            "this build of PyTorch lacks oneDNN's fused convolutions; the plain ones serve, two to"
+            " three times as slowly"
+        )
     return working
 
 
 def _fused_convolutions_compute_what_they_should() -> bool:
-    x = torch.linspace(-1, 1, 2 * 8 * 2 * 5 * 5).view(2, 8, 2, 5, 5).contiguous(memory_format=torch.channels_last_3d)
-    weight = torch.linspace(1, -1, 8 * 8 * 9).view(8, 8, 1, 3, 3).contiguous(memory_format=torch.channels_last_3d)
+    x = (
+        torch.linspace(-1, 1, 2 * 8 * 2 * 5 * 5)
+        .view(2, 8, 2, 5, 5)
+        .contiguous(memory_format=torch.channels_last_3d)
+    )
+    weight = (
+        torch.linspace(1, -1, 8 * 8 * 9)
+        .view(8, 8, 1, 3, 3)
+        .contiguous(memory_format=torch.channels_last_3d)
+    )
     wanted = torch.relu(functional.conv3d(x, weight, torch.ones(8), padding=(0, 1, 1)) + x)
     try:
         conv = FoldedConv(weight, torch.ones(8), stride=(1, 1, 1), padding=(0, 1, 1))
         got = _as_convolution(conv, x)(x, x.clone(), True)
     except (AttributeError, RuntimeError, NotImplementedError):
-        # These operators are not public; another release may name them otherwise. Then the plain ones serve.
+        # These operators are not public; another release may name them otherwise. Then the plain
+        # ones serve.
         return False
     return torch.allclose(got, wanted, atol=1e-4)

@@ -1,4 +1,5 @@
-"""The multi-scale CIDC network: a grid of units on the last three maps (paper, section 3.2, figure 3).
+"""The multi-scale CIDC network: a grid of units on the last three maps (paper, section 3.2, figure
+3).
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -26,15 +27,30 @@ Scales = Literal["single", "multi", "multi_attention"]
 
 
 class CIDCConfig(StrictModel):
-    """The CIDC network. Left at their defaults, columns and sizes are those that cost what the paper's network costs."""
+    """The CIDC network. Left at their defaults, columns and sizes are those that cost what the
+    paper's network costs.
+    """
 
-    direction: Direction = Field("bi", description="which way each unit looks along time (table 4b)")
-    normalisation: Normalisation = Field("affine", description="how mixing weights are mapped to [-1, 1]")
-    scales: Scales = Field("multi_attention", description="the last map alone, the last three, or three with attention (table 4a)")
+    direction: Direction = Field(
+        "bi", description="which way each unit looks along time (table 4b)"
+    )
+    normalisation: Normalisation = Field(
+        "affine", description="how mixing weights are mapped to [-1, 1]"
+    )
+    scales: Scales = Field(
+        "multi_attention",
+        description="the last map alone, the last three, or three with attention (table 4a)",
+    )
     fusion: Fusion = Field("time", description="how the result joins the backbone's map (table 5b)")
-    columns: int | None = Field(None, ge=1, le=16, description="units in a row on each branch; null for the paper's cost")
-    t_hidden: int = Field(4, ge=1, le=64, description="time length between columns; a bi unit's two halves together")
-    tail: bool = Field(True, description="one more unit on the last map's branch, after the last column")
+    columns: int | None = Field(
+        None, ge=1, le=16, description="units in a row on each branch; null for the paper's cost"
+    )
+    t_hidden: int = Field(
+        4, ge=1, le=64, description="time length between columns; a bi unit's two halves together"
+    )
+    tail: bool = Field(
+        True, description="one more unit on the last map's branch, after the last column"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> CIDCConfig:
@@ -43,12 +59,15 @@ class CIDCConfig(StrictModel):
         return self
 
     def columns_for(self, time: int) -> int:
-        """How many columns on maps of this time length: four at the paper's T = 4, two where T is longer."""
+        """How many columns on maps of this time length: four at the paper's T = 4, two where T
+        is longer.
+        """
         return self.columns or (4 if time <= 4 else 2)
 
 
 class CIDCNetwork(nn.Module):
-    """Columns of CIDC units, aggregated from high to low resolution after each column, then one unit on the lowest.
+    """Columns of CIDC units, aggregated from high to low resolution after each column, then one
+    unit on the lowest.
 
     Args:
         config: its shape.
@@ -68,13 +87,21 @@ class CIDCNetwork(nn.Module):
 
         columns = list(itertools.pairwise(sizes))
         self.tail = unit(branches[-1], *columns.pop()) if config.tail else None
-        self.columns = nn.ModuleList(nn.ModuleList(unit(c, *column) for c in branches) for column in columns)
+        self.columns = nn.ModuleList(
+            nn.ModuleList(unit(c, *column) for c in branches) for column in columns
+        )
         lowest = len(branches) - 1
-        # After the last column only the lowest resolution is read, so only it is aggregated into. Lowest first: a sum
-        # may take the memory of its target, which no later link reads.
+        # After the last column only the lowest resolution is read, so only it is aggregated into.
+        # Lowest first: a sum may take the memory of its target, which no later link reads.
         targets = [range(lowest, 0, -1)] * (len(columns) - 1) + [range(lowest, 0, -1)[:1]]
         self.links = nn.ModuleList(
-            nn.ModuleDict({f"{i}_{j}": ConvNorm(branches[i], branches[j], norm=False) for j in column for i in range(j)})
+            nn.ModuleDict(
+                {
+                    f"{i}_{j}": ConvNorm(branches[i], branches[j], norm=False)
+                    for j in column
+                    for i in range(j)
+                }
+            )
             for column in targets
         )
 
@@ -99,20 +126,28 @@ def attention_map(x_BCTHW: Tensor) -> Tensor:
 
 
 def propagate_attention(maps: list[Tensor]) -> list[Tensor]:
-    """Weight each early map by the attention of the next later one, from the last stage backwards (equation 3)."""
+    """Weight each early map by the attention of the next later one, from the last stage
+    backwards (equation 3).
+    """
     attended = [maps[-1]]
     for early in reversed(maps[:-1]):
         time, height, width = early.shape[2:]
         attention = attention_map(attended[0]).flatten(0, 2).unsqueeze(1)
-        enlarged = functional.interpolate(attention, (height, width), mode="bilinear", align_corners=False)
+        enlarged = functional.interpolate(
+            attention, (height, width), mode="bilinear", align_corners=False
+        )
         weights_B1THW = unfold_time(enlarged, time)
         attended.insert(0, early * (1 + weights_B1THW))
     return attended
 
 
 def _aggregate(maps: list[Tensor], links: nn.ModuleDict) -> None:
-    """Add every higher-resolution map, pooled and projected, into the lower-resolution ones, in place."""
+    """Add every higher-resolution map, pooled and projected, into the lower-resolution ones, in
+    place.
+    """
     for name, project in links.items():
         source, target = (int(part) for part in name.split("_"))
         height, width = maps[target].shape[3:]
-        maps[target] = project(average_pool_space(maps[source], height, width), add=maps[target], relu=False)
+        maps[target] = project(
+            average_pool_space(maps[source], height, width), add=maps[target], relu=False
+        )

@@ -1,4 +1,5 @@
-"""The temporal models the paper compares with (table 5a). Each turns the last map into features for the classifier.
+"""The temporal models the paper compares with (table 5a). Each turns the last map into features for
+the classifier.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -15,7 +16,8 @@ __all__ = ["LSTMHead", "SelfAttentionHead"]
 
 
 class LSTMHead(nn.Module):
-    """Two LSTM layers over the spatially pooled map; the last step's output joins the pooled map's channels.
+    """Two LSTM layers over the spatially pooled map; the last step's output joins the pooled map's
+    channels.
 
     Args:
         channels: C of the map.
@@ -37,8 +39,9 @@ class LSTMHead(nn.Module):
 class SelfAttentionHead(nn.Module):
     """Layers of multi-head self-attention over all places of the map, joined to it along time.
 
-    As in Vaswani et al. (Attention Is All You Need), with 1x1x1 convolutions for the linear layers, as the paper says.
-    There is no position encoding: like the non-local block, it sees a set of places.
+    As in Vaswani et al. (Attention Is All You Need), with 1x1x1 convolutions for the linear layers,
+    as the paper says. There is no position encoding: like the non-local block, it sees a set of
+    places.
 
     Args:
         channels: C of the map.
@@ -63,12 +66,17 @@ class _SelfAttention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value, self.out = (ConvNorm(channels, channels, norm=False) for _ in range(4))
+        self.query, self.key, self.value, self.out = (
+            ConvNorm(channels, channels, norm=False) for _ in range(4)
+        )
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         batch, channels, time, height, width = x_BCTHW.shape
-        query, key, value = (self._split(project(x_BCTHW, relu=False)) for project in (self.query, self.key, self.value))
+        query, key, value = (
+            self._split(project(x_BCTHW, relu=False))
+            for project in (self.query, self.key, self.value)
+        )
         mixed = functional.scaled_dot_product_attention(query, key, value)
         places = mixed.transpose(1, 2).reshape(batch, time, height, width, channels)
         y = self.out(places.permute(0, 4, 1, 2, 3), relu=False) + x_BCTHW

@@ -1,4 +1,5 @@
-"""The whole network: backbone, multi-scale CIDC network or a head to compare with, fusion, classifier (paper, section 3.2).
+"""The whole network: backbone, multi-scale CIDC network or a head to compare with, fusion,
+classifier (paper, section 3.2).
 
 Letters: B clips, C channels, T time, H and W space, K classes.
 """
@@ -29,12 +30,21 @@ SMALLEST_SIDE = 32
 class ModelConfig(StrictModel):
     """Everything that decides the network's shape."""
 
-    backbone: BackboneName = Field("r2d", description="which residual net; tsn and tsm are r2d's relatives of the same names")
+    backbone: BackboneName = Field(
+        "r2d", description="which residual net; tsn and tsm are r2d's relatives of the same names"
+    )
     depth: Depth = Field(50, description="how deep it is")
     non_local: bool = Field(False, description="non-local blocks in stages 3 and 4")
-    non_local_pooling: NonLocalPooling = Field("paper", description="where non-local blocks pool; public checkpoints differ in this")
-    entry: Entry | None = Field(None, description="how four frames become one before stage 2; null for the backbone's own way")
-    head: Literal["pool", "lstm", "self_attention"] = Field("pool", description="without cidc: what reads the last map (table 5a)")
+    non_local_pooling: NonLocalPooling = Field(
+        "paper", description="where non-local blocks pool; public checkpoints differ in this"
+    )
+    entry: Entry | None = Field(
+        None,
+        description="how four frames become one before stage 2; null for the backbone's own way",
+    )
+    head: Literal["pool", "lstm", "self_attention"] = Field(
+        "pool", description="without cidc: what reads the last map (table 5a)"
+    )
     cidc: CIDCConfig | None = Field(CIDCConfig(), description="the CIDC network; null for none")
     num_classes: int = Field(400, ge=2, description="size of the last layer")
     width: int = Field(64, ge=8, le=256, description="channels of the stem; 64 in the paper")
@@ -57,20 +67,30 @@ class ModelConfig(StrictModel):
         entry = self.entry or BACKBONES[self.backbone].entry
         pooling = self.non_local_pooling if self.non_local else None
         return {
-            "backbone": self.backbone, "depth": self.depth, "width": self.width, "entry": entry,
-            "non_local": self.non_local, "non_local_pooling": pooling,
-        }  # fmt: skip
+            "backbone": self.backbone,
+            "depth": self.depth,
+            "width": self.width,
+            "entry": entry,
+            "non_local": self.non_local,
+            "non_local_pooling": pooling,
+        }
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
         if self.frames % self.time_stride:
-            raise ValueError(f"frames must be a multiple of {self.time_stride} for {self.backbone}, got {self.frames}")
+            raise ValueError(
+                f"frames must be a multiple of {self.time_stride} for {self.backbone}, got"
+                f" {self.frames}"
+            )
         if self.cidc is not None and self.cidc.direction == "bi" and self.time % 2:
             raise ValueError(
-                f"frames must be a multiple of {2 * self.time_stride} for {self.backbone} with direction bi, got {self.frames}"
+                f"frames must be a multiple of {2 * self.time_stride} for {self.backbone} with"
+                f" direction bi, got {self.frames}"
             )
         if self.cidc is not None and self.head != "pool":
-            raise ValueError(f"head {self.head!r} stands in place of the CIDC network; set cidc to null")
+            raise ValueError(
+                f"head {self.head!r} stands in place of the CIDC network; set cidc to null"
+            )
         if self.entry not in (None, "sampled") and BACKBONES[self.backbone].entry == "sampled":
             raise ValueError(f"{self.backbone} has only the entry 'sampled', got {self.entry!r}")
         return self
@@ -82,7 +102,9 @@ def build_model(config: ModelConfig) -> ActionNetwork:
 
 
 def to_channels_last(network: nn.Module) -> nn.Module:
-    """Lay the convolution weights out channels-last, in place; the mixing logits have no such layout."""
+    """Lay the convolution weights out channels-last, in place; the mixing logits have no such
+    layout.
+    """
     for parameter in network.parameters():
         if parameter.dim() == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
@@ -90,22 +112,30 @@ def to_channels_last(network: nn.Module) -> nn.Module:
 
 
 def fold_for_inference(network: ActionNetwork, dtype: torch.dtype) -> ActionNetwork:
-    """The same function, faster, in place: batch norm inside the convolutions, mixing weights computed once.
+    """The same function, faster, in place: batch norm inside the convolutions, mixing weights
+    computed once.
 
-    Afterwards the network takes clips in `dtype`, best in channels-last-3d memory, and can be neither trained nor saved.
+    Afterwards the network takes clips in `dtype`, best in channels-last-3d memory, and can be
+    neither trained nor saved.
 
     Raises:
-        ValueError: the network is in training mode, or was folded before, or the number format is none it can run in.
+        ValueError: the network is in training mode, or was folded before, or the number format is
+            none it can run in.
     """
     if network.folded or dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"a network is folded once, into float32, bfloat16 or float16; folded: {network.folded}, asked for: {dtype}")
+        raise ValueError(
+            "a network is folded once, into float32, bfloat16 or float16; folded:"
+            f" {network.folded}, asked for: {dtype}"
+        )
     fold_network(network, dtype)
     network.folded = True
     return network
 
 
 class ActionNetwork(nn.Module):
-    """Clips to class logits. `config` is the shape it was built from; `spec` the description it was loaded with."""
+    """Clips to class logits. `config` is the shape it was built from; `spec` the description it
+    was loaded with.
+    """
 
     spec: ModelSpec | None = None
     folded = False
@@ -122,7 +152,9 @@ class ActionNetwork(nn.Module):
         )
         channels = stage_channels(config.depth, config.width)[1:]
         features = channels[-1]
-        self.cidc = CIDCNetwork(config.cidc, channels, config.time) if config.cidc is not None else None
+        self.cidc = (
+            CIDCNetwork(config.cidc, channels, config.time) if config.cidc is not None else None
+        )
         self.head: LSTMHead | SelfAttentionHead | None = None
         if config.head == "lstm":
             self.head = LSTMHead(features)
@@ -165,18 +197,30 @@ class ActionNetwork(nn.Module):
         mixed = self.cidc(maps)
         if self.cidc.config.fusion == "channels":
             return torch.cat([_pooled(last), _pooled(mixed)], dim=1)
-        # Along time (both maps are equally long) the pooled concatenation is the mean of both, and the sum twice that.
+        # Along time (both maps are equally long) the pooled concatenation is the mean of both, and
+        # the sum twice that.
         pooled = _pooled(last) + _pooled(mixed)
         return pooled if self.cidc.config.fusion == "sum" else pooled / 2
 
     def _check_shape(self, clips_BCTHW: Tensor) -> None:
-        shape, frames, stride = tuple(clips_BCTHW.shape), self.config.frames, self.config.time_stride
+        shape = tuple(clips_BCTHW.shape)
+        frames = self.config.frames
+        stride = self.config.time_stride
         if len(shape) != 5 or shape[1] != 3 or min(shape[3:]) < SMALLEST_SIDE:
-            raise ShapeError(f"clips must be B 3 {frames} H W with H and W of at least {SMALLEST_SIDE}, got {shape}")
+            raise ShapeError(
+                f"clips must be B 3 {frames} H W with H and W of at least {SMALLEST_SIDE}, got"
+                f" {shape}"
+            )
         if self.cidc is not None and shape[2] != frames:
-            raise ShapeError(f"this CIDC network was built for clips of {frames} frames, got {shape[2]} in {shape}")
+            raise ShapeError(
+                f"this CIDC network was built for clips of {frames} frames, got {shape[2]} in"
+                f" {shape}"
+            )
         if shape[2] == 0 or shape[2] % stride:
-            raise ShapeError(f"{self.config.backbone} takes clips whose frames are a multiple of {stride}, got {shape[2]} in {shape}")
+            raise ShapeError(
+                f"{self.config.backbone} takes clips whose frames are a multiple of {stride}, got"
+                f" {shape[2]} in {shape}"
+            )
 
 
 def _pooled(x_BCTHW: Tensor) -> Tensor:

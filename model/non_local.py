@@ -1,4 +1,5 @@
-"""The non-local block with the sub-sampling trick (Wang, Girshick, Gupta, He: Non-local Neural Networks, CVPR 2018).
+"""The non-local block with the sub-sampling trick (Wang, Girshick, Gupta, He: Non-local Neural
+Networks, CVPR 2018).
 
 Letters: B clips, C channels, T time, H and W space, N and M places.
 """
@@ -22,10 +23,12 @@ _BLOCKS_IN_STAGE = (0, 2, 3, 0)
 
 
 def non_local_blocks(blocks: int, stage: int) -> tuple[int, ...]:
-    """After which residual blocks of a stage (0 to 3 for stages 2 to 5) a non-local block stands, evenly spread.
+    """After which residual blocks of a stage (0 to 3 for stages 2 to 5) a non-local block stands,
+    evenly spread.
 
-    ResNet-50: after the second and fourth of stage 3, and the second, fourth and sixth of stage 4; ResNet-101: the seventh,
-    fourteenth and twenty-first there. A stage with fewer blocks than that gets one after each.
+    ResNet-50: after the second and fourth of stage 3, and the second, fourth and sixth of stage 4;
+    ResNet-101: the seventh, fourteenth and twenty-first there. A stage with fewer blocks than that
+    gets one after each.
     """
     wanted = min(_BLOCKS_IN_STAGE[stage], blocks)
     step = blocks // max(wanted, 1)
@@ -35,8 +38,9 @@ def non_local_blocks(blocks: int, stage: int) -> tuple[int, ...]:
 def non_local_block(channels: int, stage: int, pooling: NonLocalPooling) -> NonLocalBlock:
     """The block for a stage (1 or 2 for stages 3 and 4).
 
-    `paper` pools after the convolutions, and only in stage 3, where the map is large: of the readings that the text
-    allows, the one whose cost lies within 5 % of all four rows of table 1 that have non-local blocks.
+    `paper` pools after the convolutions, and only in stage 3, where the map is large: of the
+    readings that the text allows, the one whose cost lies within 5 % of all four rows of table 1
+    that have non-local blocks.
     """
     if pooling == "paper":
         return NonLocalBlock(channels, pool="after" if stage == 1 else "none")
@@ -48,7 +52,8 @@ class NonLocalBlock(nn.Module):
 
     Args:
         channels: C, in and out; half as many inside.
-        pool: where keys and values are pooled over 2 x 2 places: before or after their convolutions, or not at all.
+        pool: where keys and values are pooled over 2 x 2 places: before or after their
+            convolutions, or not at all.
     """
 
     def __init__(self, channels: int, *, pool: Literal["before", "after", "none"]) -> None:
@@ -65,7 +70,9 @@ class NonLocalBlock(nn.Module):
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """`B C T H W` to the same shape."""
         query_BNC = _places(self.theta(x_BCTHW, relu=False))
-        key_BMC, value_BMC = (_places(self._pooled(x_BCTHW, project)) for project in (self.phi, self.g))
+        key_BMC, value_BMC = (
+            _places(self._pooled(x_BCTHW, project)) for project in (self.phi, self.g)
+        )
         # One head: an axis of 1, which exporters ask for.
         heads = (query_BNC.unsqueeze(1), key_BMC.unsqueeze(1), value_BMC.unsqueeze(1))
         mixed_BNC = functional.scaled_dot_product_attention(*heads).squeeze(1)

@@ -13,20 +13,28 @@ __all__ = ["average_pool_space", "max_pool_space", "max_pool_time", "unfold_time
 
 
 def max_pool_space(x_BCTHW: Tensor, kernel: int, *, stride: int) -> Tensor:
-    """Maximum over `kernel x kernel` places of each frame; an odd kernel is padded to keep its centre."""
-    # In channels-last-3d memory, folding time into the batch is a view, and the 2D kernel is the vectorised one.
+    """Maximum over `kernel x kernel` places of each frame; an odd kernel is padded to keep its
+    centre.
+    """
+    # In channels-last-3d memory, folding time into the batch is a view, and the 2D kernel is the
+    # vectorised one.
     frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
-    return unfold_time(functional.max_pool2d(frames, kernel, stride, (kernel - 1) // 2), x_BCTHW.shape[2])
+    return unfold_time(
+        functional.max_pool2d(frames, kernel, stride, (kernel - 1) // 2), x_BCTHW.shape[2]
+    )
 
 
 def max_pool_time(x_BCTHW: Tensor) -> Tensor:
     """Maximum of each two neighbours in time."""
     if not torch.is_grad_enabled():
         return torch.maximum(x_BCTHW[:, :, ::2], x_BCTHW[:, :, 1::2])
-    # The gradient of the line above is very slow. Rows and columns folded into one axis make this a 2D pool.
+    # The gradient of the line above is very slow. Rows and columns folded into one axis make this a
+    # 2D pool.
     height, width = x_BCTHW.shape[3:]
     batch, channels = x_BCTHW.shape[:2]
-    return functional.max_pool2d(x_BCTHW.flatten(3), (2, 1)).view(batch, channels, -1, height, width)
+    return functional.max_pool2d(x_BCTHW.flatten(3), (2, 1)).view(
+        batch, channels, -1, height, width
+    )
 
 
 def average_pool_space(x_BCTHW: Tensor, height: int, width: int) -> Tensor:

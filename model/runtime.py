@@ -11,14 +11,23 @@ import torch
 
 from configs import ConfigError
 
-__all__ = ["DeviceChoice", "Precision", "keep_freed_memory", "pick_device", "pick_dtype", "release_freed_memory"]
+__all__ = [
+    "DeviceChoice",
+    "Precision",
+    "keep_freed_memory",
+    "pick_device",
+    "pick_dtype",
+    "release_freed_memory",
+]
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bfloat16", "float32"]
 _log = logging.getLogger(__name__)
 
 # glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_MAX = -4
 _KEEP_BYTES = 1 << 30
 # Linux, asm-generic/mman-common.h
 _MADV_HUGEPAGE = 14
@@ -32,14 +41,19 @@ def pick_device(choice: DeviceChoice) -> torch.device:
         ConfigError: `cuda` was asked for and there is none.
     """
     if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda was asked for, but PyTorch finds no CUDA device; use auto or cpu, or check the driver")
+        raise ConfigError(
+            "device: cuda was asked for, but PyTorch finds no CUDA device; use auto or cpu, or"
+            " check the driver"
+        )
     if choice == "auto":
         choice = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(choice)
 
 
 def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The number format of convolutions; `auto` takes bfloat16 where the hardware multiplies it natively."""
+    """The number format of convolutions; `auto` takes bfloat16 where the hardware multiplies it
+    natively.
+    """
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
@@ -51,8 +65,9 @@ def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory instead of giving it back to the kernel after every step.
 
-    Each step frees and takes the same hundreds of megabytes again; getting them anew, page by page, cost more than
-    the arithmetic where this was measured (`docs/decisions/0003-memory.md`). Elsewhere than glibc this does nothing.
+    Each step frees and takes the same hundreds of megabytes again; getting them anew, page by page,
+    cost more than the arithmetic where this was measured (`docs/decisions/0003-memory.md`).
+    Elsewhere than glibc this does nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -66,13 +81,17 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Give back what is free at the moment: a process that runs for weeks otherwise touches, bit by bit, all that it ever kept."""
+    """Give back what is free at the moment: a process that runs for weeks otherwise touches, bit
+    by bit, all that it ever kept.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _ask_for_huge_pages() -> None:
-    """Back the heap's next gigabyte with 2 MiB pages: weights and maps are streamed, and page-table walks cost 5 to 8 % here."""
+    """Back the heap's next gigabyte with 2 MiB pages: weights and maps are streamed, and
+    page-table walks cost 5 to 8 % here.
+    """
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     address = libc.malloc(ctypes.c_size_t(_KEEP_BYTES))
@@ -80,6 +99,7 @@ def _ask_for_huge_pages() -> None:
         return
     start = -(-address // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
     length = (address + _KEEP_BYTES - start) // _HUGE_PAGE_BYTES * _HUGE_PAGE_BYTES
-    # The answer does not matter: where the kernel has no huge pages, nothing changes. Freed, the heap keeps the range.
+    # The answer does not matter: where the kernel has no huge pages, nothing changes. Freed, the
+    # heap keeps the range.
     libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_HUGEPAGE)
     libc.free(ctypes.c_void_p(address))

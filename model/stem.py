@@ -1,8 +1,9 @@
-"""The first convolution: 3 channels in, stride 2, the costliest layer of the whole net when computed as written.
+"""The first convolution: 3 channels in, stride 2, the costliest layer of the whole net when
+computed as written.
 
-Convolutions are fast when a pixel holds many channels; here it holds three. So two neighbouring pixels are read as one
-with six channels (a view), the frames a temporal kernel covers are stacked behind each other, and one 2D convolution
-with the same weights, rearranged, does the rest.
+Convolutions are fast when a pixel holds many channels; here it holds three. So two neighbouring
+pixels are read as one with six channels (a view), the frames a temporal kernel covers are stacked
+behind each other, and one 2D convolution with the same weights, rearranged, does the rest.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -32,17 +33,21 @@ class Stem(ConvNorm):
         channels: C of the output.
         kernel_time: size along T.
         stride_time: stride along T.
-        keep_every: of the output's frames, the network reads only every so manieth; folded and in training, no others are computed.
+        keep_every: of the output's frames, the network reads only every so manieth; folded and in
+            training, no others are computed.
     """
 
-    def __init__(self, channels: int, *, kernel_time: int, stride_time: int, keep_every: int = 1) -> None:
+    def __init__(
+        self, channels: int, *, kernel_time: int, stride_time: int, keep_every: int = 1
+    ) -> None:
         super().__init__(3, channels, (kernel_time, 7, 7), stride=(stride_time, 2, 2))
         self.keep_every = keep_every
 
     def forward(self, x_BCTHW: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
         """`B 3 T H W` to `B C T' H/2 W/2`, every `keep_every`-th frame of it.
 
-        In training the other frames are not computed, so batch norm's statistics are those of the frames that are used.
+        In training the other frames are not computed, so batch norm's statistics are those of the
+        frames that are used.
         """
         assert add is None
         assert self.norm is not None
@@ -53,10 +58,13 @@ class Stem(ConvNorm):
 
     def _convolve_kept(self, x_BCTHW: Tensor) -> Tensor:
         conv = self.conv
-        stride_time, kernel_time = conv.stride[0] * self.keep_every, conv.kernel_size[0]
+        stride_time = conv.stride[0] * self.keep_every
+        kernel_time = conv.kernel_size[0]
         if x_BCTHW.requires_grad or not _stackable(x_BCTHW):
             padding = cast("Size3", conv.padding)
-            return functional.conv3d(x_BCTHW, conv.weight, stride=(stride_time, 2, 2), padding=padding)
+            return functional.conv3d(
+                x_BCTHW, conv.weight, stride=(stride_time, 2, 2), padding=padding
+            )
         if torch.is_autocast_enabled(x_BCTHW.device.type):
             x_BCTHW = x_BCTHW.to(torch.get_autocast_dtype(x_BCTHW.device.type))
         frames = stack_frames(x_BCTHW, kernel_time=kernel_time, stride_time=stride_time)
@@ -67,13 +75,16 @@ class Stem(ConvNorm):
         """The inference twin, in `dtype`."""
         weight, bias = self.folded_weights()
         stride = cast("Size3", self.conv.stride)
-        return _FoldedStem(weight.to(dtype), bias.to(dtype), stride_time=stride[0] * self.keep_every)
+        return _FoldedStem(
+            weight.to(dtype), bias.to(dtype), stride_time=stride[0] * self.keep_every
+        )
 
 
 class _FoldedStem(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor, *, stride_time: int) -> None:
         super().__init__()
-        self.kernel_time, self.stride_time = weight.shape[2], stride_time
+        self.kernel_time = weight.shape[2]
+        self.stride_time = stride_time
         padding = (self.kernel_time // 2, 3, 3)
         self.plain = FoldedConv(weight, bias, stride=(stride_time, 2, 2), padding=padding)
         self.stacked = FoldedConv(stacked_weight(weight), bias, stride=(2, 1), padding=(3, 0))
@@ -87,8 +98,15 @@ class _FoldedStem(nn.Module):
 
 
 def _stackable(x_BCTHW: Tensor) -> bool:
-    """Whether the pixels of every frame lie in memory one after the other, so that two can be read as one."""
-    if x_BCTHW.device.type != "cpu" or x_BCTHW.element_size() not in _WORDS or x_BCTHW.shape[4] % 2 or 0 in x_BCTHW.shape:
+    """Whether the pixels of every frame lie in memory one after the other, so that two can be
+    read as one.
+    """
+    if (
+        x_BCTHW.device.type != "cpu"
+        or x_BCTHW.element_size() not in _WORDS
+        or x_BCTHW.shape[4] % 2
+        or 0 in x_BCTHW.shape
+    ):
         return False
     frame_HWC = x_BCTHW.permute(0, 2, 3, 4, 1)[0, 0]
     places = (x_BCTHW.stride(0), x_BCTHW.stride(2), x_BCTHW.storage_offset())
@@ -102,13 +120,16 @@ def stack_frames(x_BCTHW: Tensor, *, kernel_time: int, stride_time: int) -> Tens
         x_BCTHW: `B 3 T H W`, W even, each frame in channels-last memory; frames may lie apart.
 
     Returns:
-        `B*T' C H W/2+3` in channels-last memory, where C is `6 kernel_time` (tap, pixel, colour) rounded up and zero
-        beyond, and the width holds the zeros that a 7-wide kernel needs: two pairs before, one after.
+        `B*T' C H W/2+3` in channels-last memory, where C is `6 kernel_time` (tap, pixel, colour)
+        rounded up and zero beyond, and the width holds the zeros that a 7-wide kernel needs: two
+        pairs before, one after.
     """
     batch, colours, time, height, width = x_BCTHW.shape
     word = _WORDS[x_BCTHW.element_size()]
     # Three machine words hold two pixels; copying words, not numbers, is what makes this cheap.
-    pairs = x_BCTHW.permute(0, 2, 3, 4, 1).view(batch, time, height, width // 2, 2 * colours).view(word)
+    pairs = (
+        x_BCTHW.permute(0, 2, 3, 4, 1).view(batch, time, height, width // 2, 2 * colours).view(word)
+    )
     reach = kernel_time // 2
     steps = (time - 1) // stride_time + 1
     channels = _padded(6 * kernel_time)
@@ -117,8 +138,14 @@ def stack_frames(x_BCTHW: Tensor, *, kernel_time: int, stride_time: int) -> Tens
     for tap in range(kernel_time):
         first = max(0, -((tap - reach) // stride_time))
         last = min(steps - 1, (time - 1 + reach - tap) // stride_time)
-        out[:, :first, :, :, 3 * tap : 3 * tap + 3], out[:, last + 1 :, :, :, 3 * tap : 3 * tap + 3] = 0, 0
-        source = pairs[:, first * stride_time + tap - reach : last * stride_time + tap - reach + 1 : stride_time]
+        (
+            out[:, :first, :, :, 3 * tap : 3 * tap + 3],
+            out[:, last + 1 :, :, :, 3 * tap : 3 * tap + 3],
+        ) = 0, 0
+        source = pairs[
+            :,
+            first * stride_time + tap - reach : last * stride_time + tap - reach + 1 : stride_time,
+        ]
         out[:, first : last + 1, :, 2:-1, 3 * tap : 3 * tap + 3] = source
     return out.view(x_BCTHW.dtype).flatten(0, 1).permute(0, 3, 1, 2)
 

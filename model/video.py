@@ -81,14 +81,16 @@ def frame_rate(stream: Any) -> float:
 class PresentationOrder(Generic[Item]):
     """Puts frames that a decoder hands out slightly out of order back in order.
 
-    Some files (MPEG-4 with B-frames in AVI) come out in decoding order. Nothing is held back until a frame arrives
-    late by less than a second; from then on as many frames are held as the disorder needs, four at most. Larger steps
-    backwards are not disorder but a jump, and pass through.
+    Some files (MPEG-4 with B-frames in AVI) come out in decoding order. Nothing is held back until
+    a frame arrives late by less than a second; from then on as many frames are held as the disorder
+    needs, four at most. Larger steps backwards are not disorder but a jump, and pass through.
     """
 
     def __init__(self) -> None:
         self._held: list[tuple[float, Item]] = []
-        self._depth, self._newest, self._emitted = 0, float("-inf"), float("-inf")
+        self._depth = 0
+        self._newest = float("-inf")
+        self._emitted = float("-inf")
 
     def push(self, item: Item, time: float | None) -> list[Item]:
         """Take the next item with its time in seconds; returns those whose turn has come."""
@@ -102,32 +104,39 @@ class PresentationOrder(Generic[Item]):
             self._depth = min(self._depth + 1, _MOST_HELD)
             return []  # its turn is over already
         self._held = sorted([*self._held, (time, item)], key=lambda pair: pair[0])
-        ready, self._held = self._held[: len(self._held) - self._depth], self._held[len(self._held) - self._depth :]
+        ready = self._held[: len(self._held) - self._depth]
+        self._held = self._held[len(self._held) - self._depth :]
         if ready:
             self._emitted = ready[-1][0]
         return [item for _, item in ready]
 
     def flush(self) -> list[Item]:
         """Whatever is still held."""
-        held, self._held = [item for _, item in self._held], []
+        held = [item for _, item in self._held]
+        self._held = []
         return held
 
 
-def decode_frames(path: str | Path, *, strict: bool = False, from_seconds: float | None = None) -> Iterator[Any]:
-    """All decodable frames of a file, in presentation order. Broken packets are skipped, or with `strict` an error.
+def decode_frames(
+    path: str | Path, *, strict: bool = False, from_seconds: float | None = None
+) -> Iterator[Any]:
+    """All decodable frames of a file, in presentation order. Broken packets are skipped, or with
+    `strict` an error.
 
-    With `from_seconds` decoding begins at the key frame before that presentation time, where the file can seek.
+    With `from_seconds` decoding begins at the key frame before that presentation time, where the
+    file can seek.
 
     Raises:
-        MediaError: the file cannot be opened, has no video, or not one frame of it decodes; with `strict` also at the
-            first packet that cannot be read or decoded.
+        MediaError: the file cannot be opened, has no video, or not one frame of it decodes; with
+            `strict` also at the first packet that cannot be read or decoded.
     """
     with open_container(str(path)) as container:
         stream = video_stream(container)
         if from_seconds:
             with contextlib.suppress(FFmpegError):
                 container.seek(int(from_seconds * av.time_base))
-        count, order = 0, PresentationOrder[Any]()
+        count = 0
+        order = PresentationOrder[Any]()
         for packet in demux_packets(container, stream, strict=strict):
             for frame in decode_packet(packet, strict=strict):
                 count += 1
@@ -138,20 +147,31 @@ def decode_frames(path: str | Path, *, strict: bool = False, from_seconds: float
 
 
 def sampled_frames(
-    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0,
+    path: str | Path,
+    fps: float,
+    *,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    max_gap_seconds: float = 1.0,
     short_side: int | None = None,
-) -> list[Picture]:  # fmt: skip
-    """RGB pictures of a file, or of a part of it, on the time grid of `fps`, through the same `TimeGrid` as the live pipeline.
+) -> list[Picture]:
+    """RGB pictures of a file, or of a part of it, on the time grid of `fps`, through the same
+    `TimeGrid` as the live pipeline.
 
-    Pictures whose shorter side is longer than `short_side` are scaled down to it. A video whose time jumps or whose size changes
-    gives its longest steady part.
+    Pictures whose shorter side is longer than `short_side` are scaled down to it. A video whose
+    time jumps or whose size changes gives its longest steady part.
 
     Raises:
         MediaError: nothing decodes in the wanted part.
     """
     parts: list[list[Picture]] = [[]]
     for _, picture, anew in grid_pictures(
-        path, fps, start_seconds=start_seconds, end_seconds=end_seconds, max_gap_seconds=max_gap_seconds, short_side=short_side
+        path,
+        fps,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+        max_gap_seconds=max_gap_seconds,
+        short_side=short_side,
     ):
         if anew:
             parts.append([])
@@ -163,10 +183,16 @@ def sampled_frames(
 
 
 def grid_pictures(
-    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0,
+    path: str | Path,
+    fps: float,
+    *,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    max_gap_seconds: float = 1.0,
     short_side: int | None = None,
-) -> Iterator[tuple[float, Picture, bool]]:  # fmt: skip
-    """Presentation time in seconds and picture of every grid position, and whether the grid began anew there.
+) -> Iterator[tuple[float, Picture, bool]]:
+    """Presentation time in seconds and picture of every grid position, and whether the grid began
+    anew there.
 
     Pictures whose shorter side is longer than `short_side` are scaled down to it.
 
@@ -194,16 +220,24 @@ def grid_pictures(
 
 @dataclasses.dataclass(frozen=True)
 class VideoGrid:
-    """The frame of each grid position of a file's longest steady part: `pts` in the stream's time base, `places` in presentation order."""
+    """The frame of each grid position of a file's longest steady part: `pts` in the stream's
+    time base, `places` in presentation order.
+    """
 
     pts: tuple[int, ...]
     places: tuple[int, ...]
 
 
 def video_grid(
-    path: str | Path, fps: float, *, start_seconds: float | None = None, end_seconds: float | None = None, max_gap_seconds: float = 1.0
+    path: str | Path,
+    fps: float,
+    *,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    max_gap_seconds: float = 1.0,
 ) -> VideoGrid | None:
-    """What `sampled_frames` would take, found without decoding, from the packets' times; None if they do not tell.
+    """What `sampled_frames` would take, found without decoding, from the packets' times; None if
+    they do not tell.
 
     Raises:
         MediaError: the file cannot be opened, or has no video.
@@ -211,14 +245,18 @@ def video_grid(
     with open_container(str(path)) as container:
         stream = video_stream(container)
         packets = [packet for packet in demux_packets(container, stream) if packet.size]
-        times = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
-        base, makes_times_up = stream.time_base, container.format.name == "avi"
+        times = sorted(
+            packet.pts for packet in packets if packet.pts is not None and not packet.is_discard
+        )
+        base = stream.time_base
+        makes_times_up = container.format.name == "avi"
     if not times or makes_times_up or len(times) != len(packets) or len(set(times)) != len(times):
         return None
     grid: TimeGrid[int] = TimeGrid(fps, max_gap_seconds)
     parts: list[list[int]] = [[]]
     for place, pts in enumerate(times):
-        seconds = pts * base.numerator / base.denominator  # as a decoded frame's time is computed, to the last bit
+        # as a decoded frame's time is computed, to the last bit
+        seconds = pts * base.numerator / base.denominator
         if end_seconds is not None and seconds >= end_seconds:
             break
         if start_seconds is not None and seconds < start_seconds:
@@ -231,32 +269,41 @@ def video_grid(
     return VideoGrid(tuple(times[place] for place in longest), tuple(longest)) if longest else None
 
 
-def grid_pictures_at(path: str | Path, pts: Sequence[int], *, short_side: int | None = None) -> list[Picture] | None:
-    """The pictures with these presentation times (rising, in the stream's time base); None if not all of them come out.
+def grid_pictures_at(
+    path: str | Path, pts: Sequence[int], *, short_side: int | None = None
+) -> list[Picture] | None:
+    """The pictures with these presentation times (rising, in the stream's time base); None if not
+    all of them come out.
 
-    Decoding begins at the key frame before the first, where the file can seek; frames that are neither wanted nor needed by others
-    are passed over undecoded.
+    Decoding begins at the key frame before the first, where the file can seek; frames that are
+    neither wanted nor needed by others are passed over undecoded.
 
     Args:
-        short_side: larger pictures are scaled down to this shorter side, in pixels, while they are converted.
+        short_side: larger pictures are scaled down to this shorter side, in pixels, while they are
+            converted.
 
     Raises:
         MediaError: the file cannot be opened, or has no video.
     """
     pictures: dict[int, Picture] = {}
-    wanted, convert = set(pts), PictureConverter(short_side)
+    wanted = set(pts)
+    convert = PictureConverter(short_side)
     with open_container(str(path)) as container:
         stream = video_stream(container)
         with contextlib.suppress(FFmpegError):
             container.seek(pts[0], stream=stream)
         for packet in demux_packets(container, stream):
-            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted or packet.pts is None else "NONREF"
+            stream.codec_context.skip_frame = (
+                "DEFAULT" if packet.pts in wanted or packet.pts is None else "NONREF"
+            )
             for frame in decode_packet(packet):
                 if frame.pts in wanted:
                     try:
                         pictures[frame.pts] = convert(frame)
                     except (FFmpegError, ValueError) as error:
-                        raise MediaError(f"a frame cannot be converted: {explain(error)}") from error
+                        raise MediaError(
+                            f"a frame cannot be converted: {explain(error)}"
+                        ) from error
             if len(pictures) == len(wanted):
                 break
     if len(pictures) < len(wanted) or len({picture.shape for picture in pictures.values()}) > 1:
@@ -265,23 +312,31 @@ def grid_pictures_at(path: str | Path, pts: Sequence[int], *, short_side: int | 
 
 
 class PictureConverter:
-    """Decoded frames to upright RGB pictures, scaled down on the way; keeps its tables from frame to frame. For one thread.
+    """Decoded frames to upright RGB pictures, scaled down on the way; keeps its tables from frame
+    to frame. For one thread.
 
     Args:
-        short_side: pictures whose shorter side is longer get one of this length; None leaves all as they are.
+        short_side: pictures whose shorter side is longer get one of this length; None leaves all as
+            they are.
     """
 
     def __init__(self, short_side: int | None) -> None:
-        self._short_side, self._reformatter = short_side, VideoReformatter()
+        self._short_side = short_side
+        self._reformatter = VideoReformatter()
 
     def __call__(self, frame: Any) -> Picture:
         """The frame as an upright RGB picture."""
-        width, height, short = frame.width, frame.height, self._short_side
+        width = frame.width
+        height = frame.height
+        short = self._short_side
         if short is None or short >= min(width, height):
             return frame_picture(frame)
         scale = short / min(width, height)
-        width, height = round(width * scale), round(height * scale)
-        rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
+        width = round(width * scale)
+        height = round(height * scale)
+        rgb = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation="BILINEAR", threads=1
+        )
         picture: Any = rgb.to_ndarray()
         return _upright(picture, frame)
 
@@ -301,7 +356,9 @@ class _LazyPicture:
 
 
 def demux_packets(container: Any, stream: Any, *, strict: bool = False) -> Iterator[Any]:
-    """Packets of one stream, the empty one that flushes the decoder last; ends (or with `strict` fails) at a read error."""
+    """Packets of one stream, the empty one that flushes the decoder last; ends (or with `strict`
+    fails) at a read error.
+    """
     packets = container.demux(stream)
     while True:
         try:
@@ -316,7 +373,9 @@ def demux_packets(container: Any, stream: Any, *, strict: bool = False) -> Itera
 
 
 def decode_packet(packet: Any, *, strict: bool = False) -> list[Any]:
-    """Frames that a packet completes; one that does not decode gives none (or with `strict` fails)."""
+    """Frames that a packet completes; one that does not decode gives none (or with `strict`
+    fails).
+    """
     try:
         return list(packet.decode())
     except (FFmpegError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Weights as safetensors, with everything needed to use them inside. Loading never executes code.
 
-The file's metadata holds one JSON document under the key `cidc`: format, model configuration, label names,
-frame rate and preprocessing.
+The file's metadata holds one JSON document under the key `cidc`: format, model configuration, label
+names, frame rate and preprocessing.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ _KEY = "cidc"
 class ModelSpec(StrictModel):
     """What a weights file says about itself."""
 
-    format: Literal["cidc-model/2"] = Field("cidc-model/2", description="version of this description")
-    name: str = Field(description="short name, reported in every event", min_length=1, max_length=100)
+    format: Literal["cidc-model/2"] = Field(
+        "cidc-model/2", description="version of this description"
+    )
+    name: str = Field(
+        description="short name, reported in every event", min_length=1, max_length=100
+    )
     model: ModelConfig = Field(description="the network")
     labels: tuple[str, ...] = Field(description="class names in the order of the logits")
     background: str | None = Field(None, description="the label that stands for no action")
@@ -48,7 +52,9 @@ class ModelSpec(StrictModel):
         return self
 
 
-def save_model(network: ActionNetwork, path: str | Path, *, spec: ModelSpec, dtype: torch.dtype = torch.float32) -> None:
+def save_model(
+    network: ActionNetwork, path: str | Path, *, spec: ModelSpec, dtype: torch.dtype = torch.float32
+) -> None:
     """Write weights and description, atomically. `dtype` applies to floating-point weights.
 
     Raises:
@@ -57,25 +63,32 @@ def save_model(network: ActionNetwork, path: str | Path, *, spec: ModelSpec, dty
     if network.folded:
         raise CheckpointError("a folded network cannot be saved; load it again and save that")
     if spec.model != network.config:
-        raise CheckpointError(f"the description is of another network: {spec.model!r} is not {network.config!r}")
+        raise CheckpointError(
+            f"the description is of another network: {spec.model!r} is not {network.config!r}"
+        )
     tensors = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous() for name, tensor in network.state_dict().items()
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in network.state_dict().items()
     }
     write_safetensors(Path(path), tensors, {_KEY: spec.model_dump_json()})
 
 
 def load_model(path: str | Path) -> ActionNetwork:
-    """Read a network in float32, on the CPU, in evaluation mode; its `spec` attribute is the file's description.
+    """Read a network in float32, on the CPU, in evaluation mode; its `spec` attribute is the file's
+    description.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another format, or does not fit its own description.
+        CheckpointError: the file is missing, damaged, of another format, or does not fit its own
+            description.
     """
     spec = read_spec(path)
     network = build_model(spec.model)
     tensors = _read_tensors(Path(path))
     expected = network.state_dict()
     _check_tensors(Path(path), expected, tensors)
-    network.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})
+    network.load_state_dict(
+        {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
+    )
     network.spec = spec
     return network.eval()
 
@@ -89,16 +102,22 @@ def read_spec(path: str | Path) -> ModelSpec:
     path = Path(path)
     text = (_open(path).metadata() or {}).get(_KEY)
     if text is None:
-        raise CheckpointError(f"{path} holds weights without a description; make it with `python -m train`")
+        raise CheckpointError(
+            f"{path} holds weights without a description; make it with `python -m train`"
+        )
     try:
         return ModelSpec.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "description"
-        raise CheckpointError(f"{path}: {place}: {first['msg']}; it was written by another version or is damaged") from None
+        raise CheckpointError(
+            f"{path}: {place}: {first['msg']}; it was written by another version or is damaged"
+        ) from None
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]
+) -> None:
     """Write a safetensors file so that no reader ever sees half of it.
 
     Raises:
@@ -132,7 +151,9 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(str(path), framework="pt")
     except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); get it again or train it anew") from error
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}); get it again or train it anew"
+        ) from error
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -140,15 +161,22 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); get it again or train it anew") from error
+        raise CheckpointError(
+            f"{path} is damaged ({error}); get it again or train it anew"
+        ) from error
 
 
-def _check_tensors(path: Path, expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+def _check_tensors(
+    path: Path, expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+) -> None:
     problems = [f"missing {name}" for name in expected.keys() - found.keys()]
     problems += [f"unknown {name}" for name in found.keys() - expected.keys()]
     for name in expected.keys() & found.keys():
         if expected[name].shape != found[name].shape:
-            problems.append(f"{name} has shape {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}")
+            problems.append(
+                f"{name} has shape {tuple(found[name].shape)}, expected"
+                f" {tuple(expected[name].shape)}"
+            )
         elif not torch.isfinite(found[name]).all():
             problems.append(f"{name} holds values that are not finite")
     if problems:

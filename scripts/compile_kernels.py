@@ -1,4 +1,5 @@
-"""Compile every kernel for every architecture, with NVRTC and with nvcc, and print what each takes; no GPU, no driver needed.
+"""Compile every kernel for every architecture, with NVRTC and with nvcc, and print what each takes;
+no GPU, no driver needed.
 
 Fails if a kernel does not compile, or keeps anything in local memory (a spill or a stack frame).
 """
@@ -29,7 +30,8 @@ from model.window import window_kernels
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 _REPORT = re.compile(
-    r"Compiling entry function '(\S+)' for '\S+'\s+.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    r"Compiling entry function '(\S+)' for '\S+'\s+.*?(\d+) bytes stack frame, (\d+) bytes spill"
+    r" stores, (\d+) bytes spill loads"
     r".*?Used (\d+) registers([^\n]*)",
     re.DOTALL,
 )
@@ -37,7 +39,9 @@ _REPORT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one kernel takes, as ptxas reports it: bytes of stack, of spilling and of static shared memory, and registers."""
+    """What one kernel takes, as ptxas reports it: bytes of stack, of spilling and of static
+    shared memory, and registers.
+    """
 
     compiler: str
     architecture: str
@@ -53,14 +57,21 @@ class Resources:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Status 0 if all is well, 1 if a kernel fails or uses local memory, 2 if there is no compiler."""
+    """Status 0 if all is well, 1 if a kernel fails or uses local memory, 2 if there is no
+    compiler.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="kernels whose name contains this")
-    parser.add_argument("--table", action="store_true", help="one line a kernel, not only the summary")
+    parser.add_argument(
+        "--table", action="store_true", help="one line a kernel, not only the summary"
+    )
     given = parser.parse_args(arguments)
     names = [name for name in every_kernel() if given.only in name]
     compilers = {"NVRTC": with_nvrtc, "nvcc": with_nvcc}
-    missing = {"NVRTC": why_no_nvrtc(), "nvcc": "" if shutil.which("nvcc") else "nvcc is not on the PATH"}
+    missing = {
+        "NVRTC": why_no_nvrtc(),
+        "nvcc": "" if shutil.which("nvcc") else "nvcc is not on the PATH",
+    }
     found: list[Resources] = []
     for compiler, compile_all in compilers.items():
         if missing[compiler]:
@@ -70,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ThreadPoolExecutor() as pool:
             results = list(pool.map(lambda arch, run=compile_all: run(names, arch), ARCHITECTURES))
         resources = [item for result in results for item in result]
-        print(f"{compiler}: {len(names)} kernels for {', '.join(ARCHITECTURES)} in {time.monotonic() - begun:.0f} s")
+        print(
+            f"{compiler}: {len(names)} kernels for {', '.join(ARCHITECTURES)} in"
+            f" {time.monotonic() - begun:.0f} s"
+        )
         found += resources
     if not found:
         print("error: neither NVRTC nor nvcc is here; `make setup` installs NVRTC", file=sys.stderr)
@@ -106,11 +120,18 @@ def with_nvrtc(names: Sequence[str], architecture: str) -> list[Resources]:
 
     found = []
     for group in _by_source(names):
-        program = nvrtc.createProgram(kernel_source(group[0]), SOURCES[group[0].partition("<")[0]].name, [], [])
+        program = nvrtc.createProgram(
+            kernel_source(group[0]), SOURCES[group[0].partition("<")[0]].name, [], []
+        )
         for name in group:
             nvrtc.addNameExpression(program, name)
         try:
-            options = (*COMPILE_OPTIONS, *ADDED_BY_CUPY, f"--gpu-architecture={architecture}", "--ptxas-options=-v")
+            options = (
+                *COMPILE_OPTIONS,
+                *ADDED_BY_CUPY,
+                f"--gpu-architecture={architecture}",
+                "--ptxas-options=-v",
+            )
             nvrtc.compileProgram(program, options)
         except nvrtc.NVRTCError as error:
             raise RuntimeError(f"NVRTC, {architecture}: {nvrtc.getProgramLog(program)}") from error
@@ -132,7 +153,9 @@ def with_nvcc(names: Sequence[str], architecture: str) -> list[Resources]:
             source = Path(folder) / "kernels.cu"
             # Taking a kernel's address compiles it.
             table = "\n".join(f"    (void*){name}," for name in group)
-            source.write_text(f"{kernel_source(group[0])}\nvoid* kernels[] = {{\n{table}\n}};\n", encoding="utf-8")
+            source.write_text(
+                f"{kernel_source(group[0])}\nvoid* kernels[] = {{\n{table}\n}};\n", encoding="utf-8"
+            )
             command = [
                 "nvcc",
                 *COMPILE_OPTIONS,
@@ -148,7 +171,9 @@ def with_nvcc(names: Sequence[str], architecture: str) -> list[Resources]:
             raise RuntimeError(f"nvcc, {architecture}: {done.stderr}")
         found += _parse(done.stderr, {}, "nvcc", architecture)
     if len(found) != len(names):
-        raise RuntimeError(f"nvcc, {architecture}: {len(names)} kernels asked for, {len(found)} reported")
+        raise RuntimeError(
+            f"nvcc, {architecture}: {len(names)} kernels asked for, {len(found)} reported"
+        )
     return found
 
 
@@ -163,7 +188,12 @@ def _parse(log: str, lowered: dict[str, str], compiler: str, architecture: str) 
     found = []
     for symbol, stack, stores, loads, registers, rest in _REPORT.findall(log):
         shared = re.search(r"(\d+) bytes smem", rest)
-        numbers = int(stack), int(stores) + int(loads), int(shared[1]) if shared else 0, int(registers)
+        numbers = (
+            int(stack),
+            int(stores) + int(loads),
+            int(shared[1]) if shared else 0,
+            int(registers),
+        )
         found.append(Resources(compiler, architecture, lowered.get(symbol, symbol), *numbers))
     return found
 
@@ -172,23 +202,38 @@ def _print(found: Sequence[Resources], *, table: bool) -> None:
     shown = found if table else [item for item in found if item.uses_local_memory]
     for item in shown:
         print(
-            f"{item.compiler:5} {item.architecture:6} {item.registers:3} registers, {item.shared_bytes} B static shared, "
-            f"{item.stack_bytes} B stack, {item.spill_bytes} B spilled  {item.kernel}"
+            f"{item.compiler:5} {item.architecture:6} {item.registers:3} registers,"
+            f" {item.shared_bytes} B static shared, {item.stack_bytes} B stack, {item.spill_bytes}"
+            f" B spilled  {item.kernel}"
         )
     for compiler in dict.fromkeys(item.compiler for item in found):
         for architecture in ARCHITECTURES:
-            own = [item for item in found if (item.compiler, item.architecture) == (compiler, architecture)]
+            own = [
+                item
+                for item in found
+                if (item.compiler, item.architecture) == (compiler, architecture)
+            ]
             spilling = sum(item.uses_local_memory for item in own)
             most = max(item.registers for item in own)
-            print(f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {most} registers, {spilling} with local memory")
+            print(
+                f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {most} registers,"
+                f" {spilling} with local memory"
+            )
 
 
 def _print_launches() -> None:
-    """How the paper's maps are laid over a GPU at batch 64: blocks, threads and dynamic shared memory."""
+    """How the paper's maps are laid over a GPU at batch 64: blocks, threads and dynamic shared
+    memory.
+    """
     print("launches of the paper's maps, batch 64, bfloat16, channels-last:")
     for channels, side in ((512, 28), (1024, 14), (2048, 7)):
-        # One clip's values seen 64 times: nothing is run, and strides are what a launch is made from.
-        x = torch.zeros(1, 4, side, side, channels, dtype=torch.bfloat16).expand(64, -1, -1, -1, -1).permute(0, 4, 1, 2, 3)
+        # One clip's values seen 64 times: nothing is run, and strides are what a launch is made
+        # from.
+        x = (
+            torch.zeros(1, 4, side, side, channels, dtype=torch.bfloat16)
+            .expand(64, -1, -1, -1, -1)
+            .permute(0, 4, 1, 2, 3)
+        )
         logits = torch.zeros(2, channels, 2, 4)
         run_forward(print, x, logits, mapping="affine", masked=True)
         run_backward(print, x, x, logits, mapping="affine", masked=True, of_map=True, of_given=True)

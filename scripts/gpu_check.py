@@ -1,8 +1,10 @@
-"""One command for a machine with a GPU: tests, sanitizer, benchmarks and rates, and one Markdown report of them all.
+"""One command for a machine with a GPU: tests, sanitizer, benchmarks and rates, and one Markdown
+report of them all.
 
-Needs PyTorch, CuPy and pytest; what else is missing (DALI, PyAV, pydantic, compute-sanitizer) is reported, and what needs it left out.
-Uses no network. Every part runs in a process of its own with a time limit, so that one that hangs or crashes costs only itself; together
-they take at most nine minutes.
+Needs PyTorch, CuPy and pytest; what else is missing (DALI, PyAV, pydantic, compute-sanitizer) is
+reported, and what needs it left out. Uses no network. Every part runs in a process of its own with
+a time limit, so that one that hangs or crashes costs only itself; together they take at most nine
+minutes.
 """
 
 from __future__ import annotations
@@ -22,13 +24,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "triton", "cupy-cuda13x", "numpy", "pytest", "pydantic", "nvidia-dali-cuda130", "av", "kafka-python")
+PACKAGES = (
+    "torch",
+    "triton",
+    "cupy-cuda13x",
+    "numpy",
+    "pytest",
+    "pydantic",
+    "nvidia-dali-cuda130",
+    "av",
+    "kafka-python",
+)
 # What may be missing; a module of our own that is not found is a failure.
-_MISSING = re.compile(r"ModuleNotFoundError: No module named '(pydantic|pydantic_core|nvidia|av|safetensors|rich|yaml|cv2)[\w.]*'")
+_MISSING = re.compile(
+    r"ModuleNotFoundError: No module named"
+    r" '(pydantic|pydantic_core|nvidia|av|safetensors|rich|yaml|cv2)[\w.]*'"
+)
 # Packages carried here by `make gpu-wheels`, used if they are there.
 WHEELS = ROOT / ".gpu-wheels"
 # Seconds for each part. The sum is the promise above.
-LIMITS = {"tests": 160, "sanitizer": 90, "mixing": 100, "network": 55, "compiled-network": 65, "training": 70}
+LIMITS = {
+    "tests": 160,
+    "sanitizer": 90,
+    "mixing": 100,
+    "network": 55,
+    "compiled-network": 65,
+    "training": 70,
+}
 
 
 def main() -> int:
@@ -56,32 +78,70 @@ def main() -> int:
             good, text = run(Path(folder))
             passed.append(good)
             lines += ["", f"## {title}{'' if good else ': FAILED'}", "", *text]
-            # Written after every part: what was measured stays if a later one takes the machine down.
-            report.write_text("\n".join([*lines, "", f"{time.monotonic() - begun:.0f} s in all.", ""]), encoding="utf-8")
+            # Written after every part: what was measured stays if a later one takes the machine
+            # down.
+            report.write_text(
+                "\n".join([*lines, "", f"{time.monotonic() - begun:.0f} s in all.", ""]),
+                encoding="utf-8",
+            )
     print(report.read_text(encoding="utf-8"))
     return 0 if all(passed) else 1
 
 
 def _use_wheels(site: Path) -> None:
     """Install what was carried here and the machine lacks into a folder of this check's own."""
-    wheels = sorted(str(path) for path in WHEELS.glob("*.whl") if _version(path.name.split("-")[0]) == "not installed")
+    wheels = sorted(
+        str(path)
+        for path in WHEELS.glob("*.whl")
+        if _version(path.name.split("-")[0]) == "not installed"
+    )
     if wheels:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site), *wheels]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-index",
+            "--no-deps",
+            "--target",
+            str(site),
+            *wheels,
+        ]
         status, text = _run(command, 60)
         print(text if status else f"using {len(wheels)} wheels of {WHEELS.name}")
         sys.path.append(str(site))
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(site)]))
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [os.environ.get("PYTHONPATH"), str(site)])
+        )
 
 
 def _machine() -> list[str]:
     import torch
 
-    driver = _run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], 20)[1].strip() or "driver unknown"
+    driver = (
+        _run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], 20)[1].strip()
+        or "driver unknown"
+    )
     name = torch.cuda.get_device_name()
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-    commit = _run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], 20)[1].strip() or "no git here"
-    lines = [f"{time.strftime('%Y-%m-%d')}, {name}, {memory:.0f} GiB, {driver}, Python {platform.python_version()}, commit {commit}", ""]
-    return [*lines, "Command: `make gpu-check`", "", *(f"- {name} {_version(name)}" for name in PACKAGES)]
+    commit = (
+        _run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], 20)[1].strip()
+        or "no git here"
+    )
+    lines = [
+        (
+            f"{time.strftime('%Y-%m-%d')}, {name}, {memory:.0f} GiB, {driver}, Python"
+            f" {platform.python_version()}, commit {commit}"
+        ),
+        "",
+    ]
+    return [
+        *lines,
+        "Command: `make gpu-check`",
+        "",
+        *(f"- {name} {_version(name)}" for name in PACKAGES),
+    ]
 
 
 def _tests(folder: Path) -> tuple[bool, list[str]]:
@@ -101,33 +161,60 @@ def _tests(folder: Path) -> tuple[bool, list[str]]:
     ]
     if importlib.util.find_spec("xdist") is not None:
         command += ["-n", "4"]  # most of the time goes into compiling kernels
-    status, text = _run([*command, "--override-ini=addopts=", f"--basetemp={folder / 'pytest'}"], LIMITS["tests"])
+    status, text = _run(
+        [*command, "--override-ini=addopts=", f"--basetemp={folder / 'pytest'}"], LIMITS["tests"]
+    )
     return status == 0, _block(text, 40)
 
 
 def _sanitizer(folder: Path) -> tuple[bool, list[str]]:
-    """Memory errors and races of the small cases, each allocation its own so that none hides in another's."""
+    """Memory errors and races of the small cases, each allocation its own so that none hides in
+    another's.
+    """
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return True, ["Not run: compute-sanitizer is not on the PATH."]
-    lines, good = [], True
+    lines = []
+    good = True
     for check in ("memcheck", "racecheck"):
-        # Kernels of PyTorch run too and are not ours to check; nor are calls of its libraries that fail on purpose.
-        command = [tool, "--tool", check, "--error-exitcode", "9", "--kernel-name", "kernel_substring=mix_"]
+        # Kernels of PyTorch run too and are not ours to check; nor are calls of its libraries that
+        # fail on purpose.
+        command = [
+            tool,
+            "--tool",
+            check,
+            "--error-exitcode",
+            "9",
+            "--kernel-name",
+            "kernel_substring=mix_",
+        ]
         command += ["--kernel-name", "kernel_substring=gather_windows"]
         command += ["--report-api-errors", "no"] if check == "memcheck" else []
         command += [sys.executable, "-m", "scripts.gpu_parts", "small-kernels"]
         status, text = _run(command, LIMITS["sanitizer"] // 2, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
         clean = "ERROR SUMMARY" not in text or "ERROR SUMMARY: 0 errors" in text
         good &= clean and status in (0, 124)
-        words = {0: "passed", 124: "not finished in time; what ran was clean if nothing is reported below"}
+        words = {
+            0: "passed",
+            124: "not finished in time; what ran was clean if nothing is reported below",
+        }
         lines += [f"{check}: {words.get(status, f'status {status}')}", "", *_block(text, 12), ""]
     return good, lines
 
 
 def _mixing(folder: Path) -> tuple[bool, list[str]]:
     table = folder / "mixing.md"
-    command = [sys.executable, "-m", "benchmarks.mixing", "--device", "cuda", "--graphs", "--compiled", "--markdown", str(table)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.mixing",
+        "--device",
+        "cuda",
+        "--graphs",
+        "--compiled",
+        "--markdown",
+        str(table),
+    ]
     status, text = _run(command, LIMITS["mixing"])
     if table.is_file():
         return status == 0, table.read_text(encoding="utf-8").splitlines()
@@ -151,7 +238,14 @@ def _part(name: str) -> tuple[bool, list[str]]:
     shown = [line for line in text.splitlines() if not line or line.startswith(("|", "-"))]
     last = text.strip().splitlines()[-1] if text.strip() else ""
     if status == 1 and _MISSING.match(last):
-        return True, [*shown, "", f"The rest was not measured: {last}. `make gpu-wheels` where there is a network packs what is missing."]
+        return True, [
+            *shown,
+            "",
+            (
+                f"The rest was not measured: {last}. `make gpu-wheels` where there is a network"
+                " packs what is missing."
+            ),
+        ]
     return status == 0, shown if status == 0 else [*shown, "", *_block(text, 20)]
 
 
@@ -166,12 +260,19 @@ PARTS = {
 
 
 def _run(command: Sequence[str], seconds: float, **environment: str) -> tuple[int, str]:
-    """Status and output; 124 if it ran out of time, 127 if it is not there. What it started ends with it."""
+    """Status and output; 124 if it ran out of time, 127 if it is not there. What it started ends
+    with it.
+    """
     try:
         process = subprocess.Popen(
-            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            command,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-        )  # fmt: skip
+        )
     except FileNotFoundError as error:
         return 127, str(error)
     try:

@@ -17,13 +17,20 @@ from torch import Tensor
 
 def main() -> int:
     """Run the named part."""
-    {"small-kernels": small_kernels, "network": network, "compiled-network": compiled_network, "training": training}[sys.argv[1]]()
+    {
+        "small-kernels": small_kernels,
+        "network": network,
+        "compiled-network": compiled_network,
+        "training": training,
+    }[sys.argv[1]]()
     print("GPU part done")
     return 0
 
 
 def small_kernels() -> None:
-    """Every small case once, forwards and backwards, and the window gather: for a sanitizer to watch."""
+    """Every small case once, forwards and backwards, and the window gather: for a sanitizer to
+    watch.
+    """
     from model.kernels import run_on_gpu
     from model.mixing.plan import run_backward, run_forward
     from model.window import WindowGather
@@ -35,12 +42,16 @@ def small_kernels() -> None:
         x, given, grad = (_carried(make(dtype)) for make in (case.map, case.given, case.gradient))
         mapping = ("affine", "plain", "minmax")[number % 3]
         run_forward(run_on_gpu, x, given, mapping=mapping, masked=True)  # type: ignore[arg-type]
-        run_backward(run_on_gpu, grad, x, given, mapping=mapping, masked=True, of_map=True, of_given=True)  # type: ignore[arg-type]
+        run_backward(
+            run_on_gpu, grad, x, given, mapping=mapping, masked=True, of_map=True, of_given=True
+        )  # type: ignore[arg-type]
         torch.cuda.synchronize()
     statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
     for size in ((3, 7), (4, 8)):
         ring = torch.zeros(2, 4, *size, 3, dtype=torch.uint8, device="cuda")
-        WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(ring, [(1, 3), (0, 0)])
+        WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(
+            ring, [(1, 3), (0, 0)]
+        )
     torch.cuda.synchronize()
 
 
@@ -52,13 +63,16 @@ def _carried(values: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def network() -> None:
-    """Parity with the CPU, the window gather's rate, clips a second: eager, CUDA graph, compiled; and where the time goes."""
+    """Parity with the CPU, the window gather's rate, clips a second: eager, CUDA graph,
+    compiled; and where the time goes.
+    """
     from benchmarks.mixing import copy_bytes_per_second
 
     device = torch.device("cuda")
     print(f"- a copy moves {copy_bytes_per_second(device) / 1e9:.0f} GB/s")
     _print_gather()
-    from model.network import ModelConfig, build_model, fold_for_inference  # from here on pydantic is needed
+    # from here on pydantic is needed
+    from model.network import ModelConfig, build_model, fold_for_inference
 
     _print_parity()
     torch.manual_seed(0)
@@ -68,7 +82,10 @@ def network() -> None:
     print("\n| batch | eager | CUDA graph |\n|---|---|---|")
     for batch in (1, 8, 64):
         clips = _clips(batch)
-        print(f"| {batch} | {_rate(lambda clips=clips: folded(clips), batch):.0f} | {_rate(_graph_of(folded, clips), batch):.0f} |")
+        print(
+            f"| {batch} | {_rate(lambda clips=clips: folded(clips), batch):.0f} |"
+            f" {_rate(_graph_of(folded, clips), batch):.0f} |"
+        )
     _print_shares(folded, _clips(8))
 
 
@@ -78,13 +95,22 @@ def compiled_network() -> None:
     from model.network import ModelConfig, build_model, to_channels_last
 
     torch.manual_seed(0)
-    plain = to_channels_last(build_model(ModelConfig(backbone="i3d")).eval()).to("cuda", torch.bfloat16)
-    compiled, clips = torch.compile(plain, dynamic=False), _clips(8)
-    print(f"- CIDC on I3D-50, batch 8: {_rate(lambda: plain(clips), 8):.0f} clips/s eager and not folded")
+    plain = to_channels_last(build_model(ModelConfig(backbone="i3d")).eval()).to(
+        "cuda", torch.bfloat16
+    )
+    compiled = torch.compile(plain, dynamic=False)
+    clips = _clips(8)
+    print(
+        f"- CIDC on I3D-50, batch 8: {_rate(lambda: plain(clips), 8):.0f} clips/s eager and not"
+        " folded"
+    )
     begun = time.monotonic()
     compiled(clips)
     seconds = time.monotonic() - begun
-    print(f"- the same by torch.compile: {_rate(lambda: compiled(clips), 8):.0f} clips/s, built in {seconds:.0f} s")
+    print(
+        f"- the same by torch.compile: {_rate(lambda: compiled(clips), 8):.0f} clips/s, built in"
+        f" {seconds:.0f} s"
+    )
 
 
 def training() -> None:
@@ -98,24 +124,40 @@ def training() -> None:
     data = DataConfig(train=Path("t"), validation=Path("v"), labels=("a", "b"))
     model = ModelConfig(backbone="i3d", num_classes=2)
     device = torch.device("cuda")
-    print("- training, CIDC on I3D-50, 32 x 224 x 224, bfloat16:\n\n| batch | clips a second |\n|---|---|")
+    print(
+        "- training, CIDC on I3D-50, 32 x 224 x 224, bfloat16:\n\n| batch | clips a second"
+        " |\n|---|---|"
+    )
     for batch in (8, 32):
         config = TrainConfig(
-            name="t", out=Path("t"), model=model, data=data, preprocess=PreprocessConfig(), optimiser=OptimiserConfig(batch=batch)
+            name="t",
+            out=Path("t"),
+            model=model,
+            data=data,
+            preprocess=PreprocessConfig(),
+            optimiser=OptimiserConfig(batch=batch),
         )
         network = build_model(model).to(device)
         to_channels_last(network)
         stepper = Stepper(network, config, device=device, dtype=torch.bfloat16, group=Group())
         clips = torch.randint(0, 256, (batch, 32, 224, 224, 3), dtype=torch.uint8, device=device)
         labels = torch.zeros(batch, dtype=torch.long)
-        rate = _rate(lambda clips=clips, labels=labels, run=stepper: run(clips, labels, rate=1e-3, place=(0, 0)), batch, samples=5)
+        rate = _rate(
+            lambda clips=clips, labels=labels, run=stepper: run(
+                clips, labels, rate=1e-3, place=(0, 0)
+            ),
+            batch,
+            samples=5,
+        )
         print(f"| {batch} | {rate:.0f} |")
         del network, stepper
     _print_decoding()
 
 
 def _print_decoding() -> None:
-    """The whole loader, from H.264 files to clips on the device, by DALI's decoder and in software."""
+    """The whole loader, from H.264 files to clips on the device, by DALI's decoder and in
+    software.
+    """
     from benchmarks.loader import SIZES, make_plan, write_file
     from model.preprocess import PreprocessConfig
     from train.clips import ClipStore
@@ -124,11 +166,17 @@ def _print_decoding() -> None:
 
     store = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
     picture = PreprocessConfig(short_side=112, height=112, width=112)
-    print("\n- clips a second from H.264, batches of 8, 112 x 112 on the device:\n\n| files | DALI on the GPU | 8 workers |\n|---|---|---|")
+    print(
+        "\n- clips a second from H.264, batches of 8, 112 x 112 on the device:\n\n| files | DALI on"
+        " the GPU | 8 workers |\n|---|---|---|"
+    )
     workers = WorkerReader(store, 8)
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            plan = make_plan([write_file(Path(folder) / f"{number}.mp4", size, number) for number in range(4)], 128)
+            plan = make_plan(
+                [write_file(Path(folder) / f"{number}.mp4", size, number) for number in range(4)],
+                128,
+            )
             rates = []
             for reader in (EncodedReader(store), workers):
                 list(batches(plan[:32], 8, reader=reader, preprocess=picture, device="cuda"))
@@ -151,11 +199,16 @@ def _print_gather() -> None:
         gather = WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path=path)  # type: ignore[arg-type]
         seconds = 64 / _rate(lambda gather=gather: gather(ring, windows), 64)
         rate = 3 * ring.numel() / seconds / 1e9
-        print(f"- window gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}: {1e3 * seconds:.2f} ms, {rate:.0f} GB/s")
+        print(
+            f"- window gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}:"
+            f" {1e3 * seconds:.2f} ms, {rate:.0f} GB/s"
+        )
 
 
 def _print_parity() -> None:
-    """The weights that ship, on the same clips: labels and probabilities on the CPU in float32 and on the GPU."""
+    """The weights that ship, on the same clips: labels and probabilities on the CPU in float32
+    and on the GPU.
+    """
     from model.network import fold_for_inference
     from model.weights import load_model
 
@@ -166,10 +219,15 @@ def _print_parity() -> None:
     torch.backends.cudnn.allow_tf32 = False
     for dtype in (torch.float32, torch.bfloat16):
         folded = fold_for_inference(load_model(path), dtype).cuda()
-        found = torch.softmax(folded(clips.cuda().to(dtype, memory_format=torch.channels_last_3d)).float(), dim=1).cpu()
+        found = torch.softmax(
+            folded(clips.cuda().to(dtype, memory_format=torch.channels_last_3d)).float(), dim=1
+        ).cpu()
         same = (found.argmax(1) == expected.argmax(1)).float().mean()
         difference = (found - expected).abs().max()
-        print(f"- {path.stem}, GPU {str(dtype)[6:]} to CPU float32: probabilities differ by {difference:.1e}, same label {same:.2f}")
+        print(
+            f"- {path.stem}, GPU {str(dtype)[6:]} to CPU float32: probabilities differ by"
+            f" {difference:.1e}, same label {same:.2f}"
+        )
         assert difference < (1e-2 if dtype == torch.float32 else 0.15), "CPU and GPU disagree"
 
 
@@ -189,7 +247,9 @@ def _print_shares(folded: torch.nn.Module, clips: Tensor) -> None:
 
 
 def _clips(batch: int) -> Tensor:
-    return torch.randn(batch, 3, 32, 224, 224, device="cuda", dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last_3d)
+    return torch.randn(batch, 3, 32, 224, 224, device="cuda", dtype=torch.bfloat16).contiguous(
+        memory_format=torch.channels_last_3d
+    )
 
 
 def _graph_of(folded: torch.nn.Module, clips: Tensor) -> Callable[[], None]:

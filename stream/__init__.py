@@ -20,4 +20,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'stream' has no attribute {name!r}")
-        return getattr(importlib.import_module("stream.ring" if name == "ClipRing" else "stream.events"), name)
+        return getattr(
+            importlib.import_module("stream.ring" if name == "ClipRing" else "stream.events"), name
+        )

@@ -28,7 +28,9 @@ _FILE_WIDTH = 160  # of a table that goes to a file or a pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 if a run failed or lost events, 2 for a configuration that cannot be used."""
+    """Run one command; returns the exit status: 0, 1 if a run failed or lost events, 2 for a
+    configuration that cannot be used.
+    """
     options = _parser().parse_args(arguments)
     set_up_logs(LogConfig())
     try:
@@ -37,37 +39,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe went away
+        # the reader of a pipe went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m stream", description="Recognise actions in camera streams.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stream", description="Recognise actions in camera streams."
+    )
     commands = parser.add_subparsers(title="commands", required=True)
     run = commands.add_parser("run", help="analyse the cameras of a configuration")
     _add_config(run)
-    run.add_argument("--duration", type=_positive_seconds, metavar="SECONDS", help="stop after this long")
-    run.add_argument("--summary", type=Path, metavar="FILE", help="write counts and latencies as JSON at the end")
+    run.add_argument(
+        "--duration", type=_positive_seconds, metavar="SECONDS", help="stop after this long"
+    )
+    run.add_argument(
+        "--summary", type=Path, metavar="FILE", help="write counts and latencies as JSON at the end"
+    )
     run.set_defaults(run=_run)
     check = commands.add_parser("check", help="validate a configuration without running it")
     _add_config(check)
     check.set_defaults(run=_check)
     events = commands.add_parser("events", help="read events from an outbox or a broker")
     source = events.add_mutually_exclusive_group()
-    source.add_argument("--outbox", type=Path, help="outbox database; outbox.db unless the configuration names another")
+    source.add_argument(
+        "--outbox",
+        type=Path,
+        help="outbox database; outbox.db unless the configuration names another",
+    )
     source.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
-    events.add_argument("--topic", help="Kafka topic; action-events unless the configuration names another")
-    events.add_argument("--group", help="consumer group: go on where it left off, and share the topic with its other readers")
-    events.add_argument("--config", type=Path, metavar="FILE", help="pipeline configuration with the kafka section to connect by")
     events.add_argument(
-        "--rejected", action="store_true", help="instead, the events of the outbox that no broker takes, each with its error"
+        "--topic", help="Kafka topic; action-events unless the configuration names another"
+    )
+    events.add_argument(
+        "--group",
+        help="consumer group: go on where it left off, and share the topic with its other readers",
+    )
+    events.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="pipeline configuration with the kafka section to connect by",
+    )
+    events.add_argument(
+        "--rejected",
+        action="store_true",
+        help="instead, the events of the outbox that no broker takes, each with its error",
     )
     events.add_argument(
         "--follow",
         action="store_true",
-        help="go on printing new events; beside a publisher, follow the topic: what it has sent is no longer in the outbox",
+        help=(
+            "go on printing new events; beside a publisher, follow the topic: what it has sent is"
+            " no longer in the outbox"
+        ),
     )
     events.add_argument("--format", choices=("table", "jsonl"), default="table")
     events.set_defaults(run=_events)
@@ -75,8 +103,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="pipeline configuration (YAML)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting; repeatable")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="pipeline configuration (YAML)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one setting; repeatable",
+    )
 
 
 def _positive_seconds(text: str) -> float:
@@ -97,7 +133,8 @@ def _run(options: argparse.Namespace) -> int:
         signal.signal(number, signal.SIG_DFL)  # a second signal ends it at once
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)  # before anything that takes long: who stops a start gets an orderly end, too
+        # before anything that takes long: who stops a start gets an orderly end, too
+        signal.signal(number, end)
     from stream.pipeline import Pipeline
     from stream.settings import StreamConfig
     from stream.summary import summary_lines, write_summary
@@ -105,7 +142,8 @@ def _run(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
-    pipeline, printer = Pipeline(config), Printer()
+    pipeline = Pipeline(config)
+    printer = Printer()
     try:
         if options.summary is not None:
             write_summary({}, options.summary)  # better to fail now than after the run
@@ -154,11 +192,29 @@ def _events(options: argparse.Namespace) -> int:
             print(event_line(event), flush=True)
         return 0
     table = Table()
-    for column in ("started at", "camera", "kind", "action", "confidence", "stream seconds", "reason"):
+    for column in (
+        "started at",
+        "camera",
+        "kind",
+        "action",
+        "confidence",
+        "stream seconds",
+        "reason",
+    ):
         table.add_column(column, no_wrap=column in ("started at", "camera"))
     for event in events:
-        span = f"{event.pts_start_seconds:.1f}" + (f" to {event.pts_end_seconds:.1f}" if event.pts_end_seconds is not None else "")
-        table.add_row(event.started_at, place(event), event.kind, event.action, f"{event.confidence:.2f}", span, event.reason or "")
+        span = f"{event.pts_start_seconds:.1f}" + (
+            f" to {event.pts_end_seconds:.1f}" if event.pts_end_seconds is not None else ""
+        )
+        table.add_row(
+            event.started_at,
+            place(event),
+            event.kind,
+            event.action,
+            f"{event.confidence:.2f}",
+            span,
+            event.reason or "",
+        )
     (Console() if sys.stdout.isatty() else Console(width=_FILE_WIDTH)).print(table)
     return 0
 
@@ -182,9 +238,14 @@ def _check_events(options: argparse.Namespace) -> None:
     options.outbox = options.outbox or (config.outbox.path if config else OutboxConfig().path)
     from_broker = bool(options.kafka.bootstrap) and not options.rejected
     if (options.group or options.topic) and not from_broker:
-        raise ConfigError("--group and --topic are for a broker: give --bootstrap, or a --config that names one")
+        raise ConfigError(
+            "--group and --topic are for a broker: give --bootstrap, or a --config that names one"
+        )
     if options.rejected and (options.bootstrap or options.follow):
-        raise ConfigError("--rejected lists events of an outbox as they are now; it does not go with --bootstrap or --follow")
+        raise ConfigError(
+            "--rejected lists events of an outbox as they are now; it does not go with --bootstrap"
+            " or --follow"
+        )
 
 
 def _source(options: argparse.Namespace) -> Iterator[ActionEvent]:

@@ -1,4 +1,6 @@
-"""The analysis thread: sampled frames of all cameras to batches of clips. It alone touches the ring and the schedule."""
+"""The analysis thread: sampled frames of all cameras to batches of clips. It alone touches the
+ring and the schedule.
+"""
 
 from __future__ import annotations
 
@@ -48,24 +50,43 @@ class Analysis:
     """Preprocess, ring, batch.
 
     Args:
-        ring: the clips; a view takes a slot with its first frame and gives it back when its camera goes.
+        ring: the clips; a view takes a slot with its first frame and gives it back when its camera
+            goes.
         cameras: the configuration of a camera by its name; None for one that is gone.
         gather: windows of the ring as a normalised batch.
         offer: hands work to the network; waits while there is no room.
-        is_behind: whether the network is, with so many clips more than wait for it: cameras that do not wait then leave clips out,
-            files that do are left in the inbox.
+        is_behind: whether the network is, with so many clips more than wait for it: cameras that do
+            not wait then leave clips out, files that do are left in the inbox.
         keeps_pictures: whether windows carry their newest picture.
     """
 
     def __init__(
-        self, config: BatchConfig, *, preprocessor: Preprocessor, ring: ClipRing, inbox: Inbox, hop: int, metrics: Metrics,
-        cameras: Callable[[str], CameraConfig | None], gather: Callable[[Tensor, list[tuple[int, int]]], Tensor],
-        offer: Callable[[Clips | StreamBreak | None], None], is_behind: Callable[[int], bool], keeps_pictures: bool = False,
-    ) -> None:  # fmt: skip
-        self._preprocessor, self._ring, self._inbox, self._metrics, self._hop = preprocessor, ring, inbox, metrics, hop
-        self._cameras, self._gather, self._offer, self._is_behind = cameras, gather, offer, is_behind
+        self,
+        config: BatchConfig,
+        *,
+        preprocessor: Preprocessor,
+        ring: ClipRing,
+        inbox: Inbox,
+        hop: int,
+        metrics: Metrics,
+        cameras: Callable[[str], CameraConfig | None],
+        gather: Callable[[Tensor, list[tuple[int, int]]], Tensor],
+        offer: Callable[[Clips | StreamBreak | None], None],
+        is_behind: Callable[[int], bool],
+        keeps_pictures: bool = False,
+    ) -> None:
+        self._preprocessor = preprocessor
+        self._ring = ring
+        self._inbox = inbox
+        self._metrics = metrics
+        self._hop = hop
+        self._cameras = cameras
+        self._gather = gather
+        self._offer = offer
+        self._is_behind = is_behind
         self._keeps_pictures = keeps_pictures
-        self._batch, self._schedule = WindowBatch(config), Schedule(ring.frames)
+        self._batch = WindowBatch(config)
+        self._schedule = Schedule(ring.frames)
         self._seen: dict[View, _Seen] = {}
         self.beat_monotonic = time.monotonic()
 
@@ -76,7 +97,9 @@ class Analysis:
             done = is_done()
             behind = not done and self._is_behind(0)
             held = self._waits if behind else _nobody
-            items = self._inbox.take(MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05), held)
+            items = self._inbox.take(
+                MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05), held
+            )
             self._take_in(items)
             if self._batch.is_due():
                 self._send_batch()
@@ -86,7 +109,9 @@ class Analysis:
                 return
 
     def _take_in(self, items: Sequence[SampledFrame | StreamBreak]) -> None:
-        """Preprocess together what came together; what comes after a camera went finds its slot given back."""
+        """Preprocess together what came together; what comes after a camera went finds its slot
+        given back.
+        """
         part: list[SampledFrame | StreamBreak] = []
         for item in items:
             part.append(item)
@@ -114,7 +139,12 @@ class Analysis:
                 self._break(item)
             else:
                 for each in seen:
-                    self._write(View(item.camera_id, each.region.id if each.region else None), each, item, next(pictures))
+                    self._write(
+                        View(item.camera_id, each.region.id if each.region else None),
+                        each,
+                        item,
+                        next(pictures),
+                    )
 
     def _views_of(self, frame: SampledFrame) -> list[_Seen]:
         camera = self._cameras(frame.camera_id)
@@ -126,7 +156,8 @@ class Analysis:
                 self._seen[view] = _Seen(self._ring.acquire(), region, camera.hop or self._hop)
             if view in self._seen:
                 found.append(self._seen[view])
-            else:  # the camera before it has been removed, but its last frames are still on their way
+            else:
+                # the camera before it has been removed, but its last frames are still on their way
                 self._metrics.dropped.labels(frame.camera_id, "no_slot").inc()
         return found
 
@@ -134,7 +165,9 @@ class Analysis:
         pictures: list[Tensor] = []
         for begin in range(0, len(crops), MOST_FRAMES_AT_ONCE):
             with self._metrics.stage.labels("preprocess").time():
-                batch = self._preprocessor([crop[None] for crop in crops[begin : begin + MOST_FRAMES_AT_ONCE]])[:, 0]
+                batch = self._preprocessor(
+                    [crop[None] for crop in crops[begin : begin + MOST_FRAMES_AT_ONCE]]
+                )[:, 0]
                 # The graph reuses its memory at the next run.
                 pictures += list(batch.clone() if len(crops) > MOST_FRAMES_AT_ONCE else batch)
         return pictures
@@ -146,7 +179,8 @@ class Analysis:
         seen.latest = frame
         if not self._schedule.is_due(view, seen.count, seen.hop):
             return
-        # When the network is behind, cameras that cannot wait take turns: their hops stretch, evenly and counted.
+        # When the network is behind, cameras that cannot wait take turns: their hops stretch,
+        # evenly and counted.
         if not self._waits(view.camera_id) and self._is_behind(self._schedule.elders(view)):
             self._schedule.put_off(view)
             return
@@ -160,14 +194,22 @@ class Analysis:
         self._count_lost(view, self._schedule.went(view, seen.count, seen.hop))
         seen.spoke = True
         picture = _crop(frame.picture_HWC, seen.region) if self._keeps_pictures else None
-        self._batch.add(seen.slot, Window(view, frame.pts_seconds, frame.arrived_monotonic, frame.wall_seconds, picture))
+        self._batch.add(
+            seen.slot,
+            Window(view, frame.pts_seconds, frame.arrived_monotonic, frame.wall_seconds, picture),
+        )
         if self._batch.is_due():
             self._send_batch()
 
     def _break(self, broken: StreamBreak) -> None:
-        views = {view: seen for view, seen in self._seen.items() if view.camera_id == broken.camera_id}
+        views = {
+            view: seen for view, seen in self._seen.items() if view.camera_id == broken.camera_id
+        }
         camera = self._cameras(broken.camera_id)
-        if broken.reason == "ended" or (broken.reason == "reconnect" and camera is not None and camera.is_file):  # a turn of a loop
+        # a turn of a loop
+        if broken.reason == "ended" or (
+            broken.reason == "reconnect" and camera is not None and camera.is_file
+        ):
             for view, seen in views.items():
                 self._finish(view, seen)
         if any(self._batch.holds(seen.slot) for seen in views.values()):
@@ -176,7 +218,9 @@ class Analysis:
         for view, seen in views.items():
             self._count_lost(view, self._schedule.restart(view, seen.count, seen.hop))
             self._ring.clear(seen.slot)
-            seen.count, seen.latest, seen.spoke = 0, None, False
+            seen.count = 0
+            seen.latest = None
+            seen.spoke = False
             if broken.reason in FOR_GOOD:
                 self._ring.release(seen.slot)
                 self._schedule.forget(view)
@@ -191,7 +235,9 @@ class Analysis:
             self._metrics.dropped.labels(view.camera_id, "overload").inc(clips)
 
     def _finish(self, view: View, seen: _Seen) -> None:
-        """A file's last frames get a clip of their own; a file shorter than a clip repeats its last frame, as in training."""
+        """A file's last frames get a clip of their own; a file shorter than a clip repeats its
+        last frame, as in training.
+        """
         if seen.latest is None or not self._schedule.is_last_due(view, seen.count):
             return
         while seen.count < self._ring.frames:
@@ -202,7 +248,9 @@ class Analysis:
         due = self._batch.take()
         if due:
             with self._metrics.stage.labels("gather").time():
-                clips = self._gather(self._ring.buffer_STHWC, self._ring.windows([slot for slot, _ in due]))
+                clips = self._gather(
+                    self._ring.buffer_STHWC, self._ring.windows([slot for slot, _ in due])
+                )
             self._offer(Clips(clips, tuple(window for _, window in due)))
 
 
@@ -211,7 +259,8 @@ def _crop(picture_HWC: NDArray[np.uint8], region: RegionConfig | None) -> NDArra
         return picture_HWC
     rows, columns = region.pixels(picture_HWC.shape[1], picture_HWC.shape[0])
     cut = picture_HWC[rows, columns]
-    # The network sees the middle, as high as wide: of a narrow strip the ends are not worth resizing.
+    # The network sees the middle, as high as wide: of a narrow strip the ends are not worth
+    # resizing.
     longest = _FLATTEST * min(cut.shape[:2])
     top, left = (max(0, (side - longest) // 2) for side in cut.shape[:2])
     return np.ascontiguousarray(cut[top : top + longest, left : left + longest])

@@ -1,4 +1,6 @@
-"""Fair, bounded hand-over between the cameras' threads and the analysis, and the forming of batches."""
+"""Fair, bounded hand-over between the cameras' threads and the analysis, and the forming of
+batches.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ __all__ = ["FOR_GOOD", "BatchConfig", "Inbox", "Schedule", "WindowBatch"]
 Item = SampledFrame | StreamBreak
 # After these nothing more comes of a camera, unless it is started anew.
 FOR_GOOD = ("removed", "paused", "changed", "ended")
-# Whoever was put off and has not asked again for this long has no claim any more: its camera fell silent.
+# Whoever was put off and has not asked again for this long has no claim any more: its camera fell
+# silent.
 _CLAIM_SECONDS = 1.0
 
 
@@ -25,14 +28,34 @@ class BatchConfig(StrictModel):
     """Bounds of the hand-over and of batches."""
 
     max_batch: int = Field(8, ge=1, le=1024, description="most clips in one run of the network")
-    deadline_seconds: float = Field(0.05, ge=0, le=10, description="a clip waits at most this long for others to join its batch")
-    camera_queue: int = Field(32, ge=2, le=4096, description="sampled frames of one camera that may wait; then its reader is blocked")
-    ready_batches: int = Field(16, ge=1, le=64, description="formed batches that may wait for the network")
+    deadline_seconds: float = Field(
+        0.05, ge=0, le=10, description="a clip waits at most this long for others to join its batch"
+    )
+    camera_queue: int = Field(
+        32,
+        ge=2,
+        le=4096,
+        description="sampled frames of one camera that may wait; then its reader is blocked",
+    )
+    ready_batches: int = Field(
+        16, ge=1, le=64, description="formed batches that may wait for the network"
+    )
     wait_seconds: float = Field(
-        0.75, gt=0, le=60, description="clips of live cameras are left out, evenly, once the network would get to them only after this long"
+        0.75,
+        gt=0,
+        le=60,
+        description=(
+            "clips of live cameras are left out, evenly, once the network would get to them only"
+            " after this long"
+        ),
     )
     most_views: int | None = Field(
-        None, ge=1, le=4096, description="cameras, or their regions, at once; null: as many as are configured, at least 64"
+        None,
+        ge=1,
+        le=4096,
+        description=(
+            "cameras, or their regions, at once; null: as many as are configured, at least 64"
+        ),
     )
 
 
@@ -45,17 +68,31 @@ class Inbox:
         self._turns: collections.deque[str] = collections.deque()
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        # One for each camera that waits: if all of them woke for every item taken, many cameras would wake each other all the time.
+        # One for each camera that waits: if all of them woke for every item taken, many cameras
+        # would wake each other all the time.
         self._room: dict[str, threading.Condition] = {}
 
-    def put(self, item: Item, stop: threading.Event, on_blocked: Callable[[bool], None] = lambda blocked: None) -> bool:
-        """Add an item of its camera, waiting for room; False if `stop` was set first. Breaks never wait."""
+    def put(
+        self,
+        item: Item,
+        stop: threading.Event,
+        on_blocked: Callable[[bool], None] = lambda blocked: None,
+    ) -> bool:
+        """Add an item of its camera, waiting for room; False if `stop` was set first. Breaks
+        never wait.
+        """
         with self._lock:
             if stop.is_set():
                 return False
             waiting = self._queues.setdefault(item.camera_id, collections.deque())
-            if isinstance(item, StreamBreak) and waiting and isinstance(waiting[-1], StreamBreak) and item.reason not in FOR_GOOD:
-                return True  # nothing came since the last one: a flood of them must not fill the memory
+            if (
+                isinstance(item, StreamBreak)
+                and waiting
+                and isinstance(waiting[-1], StreamBreak)
+                and item.reason not in FOR_GOOD
+            ):
+                # nothing came since the last one: a flood of them must not fill the memory
+                return True
             if len(waiting) >= self._most and isinstance(item, SampledFrame):
                 on_blocked(True)
                 room = self._room.setdefault(item.camera_id, threading.Condition(self._lock))
@@ -64,15 +101,23 @@ class Inbox:
                 on_blocked(False)
                 if stop.is_set():
                     return False
-                waiting = self._queues.setdefault(item.camera_id, collections.deque())  # it may have been emptied and forgotten
+                # it may have been emptied and forgotten
+                waiting = self._queues.setdefault(item.camera_id, collections.deque())
             if not waiting:
                 self._turns.append(item.camera_id)
             waiting.append(item)
             self._arrived.notify()
         return True
 
-    def take(self, most: int, timeout_seconds: float, held: Callable[[str], bool] = lambda camera_id: False) -> list[Item]:
-        """Up to `most` items, one camera after the other; empty after the timeout. Cameras that are held keep theirs."""
+    def take(
+        self,
+        most: int,
+        timeout_seconds: float,
+        held: Callable[[str], bool] = lambda camera_id: False,
+    ) -> list[Item]:
+        """Up to `most` items, one camera after the other; empty after the timeout. Cameras that
+        are held keep theirs.
+        """
         with self._lock:
             if all(map(held, self._turns)):
                 self._arrived.wait(max(timeout_seconds, 0.0))
@@ -116,9 +161,11 @@ class Schedule:
         self._turn = 0
 
     def is_due(self, view: View, count: int, hop: int) -> bool:
-        """Whether a view that has had `count` frames since its clip began is due: at once when full, then every hop.
+        """Whether a view that has had `count` frames since its clip began is due: at once when
+        full, then every hop.
 
-        A clip that had to wait does not bring the next one nearer: others that wait would have to pay for it.
+        A clip that had to wait does not bring the next one nearer: others that wait would have to
+        pay for it.
         """
         return count >= max(self._next_due(view, hop), self._last_taken.get(view, -hop) + hop)
 
@@ -128,8 +175,13 @@ class Schedule:
 
     def elders(self, view: View) -> int:
         """How many views that were put off have waited longer: room must be left for them."""
-        mine, since = self._last_turn.get(view, 0), time.monotonic() - _CLAIM_SECONDS
-        return sum(self._last_turn.get(other, 0) < mine for other, asked in self._put_off.items() if asked > since)
+        mine = self._last_turn.get(view, 0)
+        since = time.monotonic() - _CLAIM_SECONDS
+        return sum(
+            self._last_turn.get(other, 0) < mine
+            for other, asked in self._put_off.items()
+            if asked > since
+        )
 
     def went(self, view: View, count: int, hop: int) -> int:
         """The view's clip was taken; returns how many that were due before it never will be."""
@@ -160,7 +212,9 @@ class Schedule:
 
 
 class WindowBatch:
-    """Clips that are due, gathered until the batch is full or its oldest has waited for the deadline."""
+    """Clips that are due, gathered until the batch is full or its oldest has waited for the
+    deadline.
+    """
 
     def __init__(self, config: BatchConfig) -> None:
         self._config = config
@@ -177,12 +231,16 @@ class WindowBatch:
         self._windows.append((slot, window))
 
     def holds(self, slot: int) -> bool:
-        """Whether a clip of this slot waits: it must be gathered before the slot is written again."""
+        """Whether a clip of this slot waits: it must be gathered before the slot is written
+        again.
+        """
         return any(waiting == slot for waiting, _ in self._windows)
 
     def is_due(self) -> bool:
         """Whether the batch should go now."""
-        return len(self) >= self._config.max_batch or (bool(self._windows) and self.seconds_left() <= 0)
+        return len(self) >= self._config.max_batch or (
+            bool(self._windows) and self.seconds_left() <= 0
+        )
 
     def seconds_left(self) -> float:
         """Time until the deadline; infinite while nothing waits."""
@@ -192,5 +250,6 @@ class WindowBatch:
 
     def take(self) -> list[tuple[int, Window]]:
         """All waiting clips as (slot, window), and start anew."""
-        windows, self._windows = self._windows, []
+        windows = self._windows
+        self._windows = []
         return windows

@@ -31,31 +31,60 @@ class RegionConfig(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> RegionConfig:
         if self.right - self.left < 0.05 or self.bottom - self.top < 0.05:
-            raise ValueError(f"region {self.id}: right must be above left and bottom above top, by 0.05 at least")
+            raise ValueError(
+                f"region {self.id}: right must be above left and bottom above top, by 0.05 at least"
+            )
         return self
 
     def pixels(self, width: int, height: int) -> tuple[slice, slice]:
         """Rows and columns of a picture of this size in pixels; at least one each."""
-        left, top = (min(round(share * size), size - 1) for share, size in ((self.left, width), (self.top, height)))
-        right, bottom = max(left + 1, round(self.right * width)), max(top + 1, round(self.bottom * height))
+        left, top = (
+            min(round(share * size), size - 1)
+            for share, size in ((self.left, width), (self.top, height))
+        )
+        right = max(left + 1, round(self.right * width))
+        bottom = max(top + 1, round(self.bottom * height))
         return slice(top, bottom), slice(left, right)
 
 
 class SourceConfig(StrictModel):
     """How cameras are opened and kept open."""
 
-    open_timeout_seconds: float = Field(10.0, gt=0, le=300, description="give up opening after this long")
-    read_timeout_seconds: float = Field(5.0, gt=0, le=300, description="a camera without a packet for this long is opened again")
-    backoff_first_seconds: float = Field(0.5, gt=0, le=60, description="first pause before opening again; doubles each time")
-    backoff_most_seconds: float = Field(30.0, gt=0, le=3600, description="longest pause before opening again")
+    open_timeout_seconds: float = Field(
+        10.0, gt=0, le=300, description="give up opening after this long"
+    )
+    read_timeout_seconds: float = Field(
+        5.0, gt=0, le=300, description="a camera without a packet for this long is opened again"
+    )
+    backoff_first_seconds: float = Field(
+        0.5, gt=0, le=60, description="first pause before opening again; doubles each time"
+    )
+    backoff_most_seconds: float = Field(
+        30.0, gt=0, le=3600, description="longest pause before opening again"
+    )
     queue_seconds: float = Field(
-        4.0, gt=0, le=60, description="coded video of one camera that may wait for its decoder; then whole groups of pictures are dropped"
+        4.0,
+        gt=0,
+        le=60,
+        description=(
+            "coded video of one camera that may wait for its decoder; then whole groups of pictures"
+            " are dropped"
+        ),
     )
-    queue_megabytes: float = Field(32.0, gt=0, le=1024, description="most coded video of one camera that may wait")
+    queue_megabytes: float = Field(
+        32.0, gt=0, le=1024, description="most coded video of one camera that may wait"
+    )
     camera_clock_seconds: float = Field(
-        10.0, ge=0, description="events are dated by the camera's clock (RTCP) if it is this close to ours; 0: always by ours"
+        10.0,
+        ge=0,
+        description=(
+            "events are dated by the camera's clock (RTCP) if it is this close to ours; 0: always"
+            " by ours"
+        ),
     )
-    tls_verify: bool = Field(False, description="rtsps, https: refuse certificates that tls_ca_file does not vouch for")
+    tls_verify: bool = Field(
+        False, description="rtsps, https: refuse certificates that tls_ca_file does not vouch for"
+    )
     tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
 
     @model_validator(mode="after")
@@ -78,16 +107,36 @@ class CameraConfig(StrictModel):
 
     id: str = Field(description="name in events and metrics", pattern=NAME)
     url: str = Field(
-        repr=False, description="file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address", min_length=1, max_length=4096
+        repr=False,
+        description="file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address",
+        min_length=1,
+        max_length=4096,
     )
     transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries its packets")
-    pace: Literal["realtime", "fast"] = Field("realtime", description="files: at the speed of their timestamps, or as fast as possible")
+    pace: Literal["realtime", "fast"] = Field(
+        "realtime", description="files: at the speed of their timestamps, or as fast as possible"
+    )
     loop: bool = Field(False, description="files: start again at the end")
-    hop: int | None = Field(None, ge=1, le=1024, description="a clip is due every this many sampled frames; null for clip.hop")
-    max_gap_seconds: float | None = Field(None, gt=0, description="a longer silence starts the clip anew; null for clip.max_gap_seconds")
-    regions: tuple[RegionConfig, ...] = Field((), max_length=16, description="parts to be analysed apart; none for the whole picture")
-    events: EventConfig | None = Field(None, description="event settings of this camera; null for the section events")
-    source: SourceConfig | None = Field(None, description="how this camera is opened and kept open; null for the section source")
+    hop: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="a clip is due every this many sampled frames; null for clip.hop",
+    )
+    max_gap_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="a longer silence starts the clip anew; null for clip.max_gap_seconds",
+    )
+    regions: tuple[RegionConfig, ...] = Field(
+        (), max_length=16, description="parts to be analysed apart; none for the whole picture"
+    )
+    events: EventConfig | None = Field(
+        None, description="event settings of this camera; null for the section events"
+    )
+    source: SourceConfig | None = Field(
+        None, description="how this camera is opened and kept open; null for the section source"
+    )
 
     @field_validator("url")
     @classmethod
@@ -99,19 +148,28 @@ class CameraConfig(StrictModel):
         if scheme is None:
             return url
         if scheme == "file":
-            return cls._check_url(unquote(re.sub(r"^file:(//(localhost(?=/))?)?", "", url, flags=re.IGNORECASE)))
+            return cls._check_url(
+                unquote(re.sub(r"^file:(//(localhost(?=/))?)?", "", url, flags=re.IGNORECASE))
+            )
         if scheme not in _NETWORK_SCHEMES:
-            raise ValueError(f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of {', '.join(_NETWORK_SCHEMES)}")
+            raise ValueError(
+                f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of"
+                f" {', '.join(_NETWORK_SCHEMES)}"
+            )
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
+            host = parts.hostname
+            port = parts.port
         except ValueError:
             raise ValueError(
-                f"{redact_url(url)} is not a valid address; write {scheme}://host[:port]/path, the port a number up to 65535, "
-                "and in user name and password %23 for #, %2F for /, %3A for :, %40 for @"
+                f"{redact_url(url)} is not a valid address; write {scheme}://host[:port]/path, the"
+                " port a number up to 65535, and in user name and password %23 for #, %2F for /,"
+                " %3A for :, %40 for @"
             ) from None
         if not host and not (scheme == "udp" and port):  # udp://@:5000 listens
-            raise ValueError(f"{redact_url(url)} has no host name; write {scheme}://host[:port]/path")
+            raise ValueError(
+                f"{redact_url(url)} has no host name; write {scheme}://host[:port]/path"
+            )
         return url
 
     @field_validator("regions")
@@ -151,19 +209,26 @@ class CameraConfig(StrictModel):
 
 def redact_url(url: str) -> str:
     """The address without user name, password and query, for logs, metrics and events."""
-    scheme, rest = _scheme(url), url
+    scheme = _scheme(url)
+    rest = url
     if scheme is not None:
         rest = url.partition(":")[2].lstrip("/")
     elif not re.search(r":.*@", url):
         return _mask(url)  # a file
-    # Up to the last @: a password that was not percent-encoded may hold an @, a slash or a question mark itself.
+    # Up to the last @: a password that was not percent-encoded may hold an @, a slash or a question
+    # mark itself.
     address = re.split(r"[?#]", rest.rpartition("@")[2])[0]
     return _mask(f"{scheme}://{address}" if scheme else address)
 
 
 def _mask(address: str) -> str:
     """Some cameras take user name and password in the path."""
-    return re.sub(r"((?:user(?:name)?|pass(?:word)?|pwd|token|key)=)[^/&;_]*", r"\1***", address, flags=re.IGNORECASE)
+    return re.sub(
+        r"((?:user(?:name)?|pass(?:word)?|pwd|token|key)=)[^/&;_]*",
+        r"\1***",
+        address,
+        flags=re.IGNORECASE,
+    )
 
 
 def _scheme(url: str) -> str | None:

@@ -1,4 +1,6 @@
-"""Who runs which camera: supervised threads for each, replaced when they hang inside a library call, given back when a camera goes."""
+"""Who runs which camera: supervised threads for each, replaced when they hang inside a library
+call, given back when a camera goes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ _log = logging.getLogger(__name__)
 _FPS_SECONDS = 3.0
 # Ends that somebody wanted.
 _ORDERLY = ("end of file", "stopped", "removed", "changed", "paused")
-# When so many readers of one camera have been given up and have not ended, it waits until one of them does.
+# When so many readers of one camera have been given up and have not ended, it waits until one of
+# them does.
 _MOST_ABANDONED = 3
 # A camera whose thread could not be started, or failed, is left alone for this long.
 _PAUSE_SECONDS = 10.0
@@ -28,7 +31,8 @@ class CameraStatus:
     """What is known about one camera, for people and metrics. Any thread may read it."""
 
     def __init__(self, camera: CameraConfig, metrics: Metrics) -> None:
-        self.camera, self._metrics = camera, metrics
+        self.camera = camera
+        self._metrics = metrics
         self.state: CameraState = "connecting"
         self.detail = ""
         self.received_monotonic = self.decoded_monotonic = time.monotonic()
@@ -54,9 +58,15 @@ class CameraStatus:
             self._show()
 
     def silent_seconds(self, resting: bool) -> float:
-        """For how long one of its sides has made no sign of life, though nobody blocks it and it does not rest."""
+        """For how long one of its sides has made no sign of life, though nobody blocks it and it
+        does not rest.
+        """
         now = time.monotonic()
-        decoding = 0.0 if self._blocked or (resting and self.camera.is_file) else now - self.decoded_monotonic
+        decoding = (
+            0.0
+            if self._blocked or (resting and self.camera.is_file)
+            else now - self.decoded_monotonic
+        )
         receiving = 0.0 if resting or self.camera.is_file else now - self.received_monotonic
         return max(decoding, receiving)
 
@@ -77,8 +87,14 @@ class CameraStatus:
         self._metrics.last_frame.labels(self.camera.id).set(time.time() - (now - arrived_monotonic))
 
     def last_frame_age(self) -> float | None:
-        """Seconds since the newest decoded frame came in, by our own clock; None before the first."""
-        return None if self.last_frame_monotonic is None else max(0.0, time.monotonic() - self.last_frame_monotonic)
+        """Seconds since the newest decoded frame came in, by our own clock; None before the
+        first.
+        """
+        return (
+            None
+            if self.last_frame_monotonic is None
+            else max(0.0, time.monotonic() - self.last_frame_monotonic)
+        )
 
     def fps(self) -> float:
         """Decoded frames per second over the last seconds."""
@@ -95,7 +111,8 @@ class CameraStatus:
         if (state, detail) == (self.state, self.detail):
             return
         changed = state != self.state
-        self.state, self.detail = state, detail
+        self.state = state
+        self.detail = detail
         if changed:
             self._metrics.set_camera_state(self.camera.id, state)
         self._log_change(state, detail)
@@ -118,7 +135,8 @@ class Worker:
     """The threads that run one camera; `stop` asks them to end."""
 
     def __init__(self, camera_id: str) -> None:
-        self.camera_id, self.stop = camera_id, threading.Event()
+        self.camera_id = camera_id
+        self.stop = threading.Event()
         self.resting = False  # between two connections, or until a file's next packet is due
         self._threads: list[threading.Thread] = []
 
@@ -144,20 +162,28 @@ class Fleet:
     """Runs cameras and watches over them. Methods may be called from any thread.
 
     Args:
-        run: runs one camera until it ends or its worker's stop event is set, and keeps its status up to date.
-        on_break: told, after everything that a reader that was given up had delivered, that no more comes of it, and why.
+        run: runs one camera until it ends or its worker's stop event is set, and keeps its status
+            up to date.
+        on_break: told, after everything that a reader that was given up had delivered, that no more
+            comes of it, and why.
     """
 
     def __init__(
-        self, config: SourceConfig, metrics: Metrics, run: Callable[[CameraStatus, Worker], None],
+        self,
+        config: SourceConfig,
+        metrics: Metrics,
+        run: Callable[[CameraStatus, Worker], None],
         on_break: Callable[[StreamBreak], None] = lambda broken: None,
-    ) -> None:  # fmt: skip
-        self._run, self._metrics, self._on_break = run, metrics, on_break
+    ) -> None:
+        self._run = run
+        self._metrics = metrics
+        self._on_break = on_break
         self._config = config
         self._statuses: dict[str, CameraStatus] = {}
         self._workers: dict[str, Worker] = {}
         self._abandoned: list[Worker] = []
-        self._held_back: dict[str, float] = {}  # cameras that cannot be started now, and when to try again (monotonic)
+        # cameras that cannot be started now, and when to try again (monotonic)
+        self._held_back: dict[str, float] = {}
         self._supervised = time.monotonic()
         self._lock = threading.RLock()
 
@@ -179,12 +205,20 @@ class Fleet:
             return status
 
     def start(self, camera_id: str) -> None:
-        """Run a camera that does not run; later, if too many readers of it hang or there are no threads left."""
+        """Run a camera that does not run; later, if too many readers of it hang or there are no
+        threads left.
+        """
         with self._lock:
             status = self._statuses[camera_id]
-            hanging = sum(worker.camera_id == camera_id and worker.is_alive() for worker in self._abandoned)
+            hanging = sum(
+                worker.camera_id == camera_id and worker.is_alive() for worker in self._abandoned
+            )
             if hanging >= _MOST_ABANDONED:
-                self._hold_back(status, 0.0, f"{hanging} readers hang in library calls; waiting for one of them to return")
+                self._hold_back(
+                    status,
+                    0.0,
+                    f"{hanging} readers hang in library calls; waiting for one of them to return",
+                )
                 return
             self._held_back.pop(camera_id, None)
             status.touch()
@@ -213,14 +247,18 @@ class Fleet:
             del self._statuses[camera_id]
 
     def supervise(self) -> None:
-        """Replace workers that have made no sign of life although nobody blocks them. Call this regularly."""
+        """Replace workers that have made no sign of life although nobody blocks them. Call this
+        regularly.
+        """
         with self._lock:
             for worker in [worker for worker in self._abandoned if not worker.is_alive()]:
                 self._abandoned.remove(worker)
                 if worker.camera_id not in self._statuses:
-                    self._metrics.forget(worker.camera_id)  # what it counted after its camera was gone
+                    # what it counted after its camera was gone
+                    self._metrics.forget(worker.camera_id)
             self._metrics.readers_abandoned.set(len(self._abandoned))
-            slept, self._supervised = time.monotonic() - self._supervised, time.monotonic()
+            slept = time.monotonic() - self._supervised
+            self._supervised = time.monotonic()
             for camera_id, worker in list(self._workers.items()):
                 status = self._statuses[camera_id]
                 patience = self._patience(status.camera)
@@ -229,7 +267,8 @@ class Fleet:
                 silent = status.silent_seconds(worker.resting)
                 if worker.is_alive() and silent > patience:
                     self._replace(status, worker, silent)
-                elif not worker.is_alive() and not status.camera.is_file:  # cameras do not end by themselves: it failed
+                elif not worker.is_alive() and not status.camera.is_file:
+                    # cameras do not end by themselves: it failed
                     del self._workers[camera_id]
                     self._hold_back(status, _PAUSE_SECONDS, f"{status.detail}; it is started again")
             for camera_id, earliest in list(self._held_back.items()):
@@ -239,7 +278,10 @@ class Fleet:
     def all_ended(self) -> bool:
         """Whether no camera will deliver anything more."""
         with self._lock:
-            running = (worker.is_alive() or not self._statuses[camera_id].camera.is_file for camera_id, worker in self._workers.items())
+            running = (
+                worker.is_alive() or not self._statuses[camera_id].camera.is_file
+                for camera_id, worker in self._workers.items()
+            )
             return not self._held_back and not any(running)
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
@@ -266,10 +308,14 @@ class Fleet:
         self._abandoned.append(worker)
         del self._workers[status.camera.id]
         if status.camera.is_file and not status.camera.loop:
-            status.set_state("ended", f"no sign of life for {silent:.0f} s; a file is not begun again")
+            status.set_state(
+                "ended", f"no sign of life for {silent:.0f} s; a file is not begun again"
+            )
             self._on_break(StreamBreak(status.camera.id, "ended"))
             return
-        status.set_state("stalled", f"no sign of life for {silent:.0f} s; its reader was abandoned and replaced")
+        status.set_state(
+            "stalled", f"no sign of life for {silent:.0f} s; its reader was abandoned and replaced"
+        )
         self._on_break(StreamBreak(status.camera.id, "stalled"))
         self._metrics.reconnects.labels(status.camera.id).inc()
         self.start(status.camera.id)

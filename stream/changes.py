@@ -48,17 +48,41 @@ class CameraChanges:
         return camera_id in self._cameras
 
     def summary(self) -> str | None:
-        """What differs from the configuration file, in one line for people; None if nothing does."""
+        """What differs from the configuration file, in one line for people; None if nothing
+        does.
+        """
         parts = []
         for verb, ids in (
-            ("removed", [camera_id for camera_id, camera in self._cameras.items() if camera is None]),
-            ("changed", [camera_id for camera_id, camera in self._cameras.items() if camera and camera_id in self._configured]),
-            ("added", [camera_id for camera_id, camera in self._cameras.items() if camera and camera_id not in self._configured]),
+            (
+                "removed",
+                [camera_id for camera_id, camera in self._cameras.items() if camera is None],
+            ),
+            (
+                "changed",
+                [
+                    camera_id
+                    for camera_id, camera in self._cameras.items()
+                    if camera and camera_id in self._configured
+                ],
+            ),
+            (
+                "added",
+                [
+                    camera_id
+                    for camera_id, camera in self._cameras.items()
+                    if camera and camera_id not in self._configured
+                ],
+            ),
             ("paused", sorted(self._paused)),
         ):
             if ids:
                 parts.append(f"{verb} {', '.join(ids)}")
-        return f"{self._path}, changes made over HTTP: {'; '.join(parts)} (delete the file to undo them all)" if parts else None
+        return (
+            f"{self._path}, changes made over HTTP: {'; '.join(parts)} (delete the file to undo"
+            " them all)"
+            if parts
+            else None
+        )
 
     def is_paused(self, camera_id: str) -> bool:
         """Whether the camera waits to be resumed."""
@@ -70,8 +94,11 @@ class CameraChanges:
         Raises:
             ConfigError: the file cannot be written; then nothing has changed.
         """
-        cameras, paused = dict(self._cameras), set(self._paused)
-        is_known = cameras.get(camera_id) is not None or (camera_id in self._configured and camera_id not in cameras)
+        cameras = dict(self._cameras)
+        paused = set(self._paused)
+        is_known = cameras.get(camera_id) is not None or (
+            camera_id in self._configured and camera_id not in cameras
+        )
         cameras[camera_id] = camera
         if camera is None or not is_known:
             paused.discard(camera_id)  # one of this name that was paused before is another
@@ -85,36 +112,50 @@ class CameraChanges:
         Raises:
             ConfigError: the file cannot be written; then nothing has changed.
         """
-        self._keep(dict(self._cameras), self._paused | {camera_id} if paused else self._paused - {camera_id})
+        self._keep(
+            dict(self._cameras),
+            self._paused | {camera_id} if paused else self._paused - {camera_id},
+        )
 
     def _keep(self, cameras: dict[str, CameraConfig | None], paused: set[str]) -> None:
         before = self._cameras, self._paused
-        self._cameras, self._paused = cameras, paused
+        self._cameras = cameras
+        self._paused = paused
         try:
             self._write()
         except OSError as error:
             self._cameras, self._paused = before
-            raise ConfigError(f"changes of cameras cannot be kept in {self._path}: {error.strerror}; set http.changes") from None
+            raise ConfigError(
+                f"changes of cameras cannot be kept in {self._path}: {error.strerror}; set"
+                " http.changes"
+            ) from None
 
     def _read(self) -> None:
         assert self._path is not None
         try:
             tree: Any = json.loads(self._path.read_text(encoding="utf-8"))
-            cameras, paused = dict(tree["cameras"]), set(tree["paused"])
+            cameras = dict(tree["cameras"])
+            paused = set(tree["paused"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"http.changes: {self._path} cannot be read ({type(error).__name__}); mend it, or delete it to undo all changes"
+                f"http.changes: {self._path} cannot be read ({type(error).__name__}); mend it, or"
+                " delete it to undo all changes"
             ) from None
         self._paused = {str(camera_id) for camera_id in paused}
         for camera_id, fields in cameras.items():
             self._cameras[camera_id] = (
-                None if fields is None else check_tree(fields, CameraConfig, name=f"{self._path}, camera {camera_id}")
+                None
+                if fields is None
+                else check_tree(fields, CameraConfig, name=f"{self._path}, camera {camera_id}")
             )
 
     def _write(self) -> None:
         if self._path is None:
             return
-        cameras = {camera_id: None if camera is None else camera.model_dump(mode="json") for camera_id, camera in self._cameras.items()}
+        cameras = {
+            camera_id: None if camera is None else camera.model_dump(mode="json")
+            for camera_id, camera in self._cameras.items()
+        }
         text = json.dumps({"cameras": cameras, "paused": sorted(self._paused)}, indent=2)
         partial = self._path.with_name(self._path.name + ".part")
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +167,8 @@ class CameraChanges:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
-            with contextlib.suppress(OSError):  # some file systems cannot; the change is kept all the same
+            # some file systems cannot; the change is kept all the same
+            with contextlib.suppress(OSError):
                 folder = os.open(self._path.parent, os.O_RDONLY)
                 try:
                     os.fsync(folder)  # the new name, too, must outlast a power cut

@@ -1,4 +1,6 @@
-"""Packets to frames in software. Every frame is decoded, because later ones refer to it; none is converted here."""
+"""Packets to frames in software. Every frame is decoded, because later ones refer to it; none is
+converted here.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,18 @@ _MOST_PENDING = 256
 
 
 class Decoder:
-    """Decodes one camera's packets, in presentation order, with the arrival time of the packet each frame came in.
+    """Decodes one camera's packets, in presentation order, with the arrival time of the packet each
+    frame came in.
 
-    Frames without presentation time take the time of the packet's arrival since the connection began; those of a file that has none
-    at all are counted.
+    Frames without presentation time take the time of the packet's arrival since the connection
+    began; those of a file that has none at all are counted.
     """
 
     def __init__(self, on_corrupt: Callable[[], None] = lambda: None) -> None:
         self._on_corrupt = on_corrupt
-        self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = collections.OrderedDict()
+        self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = (
+            collections.OrderedDict()
+        )
         self._begun_monotonic: float | None = None
         self._counted = 0
         self._codec: Any = None
@@ -39,7 +44,8 @@ class Decoder:
                 self._codec.flush_buffers()  # what it still holds lies before the hole
             self._arrivals.clear()
             self._order = PresentationOrder()
-            self._begun_monotonic, self._counted = None, 0
+            self._begun_monotonic = None
+            self._counted = 0
             return []
         packet = coded.packet
         self._codec = packet.stream.codec_context
@@ -57,7 +63,9 @@ class Decoder:
         for _ in range(len(frames) - len(whole)):
             self._on_corrupt()
         stamped = [self._stamped(frame, coded) for frame in whole]
-        ordered = [ready for frame in stamped for ready in self._order.push(frame, frame.pts_seconds)]
+        ordered = [
+            ready for frame in stamped for ready in self._order.push(frame, frame.pts_seconds)
+        ]
         return ordered if packet.size else ordered + self._order.flush()
 
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
@@ -67,6 +75,10 @@ class Decoder:
             self._counted += 1
         elif coded.clock == "stream" and frame.time is not None:
             seconds = frame.time
-        else:  # when it came out, not when its own packet came in: that may have been before an earlier picture's
+        else:
+            # when it came out, not when its own packet came in: that may have been before an
+            # earlier picture's
             seconds = coded.arrived_monotonic - (self._begun_monotonic or coded.arrived_monotonic)
-        return DecodedFrame(frame, float(seconds), arrived, wall, frame.width, frame.height, quarter_turns(frame))
+        return DecodedFrame(
+            frame, float(seconds), arrived, wall, frame.width, frame.height, quarter_turns(frame)
+        )

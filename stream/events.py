@@ -21,7 +21,15 @@ from configs import DataError, check_tree
 from model.detection import ActionDetector, Detection, DetectionConfig, DetectionKind
 from stream.frames import BreakReason
 
-__all__ = ["SCHEMA", "ActionEvent", "EventConfig", "EventDetector", "EventKind", "StoredEvent", "rfc3339"]
+__all__ = [
+    "SCHEMA",
+    "ActionEvent",
+    "EventConfig",
+    "EventDetector",
+    "EventKind",
+    "StoredEvent",
+    "rfc3339",
+]
 
 SCHEMA = "action-event/1"
 EventKind = DetectionKind
@@ -32,10 +40,11 @@ _NAMESPACE = uuid.UUID("5b0d6d4e-3f0b-5c7e-9d2a-6a1c4cf0a7e1")
 class ActionEvent:
     """What is published: schema `action-event/1`, described in `docs/action-event.schema.json`.
 
-    `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are presentation times of the
-    stream. The events of one action share `event_id`; `sequence` counts a camera's events without a gap. `snapshot` names
-    the action's picture where pictures are kept; without one the JSON does not hold the field. Times may be given as aware
-    `datetime`s, `top_k` as pairs or as in the JSON.
+    `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are
+    presentation times of the stream. The events of one action share `event_id`; `sequence` counts a
+    camera's events without a gap. `snapshot` names the action's picture where pictures are kept;
+    without one the JSON does not hold the field. Times may be given as aware `datetime`s, `top_k`
+    as pairs or as in the JSON.
 
     Raises:
         DataError: a field is not of its kind, or does not go with `kind`.
@@ -68,15 +77,26 @@ class ActionEvent:
             self._normalise()
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise DataError(f"no event: {error}") from None
-        ends = (self.ended_at is not None, self.pts_end_seconds is not None, self.reason is not None)
+        ends = (
+            self.ended_at is not None,
+            self.pts_end_seconds is not None,
+            self.reason is not None,
+        )
         if ends != (self.kind == "ended",) * 3:
-            raise DataError(f"an event has ended_at, pts_end_seconds and reason exactly when it has ended; kind is {self.kind}")
+            raise DataError(
+                "an event has ended_at, pts_end_seconds and reason exactly when it has ended; kind"
+                f" is {self.kind}"
+            )
 
     def _normalise(self) -> None:
-        """Every field in its one form, whatever number, time or list it was given as; what is none is an error."""
+        """Every field in its one form, whatever number, time or list it was given as; what is
+        none is an error.
+        """
         for name in ("event_id", "camera_id", "action", "model", "region", "reason", "snapshot"):
             value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name in ("region", "reason", "snapshot")):
+            if not isinstance(value, str) and not (
+                value is None and name in ("region", "reason", "snapshot")
+            ):
                 raise TypeError(f"{name} is a text, got {value!r}")
             (value or "").encode()  # half a character cannot be stored or sent
         for name in ("started_at", "produced_at", "ended_at"):
@@ -86,14 +106,28 @@ class ActionEvent:
         self._set("pts_start_seconds", _number("pts_start_seconds", self.pts_start_seconds))
         if self.pts_end_seconds is not None:
             self._set("pts_end_seconds", _number("pts_end_seconds", self.pts_end_seconds))
-        if isinstance(self.sequence, bool) or not isinstance(self.sequence, numbers.Integral) or not 1 <= self.sequence < 2**63:
+        if (
+            isinstance(self.sequence, bool)
+            or not isinstance(self.sequence, numbers.Integral)
+            or not 1 <= self.sequence < 2**63
+        ):
             raise ValueError(f"sequence is a whole number from 1 on, got {self.sequence!r}")
         self._set("sequence", int(self.sequence))
-        pairs = [(entry["action"], entry["confidence"]) if isinstance(entry, Mapping) else tuple(entry) for entry in self.top_k]
+        pairs = [
+            (entry["action"], entry["confidence"]) if isinstance(entry, Mapping) else tuple(entry)
+            for entry in self.top_k
+        ]
         if not all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-            raise TypeError(f"top_k is a list of labels, each with its confidence, got {self.top_k!r}")
+            raise TypeError(
+                f"top_k is a list of labels, each with its confidence, got {self.top_k!r}"
+            )
         "".join(str(pair[0]) for pair in pairs).encode()
-        self._set("top_k", tuple((label, _share("confidence in top_k", confidence)) for label, confidence in pairs))
+        self._set(
+            "top_k",
+            tuple(
+                (label, _share("confidence in top_k", confidence)) for label, confidence in pairs
+            ),
+        )
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -103,7 +137,9 @@ class ActionEvent:
         fields = {field: getattr(self, field) for field in _FIELDS}
         if self.snapshot is None:
             del fields["snapshot"]
-        fields["top_k"] = [{"action": action, "confidence": confidence} for action, confidence in self.top_k]
+        fields["top_k"] = [
+            {"action": action, "confidence": confidence} for action, confidence in self.top_k
+        ]
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -124,9 +160,24 @@ class ActionEvent:
 
 # In the order of the schema.
 _FIELDS = (
-    "schema", "event_id", "kind", "camera_id", "region", "action", "confidence", "started_at", "ended_at", "pts_start_seconds",
-    "pts_end_seconds", "sequence", "top_k", "model", "produced_at", "reason", "snapshot",
-)  # fmt: skip
+    "schema",
+    "event_id",
+    "kind",
+    "camera_id",
+    "region",
+    "action",
+    "confidence",
+    "started_at",
+    "ended_at",
+    "pts_start_seconds",
+    "pts_end_seconds",
+    "sequence",
+    "top_k",
+    "model",
+    "produced_at",
+    "reason",
+    "snapshot",
+)
 
 
 def _number(name: str, value: object) -> float:
@@ -170,28 +221,50 @@ class EventDetector:
     """The state machine of one camera (and region).
 
     Args:
-        config: thresholds and durations, as `EventConfig` or as the section `events`; None for the defaults.
+        config: thresholds and durations, as `EventConfig` or as the section `events`; None for the
+            defaults.
         labels: class names in the order of the probabilities.
         background: the label that is ignored unless the configuration names others.
         camera_id, model, region: copied into the events.
-        clip_seconds: length of a clip, from its first to its last frame; the default is 32 frames at 15 a second.
+        clip_seconds: length of a clip, from its first to its last frame; the default is 32 frames
+            at 15 a second.
         first_sequence: number of the first event.
-        sequence: numbers of the events, where several detectors share them; `first_sequence` does not count then.
+        sequence: numbers of the events, where several detectors share them; `first_sequence` does
+            not count then.
 
     Raises:
         ConfigError: a setting is wrong, or names a label that does not exist.
     """
 
     def __init__(
-        self, config: EventConfig | Mapping[str, Any] | None = None, *, labels: Sequence[str], camera_id: str,
-        clip_seconds: float = 31 / 15, background: str | None = None, model: str = "", region: str | None = None, first_sequence: int = 1,
+        self,
+        config: EventConfig | Mapping[str, Any] | None = None,
+        *,
+        labels: Sequence[str],
+        camera_id: str,
+        clip_seconds: float = 31 / 15,
+        background: str | None = None,
+        model: str = "",
+        region: str | None = None,
+        first_sequence: int = 1,
         sequence: Iterator[int] | None = None,
-    ) -> None:  # fmt: skip
-        config = config if isinstance(config, EventConfig) else check_tree(dict(config or {}), EventConfig, name="events")
-        self._detector = ActionDetector(config, labels=labels, clip_seconds=clip_seconds, background=background)
-        self._top_k, self._labels, self._camera_id, self._region = config.top_k, tuple(labels), camera_id, region
-        self._model, self._sequence = model, itertools.count(first_sequence) if sequence is None else sequence
-        self._open: dict[str, tuple[str, float]] = {}  # of each action that goes on: event_id, and when it started in seconds since 1970
+    ) -> None:
+        config = (
+            config
+            if isinstance(config, EventConfig)
+            else check_tree(dict(config or {}), EventConfig, name="events")
+        )
+        self._detector = ActionDetector(
+            config, labels=labels, clip_seconds=clip_seconds, background=background
+        )
+        self._top_k = config.top_k
+        self._labels = tuple(labels)
+        self._camera_id = camera_id
+        self._region = region
+        self._model = model
+        self._sequence = itertools.count(first_sequence) if sequence is None else sequence
+        # of each action that goes on: event_id, and when it started in seconds since 1970
+        self._open: dict[str, tuple[str, float]] = {}
         self._wall_end = 0.0
 
     @property
@@ -204,15 +277,21 @@ class EventDetector:
         """Actions going on now, with their latest confidence."""
         return self._detector.active
 
-    def push(self, probabilities: Sequence[float], *, pts_end_seconds: float, wall_end_seconds: float) -> list[ActionEvent]:
-        """Take the result of the next clip, which ended at these times; returns the events it causes.
+    def push(
+        self, probabilities: Sequence[float], *, pts_end_seconds: float, wall_end_seconds: float
+    ) -> list[ActionEvent]:
+        """Take the result of the next clip, which ended at these times; returns the events it
+        causes.
 
         Raises:
             DataError: not one probability, finite and between 0 and 1, per label.
         """
         found = self._detector.push(probabilities, pts_end_seconds)
         self._wall_end = wall_end_seconds
-        return [self._event(detection, reason="over" if detection.kind == "ended" else None) for detection in found]
+        return [
+            self._event(detection, reason="over" if detection.kind == "ended" else None)
+            for detection in found
+        ]
 
     def finish(self, reason: BreakReason) -> list[ActionEvent]:
         """The time line breaks here: end what goes on and forget what was rising."""
@@ -227,18 +306,34 @@ class EventDetector:
         event_id, started_at = self._open[found.action]
         ended_at = None
         if found.end_seconds is not None:
-            # As long as the stream says, for clocks are set; but a file that is read faster than it plays ends no later than now.
-            ended_at = max(started_at, min(started_at + found.end_seconds - found.start_seconds, self._wall_end))
-        ranked = sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1]) if found.smoothed else []
+            # As long as the stream says, for clocks are set; but a file that is read faster than it
+            # plays ends no later than now.
+            ended_at = max(
+                started_at,
+                min(started_at + found.end_seconds - found.start_seconds, self._wall_end),
+            )
+        ranked = (
+            sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1])
+            if found.smoothed
+            else []
+        )
         event = ActionEvent(
-            event_id=event_id, kind=found.kind, camera_id=self._camera_id, region=self._region, action=found.action,
-            confidence=round(found.confidence, 4), started_at=rfc3339(started_at),
+            event_id=event_id,
+            kind=found.kind,
+            camera_id=self._camera_id,
+            region=self._region,
+            action=found.action,
+            confidence=round(found.confidence, 4),
+            started_at=rfc3339(started_at),
             ended_at=None if ended_at is None else rfc3339(ended_at),
-            pts_start_seconds=round(found.start_seconds, 3), sequence=number, model=self._model, reason=reason,
+            pts_start_seconds=round(found.start_seconds, 3),
+            sequence=number,
+            model=self._model,
+            reason=reason,
             pts_end_seconds=None if found.end_seconds is None else round(found.end_seconds, 3),
             top_k=tuple((name, round(value, 4)) for name, value in ranked[: self._top_k]),
             produced_at=rfc3339(self._wall_end),
-        )  # fmt: skip
+        )
         if found.kind == "ended":
             del self._open[found.action]
         return event

@@ -1,8 +1,10 @@
 """The values that flow from stage to stage.
 
-Times: `pts_seconds` is the stream's presentation time; `arrived_monotonic` the monotonic clock when the packet came in;
-`wall_seconds` when the picture was taken in seconds since 1970 (UTC): by the camera's clock where it tells (RTCP) and can
-be believed, otherwise when the packet came in. Letters: H, W space, C channels (RGB), K classes.
+Times: `pts_seconds` is the stream's presentation time; `arrived_monotonic` the monotonic clock when
+    the packet came in;
+`wall_seconds` when the picture was taken in seconds since 1970 (UTC): by the camera's clock where
+it tells (RTCP) and can be believed, otherwise when the packet came in. Letters: H, W space, C
+channels (RGB), K classes.
 """
 
 from __future__ import annotations
@@ -13,11 +15,33 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BreakReason", "CameraState", "CodedPacket", "DecodedFrame", "PacketClock", "SampledFrame", "StreamBreak", "View", "Window"]
+__all__ = [
+    "BreakReason",
+    "CameraState",
+    "CodedPacket",
+    "DecodedFrame",
+    "PacketClock",
+    "SampledFrame",
+    "StreamBreak",
+    "View",
+    "Window",
+]
 
 CameraState = Literal["connecting", "running", "stalled", "blocked", "offline", "ended"]
 BreakReason = Literal[
-    "gap", "backwards", "size", "dropped", "stalled", "reconnect", "ended", "offline", "paused", "changed", "removed", "shutdown", "crash"
+    "gap",
+    "backwards",
+    "size",
+    "dropped",
+    "stalled",
+    "reconnect",
+    "ended",
+    "offline",
+    "paused",
+    "changed",
+    "removed",
+    "shutdown",
+    "crash",
 ]
 PacketClock = Literal["stream", "arrival", "count"]
 
@@ -31,10 +55,11 @@ class View(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CodedPacket:
-    """One compressed packet and when it came in. `packet` is None where packets are missing, `lost` why: decoders start anew.
+    """One compressed packet and when it came in. `packet` is None where packets are missing, `lost`
+    why: decoders start anew.
 
-    `clock` says what presentation times are to be believed: those of the stream; where it has none of its own, of a camera the
-    arrival, and of a file the count of frames at its rate.
+    `clock` says what presentation times are to be believed: those of the stream; where it has none
+    of its own, of a camera the arrival, and of a file the count of frames at its rate.
     """
 
     packet: Any
@@ -56,7 +81,9 @@ class CodedPacket:
 
 @dataclasses.dataclass
 class DecodedFrame:
-    """A decoded picture that is converted to RGB when, and only when, somebody asks; `turns` quarter turns left make it upright."""
+    """A decoded picture that is converted to RGB when, and only when, somebody asks; `turns`
+    quarter turns left make it upright.
+    """
 
     native: Any
     pts_seconds: float
@@ -80,15 +107,22 @@ class SampledFrame:
     def __post_init__(self) -> None:
         shape = self.picture_HWC.shape
         if self.picture_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
-            raise ValueError(f"a sampled frame is uint8 H W 3, got {self.picture_HWC.dtype} {shape}")
+            raise ValueError(
+                f"a sampled frame is uint8 H W 3, got {self.picture_HWC.dtype} {shape}"
+            )
 
     def __repr__(self) -> str:
-        return f"SampledFrame({self.camera_id}, {self.picture_HWC.shape}, pts_seconds={self.pts_seconds:.3f})"
+        return (
+            f"SampledFrame({self.camera_id}, {self.picture_HWC.shape},"
+            f" pts_seconds={self.pts_seconds:.3f})"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamBreak:
-    """The camera's time line is interrupted: clips must not span it, open events end with this reason."""
+    """The camera's time line is interrupted: clips must not span it, open events end with this
+    reason.
+    """
 
     camera_id: str
     reason: BreakReason
@@ -96,7 +130,9 @@ class StreamBreak:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Which clip a row of a batch is: whose, and the moment of its newest frame; `picture_HWC` is that frame where pictures are kept."""
+    """Which clip a row of a batch is: whose, and the moment of its newest frame; `picture_HWC`
+    is that frame where pictures are kept.
+    """
 
     view: View
     pts_end_seconds: float

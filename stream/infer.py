@@ -33,14 +33,25 @@ _SHIPPED = Path(__file__).parent.parent / "model" / "pretrained"
 class InferConfig(StrictModel):
     """The network and what it runs on."""
 
-    weights: str = Field("scenes-r2d18-cidc", description="a weights file, or the name of weights that ship with the package")
-    labels: tuple[str, ...] | None = Field(None, description="class names that the weights must have; null to accept theirs")
+    weights: str = Field(
+        "scenes-r2d18-cidc",
+        description="a weights file, or the name of weights that ship with the package",
+    )
+    labels: tuple[str, ...] | None = Field(
+        None, description="class names that the weights must have; null to accept theirs"
+    )
     device: DeviceChoice = Field("auto", description="where to run")
     precision: Precision = Field("auto", description="number format of convolutions")
     mixing: MixingPath = Field(
-        "auto", description="GPU kernels (mixing, window gather): where they can run; cuda: or an error; reference: never"
+        "auto",
+        description=(
+            "GPU kernels (mixing, window gather): where they can run; cuda: or an error; reference:"
+            " never"
+        ),
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0 leaves the choice to PyTorch")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of the network; 0 leaves the choice to PyTorch"
+    )
 
 
 def weights_path(config: InferConfig) -> Path:
@@ -56,7 +67,10 @@ def weights_path(config: InferConfig) -> Path:
     if is_file(path):
         return path
     names = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
-    raise ConfigError(f"infer.weights: no weights file {config.weights!r}; give a path, or a name that ships: {names}")
+    raise ConfigError(
+        f"infer.weights: no weights file {config.weights!r}; give a path, or a name that ships:"
+        f" {names}"
+    )
 
 
 def check_spec(spec: ModelSpec, config: InferConfig, fps: float) -> None:
@@ -67,12 +81,13 @@ def check_spec(spec: ModelSpec, config: InferConfig, fps: float) -> None:
     """
     if config.labels is not None and config.labels != spec.labels:
         raise CheckpointError(
-            f"infer.labels is {list(config.labels)}, but the weights {config.weights} have {list(spec.labels)}; "
-            "use the weights these labels belong to, or remove infer.labels"
+            f"infer.labels is {list(config.labels)}, but the weights {config.weights} have"
+            f" {list(spec.labels)}; use the weights these labels belong to, or remove infer.labels"
         )
     if fps != spec.fps:
         raise CheckpointError(
-            f"clip.fps is {fps:g}, but the weights {config.weights} were trained at {spec.fps:g}; set clip.fps: {spec.fps:g}"
+            f"clip.fps is {fps:g}, but the weights {config.weights} were trained at {spec.fps:g};"
+            f" set clip.fps: {spec.fps:g}"
         )
 
 
@@ -85,7 +100,8 @@ class Recogniser:
         KernelError: the kernels that were asked for cannot run.
 
     Attributes:
-        mixing, mixing_reason: the path of the directional mixing, and why it is not the kernel (empty if it is).
+        mixing, mixing_reason: the path of the directional mixing, and why it is not the kernel
+            (empty if it is).
     """
 
     def __init__(self, config: InferConfig) -> None:
@@ -99,13 +115,20 @@ class Recogniser:
         self.mixing, self.mixing_reason = mixing_choice(config.mixing, self.device)
         self._network = fold_for_inference(network, self.dtype).to(self.device)
         use_mixing(self._network, config.mixing)
-        self._gather = WindowGather(self.spec.preprocess, dtype=self.dtype, device=self.device, path=config.mixing)
+        self._gather = WindowGather(
+            self.spec.preprocess, dtype=self.dtype, device=self.device, path=config.mixing
+        )
         if self.device.type == "cpu" and config.device == "auto":
-            _log.info("no CUDA device found: running on the CPU in %s", str(self.dtype).removeprefix("torch."))
+            _log.info(
+                "no CUDA device found: running on the CPU in %s",
+                str(self.dtype).removeprefix("torch."),
+            )
 
     @torch.inference_mode()
     def gather(self, ring_STHWC: Tensor, windows: Sequence[tuple[int, int]]) -> Tensor:
-        """Windows (slot, head) of a ring as a batch for `probabilities`: `B C T H W`, normalised; the ring may change afterwards."""
+        """Windows (slot, head) of a ring as a batch for `probabilities`: `B C T H W`,
+        normalised; the ring may change afterwards.
+        """
         return self._gather(ring_STHWC, windows)
 
     @torch.inference_mode()
@@ -118,9 +141,20 @@ class Recogniser:
         return overlay_map(picture_HWC, newest_map(self._network, clip_BCTHW), self.spec.preprocess)
 
     def warm_up(self, max_batch: int) -> None:
-        """Run once at the smallest and the largest batch, so that the first camera does not pay for it."""
+        """Run once at the smallest and the largest batch, so that the first camera does not pay
+        for it.
+        """
         picture = self.spec.preprocess
-        ring_STHWC = torch.zeros(1, self.spec.model.frames, picture.height, picture.width, 3, dtype=torch.uint8, device=self.device)
-        # One clip first: weights are laid out for the first input, and few cameras send single clips.
+        ring_STHWC = torch.zeros(
+            1,
+            self.spec.model.frames,
+            picture.height,
+            picture.width,
+            3,
+            dtype=torch.uint8,
+            device=self.device,
+        )
+        # One clip first: weights are laid out for the first input, and few cameras send single
+        # clips.
         for size in (1, max_batch):
             self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))

@@ -1,4 +1,6 @@
-"""Log lines: for people, or one JSON object each. Lines about one camera carry its name in the field `camera`."""
+"""Log lines: for people, or one JSON object each. Lines about one camera carry its name in the
+field `camera`.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,18 @@ __all__ = ["JsonFormatter", "LogConfig", "set_up_logs"]
 class LogConfig(StrictModel):
     """Log lines, on standard error."""
 
-    format: Literal["text", "json"] = Field("text", description="for people, or one JSON object a line")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is shown")
+    format: Literal["text", "json"] = Field(
+        "text", description="for people, or one JSON object a line"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is shown"
+    )
 
 
 class JsonFormatter(logging.Formatter):
-    """`time` (RFC 3339, UTC), `level`, `logger`, `message`; `camera` and `error` where there are such."""
+    """`time` (RFC 3339, UTC), `level`, `logger`, `message`; `camera` and `error` where there are
+    such.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -43,14 +51,18 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(config: LogConfig) -> None:
-    """Send all log lines of this process to standard error in the format asked for; in colour and wrapped only in a terminal."""
+    """Send all log lines of this process to standard error in the format asked for; in colour
+    and wrapped only in a terminal.
+    """
     handler: logging.Handler
     if config.format == "json":
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
     elif not sys.stderr.isatty():
         handler = logging.StreamHandler()
-        formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        formatter = logging.Formatter(
+            "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ"
+        )
         formatter.converter = time.gmtime
         handler.setFormatter(formatter)
     else:

@@ -1,4 +1,6 @@
-"""Cameras while the pipeline runs: list, add, change, pause, resume, remove. Changes are kept before they take effect."""
+"""Cameras while the pipeline runs: list, add, change, pause, resume, remove. Changes are kept
+before they take effect.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +20,36 @@ __all__ = ["CameraManager"]
 
 
 class CameraManager:
-    """The cameras of a running pipeline. Methods may be called from any thread; changes go one after the other.
+    """The cameras of a running pipeline. Methods may be called from any thread; changes go one
+    after the other.
 
     Args:
         most_views: slots of the ring.
-        common: the sections `events` and `source` of all cameras, which complete those of single cameras.
+        common: the sections `events` and `source` of all cameras, which complete those of single
+            cameras.
         check: refuses a camera whose settings cannot be used, by a ConfigError.
-        interrupt: tells the analysis, after everything it was given of a camera, that this was the last.
+        interrupt: tells the analysis, after everything it was given of a camera, that this was the
+            last.
     """
 
     def __init__(
-        self, fleet: Fleet, changes: CameraChanges, metrics: Metrics, *, most_views: int, common: Mapping[str, StrictModel],
-        check: Callable[[CameraConfig], None], interrupt: Callable[[StreamBreak], None],
-    ) -> None:  # fmt: skip
-        self._fleet, self._changes, self._metrics, self._most_views = fleet, changes, metrics, most_views
+        self,
+        fleet: Fleet,
+        changes: CameraChanges,
+        metrics: Metrics,
+        *,
+        most_views: int,
+        common: Mapping[str, StrictModel],
+        check: Callable[[CameraConfig], None],
+        interrupt: Callable[[StreamBreak], None],
+    ) -> None:
+        self._fleet = fleet
+        self._changes = changes
+        self._metrics = metrics
+        self._most_views = most_views
         self._common = common
-        self._check, self._interrupt = check, interrupt
+        self._check = check
+        self._interrupt = interrupt
         self._cameras: dict[str, CameraConfig] = {}
         self._paused: set[str] = set()
         self._unusable: set[str] = set()
@@ -45,7 +61,9 @@ class CameraManager:
         return self._cameras.get(camera_id)
 
     def load(self, cameras: Sequence[CameraConfig], unusable: Mapping[str, str]) -> None:
-        """Know the cameras that there are from the start; `unusable` says of some why they cannot be started."""
+        """Know the cameras that there are from the start; `unusable` says of some why they
+        cannot be started.
+        """
         self._unusable = set(unusable)
         for camera in cameras:
             self._cameras[camera.id] = camera
@@ -68,12 +86,17 @@ class CameraManager:
     def all_ended(self) -> bool:
         """Whether there are cameras and none of them will deliver anything more.
 
-        Not while one is being changed, is paused, or cannot be started as it is: somebody may change that.
+        Not while one is being changed, is paused, or cannot be started as it is: somebody may
+        change that.
         """
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            return bool(self._cameras) and not self._paused | self._unusable and self._fleet.all_ended()
+            return (
+                bool(self._cameras)
+                and not self._paused | self._unusable
+                and self._fleet.all_ended()
+            )
         finally:
             self._lock.release()
 
@@ -98,12 +121,16 @@ class CameraManager:
         """Add and start a camera.
 
         Raises:
-            CameraError: its settings are wrong, there is one of this name, or there is no room for it.
+            CameraError: its settings are wrong, there is one of this name, or there is no room for
+                it.
         """
         camera = self._checked(completed(fields, self._common))
         with self._lock:
             if camera.id in self._cameras:
-                raise CameraError(f"there is a camera {camera.id!r} already; change it, or choose another id", "exists")
+                raise CameraError(
+                    f"there is a camera {camera.id!r} already; change it, or choose another id",
+                    "exists",
+                )
             self._check_room(camera, self._cameras.values())
             self._keep(lambda: self._changes.note(camera.id, camera))
             self._cameras[camera.id] = camera
@@ -112,7 +139,8 @@ class CameraManager:
         return self.describe(camera.id)
 
     def change(self, camera_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some settings of a camera, which then starts anew; those that are not named stay, at any depth.
+        """Change some settings of a camera, which then starts anew; those that are not named stay,
+        at any depth.
 
         Raises:
             CameraError: there is no such camera, or the settings are wrong.
@@ -120,7 +148,10 @@ class CameraManager:
         with self._lock:
             before = self._status(camera_id).camera
             if fields.get("id", camera_id) != camera_id:
-                raise CameraError(f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}", "invalid")
+                raise CameraError(
+                    f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}",
+                    "invalid",
+                )
             settings = before.model_dump(mode="json", exclude_none=True)
             for section in ("events", "source"):
                 if section in fields and section not in settings:
@@ -129,7 +160,9 @@ class CameraManager:
             is_idle = camera_id in self._unusable or self._status(camera_id).state == "ended"
             if camera == before and not is_idle:
                 return self.describe(camera_id)
-            self._check_room(camera, (other for other in self._cameras.values() if other is not before))
+            self._check_room(
+                camera, (other for other in self._cameras.values() if other is not before)
+            )
             self._keep(lambda: self._changes.note(camera_id, camera))
             self._end(camera_id, "changed")
             self._cameras[camera_id] = camera
@@ -164,7 +197,9 @@ class CameraManager:
             if camera_id in self._paused:
                 if camera_id in self._unusable:
                     self._checked(camera.model_dump(mode="json"))
-                    self._check_room(camera, (other for other in self._cameras.values() if other is not camera))
+                    self._check_room(
+                        camera, (other for other in self._cameras.values() if other is not camera)
+                    )
                 self._keep(lambda: self._changes.pause(camera_id, paused=False))
                 self._paused.discard(camera_id)
                 self._begin(camera_id)
@@ -186,7 +221,9 @@ class CameraManager:
             self._fleet.forget(camera_id)
 
     def forget_counts(self, camera_id: str) -> bool:
-        """Forget what was counted of a camera that is gone, unless another has come under its name; False while a change is being kept."""
+        """Forget what was counted of a camera that is gone, unless another has come under its
+        name; False while a change is being kept.
+        """
         if not self._lock.acquire(blocking=False):
             return False
         try:
@@ -240,9 +277,14 @@ class CameraManager:
             raise CameraError(str(error), "not_kept") from None
 
     def _described(self, status: CameraStatus) -> dict[str, Any]:
-        camera, age = status.camera, status.last_frame_age()
+        camera = status.camera
+        age = status.last_frame_age()
         settings = camera.model_dump(mode="json", exclude={"url"})
         return settings | {
-            "url": redact_url(camera.url), "state": status.state, "detail": status.detail, "paused": camera.id in self._paused,
-            "fps": round(status.fps(), 2), "last_frame_age_seconds": None if age is None else round(age, 3),
-        }  # fmt: skip
+            "url": redact_url(camera.url),
+            "state": status.state,
+            "detail": status.detail,
+            "paused": camera.id in self._paused,
+            "fps": round(status.fps(), 2),
+            "last_frame_age_seconds": None if age is None else round(age, 3),
+        }

@@ -1,4 +1,6 @@
-"""Coded video of one camera between its reader and its decoder: bounded, and what gives way is whole groups of pictures."""
+"""Coded video of one camera between its reader and its decoder: bounded, and what gives way is
+whole groups of pictures.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ __all__ = ["PacketQueue"]
 class PacketQueue:
     """One reader puts, one decoder takes.
 
-    When more than the bounds waits, the oldest groups of pictures go, each up to the next key frame: what is left
-    decodes, and is the newest. A group that alone exceeds the bounds goes with all that follows up to the next key frame.
+    When more than the bounds waits, the oldest groups of pictures go, each up to the next key
+    frame: what is left decodes, and is the newest. A group that alone exceeds the bounds goes with
+    all that follows up to the next key frame.
 
     Args:
         most_seconds: from the arrival of the oldest waiting packet to that of the newest.
@@ -23,10 +26,20 @@ class PacketQueue:
         on_dropped: told how many packets were dropped.
     """
 
-    def __init__(self, *, most_seconds: float, most_bytes: float, on_dropped: Callable[[int], None] = lambda count: None) -> None:
-        self._most_seconds, self._most_bytes, self._on_dropped = most_seconds, most_bytes, on_dropped
+    def __init__(
+        self,
+        *,
+        most_seconds: float,
+        most_bytes: float,
+        on_dropped: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._most_seconds = most_seconds
+        self._most_bytes = most_bytes
+        self._on_dropped = on_dropped
         self._waiting: collections.deque[CodedPacket] = collections.deque()
-        self._bytes, self._skipping, self._closed = 0, False, False
+        self._bytes = 0
+        self._skipping = False
+        self._closed = False
         self._condition = threading.Condition()
 
     def put(self, coded: CodedPacket) -> None:
@@ -77,11 +90,14 @@ class PacketQueue:
 
     def _is_over(self) -> bool:
         seconds = self._waiting[-1].arrived_monotonic - self._waiting[0].arrived_monotonic
-        return len(self._waiting) > 1 and (seconds > self._most_seconds or self._bytes > self._most_bytes)
+        return len(self._waiting) > 1 and (
+            seconds > self._most_seconds or self._bytes > self._most_bytes
+        )
 
     def _make_room(self) -> int:
         """Drop groups from the oldest on, leaving a mark where they were."""
-        dropped, newest = 0, self._waiting[-1]
+        dropped = 0
+        newest = self._waiting[-1]
         while self._waiting:
             coded = self._waiting.popleft()
             self._bytes -= coded.size
@@ -91,5 +107,7 @@ class PacketQueue:
         else:
             self._skipping = True
         first = self._waiting[0] if self._waiting else newest
-        self._waiting.appendleft(CodedPacket(None, first.arrived_monotonic, first.wall_seconds, lost="dropped"))
+        self._waiting.appendleft(
+            CodedPacket(None, first.arrived_monotonic, first.wall_seconds, lost="dropped")
+        )
         return dropped

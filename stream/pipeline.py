@@ -1,8 +1,10 @@
-"""The wiring: cameras -> inbox -> preprocessing -> ring -> batches -> network -> events -> outbox -> Kafka.
+"""The wiring: cameras -> inbox -> preprocessing -> ring -> batches -> network -> events -> outbox
+-> Kafka.
 
-Threads: one or two per camera (source, decode, sample); `analysis` (preprocess, ring, batch); `inference` (network, events);
-`writer` (outbox); publisher; HTTP; snapshots. Every hand-over between them is bounded, and a full one makes the side before it wait
-or drop, counted.
+Threads: one or two per camera (source, decode, sample); `analysis` (preprocess, ring, batch);
+    `inference` (network, events);
+`writer` (outbox); publisher; HTTP; snapshots. Every hand-over between them is bounded, and a full
+one makes the side before it wait or drop, counted.
 """
 
 from __future__ import annotations
@@ -37,7 +39,14 @@ from stream.reading import CameraReader
 from stream.recognition import Recognition
 from stream.ring import ClipRing
 from stream.sample import ClipConfig
-from stream.settings import StreamConfig, changes_path, check_camera, check_room, check_settings, most_views
+from stream.settings import (
+    StreamConfig,
+    changes_path,
+    check_camera,
+    check_room,
+    check_settings,
+    most_views,
+)
 from stream.snapshots import SnapshotStore
 from stream.summary import LatencyLog, build_summary
 from stream.writer import EventWriter
@@ -45,13 +54,15 @@ from stream.writer import EventWriter
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger(__name__)
-# A thread that has not come round for this long hangs; the slowest batch on a small machine takes a few seconds.
+# A thread that has not come round for this long hangs; the slowest batch on a small machine takes a
+# few seconds.
 _HANGS_SECONDS = 60.0
 _TIDY_SECONDS = 60.0
 
 
 class Pipeline:
-    """Everything that `python -m stream run` runs. Construction checks and loads; `run` starts the cameras.
+    """Everything that `python -m stream run` runs. Construction checks and loads; `run` starts the
+    cameras.
 
     Raises:
         CidcError: the configuration cannot be used as it is.
@@ -62,13 +73,19 @@ class Pipeline:
         cameras = changes.apply(config.cameras)
         if (differs := changes.summary()) is not None:
             _log.warning("%s", differs)
-        self.spec = check_settings(config, [camera for camera in cameras if not changes.changed(camera.id)])
-        self.config, self.metrics, self.latency = config, Metrics(), LatencyLog()
+        self.spec = check_settings(
+            config, [camera for camera in cameras if not changes.changed(camera.id)]
+        )
+        self.config = config
+        self.metrics = Metrics()
+        self.latency = LatencyLog()
         self._most_views = most_views(config)
         unusable = self._unusable(cameras, changes)
         keep_freed_memory()
         self.failed = False
-        self._started, self._cameras_done, self._aborted = threading.Event(), threading.Event(), threading.Event()
+        self._started = threading.Event()
+        self._cameras_done = threading.Event()
+        self._aborted = threading.Event()
         self.manager: CameraManager | None = None
         self._gone: collections.deque[str] = collections.deque()
         with contextlib.ExitStack() as opened:
@@ -85,9 +102,14 @@ class Pipeline:
             self._build_stages()
             self.fleet = Fleet(config.source, self.metrics, self._run_camera, self._interrupt)
             self.manager = CameraManager(
-                self.fleet, changes, self.metrics, most_views=self._most_views, common={"events": config.events, "source": config.source},
-                check=lambda camera: check_camera(camera, self.spec), interrupt=self._interrupt,
-            )  # fmt: skip
+                self.fleet,
+                changes,
+                self.metrics,
+                most_views=self._most_views,
+                common={"events": config.events, "source": config.source},
+                check=lambda camera: check_camera(camera, self.spec),
+                interrupt=self._interrupt,
+            )
             self.manager.load(cameras, unusable)
             self._publisher = self._connect()
             if self._publisher is not None:
@@ -96,7 +118,9 @@ class Pipeline:
         self.metrics.before_scrape.append(self._refresh)
 
     def _unusable(self, cameras: Sequence[CameraConfig], changes: CameraChanges) -> dict[str, str]:
-        """Cameras from over HTTP that cannot be started as they are, and why: no reason not to start the others."""
+        """Cameras from over HTTP that cannot be started as they are, and why: no reason not to
+        start the others.
+        """
         usable = [camera for camera in cameras if not changes.changed(camera.id)]
         found: dict[str, str] = {}
         for camera in (camera for camera in cameras if changes.changed(camera.id)):
@@ -105,47 +129,84 @@ class Pipeline:
                 check_room(camera, usable, self._most_views)
             except ConfigError as error:
                 found[camera.id] = str(error)
-                _log.error("camera %s cannot be started: %s", camera.id, error, extra={"camera": camera.id})
+                _log.error(
+                    "camera %s cannot be started: %s", camera.id, error, extra={"camera": camera.id}
+                )
             else:
                 usable.append(camera)
         return found
 
     def _build_stages(self) -> None:
-        config, picture, device = self.config, self.spec.preprocess, self._recogniser.device
+        config = self.config
+        picture = self.spec.preprocess
+        device = self._recogniser.device
         self._inbox = Inbox(config.batch)
         self.writer = EventWriter(self._outbox, self.metrics, self._note_latency)
         self.recognition = Recognition(
-            self._recogniser, events=config.events, writer=self.writer, metrics=self.metrics, batch=config.batch,
-            cameras=self._camera, forget=self._forget, snapshots=self._snapshots,
-        )  # fmt: skip
-        self.ring = ClipRing(self._most_views, height=picture.height, width=picture.width, frames=self.spec.model.frames, device=device)
+            self._recogniser,
+            events=config.events,
+            writer=self.writer,
+            metrics=self.metrics,
+            batch=config.batch,
+            cameras=self._camera,
+            forget=self._forget,
+            snapshots=self._snapshots,
+        )
+        self.ring = ClipRing(
+            self._most_views,
+            height=picture.height,
+            width=picture.width,
+            frames=self.spec.model.frames,
+            device=device,
+        )
         self._analysis = Analysis(
-            config.batch, hop=config.clip.hop, metrics=self.metrics, inbox=self._inbox, cameras=self._camera, ring=self.ring,
-            preprocessor=Preprocessor(picture, max_batch=MOST_FRAMES_AT_ONCE, device="gpu" if device.type == "cuda" else "cpu"),
+            config.batch,
+            hop=config.clip.hop,
+            metrics=self.metrics,
+            inbox=self._inbox,
+            cameras=self._camera,
+            ring=self.ring,
+            preprocessor=Preprocessor(
+                picture,
+                max_batch=MOST_FRAMES_AT_ONCE,
+                device="gpu" if device.type == "cuda" else "cpu",
+            ),
             gather=lambda ring, windows: self._recogniser.gather(ring, windows),
             offer=lambda work: self.recognition.offer(work, self._aborted.is_set),
             is_behind=lambda extra: self.recognition.is_behind(config.batch.wait_seconds, extra),
             keeps_pictures=self._snapshots is not None,
-        )  # fmt: skip
+        )
         # What a process that died left open is closed before any number is given to a new event.
         self.recognition.count(self._outbox.close_open_events())
         self.runtime = {
-            "device": str(device), "dtype": str(self._recogniser.dtype).removeprefix("torch."), "model": self.spec.name,
+            "device": str(device),
+            "dtype": str(self._recogniser.dtype).removeprefix("torch."),
+            "model": self.spec.name,
             "preprocess": "dali-gpu" if device.type == "cuda" else "dali-cpu",
-            "mixing": self._recogniser.mixing, "mixing_reason": self._recogniser.mixing_reason,
-        }  # fmt: skip
+            "mixing": self._recogniser.mixing,
+            "mixing_reason": self._recogniser.mixing_reason,
+        }
         self.metrics.runtime.labels(**self.runtime).set(1)
 
     def run(
-        self, stop: threading.Event, *, duration_seconds: float | None = None, on_tick: Callable[[], None] = lambda: None
+        self,
+        stop: threading.Event,
+        *,
+        duration_seconds: float | None = None,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
-        """Run until every source has ended, `stop` is set or the time is over; drain, flush, and return the summary."""
+        """Run until every source has ended, `stop` is set or the time is over; drain, flush, and
+        return the summary.
+        """
         begun = tidied = time.monotonic()
         assert self.manager is not None
         self._workers = [
             threading.Thread(target=self._edge, args=(work, stop), name=name, daemon=True)
             for name, work in (
-                ("analysis", lambda: self._analysis.run(self._cameras_done.is_set, self._aborted.is_set)),
+                (
+                    "analysis",
+                    lambda: self._analysis.run(self._cameras_done.is_set, self._aborted.is_set),
+                ),
                 ("inference", lambda: self.recognition.run(self._aborted.is_set)),
                 ("writer", self.writer.run),
             )
@@ -157,7 +218,10 @@ class Pipeline:
             self._started.set()
             try:
                 while not stop.is_set() and not self.manager.all_ended():
-                    if duration_seconds is not None and time.monotonic() - begun >= duration_seconds:
+                    if (
+                        duration_seconds is not None
+                        and time.monotonic() - begun >= duration_seconds
+                    ):
                         break
                     on_tick()
                     self.fleet.supervise()
@@ -199,22 +263,29 @@ class Pipeline:
         if self._publisher is not None:
             _quietly(self._publisher.close)
         return build_summary(
-            self.fleet.statuses, self.metrics, self.latency, self.recognition.counts,
-            outbox_left=len(self._outbox), lost=self.writer.lost, seconds=seconds, runtime=self.runtime,
+            self.fleet.statuses,
+            self.metrics,
+            self.latency,
+            self.recognition.counts,
+            outbox_left=len(self._outbox),
+            lost=self.writer.lost,
+            seconds=seconds,
+            runtime=self.runtime,
             http=None if self._http is None else self._http.address,
-        )  # fmt: skip
+        )
 
     def _note_latency(self, seconds: float) -> None:
         self.metrics.latency.observe(seconds)
         self.latency.add(seconds)
 
-    # What the stages ask for ---------------------------------------------------------------------------------------
+    # What the stages ask for ----------------------------------------------------------------------
 
     def _camera(self, camera_id: str) -> CameraConfig | None:
         return self.manager.config(camera_id) if self.manager is not None else None
 
     def _forget(self, camera_id: str) -> None:
-        self._gone.append(camera_id)  # the network must not wait while a change is being kept on disk
+        # the network must not wait while a change is being kept on disk
+        self._gone.append(camera_id)
 
     def _forget_gone(self) -> None:
         assert self.manager is not None
@@ -224,21 +295,38 @@ class Pipeline:
 
     def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
         CameraReader(
-            status, worker, source=status.camera.source or self.config.source, clip=self._clip(status.camera), metrics=self.metrics,
-            hand_over=self._hand_over, short_side=self._short_side(status.camera),
-        ).run()  # fmt: skip
+            status,
+            worker,
+            source=status.camera.source or self.config.source,
+            clip=self._clip(status.camera),
+            metrics=self.metrics,
+            hand_over=self._hand_over,
+            short_side=self._short_side(status.camera),
+        ).run()
 
     def _clip(self, camera: CameraConfig) -> ClipConfig:
         gap = camera.max_gap_seconds
-        return self.config.clip if gap is None else self.config.clip.model_copy(update={"max_gap_seconds": gap})
+        return (
+            self.config.clip
+            if gap is None
+            else self.config.clip.model_copy(update={"max_gap_seconds": gap})
+        )
 
     def _short_side(self, camera: CameraConfig) -> int:
         """Enough for the smallest region, and for pictures of events."""
-        share = min((min(region.right - region.left, region.bottom - region.top) for region in camera.regions), default=1.0)
+        share = min(
+            (
+                min(region.right - region.left, region.bottom - region.top)
+                for region in camera.regions
+            ),
+            default=1.0,
+        )
         enough = math.ceil(self.spec.preprocess.live_short_side / share)
         return max(enough, self.config.snapshots.width) if self._snapshots is not None else enough
 
-    def _hand_over(self, item: SampledFrame | StreamBreak, status: CameraStatus, worker: Worker) -> None:
+    def _hand_over(
+        self, item: SampledFrame | StreamBreak, status: CameraStatus, worker: Worker
+    ) -> None:
         begun = time.monotonic()
         kept = self._inbox.put(item, worker.stop, status.set_blocked)
         if kept and isinstance(item, SampledFrame):
@@ -249,45 +337,66 @@ class Pipeline:
         if self._started.is_set() and not self._cameras_done.is_set():
             self._inbox.put(broken, threading.Event())
 
-    # Parts ---------------------------------------------------------------------------------------------------------
+    # Parts ----------------------------------------------------------------------------------------
 
     def _edge(self, work: Callable[[], None], stop: threading.Event) -> None:
-        """Run a thread's work; if it fails unexpectedly, the pipeline ends instead of standing still."""
+        """Run a thread's work; if it fails unexpectedly, the pipeline ends instead of standing
+        still.
+        """
         try:
             work()
         except Exception:  # the edge of the stage
-            _log.exception("the %s thread failed; the pipeline stops", threading.current_thread().name)
+            _log.exception(
+                "the %s thread failed; the pipeline stops", threading.current_thread().name
+            )
             self.failed = True
             self._aborted.set()
             stop.set()
 
     def _open_outbox(self) -> Outbox:
         metrics = self.metrics
-        return Outbox(self.config.outbox, lambda kind: metrics.outbox_dropped.labels(kind).inc(), metrics.outbox_damaged.inc)
+        return Outbox(
+            self.config.outbox,
+            lambda kind: metrics.outbox_dropped.labels(kind).inc(),
+            metrics.outbox_damaged.inc,
+        )
 
     def _open_snapshots(self) -> SnapshotStore | None:
         if not self.config.snapshots.enabled:
             return None
         counts = self.metrics.snapshots
-        return SnapshotStore(self.config.snapshots, on_written=counts.labels("written").inc, on_lost=counts.labels("lost").inc)
+        return SnapshotStore(
+            self.config.snapshots,
+            on_written=counts.labels("written").inc,
+            on_lost=counts.labels("lost").inc,
+        )
 
     def _serve(self) -> HttpServer | None:
         if not self.config.http.enabled:
             return None
         return HttpServer(
-            self.config.http, metrics=self.metrics.exposition, cameras=lambda: self.manager if self._started.is_set() else None,
-            checks={"startup": self._not_started, "ready": self._not_ready, "live": self._not_alive},
+            self.config.http,
+            metrics=self.metrics.exposition,
+            cameras=lambda: self.manager if self._started.is_set() else None,
+            checks={
+                "startup": self._not_started,
+                "ready": self._not_ready,
+                "live": self._not_alive,
+            },
             snapshots=self.config.snapshots.path if self._snapshots is not None else None,
-        )  # fmt: skip
+        )
 
     def _connect(self) -> Publisher | None:
         if not self.config.kafka.bootstrap:
             return None
         metrics = self.metrics
         return Publisher(
-            self.config.kafka, self._outbox, metrics.published.inc, lambda error: metrics.publish_failures.labels(error).inc(),
+            self.config.kafka,
+            self._outbox,
+            metrics.published.inc,
+            lambda error: metrics.publish_failures.labels(error).inc(),
             metrics.outbox_rejected.inc,
-        )  # fmt: skip
+        )
 
     def _not_started(self) -> str | None:
         return None if self._started.is_set() else "still loading and warming up the network"
@@ -295,8 +404,13 @@ class Pipeline:
     def _not_ready(self) -> str | None:
         if not self._started.is_set() or self._cameras_done.is_set():
             return "not analysing: starting or stopping"
-        if (silent := time.monotonic() - self.writer.beat_monotonic) > _HANGS_SECONDS and not self._outbox.is_rescuing:
-            return f"no event could be stored or refused for {silent:.0f} s: the disk stands still; they wait in memory"
+        if (
+            silent := time.monotonic() - self.writer.beat_monotonic
+        ) > _HANGS_SECONDS and not self._outbox.is_rescuing:
+            return (
+                f"no event could be stored or refused for {silent:.0f} s: the disk stands still;"
+                " they wait in memory"
+            )
         return self._not_alive()
 
     def _not_alive(self) -> str | None:
@@ -305,7 +419,10 @@ class Pipeline:
         dead = [thread.name for thread in self._workers if not thread.is_alive()]
         if dead:
             return f"the thread {dead[0]} has ended"
-        for name, beat in (("analysis", self._analysis.beat_monotonic), ("inference", self.recognition.beat_monotonic)):
+        for name, beat in (
+            ("analysis", self._analysis.beat_monotonic),
+            ("inference", self.recognition.beat_monotonic),
+        ):
             silent = time.monotonic() - beat
             if silent > _HANGS_SECONDS:
                 return f"the thread {name} has not moved for {silent:.0f} s"
@@ -333,7 +450,9 @@ class Pipeline:
 
 
 def _quietly(close: Callable[[], object]) -> None:
-    """Close something at the end of a run; what goes wrong is logged and stops nothing else from closing."""
+    """Close something at the end of a run; what goes wrong is logged and stops nothing else from
+    closing.
+    """
     try:
         close()
     except CidcError as error:

@@ -1,7 +1,8 @@
 """For those who consume events: from an outbox or from Kafka, each event once.
 
-Delivery is at least once: after a crash a record may come again. A repetition has the `event_id`, `kind` and `sequence` of
-the first; `Deduplicator` leaves it out and needs little memory for it, because repetitions come soon after.
+Delivery is at least once: after a crash a record may come again. A repetition has the `event_id`,
+`kind` and `sequence` of the first; `Deduplicator` leaves it out and needs little memory for it,
+because repetitions come soon after.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ _UNREADABLE_SECONDS = 10.0
 # Joining a group takes some brokers half a minute.
 _JOIN_SECONDS = 60.0
 _NOT_TAKEN = (
-    kafka.errors.CommitFailedError, kafka.errors.RebalanceInProgressError, kafka.errors.IllegalGenerationError,
+    kafka.errors.CommitFailedError,
+    kafka.errors.RebalanceInProgressError,
+    kafka.errors.IllegalGenerationError,
     kafka.errors.KafkaTimeoutError,
-)  # fmt: skip
+)
 
 
 class Deduplicator:
@@ -61,7 +64,9 @@ class Deduplicator:
         return True
 
 
-def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | None = None) -> Iterator[ActionEvent]:
+def read_outbox(
+    path: Path, *, follow: bool = False, stop: threading.Event | None = None
+) -> Iterator[ActionEvent]:
     """Events of an outbox in order; with `follow`, also those that come, until `stop` is set.
 
     With `follow` an outbox that is not there yet is waited for.
@@ -69,7 +74,8 @@ def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | Non
     Raises:
         OutboxError: the file is missing or is not an outbox, or cannot be read for long.
     """
-    last, stop = 0, stop or threading.Event()
+    last = 0
+    stop = stop or threading.Event()
     failing_since: float | None = None
     while not stop.is_set():
         try:
@@ -80,7 +86,9 @@ def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | Non
                 failing_since = time.monotonic()
                 if follow and not is_file(path):
                     _log.warning("waiting for the outbox %s, which does not exist yet", path)
-            if not follow or (is_file(path) and time.monotonic() - failing_since > _UNREADABLE_SECONDS):
+            if not follow or (
+                is_file(path) and time.monotonic() - failing_since > _UNREADABLE_SECONDS
+            ):
                 raise
             if not is_file(path):
                 failing_since = time.monotonic()
@@ -97,14 +105,20 @@ def read_outbox(path: Path, *, follow: bool = False, stop: threading.Event | Non
 
 
 def read_topic(
-    config: KafkaConfig, stop: threading.Event, *, follow: bool, group: str | None = None, timeout_seconds: float = 15.0
+    config: KafkaConfig,
+    stop: threading.Event,
+    *,
+    follow: bool,
+    group: str | None = None,
+    timeout_seconds: float = 15.0,
 ) -> Iterator[ActionEvent]:
     """Events of the topic, repetitions left out; with `follow`, until `stop` is set.
 
-    With `follow` a topic that does not exist yet is waited for. Without a group all of the topic is read, from its beginning.
-    With one, reading goes on where the group left off, the group's readers share the partitions, and an event counts as read once
-    the next is asked for. The broker is told every second and at the end: after a crash what was read in the last second comes
-    again. Records that are no events are skipped with a warning.
+    With `follow` a topic that does not exist yet is waited for. Without a group all of the topic is
+    read, from its beginning. With one, reading goes on where the group left off, the group's
+    readers share the partitions, and an event counts as read once the next is asked for. The broker
+    is told every second and at the end: after a crash what was read in the last second comes again.
+    Records that are no events are skipped with a warning.
 
     Raises:
         BrokerError: the broker or the topic cannot be reached within the timeout.
@@ -123,24 +137,33 @@ def read_topic(
         deadline = time.monotonic() + _JOIN_SECONDS
         with contextlib.closing(_Progress(consumer, group)) as progress:
             while not stop.is_set():
-                for record in (record for batch in consumer.poll(timeout_ms=200).values() for record in batch):
+                for record in (
+                    record for batch in consumer.poll(timeout_ms=200).values() for record in batch
+                ):
                     event = _event(record)
                     if event is not None and repeated.is_new(event):
                         yield event
                     progress.note(record)
                 progress.tell()
                 assigned = consumer.assignment()
-                if not follow and assigned and all(_at_end(consumer, partition) for partition in assigned):
+                if (
+                    not follow
+                    and assigned
+                    and all(_at_end(consumer, partition) for partition in assigned)
+                ):
                     return
                 if not follow and not assigned and time.monotonic() > deadline:
                     return  # the group has more readers than the topic has partitions
 
 
 class _Progress:
-    """Tells the broker how far a group has read, every second, and when it is closed; nothing without a group."""
+    """Tells the broker how far a group has read, every second, and when it is closed; nothing
+    without a group.
+    """
 
     def __init__(self, consumer: Any, group: str | None) -> None:
-        self._consumer, self._group = consumer, group
+        self._consumer = consumer
+        self._group = group
         self._next: dict[Any, Any] = {}
         self._committed_at = time.monotonic()
 
@@ -158,7 +181,9 @@ class _Progress:
     def close(self) -> None:
         """Tell the broker now. What it does not take comes again, to this reader or another."""
         mine = self._consumer.assignment() if self._group is not None else set()
-        offsets = {partition: offset for partition, offset in self._next.items() if partition in mine}
+        offsets = {
+            partition: offset for partition, offset in self._next.items() if partition in mine
+        }
         self._next.clear()
         self._committed_at = time.monotonic()
         if offsets:
@@ -170,19 +195,28 @@ def _event(record: Any) -> ActionEvent | None:
     try:
         return ActionEvent.from_json(record.value)
     except DataError as error:
-        _log.warning("record %d of partition %d skipped: %s", record.offset, record.partition, error)
+        _log.warning(
+            "record %d of partition %d skipped: %s", record.offset, record.partition, error
+        )
         return None
 
 
 def _consumer(config: KafkaConfig, group: str | None, timeout_seconds: float) -> Any:
     return kafka.KafkaConsumer(
-        **config.connection(), group_id=group, enable_auto_commit=False, auto_offset_reset="earliest", max_poll_records=_MOST_RECORDS,
+        **config.connection(),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_records=_MOST_RECORDS,
         bootstrap_timeout_ms=int(timeout_seconds * 1000),
-    )  # fmt: skip
+    )
 
 
-def _partitions(consumer: Any, config: KafkaConfig, stop: threading.Event, timeout_seconds: float) -> list[Any]:
-    deadline, asked = time.monotonic() + timeout_seconds, False
+def _partitions(
+    consumer: Any, config: KafkaConfig, stop: threading.Event, timeout_seconds: float
+) -> list[Any]:
+    deadline = time.monotonic() + timeout_seconds
+    asked = False
     while time.monotonic() < deadline:
         numbers = consumer.partitions_for_topic(config.topic)
         if numbers or stop.is_set():

@@ -1,7 +1,8 @@
 """One camera's threads: packets in, sampled frames out.
 
-A file is read and decoded in one thread and waits for the analysis. A camera does not wait: its packets are taken in by
-a thread of their own, and when decoding is behind, whole groups of pictures are dropped.
+A file is read and decoded in one thread and waits for the analysis. A camera does not wait: its
+packets are taken in by a thread of their own, and when decoding is behind, whole groups of pictures
+are dropped.
 """
 
 from __future__ import annotations
@@ -38,30 +39,58 @@ class CameraReader:
     """
 
     def __init__(
-        self, status: CameraStatus, worker: Worker, *, source: SourceConfig, clip: ClipConfig, metrics: Metrics,
-        hand_over: Callable[[SampledFrame | StreamBreak, CameraStatus, Worker], None], short_side: int,
-    ) -> None:  # fmt: skip
+        self,
+        status: CameraStatus,
+        worker: Worker,
+        *,
+        source: SourceConfig,
+        clip: ClipConfig,
+        metrics: Metrics,
+        hand_over: Callable[[SampledFrame | StreamBreak, CameraStatus, Worker], None],
+        short_side: int,
+    ) -> None:
         camera_id = status.camera.id
-        self._status, self._worker, self._config, self._metrics = status, worker, source, metrics
+        self._status = status
+        self._worker = worker
+        self._config = source
+        self._metrics = metrics
         self._hand_over = hand_over
-        self._source = Source(status.camera, source, worker.stop, self._set_state, metrics.reconnects.labels(camera_id).inc, self._rest)
+        self._source = Source(
+            status.camera,
+            source,
+            worker.stop,
+            self._set_state,
+            metrics.reconnects.labels(camera_id).inc,
+            self._rest,
+        )
         self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
-        self._convert, self._convert_time = PictureConverter(short_side), metrics.stage.labels("convert")
+        self._convert = PictureConverter(short_side)
+        self._convert_time = metrics.stage.labels("convert")
         self._decode_time = metrics.stage.labels("decode")
         self._sampler = Sampler(
-            camera_id, clip, self._timed_convert, metrics.repeated.labels(camera_id).inc, metrics.corrupt.labels(camera_id).inc
+            camera_id,
+            clip,
+            self._timed_convert,
+            metrics.repeated.labels(camera_id).inc,
+            metrics.corrupt.labels(camera_id).inc,
         )
         self._last_picture = time.monotonic()
         self._about = {"camera": camera_id}
-        self._before = metrics.total(metrics.decoded, camera=camera_id), metrics.total(metrics.corrupt, camera=camera_id)
+        self._before = (
+            metrics.total(metrics.decoded, camera=camera_id),
+            metrics.total(metrics.corrupt, camera=camera_id),
+        )
 
     def run(self) -> None:
         """Read until the camera ends or its worker is stopped; never raises."""
-        camera, stop = self._status.camera, self._worker.stop
+        camera = self._status.camera
+        stop = self._worker.stop
         try:
             self._decode(self._source.packets() if camera.is_file else self._live_packets())
         except Exception:  # the edge of the stage: one camera must never take the others along
-            _log.exception("camera %s: unexpected error; the camera is given up", camera.id, extra=self._about)
+            _log.exception(
+                "camera %s: unexpected error; the camera is given up", camera.id, extra=self._about
+            )
             self._set_state("ended", _UNEXPECTED)
         self._give(StreamBreak(camera.id, "ended"))
         if not camera.is_file:
@@ -81,7 +110,11 @@ class CameraReader:
             except Exception:
                 if self._status.camera.is_file:
                     raise
-                _log.exception("camera %s: unexpected error; it is opened again", self._status.camera.id, extra=self._about)
+                _log.exception(
+                    "camera %s: unexpected error; it is opened again",
+                    self._status.camera.id,
+                    extra=self._about,
+                )
                 self._source.give_up(_UNEXPECTED)
                 skipping = coded.packet is not None  # until the next connection
 
@@ -97,7 +130,8 @@ class CameraReader:
             self._status.frame_decoded(frame.arrived_monotonic)
             for item in self._sampler.push(frame):
                 self._give(item)
-                self._last_picture = time.monotonic()  # after it was handed over: if that took long, the camera is not to blame
+                # after it was handed over: if that took long, the camera is not to blame
+                self._last_picture = time.monotonic()
         self._check_pictures()
 
     def _timed_convert(self, native: object) -> NDArray[np.uint8]:
@@ -107,7 +141,9 @@ class CameraReader:
     def _live_packets(self) -> Iterator[CodedPacket]:
         """What the reading thread receives, until it has ended."""
         queue = PacketQueue(
-            most_seconds=self._config.queue_seconds, most_bytes=self._config.queue_megabytes * 1e6, on_dropped=self._count_dropped
+            most_seconds=self._config.queue_seconds,
+            most_bytes=self._config.queue_megabytes * 1e6,
+            on_dropped=self._count_dropped,
         )
         self._worker.spawn(lambda: self._receive(queue), "packets")
         while not queue.is_over and not self._worker.stop.is_set():
@@ -126,7 +162,11 @@ class CameraReader:
                     return
                 queue.put(coded)
         except Exception:  # the edge of the thread
-            _log.exception("camera %s: unexpected error while receiving", self._status.camera.id, extra=self._about)
+            _log.exception(
+                "camera %s: unexpected error while receiving",
+                self._status.camera.id,
+                extra=self._about,
+            )
             self._set_state("ended", _UNEXPECTED)
         finally:
             queue.close()
@@ -147,7 +187,8 @@ class CameraReader:
             self._last_picture = time.monotonic()
         if state == "ended" and detail == "end of file":
             detail = self._file_end()
-        if not self._worker.stop.is_set():  # an abandoned worker that comes back must not speak for its replacement
+        # an abandoned worker that comes back must not speak for its replacement
+        if not self._worker.stop.is_set():
             self._status.set_state(state, detail)
 
     def _count_dropped(self, packets: int) -> None:
@@ -158,8 +199,11 @@ class CameraReader:
             self._hand_over(item, self._status, self._worker)
 
     def _file_end(self) -> str:
-        """How a file ended: one that gave no picture, or had packets that did not decode, is said to have."""
-        metrics, camera_id = self._metrics, self._status.camera.id
+        """How a file ended: one that gave no picture, or had packets that did not decode, is
+        said to have.
+        """
+        metrics = self._metrics
+        camera_id = self._status.camera.id
         corrupt = metrics.total(metrics.corrupt, camera=camera_id) - self._before[1]
         if metrics.total(metrics.decoded, camera=camera_id) == self._before[0]:
             return "no frame could be decoded"

@@ -1,4 +1,6 @@
-"""The inference thread: batches of clips to events for the writer. It alone touches the state machines."""
+"""The inference thread: batches of clips to events for the writer. It alone touches the state
+machines.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ _NEWEST = 0.2
 
 @dataclasses.dataclass
 class _Best:
-    """The picture, and to paint over it the clip, in which an action was surest; `kept` once the store has it."""
+    """The picture, and to paint over it the clip, in which an action was surest; `kept` once the
+    store has it.
+    """
 
     confidence: float
     picture_HWC: NDArray[np.uint8]
@@ -56,13 +60,28 @@ class Recognition:
     """
 
     def __init__(
-        self, recogniser: Recogniser, *, events: EventConfig, writer: EventWriter, metrics: Metrics, batch: BatchConfig,
-        cameras: Callable[[str], CameraConfig | None], forget: Callable[[str], None], snapshots: SnapshotStore | None = None,
-    ) -> None:  # fmt: skip
-        self._recogniser, self._events, self._writer, self._metrics = recogniser, events, writer, metrics
-        self._cameras, self._forget, self._snapshots = cameras, forget, snapshots
+        self,
+        recogniser: Recogniser,
+        *,
+        events: EventConfig,
+        writer: EventWriter,
+        metrics: Metrics,
+        batch: BatchConfig,
+        cameras: Callable[[str], CameraConfig | None],
+        forget: Callable[[str], None],
+        snapshots: SnapshotStore | None = None,
+    ) -> None:
+        self._recogniser = recogniser
+        self._events = events
+        self._writer = writer
+        self._metrics = metrics
+        self._cameras = cameras
+        self._forget = forget
+        self._snapshots = snapshots
         self._ready: queue.Queue[Clips | StreamBreak | None] = queue.Queue(batch.ready_batches)
-        self._max_batch, self._clips_waiting, self._seconds_per_clip = batch.max_batch, 0, 0.0
+        self._max_batch = batch.max_batch
+        self._clips_waiting = 0
+        self._seconds_per_clip = 0.0
         self._paints = snapshots is not None and snapshots.config.activation
         self._best: dict[str, _Best] = {}
         self._told_useless = False
@@ -82,7 +101,7 @@ class Recognition:
             self.recent.append(event)
             self.new.append(event)
 
-    # What the analysis thread calls ----------------------------------------------------------------------------------
+    # What the analysis thread calls ---------------------------------------------------------------
 
     def offer(self, work: Clips | StreamBreak | None, is_aborted: Callable[[], bool]) -> None:
         """Take work, waiting for room for as long as nothing has failed."""
@@ -97,11 +116,16 @@ class Recognition:
             return
 
     def is_behind(self, most_seconds: float, extra: int = 0) -> bool:
-        """Whether a clip that is formed now, after so many others, would wait for longer than this, or finds no room."""
+        """Whether a clip that is formed now, after so many others, would wait for longer than
+        this, or finds no room.
+        """
         batches = self._ready.qsize() + math.ceil((extra + 1) / self._max_batch)
-        return batches > self._ready.maxsize or (self._clips_waiting + extra) * self._seconds_per_clip > most_seconds
+        return (
+            batches > self._ready.maxsize
+            or (self._clips_waiting + extra) * self._seconds_per_clip > most_seconds
+        )
 
-    # The thread ------------------------------------------------------------------------------------------------------
+    # The thread -----------------------------------------------------------------------------------
 
     def run(self, is_aborted: Callable[[], bool]) -> None:
         """Work until a None is offered, or something else failed; then end what goes on."""
@@ -114,11 +138,16 @@ class Recognition:
             self._announce(detector.finish("shutdown"))
 
     def active(self, camera_id: str) -> dict[str, float]:
-        """Actions going on in front of a camera, with their confidence; those of a region carry its name."""
+        """Actions going on in front of a camera, with their confidence; those of a region carry
+        its name.
+        """
         found: dict[str, float] = {}
         for view, detector in list(self.detectors.items()):
             if view.camera_id == camera_id:
-                found |= {f"{view.region}: {action}" if view.region else action: value for action, value in detector.active.items()}
+                found |= {
+                    f"{view.region}: {action}" if view.region else action: value
+                    for action, value in detector.active.items()
+                }
         return found
 
     def _next(self, is_aborted: Callable[[], bool]) -> Clips | StreamBreak | None:
@@ -131,28 +160,40 @@ class Recognition:
         return None
 
     def _recognise(self, work: Clips) -> None:
-        begun, count = time.monotonic(), len(work.windows)
+        begun = time.monotonic()
+        count = len(work.windows)
         self._metrics.batch.observe(count)
         with self._metrics.stage.labels("infer").time():
             probabilities_BK = self._recogniser.probabilities(work.clips_BCTHW).tolist()
         per_clip = (time.monotonic() - begun) / count
         with self._lock:
             self._clips_waiting -= count
-            self._seconds_per_clip += (per_clip - self._seconds_per_clip) * (_NEWEST if self._seconds_per_clip else 1.0)
+            self._seconds_per_clip += (per_clip - self._seconds_per_clip) * (
+                _NEWEST if self._seconds_per_clip else 1.0
+            )
         announced: list[ActionEvent] = []
         analysed: list[str] = []
-        for index, (window, probabilities) in enumerate(zip(work.windows, probabilities_BK, strict=True)):
+        for index, (window, probabilities) in enumerate(
+            zip(work.windows, probabilities_BK, strict=True)
+        ):
             if self._cameras(window.view.camera_id) is None:
                 continue  # removed meanwhile: its break follows
             detector = self._detector(window.view)
             try:
-                events = detector.push(probabilities, pts_end_seconds=window.pts_end_seconds, wall_end_seconds=window.wall_seconds)
-            except DataError as error:  # numbers that are none: weights of another make, or damaged memory
+                events = detector.push(
+                    probabilities,
+                    pts_end_seconds=window.pts_end_seconds,
+                    wall_end_seconds=window.wall_seconds,
+                )
+            except DataError as error:
+                # numbers that are none: weights of another make, or damaged memory
                 self._count_useless(window.view, error)
                 continue
             analysed.append(window.view.camera_id)
             if window.picture_HWC is not None:
-                self._note_pictures(detector, window.picture_HWC, work.clips_BCTHW[index : index + 1])
+                self._note_pictures(
+                    detector, window.picture_HWC, work.clips_BCTHW[index : index + 1]
+                )
             announced += self._stamped(events)
         self.count(announced)
         self._writer.put(announced, [window.arrived_monotonic for window in work.windows])
@@ -163,7 +204,9 @@ class Recognition:
         self._metrics.dropped.labels(view.camera_id, "not_finite").inc()
         if not self._told_useless:
             self._told_useless = True
-            _log.error("the network gave no probabilities (%s); such clips are left out and counted", error)
+            _log.error(
+                "the network gave no probabilities (%s); such clips are left out and counted", error
+            )
 
     def _break(self, broken: StreamBreak) -> None:
         for view in [view for view in self.detectors if view.camera_id == broken.camera_id]:
@@ -181,17 +224,25 @@ class Recognition:
         return self.detectors[view]
 
     def _new_detector(self, view: View) -> EventDetector:
-        camera, spec = self._cameras(view.camera_id), self._recogniser.spec
+        camera = self._cameras(view.camera_id)
+        spec = self._recogniser.spec
         assert isinstance(spec, ModelSpec)
         if view.camera_id not in self._sequences:
-            self._sequences[view.camera_id] = itertools.count(self._writer.next_sequence(view.camera_id))
+            self._sequences[view.camera_id] = itertools.count(
+                self._writer.next_sequence(view.camera_id)
+            )
         return EventDetector(
-            self._events if camera is None or camera.events is None else camera.events, labels=spec.labels, camera_id=view.camera_id,
-            background=spec.background, clip_seconds=(spec.model.frames - 1) / spec.fps, model=spec.name, region=view.region,
+            self._events if camera is None or camera.events is None else camera.events,
+            labels=spec.labels,
+            camera_id=view.camera_id,
+            background=spec.background,
+            clip_seconds=(spec.model.frames - 1) / spec.fps,
+            model=spec.name,
+            region=view.region,
             sequence=self._sequences[view.camera_id],
-        )  # fmt: skip
+        )
 
-    # Announcing ------------------------------------------------------------------------------------------------------
+    # Announcing -----------------------------------------------------------------------------------
 
     def _announce(self, events: Sequence[ActionEvent]) -> None:
         stamped = self._stamped(events)
@@ -199,17 +250,28 @@ class Recognition:
         self._writer.put(stamped)
 
     def _stamped(self, events: Sequence[ActionEvent]) -> list[ActionEvent]:
-        return [dataclasses.replace(event, produced_at=rfc3339(time.time()), snapshot=self._keep_picture(event)) for event in events]
+        return [
+            dataclasses.replace(
+                event, produced_at=rfc3339(time.time()), snapshot=self._keep_picture(event)
+            )
+            for event in events
+        ]
 
-    def _note_pictures(self, detector: EventDetector, picture_HWC: NDArray[np.uint8], clip_BCTHW: Tensor) -> None:
+    def _note_pictures(
+        self, detector: EventDetector, picture_HWC: NDArray[np.uint8], clip_BCTHW: Tensor
+    ) -> None:
         """The picture of a window is that of everything that goes on in it and was never surer."""
         confidences = detector.active
         for action, event_id in detector.open_events.items():
             if event_id not in self._best or confidences[action] > self._best[event_id].confidence:
-                self._best[event_id] = _Best(confidences[action], picture_HWC, clip_BCTHW.clone() if self._paints else None)
+                self._best[event_id] = _Best(
+                    confidences[action], picture_HWC, clip_BCTHW.clone() if self._paints else None
+                )
 
     def _keep_picture(self, event: ActionEvent) -> str | None:
-        """Hand the best picture so far to the store when an action starts and ends; returns its name."""
+        """Hand the best picture so far to the store when an action starts and ends; returns its
+        name.
+        """
         best = self._best.get(event.event_id)
         if self._snapshots is None or best is None:
             return None

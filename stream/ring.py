@@ -18,7 +18,8 @@ __all__ = ["ClipRing"]
 
 
 class ClipRing:
-    """uint8 `S T H W C`: each slot holds the last T frames of one camera, written round and round, never moved.
+    """uint8 `S T H W C`: each slot holds the last T frames of one camera, written round and round,
+    never moved.
 
     Args:
         slots: cameras at once.
@@ -30,10 +31,23 @@ class ClipRing:
         ShapeError: a size is below 1.
     """
 
-    def __init__(self, slots: int, *, height: int, width: int, frames: int = 32, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        slots: int,
+        *,
+        height: int,
+        width: int,
+        frames: int = 32,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if min(slots, frames, height, width) < 1:
-            raise ShapeError(f"ClipRing sizes must be at least 1, got slots={slots}, frames={frames}, height={height}, width={width}")
-        self.buffer_STHWC = torch.zeros(slots, frames, height, width, 3, dtype=torch.uint8, device=device)
+            raise ShapeError(
+                f"ClipRing sizes must be at least 1, got slots={slots}, frames={frames},"
+                f" height={height}, width={width}"
+            )
+        self.buffer_STHWC = torch.zeros(
+            slots, frames, height, width, 3, dtype=torch.uint8, device=device
+        )
         self._frames = frames
         self._written = [0] * slots
         self._free = list(range(slots - 1, -1, -1))
@@ -95,13 +109,21 @@ class ClipRing:
         """Write the next frame; returns how many frames the slot has had since it was cleared.
 
         Raises:
-            ShapeError: the picture is not uint8 `H W C` of the ring's size, or there is no such slot.
+            ShapeError: the picture is not uint8 `H W C` of the ring's size, or there is no such
+                slot.
         """
         self._check_slot(slot)
-        picture_HWC = picture_HWC if isinstance(picture_HWC, Tensor) else torch.tensor(np.asarray(picture_HWC))
+        picture_HWC = (
+            picture_HWC
+            if isinstance(picture_HWC, Tensor)
+            else torch.tensor(np.asarray(picture_HWC))
+        )
         expected = self.buffer_STHWC.shape[2:]
         if picture_HWC.shape != expected or picture_HWC.dtype != torch.uint8:
-            raise ShapeError(f"the ring holds uint8 {tuple(expected)}, got {picture_HWC.dtype} {tuple(picture_HWC.shape)}")
+            raise ShapeError(
+                f"the ring holds uint8 {tuple(expected)}, got {picture_HWC.dtype}"
+                f" {tuple(picture_HWC.shape)}"
+            )
         self.buffer_STHWC[slot, self._written[slot] % self._frames] = picture_HWC
         self._written[slot] += 1
         return self._written[slot]
@@ -129,8 +151,12 @@ class ClipRing:
         heads = torch.tensor([head for _, head in self.windows(slots)], dtype=torch.int64)
         order = (heads.unsqueeze(1) + torch.arange(self._frames)) % self._frames
         device = self.buffer_STHWC.device
-        return self.buffer_STHWC[torch.tensor(slots, dtype=torch.int64, device=device).unsqueeze(1), order.to(device)]
+        return self.buffer_STHWC[
+            torch.tensor(slots, dtype=torch.int64, device=device).unsqueeze(1), order.to(device)
+        ]
 
     def _check_slot(self, slot: int) -> None:
         if not 0 <= slot < self.slots:
-            raise ShapeError(f"there is no slot {slot}; they are numbered from 0 to {self.slots - 1}")
+            raise ShapeError(
+                f"there is no slot {slot}; they are numbered from 0 to {self.slots - 1}"
+            )

@@ -20,16 +20,26 @@ __all__ = ["ClipConfig", "Sampler"]
 class ClipConfig(StrictModel):
     """The clips that are cut from every camera."""
 
-    fps: float = Field(15.0, gt=0, le=120, description="sampled frames per second; must be what the weights were trained with")
+    fps: float = Field(
+        15.0,
+        gt=0,
+        le=120,
+        description="sampled frames per second; must be what the weights were trained with",
+    )
     hop: int = Field(4, ge=1, le=1024, description="a clip is due every this many sampled frames")
-    max_gap_seconds: float = Field(1.0, gt=0, description="a longer silence starts the clip anew; a shorter one repeats the last frame")
+    max_gap_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="a longer silence starts the clip anew; a shorter one repeats the last frame",
+    )
 
 
 @dataclasses.dataclass
 class Sampler:
     """Turns one camera's decoded frames into grid positions and breaks.
 
-    `convert` makes an RGB picture of a decoded frame; it is called once for each frame that is used, and for no other.
+    `convert` makes an RGB picture of a decoded frame; it is called once for each frame that is
+    used, and for no other.
     """
 
     camera_id: str
@@ -72,4 +82,10 @@ class Sampler:
             self.on_repeat()
         if self._converted is None or self._converted[0] is not frame:
             self._converted = (frame, self.convert(frame.native))
-        return SampledFrame(self.camera_id, self._converted[1], sample.pts_seconds, frame.arrived_monotonic, frame.wall_seconds)
+        return SampledFrame(
+            self.camera_id,
+            self._converted[1],
+            sample.pts_seconds,
+            frame.arrived_monotonic,
+            frame.wall_seconds,
+        )

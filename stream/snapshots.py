@@ -1,7 +1,9 @@
-"""Pictures of events: one JPEG for each action, the frame at which the network was surest, kept for a while.
+"""Pictures of events: one JPEG for each action, the frame at which the network was surest, kept for
+a while.
 
-Files are written by a thread of their own behind a bounded queue: a slow or full disk costs pictures, never events or
-video. Events name their picture; it appears shortly after the event and is replaced while the action goes on.
+Files are written by a thread of their own behind a bounded queue: a slow or full disk costs
+pictures, never events or video. Events name their picture; it appears shortly after the event and
+is replaced while the action goes on.
 """
 
 from __future__ import annotations
@@ -33,11 +35,22 @@ _MOST_WAITING = 32
 class SnapshotConfig(StrictModel):
     """Pictures of events."""
 
-    enabled: bool = Field(False, description="keep a picture of each action; events then carry the field `snapshot`")
-    path: OutputPath = Field(Path("snapshots"), description="folder of the pictures; a folder for each camera in it")
-    width: int = Field(640, ge=64, le=7680, description="wider pictures are made this wide, in pixels")
+    enabled: bool = Field(
+        False, description="keep a picture of each action; events then carry the field `snapshot`"
+    )
+    path: OutputPath = Field(
+        Path("snapshots"), description="folder of the pictures; a folder for each camera in it"
+    )
+    width: int = Field(
+        640, ge=64, le=7680, description="wider pictures are made this wide, in pixels"
+    )
     quality: int = Field(85, ge=1, le=100, description="of the JPEG")
-    activation: bool = Field(False, description="paint over it what the network looks at; costs a run of the network for each picture")
+    activation: bool = Field(
+        False,
+        description=(
+            "paint over it what the network looks at; costs a run of the network for each picture"
+        ),
+    )
     keep_days: float = Field(7.0, gt=0, le=36500, description="older pictures are deleted")
     keep_megabytes: float = Field(1000.0, gt=0, description="beyond this the oldest are deleted")
 
@@ -72,13 +85,24 @@ class SnapshotStore:
     """
 
     def __init__(
-        self, config: SnapshotConfig, *, on_written: Callable[[], None] = lambda: None, on_lost: Callable[[], None] = lambda: None
+        self,
+        config: SnapshotConfig,
+        *,
+        on_written: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        self.config, self._on_written, self._on_lost = config, on_written, on_lost
+        self.config = config
+        self._on_written = on_written
+        self._on_lost = on_lost
         try:
             config.path.mkdir(parents=True, exist_ok=True)
-            # What is there from before, oldest first: when it was written, its size. Other people's pictures are left alone.
-            found = sorted((file.stat().st_mtime, file, file.stat().st_size) for file in config.path.glob("*/*.jpg") if _is_ours(file))
+            # What is there from before, oldest first: when it was written, its size. Other people's
+            # pictures are left alone.
+            found = sorted(
+                (file.stat().st_mtime, file, file.stat().st_size)
+                for file in config.path.glob("*/*.jpg")
+                if _is_ours(file)
+            )
             for partial in config.path.glob("*/*.part"):
                 if _is_ours(partial):
                     partial.unlink()  # of a process that was killed
@@ -86,10 +110,16 @@ class SnapshotStore:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise ConfigError(f"snapshots.path: cannot write to {config.path}: {error.strerror}; name another folder") from None
+            raise ConfigError(
+                f"snapshots.path: cannot write to {config.path}: {error.strerror}; name another"
+                " folder"
+            ) from None
         # Each with the monotonic time since which it is there: wall clocks jump.
-        now, wall = time.monotonic(), time.time()
-        self._files = collections.OrderedDict((file, (now - max(0.0, wall - moment), size)) for moment, file, size in found)
+        now = time.monotonic()
+        wall = time.time()
+        self._files = collections.OrderedDict(
+            (file, (now - max(0.0, wall - moment), size)) for moment, file, size in found
+        )
         self._bytes = sum(size for _, size in self._files.values())
         self._queue: queue.Queue[Snapshot | None] = queue.Queue(_MOST_WAITING)
         self._failing = False
@@ -97,7 +127,9 @@ class SnapshotStore:
         self._thread.start()
 
     def offer(self, snapshot: Snapshot) -> bool:
-        """Keep a picture, or, when the disk is too slow for it, lose it, which returns False; never waits."""
+        """Keep a picture, or, when the disk is too slow for it, lose it, which returns False;
+        never waits.
+        """
         try:
             self._queue.put_nowait(snapshot)
         except queue.Full:
@@ -136,8 +168,14 @@ class SnapshotStore:
         height, width = picture.shape[:2]
         if width > self.config.width:
             size = (self.config.width, max(1, round(height * self.config.width / width)))
-            picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        _, coded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, self.config.quality])
+            picture = np.asarray(
+                cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8
+            )
+        _, coded = cv2.imencode(
+            ".jpg",
+            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, self.config.quality],
+        )
         path = self.config.path / snapshot.name
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")

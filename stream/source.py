@@ -1,8 +1,8 @@
 """Packets of one camera: open, pace, notice silence, reconnect. One source runs in one thread.
 
-States (`stream.frames.CameraState`): connecting (for the first time), running, stalled (it was open and fell silent) and offline
-(it cannot be opened), both until packets come again, ended. A sixth, blocked, is the reader's own: the stages behind it are slow,
-and it never restarts a camera.
+States (`stream.frames.CameraState`): connecting (for the first time), running, stalled (it was open
+and fell silent) and offline (it cannot be opened), both until packets come again, ended. A sixth,
+blocked, is the reader's own: the stages behind it are slow, and it never restarts a camera.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from stream.frames import CameraState, CodedPacket, PacketClock
 
 __all__ = ["Source"]
 
-# A connection that lasted this long was a good one: the next failure is a new one, with a short first pause.
+# A connection that lasted this long was a good one: the next failure is a new one, with a short
+# first pause.
 _STEADY_SECONDS = 5.0
 # A file whose timestamps jump further ahead is not waited for.
 _LONGEST_PAUSE = 60.0
@@ -38,10 +39,11 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class Source:
-    """Iterate over `packets()` to receive a camera; they stop at the end of a file or when `stop` is set.
+    """Iterate over `packets()` to receive a camera; they stop at the end of a file or when `stop`
+    is set.
 
-    `on_state` is told every change of state with a reason for people; `on_reconnect` each time it opens again; `on_rest` when
-    it begins to wait for a reason of its own, and when that is over.
+    `on_state` is told every change of state with a reason for people; `on_reconnect` each time it
+    opens again; `on_rest` when it begins to wait for a reason of its own, and when that is over.
     """
 
     camera: CameraConfig
@@ -54,7 +56,9 @@ class Source:
     _complaint: str | None = None
 
     def packets(self) -> Iterator[CodedPacket]:
-        """Packets with their arrival times; one with `packet=None` wherever a connection was lost and another follows."""
+        """Packets with their arrival times; one with `packet=None` wherever a connection was
+        lost and another follows.
+        """
         self.on_state("connecting", "")
         while not self.stop.is_set():
             begun = time.monotonic()
@@ -65,7 +69,12 @@ class Source:
                 self.on_state("ended", problem or "end of file")
                 return
             if received:  # otherwise there is nothing to interrupt
-                yield CodedPacket(None, time.monotonic(), time.time(), lost="reconnect" if problem is None else "stalled")
+                yield CodedPacket(
+                    None,
+                    time.monotonic(),
+                    time.time(),
+                    lost="reconnect" if problem is None else "stalled",
+                )
             if self.camera.is_file:
                 self.stop.wait(0.01)  # a file of a few packets that loops must not keep a core busy
             else:
@@ -76,26 +85,43 @@ class Source:
         self.on_state("ended", "stopped")
 
     def give_up(self, problem: str) -> None:
-        """Close this connection and open another: what comes is of no use. Called from any thread."""
+        """Close this connection and open another: what comes is of no use. Called from any
+        thread.
+        """
         self._complaint = problem
 
     def _one_connection(self) -> Generator[CodedPacket, None, tuple[int, str | None]]:
-        """One opening, up to its end; returns how many packets came and what went wrong, None for an orderly end."""
-        received, self._complaint, begun = 0, None, time.monotonic()
+        """One opening, up to its end; returns how many packets came and what went wrong, None
+        for an orderly end.
+        """
+        received = 0
+        self._complaint = None
+        begun = time.monotonic()
         try:
             with self._open() as container:
                 stream = video_stream(container)
-                pace, last_video = _Pace(self.camera, self.config, self.stop, self.on_rest), time.monotonic()
+                pace = _Pace(self.camera, self.config, self.stop, self.on_rest)
+                last_video = time.monotonic()
                 clock: PacketClock = "stream"
-                # All streams are read, so that a picture that stands still while sound goes on is noticed.
+                # All streams are read, so that a picture that stands still while sound goes on is
+                # noticed.
                 for packet in container.demux():
                     if self.stop.is_set():
                         return received, None
                     if self._complaint is not None:
                         return received, self._complaint
                     if packet.stream_index != stream.index:
-                        if not self.camera.is_file and time.monotonic() - last_video > self.config.read_timeout_seconds:
-                            return received, f"no video for {self.config.read_timeout_seconds:g} s, though other data comes"
+                        if (
+                            not self.camera.is_file
+                            and time.monotonic() - last_video > self.config.read_timeout_seconds
+                        ):
+                            return (
+                                received,
+                                (
+                                    f"no video for {self.config.read_timeout_seconds:g} s, though"
+                                    " other data comes"
+                                ),
+                            )
                         continue
                     last_video = time.monotonic()
                     if packet.size:
@@ -104,29 +130,41 @@ class Source:
                             clock = self._clock(container, packet)
                         received += 1
                     arrived = pace.arrival(packet)
-                    yield CodedPacket(packet, arrived, self._wall_seconds(packet, arrived), clock=clock)
+                    yield CodedPacket(
+                        packet, arrived, self._wall_seconds(packet, arrived), clock=clock
+                    )
         except MediaError as error:
             return received, self._why_not_open(str(error), time.monotonic() - begun)
         except ExitError:
             return received, f"silent for {self.config.read_timeout_seconds:g} s"
         except (FFmpegError, OSError, IndexError, ValueError) as error:
             return received, f"read error after {received} packets: {explain(error)}"
-        except Exception as error:  # the edge of the connection: whatever it was, the next one may do
-            _log.exception("camera %s: unexpected error", self.camera.id, extra={"camera": self.camera.id})
+        except Exception as error:
+            # the edge of the connection: whatever it was, the next one may do
+            _log.exception(
+                "camera %s: unexpected error", self.camera.id, extra={"camera": self.camera.id}
+            )
             return received, f"unexpected error ({type(error).__name__}), see the log"
         return received, None
 
     def _open(self) -> Any:
-        camera, config = self.camera, self.config
+        camera = self.camera
+        config = self.config
         if camera.is_file:
             return open_container(camera.url)
         timeout = (config.open_timeout_seconds, config.read_timeout_seconds)
         if camera.kind == "device":
             return open_container(camera.url, format="v4l2", timeout=timeout)
-        options, scheme = {}, camera.url.partition(":")[0].lower()
+        options = {}
+        scheme = camera.url.partition(":")[0].lower()
         if scheme in ("rtsp", "rtsps"):
-            # A few bytes of probing are enough: RTSP describes its streams before it sends them. Sound is not even asked for.
-            options = {"rtsp_transport": camera.transport, "probesize": "32", "allowed_media_types": "video"}
+            # A few bytes of probing are enough: RTSP describes its streams before it sends them.
+            # Sound is not even asked for.
+            options = {
+                "rtsp_transport": camera.transport,
+                "probesize": "32",
+                "allowed_media_types": "video",
+            }
         if scheme in ("rtsps", "https"):
             options["tls_verify"] = str(int(config.tls_verify))
             if config.tls_ca_file is not None:
@@ -134,7 +172,9 @@ class Source:
         return open_container(camera.url, options=options, timeout=timeout)
 
     def _why_not_open(self, said: str, seconds: float) -> str:
-        """The reason for people: FFmpeg says `Immediate exit` of a timeout, and `Input/output error` of a name that nobody knows."""
+        """The reason for people: FFmpeg says `Immediate exit` of a timeout, and `Input/output
+        error` of a name that nobody knows.
+        """
         if self.camera.kind != "network":
             return said
         if seconds >= 0.9 * self.config.open_timeout_seconds:
@@ -152,13 +192,15 @@ class Source:
         if not container.format.flags & _NO_TIMESTAMPS:
             return "stream"
         if not self.camera.is_file:
-            return "arrival"  # raw video and pictures over HTTP: FFmpeg stamps them evenly, however late they come
+            # raw video and pictures over HTTP: FFmpeg stamps them evenly, however late they come
+            return "arrival"
         return "count" if packet.pts is None else "stream"
 
     def _wall_seconds(self, packet: Any, arrived: float) -> float:
         ours = time.time() - (time.monotonic() - arrived)
         if self.config.camera_clock_seconds and packet.has_sidedata("prft"):
-            # Producer reference time: microseconds since 1970 by the sender's clock, as its RTCP reports map them.
+            # Producer reference time: microseconds since 1970 by the sender's clock, as its RTCP
+            # reports map them.
             theirs = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))[0] / 1e6
             if abs(theirs - ours) <= self.config.camera_clock_seconds:
                 return float(theirs)
@@ -167,7 +209,10 @@ class Source:
     def _back_off(self, problem: str, received: int) -> None:
         self._failures += 1
         self.on_state("stalled" if received else "offline", problem)
-        longest = min(self.config.backoff_first_seconds * 2 ** min(self._failures - 1, 20), self.config.backoff_most_seconds)
+        longest = min(
+            self.config.backoff_first_seconds * 2 ** min(self._failures - 1, 20),
+            self.config.backoff_most_seconds,
+        )
         # Jitter: cameras that fell together must not come back together.
         self.on_rest(True)
         self.stop.wait(random.uniform(longest / 2, longest))
@@ -177,29 +222,46 @@ class Source:
 class _Pace:
     """Holds a file's packets back until their decoding time, as a camera would send them.
 
-    A reader that is behind by more than `queue_seconds` does not try to catch up: what follows is due from then on.
+    A reader that is behind by more than `queue_seconds` does not try to catch up: what follows is
+    due from then on.
     """
 
-    def __init__(self, camera: CameraConfig, config: SourceConfig, stop: threading.Event, on_rest: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        camera: CameraConfig,
+        config: SourceConfig,
+        stop: threading.Event,
+        on_rest: Callable[[bool], None],
+    ) -> None:
         self._active = camera.is_file and camera.pace == "realtime"
-        self._stop, self._on_rest = stop, on_rest
+        self._stop = stop
+        self._on_rest = on_rest
         self._first: tuple[float, float] | None = None
-        self._latest, self._count, self._longest_behind = 0.0, 0, config.queue_seconds
+        self._latest = 0.0
+        self._count = 0
+        self._longest_behind = config.queue_seconds
 
     def arrival(self, packet: Any) -> float:
-        """Wait until the packet is due; returns when it came in, which for a reader that is behind is when it was due."""
+        """Wait until the packet is due; returns when it came in, which for a reader that is
+        behind is when it was due.
+        """
         now = time.monotonic()
         stamp = packet.dts if packet.dts is not None else packet.pts
         if not self._active or not packet.size:
             return now
         self._count += 1
-        media = self._count / frame_rate(packet.stream) if stamp is None else float(stamp * packet.time_base)
+        media = (
+            self._count / frame_rate(packet.stream)
+            if stamp is None
+            else float(stamp * packet.time_base)
+        )
         if self._first is None or not self._latest - 1.0 <= media <= self._latest + _LONGEST_PAUSE:
             self._first = (media, now)  # the beginning, or a jump: count from here
         self._latest = media
         due = self._first[1] + media - self._first[0]
         if now - due > self._longest_behind:
-            self._first, due = (media, now), now
+            self._first = (media, now)
+            due = now
         if due > now:
             self._on_rest(True)
             self._stop.wait(due - now)

@@ -18,7 +18,9 @@ __all__ = ["LatencyLog", "build_summary", "summary_lines", "write_summary"]
 
 
 class LatencyLog:
-    """The latest latencies in seconds, for exact percentiles; the histogram in `Metrics` has all of them."""
+    """The latest latencies in seconds, for exact percentiles; the histogram in `Metrics` has all
+    of them.
+    """
 
     def __init__(self, most: int = 200_000) -> None:
         self._values: collections.deque[float] = collections.deque(maxlen=most)
@@ -37,14 +39,27 @@ class LatencyLog:
     def percentiles(self) -> dict[str, float | None]:
         """p50, p95 and p99 by nearest rank; null without values."""
         ordered = sorted(self.values())
-        return {f"p{share}": round(ordered[_rank(share, len(ordered))], 4) if ordered else None for share in (50, 95, 99)}
+        return {
+            f"p{share}": round(ordered[_rank(share, len(ordered))], 4) if ordered else None
+            for share in (50, 95, 99)
+        }
 
 
 def build_summary(
-    statuses: Iterable[CameraStatus], metrics: Metrics, latency: LatencyLog, counts: Mapping[tuple[str, str], int], *,
-    outbox_left: int, lost: int, seconds: float, runtime: dict[str, str], http: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Counts per camera, from the metrics themselves, and of events by action and kind, those of removed cameras too."""
+    statuses: Iterable[CameraStatus],
+    metrics: Metrics,
+    latency: LatencyLog,
+    counts: Mapping[tuple[str, str], int],
+    *,
+    outbox_left: int,
+    lost: int,
+    seconds: float,
+    runtime: dict[str, str],
+    http: str | None = None,
+) -> dict[str, Any]:
+    """Counts per camera, from the metrics themselves, and of events by action and kind, those of
+    removed cameras too.
+    """
     events: dict[str, dict[str, int]] = {}
     for (action, kind), count in counts.items():
         events.setdefault(action, {})[kind] = count
@@ -64,20 +79,30 @@ def build_summary(
 def summary_lines(summary: dict[str, Any]) -> list[str]:
     """The summary in a few lines."""
     cameras = summary["cameras"].values()
-    frames, windows = (sum(camera[name] for camera in cameras) for name in ("frames_decoded", "windows"))
+    frames, windows = (
+        sum(camera[name] for camera in cameras) for name in ("frames_decoded", "windows")
+    )
     dropped = sum(sum(camera["drops"].values()) for camera in cameras)
     started = sum(kinds.get("started", 0) for kinds in summary["events"].values())
     latency = summary["latency_seconds"]
     lines = [
-        f"{len(cameras)} cameras, {frames} frames, {windows} clips analysed, {dropped} dropped, "
-        f"{started} actions in {summary['duration_seconds']:.1f} s on {summary['runtime']['device']} ({summary['runtime']['dtype']})"
+        f"{len(cameras)} cameras, {frames} frames, {windows} clips analysed, {dropped} dropped,"
+        f" {started} actions in {summary['duration_seconds']:.1f} s on"
+        f" {summary['runtime']['device']} ({summary['runtime']['dtype']})"
     ]
     if latency["p50"] is not None:
         lines.append(
-            f"camera to event: p50 {latency['p50'] * 1e3:.0f} ms, p95 {latency['p95'] * 1e3:.0f} ms, p99 {latency['p99'] * 1e3:.0f} ms"
+            f"camera to event: p50 {latency['p50'] * 1e3:.0f} ms, p95 {latency['p95'] * 1e3:.0f}"
+            f" ms, p99 {latency['p99'] * 1e3:.0f} ms"
         )
-    lost = f", lost {summary['events_lost']}: they could not be stored" if summary["events_lost"] else ""
-    lines.append(f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost}")
+    lost = (
+        f", lost {summary['events_lost']}: they could not be stored"
+        if summary["events_lost"]
+        else ""
+    )
+    lines.append(
+        f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost}"
+    )
     return lines
 
 
@@ -105,7 +130,12 @@ def _camera(status: CameraStatus, metrics: Metrics) -> dict[str, Any]:
         "windows": metrics.total(metrics.windows, camera=camera_id),
         "drops": metrics.by_label(metrics.dropped, "reason", camera=camera_id),
         "resets": metrics.by_label(metrics.resets, "reason", camera=camera_id),
-        "blocked_seconds": round(sum(s.value for s in metrics.samples(metrics.blocked) if s.labels["camera"] == camera_id), 2),
+        "blocked_seconds": round(
+            sum(
+                s.value for s in metrics.samples(metrics.blocked) if s.labels["camera"] == camera_id
+            ),
+            2,
+        ),
         "reconnects": metrics.total(metrics.reconnects, camera=camera_id),
     }
 

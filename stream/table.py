@@ -27,20 +27,30 @@ __all__ = ["LiveTable", "Printer", "event_line", "place"]
 _log = logging.getLogger(__name__)
 _MOST_LINES = 10_000
 
-_COLOURS = {"running": "green", "connecting": "yellow", "blocked": "yellow", "stalled": "red", "offline": "red", "ended": "dim"}
+_COLOURS = {
+    "running": "green",
+    "connecting": "yellow",
+    "blocked": "yellow",
+    "stalled": "red",
+    "offline": "red",
+    "ended": "dim",
+}
 # Title, head, frame, a line for the cameras that are left out, and eight events.
 _OTHER_LINES = 14
 
 
 class Printer:
-    """Lines to standard output from a thread of its own: a full disk or a reader that does not read stops nothing else.
+    """Lines to standard output from a thread of its own: a full disk or a reader that does not read
+    stops nothing else.
 
-    Lines that cannot be written in time are left out, the oldest first; after an error nothing more is written.
+    Lines that cannot be written in time are left out, the oldest first; after an error nothing more
+    is written.
     """
 
     def __init__(self) -> None:
         self._lines: collections.deque[str] = collections.deque(maxlen=_MOST_LINES)
-        self._changed, self._closing = threading.Condition(), False
+        self._changed = threading.Condition()
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
         self._thread.start()
 
@@ -67,7 +77,9 @@ class Printer:
                     line = self._lines.popleft()
                 _write(line + "\n")
         except OSError as error:
-            _log.warning("nothing more is printed: standard output cannot be written (%s)", error.strerror)
+            _log.warning(
+                "nothing more is printed: standard output cannot be written (%s)", error.strerror
+            )
 
 
 def _write(text: str) -> None:
@@ -83,11 +95,20 @@ def _write(text: str) -> None:
 
 
 class LiveTable:
-    """Redraws a table of cameras and the latest events; on something that is not a terminal it prints events as lines."""
+    """Redraws a table of cameras and the latest events; on something that is not a terminal it
+    prints events as lines.
+    """
 
     def __init__(self, pipeline: Pipeline, console: Console, printer: Printer) -> None:
-        self._pipeline, self._console, self._printer, self._begun = pipeline, console, printer, time.monotonic()
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._draw) if console.is_terminal else None
+        self._pipeline = pipeline
+        self._console = console
+        self._printer = printer
+        self._begun = time.monotonic()
+        self._live = (
+            Live(console=console, refresh_per_second=4, get_renderable=self._draw)
+            if console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> Callable[[], None]:
         if self._live is not None:
@@ -112,10 +133,21 @@ class LiveTable:
     def _draw(self) -> Group:
         metrics = self._pipeline.metrics
         table = Table(
-            "camera", "state", "fps", "frames", "clips", "now", "remark", title=f"{time.monotonic() - self._begun:5.0f} s", expand=False
+            "camera",
+            "state",
+            "fps",
+            "frames",
+            "clips",
+            "now",
+            "remark",
+            title=f"{time.monotonic() - self._begun:5.0f} s",
+            expand=False,
         )
-        # The events keep their lines; when there is not room for all cameras, those in trouble come first.
-        statuses = sorted(self._pipeline.fleet.statuses, key=lambda status: status.state in ("running", "ended"))
+        # The events keep their lines; when there is not room for all cameras, those in trouble come
+        # first.
+        statuses = sorted(
+            self._pipeline.fleet.statuses, key=lambda status: status.state in ("running", "ended")
+        )
         rows = max(3, self._console.size.height - _OTHER_LINES)
         shown = self._pipeline.fleet.statuses if len(statuses) <= rows else statuses[:rows]
         for status in shown:
@@ -132,7 +164,11 @@ class LiveTable:
             )
         if len(shown) < len(statuses):
             table.add_row(f"and {len(statuses) - len(shown)} more")
-        lines = [Text(event_line(event)) for event in list(self._pipeline.recognition.recent) if event.kind != "updated"]
+        lines = [
+            Text(event_line(event))
+            for event in list(self._pipeline.recognition.recent)
+            if event.kind != "updated"
+        ]
         return Group(table, *lines)
 
 
@@ -143,7 +179,13 @@ def place(event: ActionEvent) -> str:
 
 def event_line(event: ActionEvent) -> str:
     """One event in one line: when (UTC) it started or ended, where, what, when in the stream."""
-    head = f"{(event.ended_at or event.started_at)[11:19]}  {place(event):<12} {event.kind:<8} {event.action:<12} "
+    head = (
+        f"{(event.ended_at or event.started_at)[11:19]}  {place(event):<12} {event.kind:<8}"
+        f" {event.action:<12} "
+    )
     if event.kind == "ended":
-        return head + f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s ({event.reason})"
+        return (
+            head
+            + f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s ({event.reason})"
+        )
     return head + f"from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"

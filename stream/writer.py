@@ -1,4 +1,6 @@
-"""The writer thread: announced events into the outbox, so that a slow disk or a locked database holds up no network."""
+"""The writer thread: announced events into the outbox, so that a slow disk or a locked database
+holds up no network.
+"""
 
 from __future__ import annotations
 
@@ -35,25 +37,38 @@ class EventSink(Protocol):
 
 
 class EventWriter:
-    """Stores events in order. While the outbox cannot be written they wait in memory, and video goes on.
+    """Stores events in order. While the outbox cannot be written they wait in memory, and video
+    goes on.
 
     Args:
-        on_result: told the seconds from the arrival of a clip's newest frame until its events, if it gave any, were stored.
+        on_result: told the seconds from the arrival of a clip's newest frame until its events, if
+            it gave any, were stored.
     """
 
-    def __init__(self, outbox: EventSink, metrics: Metrics, on_result: Callable[[float], None] = lambda seconds: None) -> None:
-        self._outbox, self._metrics, self._on_result = outbox, metrics, on_result
+    def __init__(
+        self,
+        outbox: EventSink,
+        metrics: Metrics,
+        on_result: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._outbox = outbox
+        self._metrics = metrics
+        self._on_result = on_result
         self._condition = threading.Condition()
         self._waiting: collections.deque[ActionEvent] = collections.deque()
         self._in_hand: list[ActionEvent] = []
         self._arrivals_in_hand: list[float] = []
         self._arrivals: collections.deque[float] = collections.deque(maxlen=_MOST_UNSAVED)
-        self._retry_at, self._closing, self._dropped = 0.0, False, 0
+        self._retry_at = 0.0
+        self._closing = False
+        self._dropped = 0
         self.problem: str | None = None
         self.beat_monotonic = time.monotonic()
 
     def put(self, events: Sequence[ActionEvent], arrivals: Sequence[float] = ()) -> None:
-        """Take events, and the monotonic times at which the frames came that they are the results of. Never waits."""
+        """Take events, and the monotonic times at which the frames came that they are the
+        results of. Never waits.
+        """
         if not events:
             for arrived in arrivals:
                 self._on_result(time.monotonic() - arrived)
@@ -68,7 +83,11 @@ class EventWriter:
     def next_sequence(self, camera_id: str) -> int:
         """The number that the camera's next event gets: those that wait have numbers, too."""
         with self._condition:
-            numbers = [event.sequence for event in itertools.chain(self._in_hand, self._waiting) if event.camera_id == camera_id]
+            numbers = [
+                event.sequence
+                for event in itertools.chain(self._in_hand, self._waiting)
+                if event.camera_id == camera_id
+            ]
         return max(numbers) + 1 if numbers else self._outbox.next_sequence(camera_id)
 
     @property
@@ -78,7 +97,9 @@ class EventWriter:
 
     @property
     def lost(self) -> int:
-        """Events that will never be stored, if this is the end: those that wait, and those for which there was no room to wait."""
+        """Events that will never be stored, if this is the end: those that wait, and those for
+        which there was no room to wait.
+        """
         return self.unsaved + self._dropped
 
     def run(self) -> None:
@@ -118,13 +139,17 @@ class EventWriter:
                 _log.warning("the outbox takes events again")
                 self.problem = None
             with self._condition:
-                arrivals, self._in_hand, self._arrivals_in_hand = self._arrivals_in_hand, [], []
+                arrivals = self._arrivals_in_hand
+                self._in_hand = []
+                self._arrivals_in_hand = []
             for arrived in arrivals:
                 self._on_result(time.monotonic() - arrived)
 
     def _take(self) -> bool:
         with self._condition:
-            self._in_hand = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+            self._in_hand = [
+                self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))
+            ]
             if self._in_hand and not self._waiting:  # otherwise some of their events may still wait
                 self._arrivals_in_hand = list(self._arrivals)
                 self._arrivals.clear()
@@ -134,13 +159,18 @@ class EventWriter:
         with self._condition:
             self._waiting.extendleft(reversed(self._in_hand))
             self._arrivals.extendleft(reversed(self._arrivals_in_hand))
-            self._in_hand, self._arrivals_in_hand = [], []
+            self._in_hand = []
+            self._arrivals_in_hand = []
         self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _make_room(self) -> None:
         """Drop the oldest `updated`, and only without any, the oldest event; a tenth at once."""
         if not self._dropped:
-            _log.error("more than %d events wait in memory; the oldest are dropped from now on, `updated` first", _MOST_UNSAVED)
+            _log.error(
+                "more than %d events wait in memory; the oldest are dropped from now on, `updated`"
+                " first",
+                _MOST_UNSAVED,
+            )
         excess = len(self._waiting) - _MOST_UNSAVED * 9 // 10
         for wanted in (("updated",), ("started", "ended")):
             kept: collections.deque[ActionEvent] = collections.deque()

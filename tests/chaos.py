@@ -1,4 +1,6 @@
-"""Cameras that behave as cameras do on bad days, and a proxy that makes good ones bad. All over real sockets."""
+"""Cameras that behave as cameras do on bad days, and a proxy that makes good ones bad. All over
+real sockets.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,15 @@ from tests.broker import Proxy, free_port
 
 
 class TcpCamera:
-    """Listens on a port and runs `serve` for every connection, each in a thread of its own, until it returns or the peer goes."""
+    """Listens on a port and runs `serve` for every connection, each in a thread of its own,
+    until it returns or the peer goes.
+    """
 
-    def __init__(self, serve: Callable[[socket.socket, threading.Event], None], port: int = 0) -> None:
-        self._serve, self.stop = serve, threading.Event()
+    def __init__(
+        self, serve: Callable[[socket.socket, threading.Event], None], port: int = 0
+    ) -> None:
+        self._serve = serve
+        self.stop = threading.Event()
         self._listening = socket.socket()
         self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listening.bind(("127.0.0.1", port))
@@ -72,13 +79,18 @@ def silence(client: socket.socket, stop: threading.Event) -> None:
 
 
 def mpegts(sizes: list[tuple[int, int]], *, fps: int, seconds_each: float) -> bytes:
-    """MPEG-TS of moving squares whose size changes from part to part, as a camera's own stream does when it is set anew."""
-    parts, clock = io.BytesIO(), 0
+    """MPEG-TS of moving squares whose size changes from part to part, as a camera's own stream
+    does when it is set anew.
+    """
+    parts = io.BytesIO()
+    clock = 0
     for width, height in sizes:
         part = io.BytesIO()
         with av.open(part, "w", format="mpegts") as container:
             stream = container.add_stream("libx264", rate=fps)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.width = width
+            stream.height = height
+            stream.pix_fmt = "yuv420p"
             stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(fps)}
             for number in range(round(seconds_each * fps)):
                 picture = np.full((height, width, 3), 90, np.uint8)
@@ -98,7 +110,8 @@ def streamed(data: bytes, *, seconds: float) -> Callable[[socket.socket, threadi
 
     def serve(client: socket.socket, stop: threading.Event) -> None:
         steps = max(1, round(seconds * 20))
-        size, begun = len(data) // steps + 1, time.monotonic()
+        size = len(data) // steps + 1
+        begun = time.monotonic()
         for step in range(steps):
             client.sendall(data[step * size : (step + 1) * size])
             stop.wait(max(0.0, begun + (step + 1) / 20 - time.monotonic()))
@@ -112,7 +125,9 @@ class ChaosProxy(Proxy):
     KINDS = ("cut", "freeze", "corrupt", "flood", "refuse")
 
     def __init__(self, upstream_port: int) -> None:
-        self._frozen, self._corrupt, self._rng = threading.Event(), threading.Event(), random.Random(upstream_port)
+        self._frozen = threading.Event()
+        self._corrupt = threading.Event()
+        self._rng = random.Random(upstream_port)
         super().__init__(upstream_port, free_port())
 
     def attack(self, kind: str, seconds: float, stop: threading.Event) -> None:
@@ -148,12 +163,22 @@ class ChaosProxy(Proxy):
 
 
 @contextlib.contextmanager
-def under_fire(proxies: list[ChaosProxy], *, seed: int, pause_seconds: float = 2.0) -> Iterator[dict[str, int]]:
-    """Attack one proxy after the other at random for as long as the block lasts; gives the counts of what was done."""
-    stop, rng, done = threading.Event(), random.Random(seed), dict.fromkeys(ChaosProxy.KINDS, 0)
+def under_fire(
+    proxies: list[ChaosProxy], *, seed: int, pause_seconds: float = 2.0
+) -> Iterator[dict[str, int]]:
+    """Attack one proxy after the other at random for as long as the block lasts; gives the
+    counts of what was done.
+    """
+    stop = threading.Event()
+    rng = random.Random(seed)
+    done = dict.fromkeys(ChaosProxy.KINDS, 0)
 
     def attack() -> None:
-        for proxy, kind in zip(itertools.cycle(proxies), (rng.choice(ChaosProxy.KINDS) for _ in itertools.count()), strict=False):
+        for proxy, kind in zip(
+            itertools.cycle(proxies),
+            (rng.choice(ChaosProxy.KINDS) for _ in itertools.count()),
+            strict=False,
+        ):
             if stop.wait(rng.uniform(0, pause_seconds)):
                 return
             done[kind] += 1

@@ -1,4 +1,6 @@
-"""Fixtures that many test files share: data that lies beside the project, a few generated scenes, a small network."""
+"""Fixtures that many test files share: data that lies beside the project, a few generated
+scenes, a small network.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-# What needs more than PyTorch is imported by the fixture that uses it: tests of the kernels run without.
+# What needs more than PyTorch is imported by the fixture that uses it: tests of the kernels run
+# without.
 if TYPE_CHECKING:
     from model import ModelSpec
 
@@ -35,11 +38,15 @@ def shared_files(shared_data: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small folder of scenes: one clip per action, four of background, two recordings of 18 seconds."""
+    """A small folder of scenes: one clip per action, four of background, two recordings of 18
+    seconds.
+    """
     from train.scenes import ScenesPlan, write_scenes
 
     out = tmp_path_factory.mktemp("scenes")
-    write_scenes(ScenesPlan(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3), quiet=True)
+    write_scenes(
+        ScenesPlan(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3), quiet=True
+    )
     return out
 
 
@@ -62,7 +69,9 @@ def tiny_spec() -> ModelSpec:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of that network, untrained, with a last layer strong enough to give every label its turn."""
+    """Weights of that network, untrained, with a last layer strong enough to give every label
+    its turn.
+    """
     from model import build_model, save_model
 
     torch.manual_seed(3)

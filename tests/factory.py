@@ -7,11 +7,20 @@ import uuid
 from stream import ActionEvent
 
 
-def make_event(number: int, *, camera: str = "cam", kind: str = "started", action: str = "fall", event: int | None = None) -> ActionEvent:
+def make_event(
+    number: int,
+    *,
+    camera: str = "cam",
+    kind: str = "started",
+    action: str = "fall",
+    event: int | None = None,
+) -> ActionEvent:
     """A valid event; `event` numbers the action it belongs to (by default `number`)."""
     ended = kind == "ended"
     return ActionEvent(
-        event_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{camera}-{number if event is None else event}")),
+        event_id=str(
+            uuid.uuid5(uuid.NAMESPACE_OID, f"{camera}-{number if event is None else event}")
+        ),
         kind=kind,  # type: ignore[arg-type]
         camera_id=camera,
         action=action,

@@ -1,4 +1,5 @@
-"""Maps and weights that break kernels: sizes of 1, primes, just off powers of two; sliced, strided and expanded memory.
+"""Maps and weights that break kernels: sizes of 1, primes, just off powers of two; sliced, strided
+and expanded memory.
 
 The tests of the kernel on the CPU, the tests on a GPU and the benchmark draw their inputs here.
 """
@@ -12,7 +13,8 @@ from torch import Tensor
 
 __all__ = ["CASES", "TOLERANCES", "Case", "agree", "reference"]
 
-# Largest allowed |out - reference| over |reference| (2-norms; the reference in float64): a few roundings of the dtype.
+# Largest allowed |out - reference| over |reference| (2-norms; the reference in float64): a few
+# roundings of the dtype.
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
@@ -30,8 +32,8 @@ class Case:
     memory: str = "planar"
 
     def __str__(self) -> str:
-        sizes = f"B{self.batch}C{self.channels}T{self.times}R{self.rows}D{self.directions}H{self.height}W{self.width}"
-        return f"{sizes}-{self.memory}"
+        sizes = f"B{self.batch}C{self.channels}T{self.times}R{self.rows}D{self.directions}"
+        return f"{sizes}H{self.height}W{self.width}-{self.memory}"
 
     def map(self, dtype: torch.dtype, device: str = "cpu", *, seed: int = 0) -> Tensor:
         """A random map, the same values on every device."""
@@ -46,7 +48,9 @@ class Case:
     def given(self, dtype: torch.dtype, device: str = "cpu", *, seed: int = 2) -> Tensor:
         """Random weights or logits: float64 for float64, else float32."""
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        return _random((self.directions, self.channels, self.rows, self.times), seed).to(device, wide)
+        return _random((self.directions, self.channels, self.rows, self.times), seed).to(
+            device, wide
+        )
 
     def _lay(self, shape: tuple[int, ...], dtype: torch.dtype, device: str, seed: int) -> Tensor:
         last = self.memory.startswith("last")
@@ -56,9 +60,13 @@ class Case:
         kind = self.memory.removeprefix("last").removeprefix("planar").removeprefix(" ")
         if kind == "offset":  # addresses that are no multiple of 16 bytes
             flat = torch.empty(values.numel() + 1, dtype=dtype, device=device)[1:]
-            return flat.as_strided(values.shape, values.stride(), flat.storage_offset()).copy_(values)
+            return flat.as_strided(values.shape, values.stride(), flat.storage_offset()).copy_(
+                values
+            )
         if kind == "sliced":  # a part of a larger map, along batch, channels and time
-            large = torch.empty([2 * shape[0], shape[1] + 3, shape[2] + 2, *shape[3:]], dtype=dtype, device=device)
+            large = torch.empty(
+                [2 * shape[0], shape[1] + 3, shape[2] + 2, *shape[3:]], dtype=dtype, device=device
+            )
             return large.contiguous(memory_format=form)[::2, 2:-1, 1:-1].copy_(values)
         if kind == "strided":  # every other pixel
             large = torch.empty([*shape[:4], 2 * shape[4]], dtype=dtype, device=device)
@@ -97,18 +105,29 @@ CASES = (
 )
 
 
-def reference(case: Case, dtype: torch.dtype, mapping: str, masked: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Result and both gradients, in float64, written with loops over the definition and autograd: independent of every path."""
-    x, given = case.map(dtype).double(), case.given(dtype).double()
-    x, given = x.clone().requires_grad_(), given.requires_grad_()
+def reference(
+    case: Case, dtype: torch.dtype, mapping: str, masked: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Result and both gradients, in float64, written with loops over the definition and
+    autograd: independent of every path.
+    """
+    x = case.map(dtype).double()
+    given = case.given(dtype).double()
+    x = x.clone().requires_grad_()
+    given = given.requires_grad_()
     rows = []
     for direction in range(case.directions):
         for row in range(case.rows):
-            seen = case.times if not masked or case.rows == 1 else row * (case.times - 1) // (case.rows - 1) + 1
+            seen = (
+                case.times
+                if not masked or case.rows == 1
+                else row * (case.times - 1) // (case.rows - 1) + 1
+            )
             weights = given[direction, :, row, :seen]
             if mapping != "plain":
                 weights = torch.softmax(weights, dim=-1)
-                low, high = weights.amin(-1, keepdim=True), weights.amax(-1, keepdim=True)
+                low = weights.amin(-1, keepdim=True)
+                high = weights.amax(-1, keepdim=True)
                 if mapping == "affine":
                     weights = 2 * weights - 1
                 elif seen == 1:

@@ -1,7 +1,9 @@
-"""Networks of public packages, from the packages' own code, with random weights: what ours are compared with.
+"""Networks of public packages, from the packages' own code, with random weights: what ours are
+compared with.
 
-`make public-nets` installs them into `.public-nets/`. Several of these packages are older than today's PyTorch; each function
-says what it puts in place of what no longer imports. None of the stand-ins takes part in a network.
+`make public-nets` installs them into `.public-nets/`. Several of these packages are older than
+today's PyTorch; each function says what it puts in place of what no longer imports. None of the
+stand-ins takes part in a network.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ _kept: list[Any] = []
 
 @dataclass(frozen=True)
 class PublicNet:
-    """One network: how to build it, how to call it for logits, the frames of its clip, and the only size it takes (0: any)."""
+    """One network: how to build it, how to call it for logits, the frames of its clip, and the
+    only size it takes (0: any).
+    """
 
     build: Callable[[], nn.Module]
     logits: Callable[[nn.Module, Tensor], Tensor] = lambda net, clips: net(clips)
@@ -52,7 +56,9 @@ def build(name: str) -> tuple[nn.Module, PublicNet]:
 
 @torch.no_grad()
 def randomise(net: nn.Module, seed: int) -> None:
-    """Random weights and batch-norm statistics, scaled so that activations stay moderate and attention is neither flat nor one-hot."""
+    """Random weights and batch-norm statistics, scaled so that activations stay moderate and
+    attention is neither flat nor one-hot.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(tensor: Tensor, scale: float) -> None:
@@ -60,7 +66,11 @@ def randomise(net: nn.Module, seed: int) -> None:
 
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
-            gain = 0.4 if any(part in name for part in ("theta", "phi", "conv_g", "conv_out", "nonlocal")) else 1.0
+            gain = (
+                0.4
+                if any(part in name for part in ("theta", "phi", "conv_g", "conv_out", "nonlocal"))
+                else 1.0
+            )
             normal(module.weight, gain * module.weight[0].numel() ** -0.5)
             if module.bias is not None:
                 normal(module.bias, 0.1)
@@ -68,7 +78,9 @@ def randomise(net: nn.Module, seed: int) -> None:
             assert module.running_mean is not None
             assert module.running_var is not None
             normal(module.running_mean, 0.1)
-            module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
+            module.running_var.copy_(
+                torch.rand(module.running_var.shape, generator=generator) + 0.5
+            )
             module.weight.copy_(torch.rand(module.weight.shape, generator=generator) + 0.5)
             normal(module.bias, 0.1)
 
@@ -86,13 +98,16 @@ def _bare_package(name: str) -> None:
 
 
 def _torchvision() -> Any:
-    # The wheel is a CUDA build whose operators do not load beside a CPU build of PyTorch; it needs their schemas to import.
+    # The wheel is a CUDA build whose operators do not load beside a CPU build of PyTorch; it needs
+    # their schemas to import.
     if "torchvision" not in sys.modules:
         library = torch.library.Library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
             # PyTorch's ONNX exporter declares one of them as well.
             if not hasattr(torch.ops.torchvision, operator):
-                library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                library.define(
+                    operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
         _kept.append(library)
     return importlib.import_module("torchvision")
 
@@ -127,7 +142,9 @@ def _pyslowfast(arch: str, *, non_local: bool = False) -> nn.Module:
     config.NONLOCAL.GROUP = [[1]] * 4
     config.NONLOCAL.INSTANTIATION = "softmax"
     config.MODEL.ARCH, config.MODEL.NUM_CLASSES, config.MODEL.DROPOUT_RATE = arch, 400, 0.5
-    net: nn.Module = importlib.import_module("slowfast.models.video_model_builder").ResNetModel(config)
+    net: nn.Module = importlib.import_module("slowfast.models.video_model_builder").ResNetModel(
+        config
+    )
     # In evaluation the head applies softmax; without it the outputs are logits.
     net.head.act = nn.Identity()
     return net
@@ -136,52 +153,100 @@ def _pyslowfast(arch: str, *, non_local: bool = False) -> nn.Module:
 def _mmaction2(**backbone: Any) -> nn.Module:
     _torchvision()
     importlib.import_module("mmaction")
-    # The wheel lacks one of the modules that `mmaction.models` imports; its parts import without it.
+    # The wheel lacks one of the modules that `mmaction.models` imports; its parts import without
+    # it.
     _bare_package("mmaction.models")
     for part in ("backbones", "data_preprocessors", "heads", "losses", "recognizers"):
         importlib.import_module(f"mmaction.models.{part}")
     importlib.import_module("mmengine.registry").init_default_scope("mmaction")
-    head = {"type": "I3DHead", "num_classes": 400, "in_channels": 2048, "spatial_type": "avg", "average_clips": "prob"}
+    head = {
+        "type": "I3DHead",
+        "num_classes": 400,
+        "in_channels": 2048,
+        "spatial_type": "avg",
+        "average_clips": "prob",
+    }
     parts = {"type": "Recognizer3D", "backbone": backbone, "cls_head": head}
-    parts["data_preprocessor"] = {"type": "ActionDataPreprocessor", "mean": [0] * 3, "std": [1] * 3, "format_shape": "NCTHW"}
+    parts["data_preprocessor"] = {
+        "type": "ActionDataPreprocessor",
+        "mean": [0] * 3,
+        "std": [1] * 3,
+        "format_shape": "NCTHW",
+    }
     net: nn.Module = importlib.import_module("mmaction.registry").MODELS.build(parts)
     return net
 
 
 def _mmaction2_i3d() -> nn.Module:
     return _mmaction2(
-        type="ResNet3d", pretrained=None, depth=50, conv1_kernel=(5, 7, 7), conv1_stride_t=2, pool1_stride_t=2,
-        conv_cfg={"type": "Conv3d"}, norm_eval=False, inflate=_INFLATED, zero_init_residual=False,
-    )  # fmt: skip
+        type="ResNet3d",
+        pretrained=None,
+        depth=50,
+        conv1_kernel=(5, 7, 7),
+        conv1_stride_t=2,
+        pool1_stride_t=2,
+        conv_cfg={"type": "Conv3d"},
+        norm_eval=False,
+        inflate=_INFLATED,
+        zero_init_residual=False,
+    )
 
 
 def _mmaction2_slow_only() -> nn.Module:
     return _mmaction2(
-        type="ResNet3dSlowOnly", depth=50, pretrained=None, lateral=False, conv1_kernel=(1, 7, 7), conv1_stride_t=1,
-        pool1_stride_t=1, inflate=(0, 0, 1, 1), norm_eval=False,
-    )  # fmt: skip
+        type="ResNet3dSlowOnly",
+        depth=50,
+        pretrained=None,
+        lateral=False,
+        conv1_kernel=(1, 7, 7),
+        conv1_stride_t=1,
+        pool1_stride_t=1,
+        inflate=(0, 0, 1, 1),
+        norm_eval=False,
+    )
 
 
 def _gluoncv(module: str) -> Any:
     # The package's own `__init__` files ask for PyTorch below 2.0.
-    for name in ("gluoncv", "gluoncv.torch", "gluoncv.torch.model_zoo", "gluoncv.torch.model_zoo.action_recognition"):
+    for name in (
+        "gluoncv",
+        "gluoncv.torch",
+        "gluoncv.torch.model_zoo",
+        "gluoncv.torch.model_zoo.action_recognition",
+    ):
         _bare_package(name)
     return importlib.import_module(f"gluoncv.torch.model_zoo.action_recognition.{module}")
 
 
 def _gluoncv_i3d(**non_local: Any) -> nn.Module:
-    # `pretrained=True` here only leaves out inflating a downloaded 2D net; the factories with that flag would download.
+    # `pretrained=True` here only leaves out inflating a downloaded 2D net; the factories with that
+    # flag would download.
     net: nn.Module = _gluoncv("i3d_resnet").I3D_ResNetV1(
-        num_classes=400, depth=50, pretrained=True, pretrained_base=True, feat_ext=False, num_segment=1, num_crop=1,
-        out_indices=[3], inflate_freq=_INFLATED, bn_eval=False, partial_bn=False, bn_frozen=False, **non_local,
-    )  # fmt: skip
+        num_classes=400,
+        depth=50,
+        pretrained=True,
+        pretrained_base=True,
+        feat_ext=False,
+        num_segment=1,
+        num_crop=1,
+        out_indices=[3],
+        inflate_freq=_INFLATED,
+        bn_eval=False,
+        partial_bn=False,
+        bn_frozen=False,
+        **non_local,
+    )
     return net
 
 
 def _gluoncv_slow_only() -> nn.Module:
-    model = SimpleNamespace(PRETRAINED=False, PRETRAINED_BASE=False, BN_EVAL=False, PARTIAL_BN=False, BN_FROZEN=False)
+    model = SimpleNamespace(
+        PRETRAINED=False, PRETRAINED_BASE=False, BN_EVAL=False, PARTIAL_BN=False, BN_FROZEN=False
+    )
     data = SimpleNamespace(NUM_CLASSES=400, NUM_SEGMENT=1, NUM_CROP=1)
-    config = SimpleNamespace(CONFIG=SimpleNamespace(DATA=data, MODEL=model, INFERENCE=SimpleNamespace(FEAT=False)))
+    config = SimpleNamespace(
+        CONFIG=SimpleNamespace(DATA=data, MODEL=model, INFERENCE=SimpleNamespace(FEAT=False))
+    )
     net: nn.Module = _gluoncv("i3d_slow").i3d_slow_resnet50_f8s8_kinetics400(config)
     return net
 
@@ -197,7 +262,9 @@ def _recogniser(net: nn.Module, clips: Tensor) -> Tensor:
 
 
 PUBLIC_NETS: dict[str, PublicNet] = {
-    "torchvision resnet50": PublicNet(lambda: _torchvision().models.resnet50(weights=None), images=True),
+    "torchvision resnet50": PublicNet(
+        lambda: _torchvision().models.resnet50(weights=None), images=True
+    ),
     "timm resnet50": PublicNet(_timm, images=True),
     "PyTorchVideo C2D": PublicNet(lambda: _pytorchvideo("c2d_r50"), side=224),
     "PyTorchVideo I3D": PublicNet(lambda: _pytorchvideo("i3d_r50"), side=224),
@@ -210,7 +277,12 @@ PUBLIC_NETS: dict[str, PublicNet] = {
     "mmaction2 SlowOnly": PublicNet(_mmaction2_slow_only, _recogniser),
     "GluonCV I3D": PublicNet(_gluoncv_i3d, frames=32),
     "GluonCV I3D-NL": PublicNet(
-        lambda: _gluoncv_i3d(nonlocal_stages=(1, 2), nonlocal_cfg={"nonlocal_type": "gaussian"}, nonlocal_freq=_NON_LOCAL), frames=32
+        lambda: _gluoncv_i3d(
+            nonlocal_stages=(1, 2),
+            nonlocal_cfg={"nonlocal_type": "gaussian"},
+            nonlocal_freq=_NON_LOCAL,
+        ),
+        frames=32,
     ),
     "GluonCV SlowOnly": PublicNet(_gluoncv_slow_only),
 }

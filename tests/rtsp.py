@@ -1,7 +1,7 @@
 """A real RTSP server for tests: GStreamer's, run by Debian's Python in a process of its own.
 
-As a script (`/usr/bin/python3 rtsp.py PORT LOGIN /mount=FILE ... /once!=FILE`): serves H.264 files in real time, over and
-over or, with `!`, once. LOGIN is `user:password`, or empty for everybody.
+As a script (`/usr/bin/python3 rtsp.py PORT LOGIN /mount=FILE ... /once!=FILE`): serves H.264 files
+in real time, over and over or, with `!`, once. LOGIN is `user:password`, or empty for everybody.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from typing import Any
 
 PYTHON = "/usr/bin/python3"
 REMEDY = (
-    "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+    "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base"
+    " gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
 )
 
 
 def missing_rtsp() -> str | None:
     """Why no RTSP server can run here, with the remedy; None if one can."""
-    script = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    script = (
+        "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import"
+        " GstRtspServer"
+    )
     try:
         done = subprocess.run([PYTHON, "-c", script], capture_output=True, check=False)
     except FileNotFoundError:
@@ -28,10 +32,14 @@ def missing_rtsp() -> str | None:
 
 
 class RtspServer:
-    """The server process. `mounts` maps `/path` (looped) or `/path!` (once) to H.264 files; `login` is `user:password`."""
+    """The server process. `mounts` maps `/path` (looped) or `/path!` (once) to H.264 files;
+    `login` is `user:password`.
+    """
 
     def __init__(self, mounts: dict[str, Path], login: str = "") -> None:
-        self._mounts, self._login, self.port = mounts, login, 0
+        self._mounts = mounts
+        self._login = login
+        self.port = 0
 
     def __enter__(self) -> RtspServer:
         self.start()
@@ -43,7 +51,11 @@ class RtspServer:
     def start(self) -> None:
         """Start, on the same port as before if there was one, and wait until it listens."""
         arguments = [f"{mount}={path}" for mount, path in self._mounts.items()]
-        self.process = subprocess.Popen([PYTHON, __file__, str(self.port), self._login, *arguments], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [PYTHON, __file__, str(self.port), self._login, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("READY"), line
@@ -83,7 +95,8 @@ def serve(port: str, login: str, mounts: list[str]) -> None:
             factory.set_permissions(permissions)
         server.get_mount_points().add_factory(path.rstrip("!"), factory)
     if login:
-        auth, token = GstRtspServer.RTSPAuth.new(), GstRtspServer.RTSPToken()
+        auth = GstRtspServer.RTSPAuth.new()
+        token = GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "viewer")
         auth.add_basic(GstRtspServer.RTSPAuth.make_basic(*login.split(":", 1)), token)
         server.set_auth(auth)
@@ -115,7 +128,9 @@ def _factory(file: str, loop: bool) -> Any:
                     return
                 data, pts, dts, duration, key = units[index]
                 buffer = Gst.Buffer.new_wrapped(data)
-                buffer.pts, buffer.dts, buffer.duration = turn * length + pts, max(0, turn * length + dts), duration
+                buffer.pts = turn * length + pts
+                buffer.dts = max(0, turn * length + dts)
+                buffer.duration = duration
                 if not key:
                     buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
                 source.emit("push-buffer", buffer)
@@ -127,20 +142,35 @@ def _factory(file: str, loop: bool) -> Any:
 
 
 def _access_units(file: str) -> tuple[Any, list[tuple[bytes, int, int, int, bool]], int]:
-    """The file's coded pictures as (bytes, pts, dts, duration, is key), in nanoseconds, and its length."""
+    """The file's coded pictures as (bytes, pts, dts, duration, is key), in nanoseconds, and its
+    length.
+    """
     from gi.repository import Gst, GstApp  # noqa: F401 - GstApp gives the sink its methods
 
-    pipeline = Gst.parse_launch("filesrc name=f ! qtdemux ! video/x-h264 ! appsink name=s sync=false max-buffers=0")
+    pipeline = Gst.parse_launch(
+        "filesrc name=f ! qtdemux ! video/x-h264 ! appsink name=s sync=false max-buffers=0"
+    )
     pipeline.get_by_name("f").set_property("location", file)
     sink = pipeline.get_by_name("s")
     pipeline.set_state(Gst.State.PLAYING)
-    units, caps = [], None
+    units = []
+    caps = None
     while (sample := sink.try_pull_sample(5 * Gst.SECOND)) is not None:
-        buffer, segment, caps = sample.get_buffer(), sample.get_segment(), sample.get_caps()
+        buffer = sample.get_buffer()
+        segment = sample.get_segment()
+        caps = sample.get_caps()
         offset = segment.base - segment.start
         dts = buffer.dts if buffer.dts != Gst.CLOCK_TIME_NONE else buffer.pts
         key = not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
-        units.append((buffer.extract_dup(0, buffer.get_size()), buffer.pts + offset, dts + offset, buffer.duration, key))
+        units.append(
+            (
+                buffer.extract_dup(0, buffer.get_size()),
+                buffer.pts + offset,
+                dts + offset,
+                buffer.duration,
+                key,
+            )
+        )
     pipeline.set_state(Gst.State.NULL)
     if not units:
         sys.exit(f"no H.264 in {file}")

@@ -1,6 +1,8 @@
-"""A proxy that asks for a login the way a Kafka broker does, in front of one that does not: SASL PLAIN and SCRAM (RFC 5802).
+"""A proxy that asks for a login the way a Kafka broker does, in front of one that does not: SASL
+PLAIN and SCRAM (RFC 5802).
 
-The messages are those of https://kafka.apache.org/protocol: SaslHandshake 1, SaslAuthenticate 0 to 2.
+The messages are those of https://kafka.apache.org/protocol: SaslHandshake 1, SaslAuthenticate 0 to
+2.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ import struct
 
 from tests.broker import Proxy
 
-_HANDSHAKE, _API_VERSIONS, _AUTHENTICATE = 17, 18, 36
-_UNSUPPORTED_MECHANISM, _AUTHENTICATION_FAILED = 33, 58
+_HANDSHAKE = 17
+_API_VERSIONS = 18
+_AUTHENTICATE = 36
+_UNSUPPORTED_MECHANISM = 33
+_AUTHENTICATION_FAILED = 58
 _ITERATIONS = 4096
 
 
@@ -29,14 +34,27 @@ class SaslProxy(Proxy):
         mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     """
 
-    def __init__(self, upstream_port: int, port: int, *, users: dict[str, str], mechanism: str, tls: ssl.SSLContext | None = None) -> None:
-        self._users, self._mechanism = users, mechanism
+    def __init__(
+        self,
+        upstream_port: int,
+        port: int,
+        *,
+        users: dict[str, str],
+        mechanism: str,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._users = users
+        self._mechanism = mechanism
         self.logins: collections.Counter[str] = collections.Counter()
         super().__init__(upstream_port, port, tls)
 
     def is_let_in(self, client: socket.socket, server: socket.socket) -> bool:
         """Answer requests until the login is done; only versions may be asked for before."""
-        login = _Plain(self._users) if self._mechanism == "PLAIN" else _Scram(self._users, self._mechanism)
+        login = (
+            _Plain(self._users)
+            if self._mechanism == "PLAIN"
+            else _Scram(self._users, self._mechanism)
+        )
         client.settimeout(5)
         with contextlib.suppress(OSError, struct.error):
             while not login.is_done:
@@ -49,13 +67,24 @@ class SaslProxy(Proxy):
                 elif key == _HANDSHAKE:
                     mechanism = self._mechanism.encode()
                     error = 0 if body[2:] == mechanism else _UNSUPPORTED_MECHANISM
-                    _send(client, struct.pack(">ihih", correlation, error, 1, len(mechanism)) + mechanism)
+                    _send(
+                        client,
+                        struct.pack(">ihih", correlation, error, 1, len(mechanism)) + mechanism,
+                    )
                 elif key == _AUTHENTICATE:
                     try:
-                        _send(client, _authenticated(correlation, version, 0, login.answer(_token(body, version))))
+                        _send(
+                            client,
+                            _authenticated(
+                                correlation, version, 0, login.answer(_token(body, version))
+                            ),
+                        )
                     except PermissionError:
                         self.logins["refused"] += 1
-                        _send(client, _authenticated(correlation, version, _AUTHENTICATION_FAILED, b""))
+                        _send(
+                            client,
+                            _authenticated(correlation, version, _AUTHENTICATION_FAILED, b""),
+                        )
                         return False
                 else:
                     self.logins["without login"] += 1
@@ -69,7 +98,8 @@ class _Plain:
     """RFC 4616: one message with user and password."""
 
     def __init__(self, users: dict[str, str]) -> None:
-        self._users, self.is_done = users, False
+        self._users = users
+        self.is_done = False
 
     def answer(self, token: bytes) -> bytes:
         _, user, password = token.decode().split("\0")
@@ -83,17 +113,26 @@ class _Scram:
     """RFC 5802: the server's side of the exchange."""
 
     def __init__(self, users: dict[str, str], mechanism: str) -> None:
-        self._users, self._hash = users, mechanism.removeprefix("SCRAM-").lower().replace("-", "")
-        self._first, self._nonce, self._salted, self.is_done = "", "", b"", False
+        self._users = users
+        self._hash = mechanism.removeprefix("SCRAM-").lower().replace("-", "")
+        self._first = ""
+        self._nonce = ""
+        self._salted = b""
+        self.is_done = False
 
     def answer(self, token: bytes) -> bytes:
-        return self._answer_proof(token.decode()) if self._first else self._answer_name(token.decode())
+        return (
+            self._answer_proof(token.decode()) if self._first else self._answer_name(token.decode())
+        )
 
     def _answer_name(self, message: str) -> bytes:
         bare = message.removeprefix("n,,")
         fields = dict(part.split("=", 1) for part in bare.split(","))
-        salt, self._nonce = b"a salt of the tests", fields["r"] + "theirs"
-        self._salted = hashlib.pbkdf2_hmac(self._hash, self._users.get(fields["n"], "").encode(), salt, _ITERATIONS)
+        salt = b"a salt of the tests"
+        self._nonce = fields["r"] + "theirs"
+        self._salted = hashlib.pbkdf2_hmac(
+            self._hash, self._users.get(fields["n"], "").encode(), salt, _ITERATIONS
+        )
         answer = f"r={self._nonce},s={base64.b64encode(salt).decode()},i={_ITERATIONS}"
         self._first = f"{bare},{answer}"
         return answer.encode()

@@ -8,7 +8,9 @@ from pathlib import Path
 from jsonschema import Draft202012Validator, FormatChecker
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "action-event.schema.json"
-VALIDATOR = Draft202012Validator(json.loads(PATH.read_text(encoding="utf-8")), format_checker=FormatChecker())
+VALIDATOR = Draft202012Validator(
+    json.loads(PATH.read_text(encoding="utf-8")), format_checker=FormatChecker()
+)
 
 
 def check_event(text: str | bytes) -> None:

@@ -1,4 +1,6 @@
-"""Runs CUDA sources on the CPU: compiled by g++ with AddressSanitizer, blocks and threads as loops and fibers (tests/kernels)."""
+"""Runs CUDA sources on the CPU: compiled by g++ with AddressSanitizer, blocks and threads as
+loops and fibers (tests/kernels).
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,22 @@ from model.kernels import Launch, kernel_source
 HERE = Path(__file__).parent / "kernels"
 ORDERS = ("forwards", "backwards", "shuffled")
 FLAGS = (
-    "-std=c++20", "-O1", "-g", "-fno-strict-aliasing", "-fno-omit-frame-pointer", "-Wall", "-Wno-unknown-pragmas",
-    "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-)  # fmt: skip
+    "-std=c++20",
+    "-O1",
+    "-g",
+    "-fno-strict-aliasing",
+    "-fno-omit-frame-pointer",
+    "-Wall",
+    "-Wno-unknown-pragmas",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+)
 
 
 class Shim:
-    """Programs for launches, one a set of kernels; `run` takes the place of `run_on_gpu` and returns when the kernel is done."""
+    """Programs for launches, one a set of kernels; `run` takes the place of `run_on_gpu` and
+    returns when the kernel is done.
+    """
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("g++") is None:
@@ -38,7 +49,12 @@ class Shim:
         """Compile a program with these kernels, which must share a source file."""
         kernels = sorted(set(kernels))
         path = self.folder / f"program{len(self.programs)}"
-        lines = ['#include "shim.h"', kernel_source(kernels[0]), '#include "driver.h"', "const std::vector<Kernel> KERNELS = {"]
+        lines = [
+            '#include "shim.h"',
+            kernel_source(kernels[0]),
+            '#include "driver.h"',
+            "const std::vector<Kernel> KERNELS = {",
+        ]
         lines += [f"{{[](auto... a) {{ shim::run({name}, a...); }}}}," for name in kernels]
         path.with_suffix(".cpp").write_text("\n".join([*lines, "};"]), encoding="utf-8")
         command = ["g++", *FLAGS, f"-I{HERE}", str(path.with_suffix(".cpp")), "-o", str(path)]
@@ -47,7 +63,9 @@ class Shim:
         self.programs.update(dict.fromkeys(kernels, (path, list(kernels))))
 
     def run(self, launch: Launch) -> None:
-        """Run one launch on the CPU; tensors are written in place, unless a sanitizer finds something."""
+        """Run one launch on the CPU; tensors are written in place, unless a sanitizer finds
+        something.
+        """
         self.launched.append(launch)
         # What every GPU gives without asking.
         assert launch.shared_bytes <= 48 * 1024
@@ -71,17 +89,30 @@ class Shim:
             for argument in launch.arguments:
                 if isinstance(argument, Tensor):
                     storage = argument.untyped_storage()
-                    file.write(struct.pack("<qq", numbers[storage.data_ptr()], argument.data_ptr() - storage.data_ptr()))
+                    file.write(
+                        struct.pack(
+                            "<qq",
+                            numbers[storage.data_ptr()],
+                            argument.data_ptr() - storage.data_ptr(),
+                        )
+                    )
                 else:
                     file.write(struct.pack("<q", -1) + argument.tobytes().ljust(8, b"\0"))
-        command = [str(program), str(self.folder / "in"), str(self.folder / "out"), str(ORDERS.index(self.order))]
+        command = [
+            str(program),
+            str(self.folder / "in"),
+            str(self.folder / "out"),
+            str(ORDERS.index(self.order)),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{launch!r}\n{done.stderr[-4000:]}"
         written = (self.folder / "out").read_bytes()
         at = 0
         for storage, item in zip(storages.values(), data, strict=True):
             target = torch.empty(0, dtype=torch.uint8).set_(storage)
-            target.copy_(torch.frombuffer(bytearray(written[at : at + item.size]), dtype=torch.uint8))
+            target.copy_(
+                torch.frombuffer(bytearray(written[at : at + item.size]), dtype=torch.uint8)
+            )
             at += item.size
 
 

@@ -16,7 +16,8 @@ from model.video import sampled_frames
 
 
 def test_the_maps_are_the_sigmoid_of_the_channel_mean(scenes: Path, tiny_weights: Path) -> None:
-    network, path = load_model(tiny_weights), scenes / "recordings/camera-1.mp4"
+    network = load_model(tiny_weights)
+    path = scenes / "recordings/camera-1.mp4"
     (clip,) = analyse_video(network, path, start_seconds=2.0)
     assert clip.start_seconds == pytest.approx(2.0, abs=0.1)
     assert network.spec is not None
@@ -28,7 +29,8 @@ def test_the_maps_are_the_sigmoid_of_the_channel_mean(scenes: Path, tiny_weights
     backbone, cidc = clip.maps.values()
     np.testing.assert_allclose(backbone, 1 / (1 + np.exp(-maps[-1][0].mean(0).numpy())), atol=1e-6)
     rows = 1 / (1 + np.exp(-mixed[0].mean(0).numpy()))
-    # Forward rows 0, 1 and backward rows 2, 3: the first sub-clip is seen by the first forward and the last backward row.
+    # Forward rows 0, 1 and backward rows 2, 3: the first sub-clip is seen by the first forward and
+    # the last backward row.
     np.testing.assert_allclose(cidc[0], (rows[0] + rows[3]) / 2, atol=1e-6)
     np.testing.assert_allclose(cidc[3], (rows[1] + rows[2]) / 2, atol=1e-6)
 
@@ -39,7 +41,9 @@ def test_rows_are_shared_out_symmetrically(time: int) -> None:
     np.testing.assert_allclose(weights.sum(axis=1), 1)
     half = time // 2
     # Read backwards, the clip's forward rows are its backward rows.
-    np.testing.assert_allclose(weights[::-1], np.concatenate([weights[:, half:], weights[:, :half]], axis=1), atol=1e-6)
+    np.testing.assert_allclose(
+        weights[::-1], np.concatenate([weights[:, half:], weights[:, :half]], axis=1), atol=1e-6
+    )
     assert np.array_equal(rows_of_sub_clips("uni", time), np.eye(time))
 
 
@@ -58,7 +62,8 @@ def test_a_sheet_has_a_column_for_each_sub_clip_and_a_row_for_each_map(tmp_path:
     assert sheet.shape == (4 * 270, 4 * 432, 3)
     np.testing.assert_array_equal(sheet[30:270, 432:864], clip.pictures_THWC[12])
     strongest = np.unravel_index(clip.maps["without"].argmax(), (4, 3, 5))
-    row, column = 300 + int((strongest[1] + 0.5) * 80), int(strongest[0]) * 432 + int((strongest[2] + 0.5) * 86.4)
+    row = 300 + int((strongest[1] + 0.5) * 80)
+    column = int(strongest[0]) * 432 + int((strongest[2] + 0.5) * 86.4)
     picture = clip.pictures_THWC[8 * strongest[0] + 4, row - 300, column - int(strongest[0]) * 432]
     overlay = 2 * sheet[row, column].astype(int) - picture
     assert overlay[0] > max(overlay[1], overlay[2])  # the top of the colour map is red
@@ -73,7 +78,9 @@ def test_an_overlay_video_plays_and_has_every_frame(tmp_path: Path) -> None:
     assert float(frames[-1].time or 0) == pytest.approx(63 / 15, abs=0.01)
 
 
-def test_the_command_draws_a_real_video(scenes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_draws_a_real_video(
+    scenes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     video = scenes / "recordings/camera-1.mp4"
     outputs = ["--out", str(tmp_path / "s.jpg"), "--out", str(tmp_path / "o.mkv")]
     assert main(["maps", "--checkpoint", str(tiny_weights), "--video", str(video), *outputs]) == 0
@@ -94,7 +101,9 @@ def test_the_command_draws_a_real_video(scenes: Path, tiny_weights: Path, tmp_pa
         ({"--start": "500"}, "no frame from 500 s on"),
     ],
 )
-def test_bad_input_is_one_clear_error(change: dict[str, str], says: str, scenes: Path, tiny_weights: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_bad_input_is_one_clear_error(
+    change: dict[str, str], says: str, scenes: Path, tiny_weights: Path, tmp_path: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
     options = {
         "--checkpoint": str(tiny_weights),
         "--video": str(scenes / "recordings/camera-1.mp4"),
@@ -107,7 +116,22 @@ def test_bad_input_is_one_clear_error(change: dict[str, str], says: str, scenes:
     assert printed.count("\n") == 1
 
 
-def test_a_sound_file_has_no_maps(tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_file_has_no_maps(
+    tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
-    assert main(["maps", "--checkpoint", str(tiny_weights), "--video", str(tmp_path / "noise.mp4"), "--out", str(tmp_path / "s.png")]) == 2
+    assert (
+        main(
+            [
+                "maps",
+                "--checkpoint",
+                str(tiny_weights),
+                "--video",
+                str(tmp_path / "noise.mp4"),
+                "--out",
+                str(tmp_path / "s.png"),
+            ]
+        )
+        == 2
+    )
     assert "noise.mp4" in capsys.readouterr().err

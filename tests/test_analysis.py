@@ -21,13 +21,22 @@ class Rig:
 
     def __init__(self, **camera: Any) -> None:
         camera_config = CameraConfig(id="c", url="rtsp://h/x", **camera)
-        self.metrics, self.inbox, self.offered = Metrics(), Inbox(BatchConfig()), list[Clips | StreamBreak | None]()
+        self.metrics = Metrics()
+        self.inbox = Inbox(BatchConfig())
+        self.offered = list[Clips | StreamBreak | None]()
         self.ring = ClipRing(4, height=8, width=8, frames=4)
         self.analysis = Analysis(
-            BatchConfig(), preprocessor=lambda crops: torch.zeros(len(crops), 1, 8, 8, 3, dtype=torch.uint8),  # type: ignore[arg-type]
-            ring=self.ring, inbox=self.inbox, hop=2, metrics=self.metrics, cameras=lambda camera_id: camera_config,
-            gather=lambda ring, windows: torch.zeros(len(windows)), offer=self.offered.append, is_behind=lambda extra: False,
-        )  # fmt: skip
+            BatchConfig(),
+            preprocessor=lambda crops: torch.zeros(len(crops), 1, 8, 8, 3, dtype=torch.uint8),  # type: ignore[arg-type]
+            ring=self.ring,
+            inbox=self.inbox,
+            hop=2,
+            metrics=self.metrics,
+            cameras=lambda camera_id: camera_config,
+            gather=lambda ring, windows: torch.zeros(len(windows)),
+            offer=self.offered.append,
+            is_behind=lambda extra: False,
+        )
 
     def put(self, frames: int, picture_HWC: Any = PICTURE) -> None:
         for number in range(frames):
@@ -37,11 +46,21 @@ class Rig:
         """Region and time of the clips."""
         self.analysis.run(lambda: True, lambda: False)
         clips = [each for each in self.offered if isinstance(each, Clips)]
-        return [(window.view.region, window.pts_end_seconds) for each in clips for window in each.windows]
+        return [
+            (window.view.region, window.pts_end_seconds)
+            for each in clips
+            for window in each.windows
+        ]
 
 
 def test_a_narrow_region_harms_no_other() -> None:
-    rig = Rig(regions=[{"id": "door", "right": 0.5}, {"id": "kerb", "top": 0.8}, {"id": "pole", "left": 0.95}])
+    rig = Rig(
+        regions=[
+            {"id": "door", "right": 0.5},
+            {"id": "kerb", "top": 0.8},
+            {"id": "pole", "left": 0.95},
+        ]
+    )
     rig.put(4)
     assert {region for region, _ in rig.finish()} == {"door", "kerb", "pole"}
     assert rig.metrics.total(rig.metrics.corrupt) == 0
@@ -65,7 +84,8 @@ def test_the_ends_of_a_strip_change_nothing(size: tuple[int, int]) -> None:
     preprocess = Preprocessor(PreprocessConfig(short_side=64, height=64, width=64), max_batch=1)
     whole = preprocess([strip_HWC[None]]).clone()
     difference = (preprocess([cut_HWC[None]]).int() - whole.int()).abs()
-    assert difference.float().mean() < 1  # a shift of a fraction of a pixel, from another rounding of the size
+    # a shift of a fraction of a pixel, from another rounding of the size
+    assert difference.float().mean() < 1
 
 
 def test_what_comes_after_a_camera_began_anew_is_in_a_slot_of_its_own() -> None:

@@ -1,5 +1,6 @@
-"""A fleet on bad days. `make soak` runs the same for longer: CIDC_SOAK_MINUTES (default 0.3), CIDC_SOAK_FLAPS (60), CIDC_SOAK_KILLS (4) and
-CIDC_SOAK_FROZEN (8 seconds) say how long."""
+"""A fleet on bad days. `make soak` runs the same for longer: CIDC_SOAK_MINUTES (default 0.3),
+CIDC_SOAK_FLAPS (60), CIDC_SOAK_KILLS (4) and CIDC_SOAK_FROZEN (8 seconds) say how long.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,16 @@ from stream.pipeline import Pipeline
 from stream.reader import Deduplicator, read_topic
 from stream.settings import StreamConfig
 from tests.broker import Proxy, free_port, running_broker
-from tests.chaos import ChaosProxy, TcpCamera, mpegts, noise, process_state, silence, streamed, under_fire
+from tests.chaos import (
+    ChaosProxy,
+    TcpCamera,
+    mpegts,
+    noise,
+    process_state,
+    silence,
+    streamed,
+    under_fire,
+)
 from tests.rtsp import RtspServer, missing_rtsp
 from tests.waiting import until
 
@@ -35,21 +45,32 @@ MINUTES = float(os.environ.get("CIDC_SOAK_MINUTES", "0.3"))
 FLAPS = int(os.environ.get("CIDC_SOAK_FLAPS", "60"))
 KILLS = int(os.environ.get("CIDC_SOAK_KILLS", "4"))
 FROZEN = float(os.environ.get("CIDC_SOAK_FROZEN", "8"))
-QUICK = {"open_timeout_seconds": 3.0, "read_timeout_seconds": 1.0, "backoff_first_seconds": 0.05, "backoff_most_seconds": 0.3}
+QUICK = {
+    "open_timeout_seconds": 3.0,
+    "read_timeout_seconds": 1.0,
+    "backoff_first_seconds": 0.05,
+    "backoff_most_seconds": 0.3,
+}
 
 
-def config_for(weights: Path, folder: Path, cameras: list[dict[str, object]], **sections: object) -> StreamConfig:
+def config_for(
+    weights: Path, folder: Path, cameras: list[dict[str, object]], **sections: object
+) -> StreamConfig:
     tree: dict[str, object] = {
-        "cameras": cameras, "infer": {"weights": str(weights), "device": "cpu"}, "outbox": {"path": folder / "outbox.db"},
-        "http": {"enabled": False}, "source": QUICK,
-    }  # fmt: skip
+        "cameras": cameras,
+        "infer": {"weights": str(weights), "device": "cpu"},
+        "outbox": {"path": folder / "outbox.db"},
+        "http": {"enabled": False},
+        "source": QUICK,
+    }
     return StreamConfig.model_validate(tree | sections)
 
 
 @contextlib.contextmanager
 def running(pipeline: Pipeline) -> Iterator[list[dict[str, object]]]:
     """Run a pipeline in a thread; its summary is in the list afterwards."""
-    stop, summaries = threading.Event(), list[dict[str, object]]()
+    stop = threading.Event()
+    summaries = list[dict[str, object]]()
     runner = threading.Thread(target=lambda: summaries.append(pipeline.run(stop)))
     runner.start()
     try:
@@ -75,13 +96,19 @@ def check_stories(events: list[ActionEvent]) -> None:
         assert sequence == list(range(1, len(sequence) + 1)), camera
 
 
-def test_every_camera_comes_back_from_every_flap_and_leaves_nothing_behind(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_every_camera_comes_back_from_every_flap_and_leaves_nothing_behind(
+    scenes: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     if problem := missing_rtsp():
         pytest.skip(problem)
     count = 10
-    with RtspServer({f"/c{number}": scenes / "clips/fall/0000.mp4" for number in range(count)}) as server:
+    with RtspServer(
+        {f"/c{number}": scenes / "clips/fall/0000.mp4" for number in range(count)}
+    ) as server:
         proxy = ChaosProxy(server.port)
-        cameras: list[dict[str, object]] = [{"id": f"c{n}", "url": f"rtsp://u:p@127.0.0.1:{proxy.port}/c{n}"} for n in range(count)]
+        cameras: list[dict[str, object]] = [
+            {"id": f"c{n}", "url": f"rtsp://u:p@127.0.0.1:{proxy.port}/c{n}"} for n in range(count)
+        ]
         pipeline = Pipeline(config_for(tiny_weights, tmp_path, cameras, clip={"hop": 30}))
         metrics = pipeline.metrics
 
@@ -93,56 +120,105 @@ def test_every_camera_comes_back_from_every_flap_and_leaves_nothing_behind(scene
 
         with running(pipeline) as summaries:
             assert until(lambda: all_moved([5] * count), 60)
-            flaps, states = 0, []
+            flaps = 0
+            states = []
             while flaps < FLAPS + count:
-                if flaps >= len(states) * FLAPS / 4 + count:  # after one round everything that is built once has been built
+                # after one round everything that is built once has been built
+                if flaps >= len(states) * FLAPS / 4 + count:
                     time.sleep(2.0)
                     states.append(process_state())
                 flaps += proxy.reset()
                 since = frames()
-                assert until(lambda before=since: all_moved(before), 30), pipeline.manager.describe_all()  # type: ignore[misc,union-attr]
+                assert until(lambda before=since: all_moved(before), 30), (
+                    pipeline.manager.describe_all()
+                )  # type: ignore[misc,union-attr]
             time.sleep(2.0)
             states.append(process_state())
         proxy.cut()
-    print(f"{flaps} flaps, by quarters: {[{name: round(value) for name, value in state.items()} for state in states]}")
+    print(
+        f"{flaps} flaps, by quarters:"
+        f" {[{name: round(value) for name, value in state.items()} for state in states]}"
+    )
     assert states[-1]["threads"] <= states[0]["threads"] + 2
     assert states[-1]["descriptors"] <= states[0]["descriptors"] + 4
     # The heap settles during the first quarters, and is trimmed once a minute.
     assert states[-1]["megabytes"] <= states[1]["megabytes"] + 60
     assert sum(camera["reconnects"] for camera in summaries[0]["cameras"].values()) >= FLAPS  # type: ignore[attr-defined]
     # A connection that was cut before it gave anything interrupts nothing.
-    assert metrics.total(metrics.resets, reason="stalled") + metrics.total(metrics.resets, reason="reconnect") >= 0.7 * FLAPS
+    assert (
+        metrics.total(metrics.resets, reason="stalled")
+        + metrics.total(metrics.resets, reason="reconnect")
+        >= 0.7 * FLAPS
+    )
 
 
-def test_bad_cameras_do_not_change_what_good_ones_say(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_bad_cameras_do_not_change_what_good_ones_say(
+    scenes: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     recordings = sorted((scenes / "recordings").glob("*.mp4"))
-    good: list[dict[str, object]] = [{"id": f"good{n}", "url": str(recordings[n % len(recordings)]), "hop": 5 + n} for n in range(12)]
+    good: list[dict[str, object]] = [
+        {"id": f"good{n}", "url": str(recordings[n % len(recordings)]), "hop": 5 + n}
+        for n in range(12)
+    ]
     events = {"smoothing": 1, "default": {"enter": 0.3, "exit": 0.2}, "update_seconds": 0.3}
     slow = streamed(mpegts([(320, 240)], fps=30, seconds_each=2.0), seconds=20.0)
-    switching = streamed(mpegts([(640, 480), (1920, 1080)] * 4, fps=10, seconds_each=1.0), seconds=8.0)
+    switching = streamed(
+        mpegts([(640, 480), (1920, 1080)] * 4, fps=10, seconds_each=1.0), seconds=8.0
+    )
     clean = streamed(mpegts([(320, 240)], fps=15, seconds_each=4.0), seconds=4.0)
     with (
-        TcpCamera(noise) as noisy, TcpCamera(silence) as silent, TcpCamera(slow) as tenth, TcpCamera(switching) as switched,
+        TcpCamera(noise) as noisy,
+        TcpCamera(silence) as silent,
+        TcpCamera(slow) as tenth,
+        TcpCamera(switching) as switched,
         TcpCamera(clean) as sound,
-    ):  # fmt: skip
+    ):
         bad: list[dict[str, object]] = [
             {"id": name, "url": camera.url}
-            for name, camera in (("noise", noisy), ("silent", silent), ("tenth", tenth), ("switching", switched), ("clean", sound))
+            for name, camera in (
+                ("noise", noisy),
+                ("silent", silent),
+                ("tenth", tenth),
+                ("switching", switched),
+                ("clean", sound),
+            )
         ]
         found = {}
         for name, cameras in (("alone", good), ("beside", bad + good)):
-            # Twelve recordings in real time are cameras that wait for their decoding; no clip may be left out for want of time.
+            # Twelve recordings in real time are cameras that wait for their decoding; no clip may
+            # be left out for want of time.
             pipeline = Pipeline(
-                config_for(tiny_weights, tmp_path / name, cameras, events=events, batch={"wait_seconds": 60.0, "ready_batches": 64})
+                config_for(
+                    tiny_weights,
+                    tmp_path / name,
+                    cameras,
+                    events=events,
+                    batch={"wait_seconds": 60.0, "ready_batches": 64},
+                )
             )
             with running(pipeline) as summaries:
-                assert until(lambda pipe=pipeline, all_of=cameras: len(pipe.fleet._workers) == len(all_of))  # type: ignore[misc]
+                assert until(
+                    lambda pipe=pipeline, all_of=cameras: len(pipe.fleet._workers) == len(all_of)
+                )  # type: ignore[misc]
                 workers = [pipeline.fleet._workers[str(camera["id"])] for camera in good]
-                assert until(lambda all_of=workers: not any(worker.is_alive() for worker in all_of), 120)  # type: ignore[misc]
+                assert until(
+                    lambda all_of=workers: not any(worker.is_alive() for worker in all_of), 120
+                )  # type: ignore[misc]
             assert not any(summaries[0]["cameras"][camera["id"]]["drops"] for camera in good)  # type: ignore[index]
             found[name] = [
-                (e.camera_id, e.sequence, e.action, e.kind, e.pts_start_seconds, e.pts_end_seconds, e.confidence)
-                for e in sorted((s.event for s in read_events(tmp_path / name / "outbox.db")), key=lambda e: (e.camera_id, e.sequence))
+                (
+                    e.camera_id,
+                    e.sequence,
+                    e.action,
+                    e.kind,
+                    e.pts_start_seconds,
+                    e.pts_end_seconds,
+                    e.confidence,
+                )
+                for e in sorted(
+                    (s.event for s in read_events(tmp_path / name / "outbox.db")),
+                    key=lambda e: (e.camera_id, e.sequence),
+                )
                 if e.camera_id.startswith("good")
             ]
     assert len(found["alone"]) > 12
@@ -156,17 +232,33 @@ def test_bad_cameras_do_not_change_what_good_ones_say(scenes: Path, tiny_weights
     assert cameras_beside["tenth"]["frames_decoded"] > 0  # type: ignore[index]
 
 
-def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(scenes: Path, tmp_path: Path) -> None:
-    port, topic = free_port(), "killed"
+def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(
+    scenes: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    topic = "killed"
     recordings = sorted((scenes / "recordings").glob("*.mp4"))
     with running_broker(advertised_port=port) as bootstrap:
         proxy = Proxy(int(bootstrap.split(":")[1]), port)
         config = {
-            "cameras": [{"id": f"c{n}", "url": str(recordings[n % len(recordings)].resolve()), "loop": True} for n in range(4)],
-            "infer": {"device": "cpu"}, "events": {"smoothing": 1, "default": {"enter": 0.2, "exit": 0.1}, "update_seconds": 0.3},
-            "outbox": {"path": "outbox.db"}, "kafka": {"bootstrap": [f"127.0.0.1:{port}"], "topic": topic, "request_timeout_seconds": 2},
+            "cameras": [
+                {"id": f"c{n}", "url": str(recordings[n % len(recordings)].resolve()), "loop": True}
+                for n in range(4)
+            ],
+            "infer": {"device": "cpu"},
+            "events": {
+                "smoothing": 1,
+                "default": {"enter": 0.2, "exit": 0.1},
+                "update_seconds": 0.3,
+            },
+            "outbox": {"path": "outbox.db"},
+            "kafka": {
+                "bootstrap": [f"127.0.0.1:{port}"],
+                "topic": topic,
+                "request_timeout_seconds": 2,
+            },
             "http": {"port": free_port(), "changes": "changes.json"},
-        }  # fmt: skip
+        }
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         rng = random.Random(7)
@@ -175,7 +267,9 @@ def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(scenes: Pa
             process = start(tmp_path, environment)
             assert until(lambda: is_ready(config["http"]["port"]), 60)  # type: ignore[index]
             if life == KILLS // 3:  # first it takes events and nobody is told, then it is away
-                assert until(lambda: counted(config["http"]["port"], "cidc_published_total") > 0, 30)  # type: ignore[index]
+                assert until(
+                    lambda: counted(config["http"]["port"], "cidc_published_total") > 0, 30
+                )  # type: ignore[index]
                 proxy.lose_replies()
                 assert until(lambda: waiting() > 1, 30)
                 time.sleep(1.0)
@@ -193,7 +287,13 @@ def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(scenes: Pa
         output = last.communicate(timeout=120)[0]
         assert last.returncode == 0, output
         records = list(raw_records(f"127.0.0.1:{port}", topic))
-        read = list(read_topic(KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic=topic), threading.Event(), follow=False))
+        read = list(
+            read_topic(
+                KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic=topic),
+                threading.Event(),
+                follow=False,
+            )
+        )
         proxy.cut()
     assert read_events(tmp_path / "outbox.db") == []
     repeated = Deduplicator()
@@ -203,25 +303,45 @@ def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(scenes: Pa
     crashes = sum(event.reason == "crash" for event in read)
     assert crashes > 0
     assert len(records) > len(read)  # what was stored and not acknowledged came twice
-    print(f"{KILLS} kills: {len(records)} records, {len(records) - len(read)} repetitions, {len(read)} events, {crashes} ended by a crash")
+    print(
+        f"{KILLS} kills: {len(records)} records, {len(records) - len(read)} repetitions,"
+        f" {len(read)} events, {crashes} ended by a crash"
+    )
     by_key = {(event.event_id, event.kind, event.sequence): event for event in kept}
-    assert all(by_key[event.event_id, event.kind, event.sequence] == event for event in records)  # repetitions are the same, word for word
+    # repetitions are the same, word for word
+    assert all(by_key[event.event_id, event.kind, event.sequence] == event for event in records)
 
 
 def test_a_process_that_was_frozen_goes_on(scenes: Path, tmp_path: Path) -> None:
-    """As when a laptop is closed, or a container or its machine is paused: longer than any of the sources' timeouts."""
+    """As when a laptop is closed, or a container or its machine is paused: longer than any of
+    the sources' timeouts.
+    """
     if problem := missing_rtsp():
         pytest.skip(problem)
-    with RtspServer({"/a": scenes / "clips/fall/0000.mp4", "/b": scenes / "clips/fall/0000.mp4"}) as server:
+    with RtspServer(
+        {"/a": scenes / "clips/fall/0000.mp4", "/b": scenes / "clips/fall/0000.mp4"}
+    ) as server:
         address = f"rtsp://127.0.0.1:{server.port}"
         config = {
-            "cameras": [{"id": "a", "url": f"{address}/a"}, {"id": "b", "url": f"{address}/b", "transport": "udp"}],
-            "infer": {"device": "cpu"}, "clip": {"hop": 8}, "source": QUICK, "http": {"port": free_port()},
-            "events": {"smoothing": 1, "default": {"enter": 0.2, "exit": 0.1}, "update_seconds": 0.5},
-        }  # fmt: skip
+            "cameras": [
+                {"id": "a", "url": f"{address}/a"},
+                {"id": "b", "url": f"{address}/b", "transport": "udp"},
+            ],
+            "infer": {"device": "cpu"},
+            "clip": {"hop": 8},
+            "source": QUICK,
+            "http": {"port": free_port()},
+            "events": {
+                "smoothing": 1,
+                "default": {"enter": 0.2, "exit": 0.1},
+                "update_seconds": 0.5,
+            },
+        }
         (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
         port = config["http"]["port"]  # type: ignore[index]
-        process = start(tmp_path, os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)})
+        process = start(
+            tmp_path, os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+        )
         try:
             assert until(lambda: windows(port, "a") > 2 and windows(port, "b") > 2, 60)
             process.send_signal(signal.SIGSTOP)
@@ -230,7 +350,9 @@ def test_a_process_that_was_frozen_goes_on(scenes: Path, tmp_path: Path) -> None
             time.sleep(1.0)
             assert is_ready(port)
             before = {camera: windows(port, camera) for camera in "ab"}
-            assert until(lambda: all(windows(port, camera) > before[camera] + 5 for camera in "ab"), 30)
+            assert until(
+                lambda: all(windows(port, camera) > before[camera] + 5 for camera in "ab"), 30
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             output = process.communicate(timeout=30)[0]
@@ -239,7 +361,14 @@ def test_a_process_that_was_frozen_goes_on(scenes: Path, tmp_path: Path) -> None
     events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
     check_stories(events)
     # No event claims the time in which nobody looked.
-    assert max(event.pts_end_seconds - event.pts_start_seconds for event in events if event.pts_end_seconds is not None) < FROZEN / 2
+    assert (
+        max(
+            event.pts_end_seconds - event.pts_start_seconds
+            for event in events
+            if event.pts_end_seconds is not None
+        )
+        < FROZEN / 2
+    )
 
 
 def windows(port: int, camera: str) -> int:
@@ -249,7 +378,10 @@ def windows(port: int, camera: str) -> int:
 
 def counted(port: int, metric: str) -> int:
     """The value of a metric."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer,
+    ):
         for line in answer.read().decode().splitlines():
             if line.startswith(metric + " "):
                 return int(float(line.split()[-1]))
@@ -258,11 +390,21 @@ def counted(port: int, metric: str) -> int:
 
 def start(folder: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "stream", "run", "--config", "c.yaml", *options]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def is_ready(port: int) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer:
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer,
+    ):
         return bool(answer.status == 200)
     return False
 
@@ -271,34 +413,60 @@ def raw_records(bootstrap: str, topic: str) -> Iterator[ActionEvent]:
     """Every record, repetitions too."""
     from tests.test_publish import all_records
 
-    for record in sorted(all_records(bootstrap, topic), key=lambda record: (record.partition, record.offset)):
+    for record in sorted(
+        all_records(bootstrap, topic), key=lambda record: (record.partition, record.offset)
+    ):
         yield ActionEvent.from_json(record.value)
 
 
-def test_a_fleet_under_fire_keeps_its_memory_and_its_stories(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_a_fleet_under_fire_keeps_its_memory_and_its_stories(
+    scenes: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     if problem := missing_rtsp():
         pytest.skip(problem)
     count = 6
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(RtspServer({f"/c{number}": scenes / "clips/fall/0000.mp4" for number in range(count)}))
+        server = stack.enter_context(
+            RtspServer({f"/c{number}": scenes / "clips/fall/0000.mp4" for number in range(count)})
+        )
         proxies = [ChaosProxy(server.port) for _ in range(count)]
         for proxy in proxies:
             stack.callback(proxy.cut)
         port = free_port()
         bootstrap = stack.enter_context(running_broker(advertised_port=port))
         broker = Proxy(int(bootstrap.split(":")[1]), port)
-        cameras: list[dict[str, object]] = [{"id": f"c{n}", "url": f"rtsp://127.0.0.1:{proxies[n].port}/c{n}"} for n in range(count)]
+        cameras: list[dict[str, object]] = [
+            {"id": f"c{n}", "url": f"rtsp://127.0.0.1:{proxies[n].port}/c{n}"} for n in range(count)
+        ]
         pipeline = Pipeline(
             config_for(
-                tiny_weights, tmp_path, cameras, clip={"hop": 8},
-                events={"smoothing": 1, "default": {"enter": 0.2, "exit": 0.1}, "update_seconds": 0.5},
-                kafka={"bootstrap": [f"127.0.0.1:{port}"], "topic": "fire", "request_timeout_seconds": 2, "flush_seconds": 30},
+                tiny_weights,
+                tmp_path,
+                cameras,
+                clip={"hop": 8},
+                events={
+                    "smoothing": 1,
+                    "default": {"enter": 0.2, "exit": 0.1},
+                    "update_seconds": 0.5,
+                },
+                kafka={
+                    "bootstrap": [f"127.0.0.1:{port}"],
+                    "topic": "fire",
+                    "request_timeout_seconds": 2,
+                    "flush_seconds": 30,
+                },
                 snapshots={"enabled": True, "path": tmp_path / "pictures", "keep_megabytes": 2.0},
             )
-        )  # fmt: skip
+        )
         states = []
         with running(pipeline) as summaries:
-            analysed = lambda: [pipeline.metrics.total(pipeline.metrics.windows, camera=f"c{n}") for n in range(count)]  # noqa: E731
+
+            def analysed() -> list[int]:
+                return [
+                    pipeline.metrics.total(pipeline.metrics.windows, camera=f"c{n}")
+                    for n in range(count)
+                ]
+
             assert until(lambda: min(analysed()) > 2, 60)
             time.sleep(5.0)
             states.append(process_state())
@@ -310,13 +478,33 @@ def test_a_fleet_under_fire_keeps_its_memory_and_its_stories(scenes: Path, tiny_
                         broker.restore()
                     time.sleep(MINUTES * 60 / 3)
                     states.append(process_state())
-            since = [pipeline.metrics.total(pipeline.metrics.decoded, camera=f"c{n}") for n in range(count)]
-            back = lambda: all(pipeline.metrics.total(pipeline.metrics.decoded, camera=f"c{n}") > since[n] for n in range(count))  # noqa: E731
-            assert until(back, 30), [(s.camera.id, s.state, s.detail) for s in pipeline.fleet.statuses]
+            since = [
+                pipeline.metrics.total(pipeline.metrics.decoded, camera=f"c{n}")
+                for n in range(count)
+            ]
+
+            def back() -> bool:
+                return all(
+                    pipeline.metrics.total(pipeline.metrics.decoded, camera=f"c{n}") > since[n]
+                    for n in range(count)
+                )
+
+            assert until(back, 30), [
+                (s.camera.id, s.state, s.detail) for s in pipeline.fleet.statuses
+            ]
             alive = pipeline._not_alive()
-        read = list(read_topic(KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic="fire"), threading.Event(), follow=False))
+        read = list(
+            read_topic(
+                KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic="fire"),
+                threading.Event(),
+                follow=False,
+            )
+        )
         broker.cut()
-    print(f"{MINUTES} minutes: {done}; {len(read)} events; {[{k: round(v) for k, v in state.items()} for state in states]}")
+    print(
+        f"{MINUTES} minutes: {done}; {len(read)} events;"
+        f" {[{k: round(v) for k, v in state.items()} for state in states]}"
+    )
     assert alive is None
     assert summaries[0]["outbox_left"] == 0
     check_stories(read)

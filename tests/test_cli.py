@@ -1,4 +1,6 @@
-"""The command lines as people and scripts use them: real processes, exit status, one clear message."""
+"""The command lines as people and scripts use them: real processes, exit status, one clear
+message.
+"""
 
 import contextlib
 import dataclasses
@@ -30,7 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def stream(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stream", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
 def write_config(folder: Path, weights: Path, urls: dict[str, Path], **sections: object) -> Path:
@@ -48,7 +52,11 @@ def write_config(folder: Path, weights: Path, urls: dict[str, Path], **sections:
 
 @pytest.fixture
 def config(scenes: Path, tiny_weights: Path, tmp_path: Path) -> Path:
-    return write_config(tmp_path, tiny_weights, {"a": scenes / "recordings/camera-1.mp4", "b": scenes / "recordings/camera-2.mp4"})
+    return write_config(
+        tmp_path,
+        tiny_weights,
+        {"a": scenes / "recordings/camera-1.mp4", "b": scenes / "recordings/camera-2.mp4"},
+    )
 
 
 def assert_one_error(done: subprocess.CompletedProcess[str], says: str) -> None:
@@ -73,15 +81,21 @@ def assert_one_error(done: subprocess.CompletedProcess[str], says: str) -> None:
         ("outbox.path=/proc/none/o.db", "outbox /proc/none/o.db"),
     ],
 )
-def test_a_wrong_setting_is_one_message_and_status_2(config: Path, override: str, says: str) -> None:
+def test_a_wrong_setting_is_one_message_and_status_2(
+    config: Path, override: str, says: str
+) -> None:
     assert_one_error(stream("run", "--config", config, "--set", override), says)
 
 
 def test_check_finds_the_same_without_running(config: Path, tmp_path: Path) -> None:
     done = stream("check", "--config", config)
     assert (done.returncode, done.stdout) == (0, "ok: 2 cameras, weights tiny with 13 labels\n")
-    assert_one_error(stream("check", "--config", config, "--set", "infer.labels=[x]"), "infer.labels")
-    assert_one_error(stream("check", "--config", tmp_path / "none.yaml"), "configuration file not found")
+    assert_one_error(
+        stream("check", "--config", config, "--set", "infer.labels=[x]"), "infer.labels"
+    )
+    assert_one_error(
+        stream("check", "--config", tmp_path / "none.yaml"), "configuration file not found"
+    )
 
 
 def test_what_was_changed_over_http_is_said_and_checked(config: Path, tmp_path: Path) -> None:
@@ -92,7 +106,16 @@ def test_what_was_changed_over_http_is_said_and_checked(config: Path, tmp_path: 
     assert "ok: 3 cameras" in done.stdout
     changes.write_text("{")
     assert_one_error(
-        stream("check", "--config", config, "--set", "http.enabled=true", "--set", f"http.changes={changes}"), "cannot be read"
+        stream(
+            "check",
+            "--config",
+            config,
+            "--set",
+            "http.enabled=true",
+            "--set",
+            f"http.changes={changes}",
+        ),
+        "cannot be read",
     )
 
 
@@ -108,7 +131,10 @@ def test_events_say_when_and_in_which_region(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_named(config: Path, tiny_weights: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(tiny_weights.read_bytes()[:5000])
-    assert_one_error(stream("run", "--config", config, "--set", f"infer.weights={broken}"), "broken.safetensors is not a readable")
+    assert_one_error(
+        stream("run", "--config", config, "--set", f"infer.weights={broken}"),
+        "broken.safetensors is not a readable",
+    )
 
 
 def test_a_port_in_use_is_named(config: Path) -> None:
@@ -116,12 +142,18 @@ def test_a_port_in_use_is_named(config: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert_one_error(stream("run", "--config", config, "--set", f"http.port={port}"), f"cannot listen on 127.0.0.1:{port}")
+        assert_one_error(
+            stream("run", "--config", config, "--set", f"http.port={port}"),
+            f"cannot listen on 127.0.0.1:{port}",
+        )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_asked_for_and_missing_is_an_error(config: Path) -> None:
-    assert_one_error(stream("run", "--config", config, "--set", "infer.device=cuda"), "device: cuda was asked for")
+    assert_one_error(
+        stream("run", "--config", config, "--set", "infer.device=cuda"),
+        "device: cuda was asked for",
+    )
 
 
 def test_a_run_writes_its_summary_and_events_can_be_read(config: Path, tmp_path: Path) -> None:
@@ -144,14 +176,33 @@ def test_a_run_writes_its_summary_and_events_can_be_read(config: Path, tmp_path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_exits_cleanly(config: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_drains_and_exits_cleanly(
+    config: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     port = free_port()
     command = [
-        sys.executable, "-m", "stream", "run", "--config", str(config), "--summary", str(tmp_path / "s.json"),
-        "--set", "cameras.0.loop=true", "--set", "cameras.0.pace=realtime", "--set", f"http.port={port}",
-        "--set", "events.default.enter=0.05", "--set", "events.default.exit=0",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        sys.executable,
+        "-m",
+        "stream",
+        "run",
+        "--config",
+        str(config),
+        "--summary",
+        str(tmp_path / "s.json"),
+        "--set",
+        "cameras.0.loop=true",
+        "--set",
+        "cameras.0.pace=realtime",
+        "--set",
+        f"http.port={port}",
+        "--set",
+        "events.default.enter=0.05",
+        "--set",
+        "events.default.exit=0",
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     metrics = ""
     while 'kind="started"' not in metrics and time.monotonic() < deadline:
@@ -166,8 +217,16 @@ def test_a_signal_drains_and_exits_cleanly(config: Path, tmp_path: Path, number:
     assert process.returncode == 0, err
     assert "Traceback" not in err
     assert "2 cameras" in out
-    events = [json.loads(line) for line in stream("events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl").stdout.splitlines()]
-    started, ended = ({event["event_id"] for event in events if event["kind"] == kind} for kind in ("started", "ended"))
+    events = [
+        json.loads(line)
+        for line in stream(
+            "events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl"
+        ).stdout.splitlines()
+    ]
+    started, ended = (
+        {event["event_id"] for event in events if event["kind"] == kind}
+        for kind in ("started", "ended")
+    )
     assert started
     assert started == ended
     assert "shutdown" in {event["reason"] for event in events}
@@ -177,24 +236,60 @@ def test_a_signal_drains_and_exits_cleanly(config: Path, tmp_path: Path, number:
 
 def test_who_stops_a_start_gets_an_orderly_end(config: Path, tmp_path: Path) -> None:
     command = [
-        sys.executable, "-m", "stream", "run", "--config", str(config), "--summary", str(tmp_path / "s.json"),
-        "--set", "cameras.0.loop=true",
-    ]  # fmt: skip
-    # A signal that comes while the network is loaded: torch is imported after the handlers are there.
-    code = "import sys, os, signal; import stream.__main__ as main; sys.modules.pop('stream.pipeline', None)"
-    code += "\nclass Early:\n def find_spec(self, name, *_):\n  if name == 'stream.pipeline': os.kill(os.getpid(), signal.SIGTERM)"
+        sys.executable,
+        "-m",
+        "stream",
+        "run",
+        "--config",
+        str(config),
+        "--summary",
+        str(tmp_path / "s.json"),
+        "--set",
+        "cameras.0.loop=true",
+    ]
+    # A signal that comes while the network is loaded: torch is imported after the handlers are
+    # there.
+    code = (
+        "import sys, os, signal; import stream.__main__ as main; sys.modules.pop('stream.pipeline',"
+        " None)"
+    )
+    code += (
+        "\nclass Early:\n def find_spec(self, name, *_):\n  if name == 'stream.pipeline':"
+        " os.kill(os.getpid(), signal.SIGTERM)"
+    )
     code += "\nsys.meta_path.insert(0, Early()); sys.exit(main.main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, *command[3:]], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command[3:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "s.json").read_text())["cameras"]["a"]["state"] == "ended"
 
 
 @pytest.mark.parametrize("where", ["/dev/full", "pipe"])
-def test_standard_output_that_takes_nothing_stops_nothing(config: Path, tmp_path: Path, where: str) -> None:
+def test_standard_output_that_takes_nothing_stops_nothing(
+    config: Path, tmp_path: Path, where: str
+) -> None:
     command = [
-        sys.executable, "-m", "stream", "run", "--config", str(config), "--duration", "6", "--summary", str(tmp_path / "s.json"),
-        "--set", "cameras.0.loop=true", "--set", "events.default={enter: 0.05, exit: 0.0, cooldown_seconds: 0.0}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "stream",
+        "run",
+        "--config",
+        str(config),
+        "--duration",
+        "6",
+        "--summary",
+        str(tmp_path / "s.json"),
+        "--set",
+        "cameras.0.loop=true",
+        "--set",
+        "events.default={enter: 0.05, exit: 0.0, cooldown_seconds: 0.0}",
+    ]
     reading, writing = os.pipe()
     try:
         if where == "pipe":  # one that is full, and that nobody reads
@@ -204,7 +299,15 @@ def test_standard_output_that_takes_nothing_stops_nothing(config: Path, tmp_path
                     os.write(writing, b"x" * 4096)
             os.set_blocking(writing, True)
         with Path(where).open("w") if where != "pipe" else os.fdopen(os.dup(writing), "w") as out:
-            done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=120,
+                check=False,
+            )
     finally:
         os.close(reading)
         os.close(writing)
@@ -216,15 +319,36 @@ def test_standard_output_that_takes_nothing_stops_nothing(config: Path, tmp_path
     assert summary["cameras"]["a"]["windows"] > 0
 
 
-def test_changes_are_kept_beside_the_outbox_so_that_runs_do_not_share_them(config: Path, tmp_path: Path) -> None:
-    CameraChanges(tmp_path / "outbox.db.cameras.json").note("yard", CameraConfig(id="yard", url="rtsp://h/yard"))
+def test_changes_are_kept_beside_the_outbox_so_that_runs_do_not_share_them(
+    config: Path, tmp_path: Path
+) -> None:
+    CameraChanges(tmp_path / "outbox.db.cameras.json").note(
+        "yard", CameraConfig(id="yard", url="rtsp://h/yard")
+    )
     assert "ok: 3 cameras" in stream("check", "--config", config).stdout
-    assert "ok: 2 cameras" in stream("check", "--config", config, "--set", f"outbox.path={tmp_path / 'other.db'}").stdout
+    assert (
+        "ok: 2 cameras"
+        in stream(
+            "check", "--config", config, "--set", f"outbox.path={tmp_path / 'other.db'}"
+        ).stdout
+    )
 
 
 def test_events_can_be_followed_before_there_are_any(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stream", "events", "--outbox", str(tmp_path / "o.db"), "--follow", "--format", "jsonl"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "stream",
+        "events",
+        "--outbox",
+        str(tmp_path / "o.db"),
+        "--follow",
+        "--format",
+        "jsonl",
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     try:
         assert process.stderr is not None
@@ -248,7 +372,10 @@ def test_what_a_broker_refused_is_listed_with_its_error(tmp_path: Path) -> None:
     listed = json.loads(line)
     assert "too large" in listed["error"]
     assert json.loads(listed["event"])["sequence"] == 2
-    assert_one_error(stream("events", "--outbox", tmp_path / "o.db", "--group", "g"), "--group and --topic are for a broker")
+    assert_one_error(
+        stream("events", "--outbox", tmp_path / "o.db", "--group", "g"),
+        "--group and --topic are for a broker",
+    )
 
 
 def test_a_terminal_shows_a_live_table(config: Path) -> None:
@@ -272,17 +399,34 @@ def test_a_terminal_shows_a_live_table(config: Path) -> None:
 
 
 def test_duration_ends_a_run(config: Path, tmp_path: Path) -> None:
-    done = stream("run", "--config", config, "--set", "cameras.0.loop=true", "--duration", "3", "--summary", tmp_path / "s.json")
+    done = stream(
+        "run",
+        "--config",
+        config,
+        "--set",
+        "cameras.0.loop=true",
+        "--duration",
+        "3",
+        "--summary",
+        tmp_path / "s.json",
+    )
     assert done.returncode == 0, done.stderr
     assert 3 <= json.loads((tmp_path / "s.json").read_text())["duration_seconds"] < 60
     assert stream("run", "--config", config, "--duration", "-1").returncode == 2
 
 
-def test_every_hostile_file_is_analysed_or_explained(shared_data: Path, tiny_weights: Path, tmp_path: Path) -> None:
+def test_every_hostile_file_is_analysed_or_explained(
+    shared_data: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
     files = sorted(
-        path for folder in ("robust", "actions/gmdcsa24_untrimmed") for path in (shared_data / folder).rglob("*") if path.is_file()
+        path
+        for folder in ("robust", "actions/gmdcsa24_untrimmed")
+        for path in (shared_data / folder).rglob("*")
+        if path.is_file()
     )
-    urls = {f"c{number}-{path.stem}"[:60].replace(" ", "_"): path for number, path in enumerate(files)}
+    urls = {
+        f"c{number}-{path.stem}"[:60].replace(" ", "_"): path for number, path in enumerate(files)
+    }
     path = write_config(tmp_path, tiny_weights, urls)
     done = stream("run", "--config", path, "--summary", tmp_path / "s.json")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -325,6 +469,11 @@ def test_events_go_through_a_broker(config: Path, tmp_path: Path) -> None:
 
 def test_a_closed_pipe_is_no_error(config: Path, tmp_path: Path) -> None:
     stream("run", "--config", config)
-    command = f"{sys.executable} -m stream events --outbox {tmp_path}/outbox.db --format jsonl | head -n 1"
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ)
+    command = (
+        f"{sys.executable} -m stream events --outbox {tmp_path}/outbox.db --format jsonl | head"
+        " -n 1"
+    )
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
+    )
     assert "Traceback" not in done.stderr

@@ -30,8 +30,12 @@ def test_the_count_is_that_of_a_net_counted_by_hand() -> None:
 
 
 def test_public_parameter_counts() -> None:
-    """As the public packages' own networks of 400 classes count (tests/public_nets.py builds them)."""
-    counts = {row.name: cost.parameters for row, cost in measure_paper([*PAPER_ROWS, *NOT_COMPARED])}
+    """As the public packages' own networks of 400 classes count (tests/public_nets.py builds
+    them).
+    """
+    counts = {
+        row.name: cost.parameters for row, cost in measure_paper([*PAPER_ROWS, *NOT_COMPARED])
+    }
     assert counts["R2D"] == counts["TSN"] == 24_327_632
     assert counts["I3D"] == 28_043_472
     assert counts["I3D-NL"] == 35_401_936
@@ -42,24 +46,32 @@ def test_public_parameter_counts() -> None:
 def test_every_row_costs_what_the_paper_says(row) -> None:  # type: ignore[no-untyped-def]
     cost = measure(row.model)
     assert cost.flops == pytest.approx(row.gflops * 1e9, rel=0.05)
-    if row.mparameters is not None and cost.parameters != pytest.approx(row.mparameters * 1e6, rel=0.05):
+    if row.mparameters is not None and cost.parameters != pytest.approx(
+        row.mparameters * 1e6, rel=0.05
+    ):
         assert row.note, "a row whose parameters differ says why"
 
 
 def test_the_cidc_network_costs_what_the_papers_rows_imply() -> None:
     """27 to 30 GFLOPs and 41M to 61M parameters, in whole units as the paper prints them."""
-    plain, whole = measure(ModelConfig(backbone="i3d", cidc=None)), measure(ModelConfig(backbone="i3d", cidc=CIDCConfig()))
+    plain = measure(ModelConfig(backbone="i3d", cidc=None))
+    whole = measure(ModelConfig(backbone="i3d", cidc=CIDCConfig()))
     assert 27 <= round((whole.flops - plain.flops) / 1e9) <= 30
     assert 41 <= round(whole.cidc_parameters / 1e6) <= 61
 
 
-def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_what_it_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["complexity", "--json", str(tmp_path / "c.json")]) == 0
-    printed, rows = capsys.readouterr().out, json.loads((tmp_path / "c.json").read_text())
+    printed = capsys.readouterr().out
+    rows = json.loads((tmp_path / "c.json").read_text())
     assert {row["network"] for row in rows} >= {"R2D", "I3D", "CIDC on I3D-NL", "TSN"}
     for row in rows:
         assert row["network"] in printed
         assert row["compared"] == (row["flops_difference"] is not None)
         if row["compared"] and row["paper_parameters"]:
-            assert row["parameters_difference"] == pytest.approx(row["parameters"] / row["paper_parameters"] - 1)
+            assert row["parameters_difference"] == pytest.approx(
+                row["parameters"] / row["paper_parameters"] - 1
+            )
     assert next(row for row in rows if row["network"] == "R2D")["flops"] == 40_874_606_592

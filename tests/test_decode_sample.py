@@ -25,8 +25,15 @@ def run(path: Path, **clip: float) -> tuple[list[SampledFrame], list[StreamBreak
         counts["repeated"] += 1
 
     sampler = Sampler("a", ClipConfig(**clip), convert, repeat)  # type: ignore[arg-type]
-    source = Source(CameraConfig(id="a", url=str(path), pace="fast"), SourceConfig(), threading.Event(), lambda *_: None)
-    decoder, frames, breaks = Decoder(), [], []
+    source = Source(
+        CameraConfig(id="a", url=str(path), pace="fast"),
+        SourceConfig(),
+        threading.Event(),
+        lambda *_: None,
+    )
+    decoder = Decoder()
+    frames = []
+    breaks = []
     for coded in source.packets():
         for frame in decoder.decode(coded):
             counts["decoded"] += 1
@@ -35,11 +42,19 @@ def run(path: Path, **clip: float) -> tuple[list[SampledFrame], list[StreamBreak
     return frames, breaks, counts  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", ["nasa_vfr.mp4", "nasa_copy.ts", "nasa_h264_opengop_bframes.mp4", "nasa_mjpeg.avi"])
-def test_each_grid_position_holds_the_nearest_frame_of_the_file(shared_data: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["nasa_vfr.mp4", "nasa_copy.ts", "nasa_h264_opengop_bframes.mp4", "nasa_mjpeg.avi"]
+)
+def test_each_grid_position_holds_the_nearest_frame_of_the_file(
+    shared_data: Path, name: str
+) -> None:
     path = shared_data / "robust/derived" / name
     with av.open(str(path)) as container:
-        native = sorted((frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0) if frame.time is not None)
+        native = sorted(
+            (frame.time, frame.to_ndarray(format="rgb24"))
+            for frame in container.decode(video=0)
+            if frame.time is not None
+        )
     times = np.array([time for time, _ in native])
     frames, breaks, counts = run(path)
     assert not breaks
@@ -70,7 +85,9 @@ def test_a_gap_breaks_the_clip_only_beyond_the_limit(shared_data: Path) -> None:
     assert {item.reason for item in run(path, max_gap_seconds=longest - 0.01)[1]} == {"gap"}
 
 
-def test_a_frame_that_cannot_be_converted_breaks_the_clip_and_nothing_else(shared_data: Path) -> None:
+def test_a_frame_that_cannot_be_converted_breaks_the_clip_and_nothing_else(
+    shared_data: Path,
+) -> None:
     broken: list[int] = []
 
     def convert(native: object) -> np.ndarray:
@@ -79,11 +96,14 @@ def test_a_frame_that_cannot_be_converted_breaks_the_clip_and_nothing_else(share
             raise ValueError("bad colours")
         return frame_picture(native)
 
-    sampler, corrupt = Sampler("a", ClipConfig(), convert, on_corrupt=lambda: broken.append(0)), broken
+    sampler = Sampler("a", ClipConfig(), convert, on_corrupt=lambda: broken.append(0))
+    corrupt = broken
     items = []
     with av.open(str(shared_data / "robust/derived/nasa_copy.mkv")) as container:
         for frame in container.decode(video=0):
-            items += sampler.push(DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height))
+            items += sampler.push(
+                DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height)
+            )
     assert corrupt.count(0) == 1
     assert [item.reason for item in items if isinstance(item, StreamBreak)] == ["gap"]
     assert sum(isinstance(item, SampledFrame) for item in items) > 150

@@ -35,15 +35,27 @@ def network(**fields: object):  # type: ignore[no-untyped-def]
     "fields",
     [
         {"backbone": "i3d", "depth": 50},
-        {"entry": "pooled", "cidc": CIDCConfig(direction="uni", normalisation="minmax", fusion="channels", t_hidden=6)},
-        {"backbone": "slow_only", "non_local": True, "cidc": CIDCConfig(direction="none", fusion="sum", scales="single")},
+        {
+            "entry": "pooled",
+            "cidc": CIDCConfig(
+                direction="uni", normalisation="minmax", fusion="channels", t_hidden=6
+            ),
+        },
+        {
+            "backbone": "slow_only",
+            "non_local": True,
+            "cidc": CIDCConfig(direction="none", fusion="sum", scales="single"),
+        },
         {"backbone": "tsm", "cidc": None, "head": "lstm"},
         {"cidc": None, "head": "self_attention", "non_local": True, "non_local_pooling": "before"},
     ],
     ids=["i3d-50", "uni", "slow-nl", "tsm-lstm", "attention"],
 )
-def test_onnx_runtime_computes_the_same_for_any_batch(fields: dict[str, object], tmp_path: Path) -> None:
-    net, path = network(**fields), tmp_path / "net.onnx"
+def test_onnx_runtime_computes_the_same_for_any_batch(
+    fields: dict[str, object], tmp_path: Path
+) -> None:
+    net = network(**fields)
+    path = tmp_path / "net.onnx"
     export_onnx(net, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in (1, 2, 5):
@@ -64,19 +76,27 @@ def test_the_file_holds_plain_operators_and_its_description(tmp_path: Path) -> N
     assert description["labels"] == list("abcde")
 
 
-def test_the_command_tells_the_difference(tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "--checkpoint", str(tiny_weights), "--out", str(tmp_path / "t.onnx")]) == 0
+def test_the_command_tells_the_difference(
+    tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["export", "--checkpoint", str(tiny_weights), "--out", str(tmp_path / "t.onnx")]) == 0
+    )
     assert "largest difference" in capsys.readouterr().out
 
 
-def test_without_the_extra_the_error_names_it(tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_it(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(CidcError, match=r"cidc-stream\[onnx\]"):
         export_onnx(load_model(tiny_weights), tmp_path / "t.onnx")
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 0.0])
-def test_a_file_that_computes_something_else_is_not_written(wrong: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_computes_something_else_is_not_written(
+    wrong: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Wrong:
         def __init__(self, *args: object, **options: object) -> None: ...
 

@@ -1,4 +1,6 @@
-"""The GPU check's own workings, which a machine without a GPU can see: limits, what is missing, what failed."""
+"""The GPU check's own workings, which a machine without a GPU can see: limits, what is missing,
+what failed.
+"""
 
 import importlib.util
 import sys
@@ -30,11 +32,17 @@ def test_without_a_gpu_it_says_so(check: ModuleType, capsys: pytest.CaptureFixtu
     assert "finds no CUDA device" in capsys.readouterr().err
 
 
-def test_the_report_holds_what_ran_and_what_failed(check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_report_holds_what_ran_and_what_failed(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     report = tmp_path / "report.md"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(sys, "argv", ["gpu_check", str(report)])
-    monkeypatch.setattr(check, "PARTS", {"Good": lambda folder: (True, ["all well"]), "Bad": lambda folder: (False, ["broken"])})
+    monkeypatch.setattr(
+        check,
+        "PARTS",
+        {"Good": lambda folder: (True, ["all well"]), "Bad": lambda folder: (False, ["broken"])},
+    )
     assert check.main() == 1
     text = report.read_text()
     assert "## Good\n\nall well" in text
@@ -57,8 +65,14 @@ def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) 
     assert sum(check.LIMITS.values()) <= 540
 
 
-def test_a_part_without_its_packages_is_left_out_and_named(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_run", lambda *_, **__: (1, "Traceback\nModuleNotFoundError: No module named 'pydantic'"))
+def test_a_part_without_its_packages_is_left_out_and_named(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        check,
+        "_run",
+        lambda *_, **__: (1, "Traceback\nModuleNotFoundError: No module named 'pydantic'"),
+    )
     good, lines = check._network(Path())
     assert good
     assert "was not measured: ModuleNotFoundError: No module named 'pydantic'" in lines[-1]
@@ -68,7 +82,9 @@ def test_a_part_without_its_packages_is_left_out_and_named(check: ModuleType, mo
     ):
         monkeypatch.setattr(check, "_run", lambda *_, text=text, **__: (1, text))
         assert not check._network(Path())[0]
-    monkeypatch.setattr(check, "_run", lambda *_, **__: (1, "- half\nAssertionError: CPU and GPU disagree"))
+    monkeypatch.setattr(
+        check, "_run", lambda *_, **__: (1, "- half\nAssertionError: CPU and GPU disagree")
+    )
     good, lines = check._network(Path())
     assert not good
     assert "- half" in lines

@@ -37,14 +37,18 @@ def filled_metrics() -> Metrics:
     metrics.dropped.labels("a", "overload").inc()
     metrics.outbox_dropped.labels("updated").inc()
     metrics.publish_failures.labels("x").inc()
-    metrics.runtime.labels("cpu", "bfloat16", "m", "dali-cpu", "reference", "the network runs on the CPU").set(1)
+    metrics.runtime.labels(
+        "cpu", "bfloat16", "m", "dali-cpu", "reference", "the network runs on the CPU"
+    ).set(1)
     return metrics
 
 
 def test_metrics_and_health_answer() -> None:
     problem: list[str | None] = ["still warming up"]
     checks = {"ready": lambda: problem[0], "live": lambda: None}
-    server = HttpServer(HttpConfig(port=0), metrics=filled_metrics().exposition, checks=checks, cameras=lambda: None)
+    server = HttpServer(
+        HttpConfig(port=0), metrics=filled_metrics().exposition, checks=checks, cameras=lambda: None
+    )
     try:
         assert get(server.port, "/live") == (200, "ok\n")
         assert get(server.port, "/ready") == (503, "still warming up\n")
@@ -62,14 +66,22 @@ def test_a_port_in_use_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; set http.port"):
+        with pytest.raises(
+            ConfigError,
+            match=f"cannot listen on 127.0.0.1:{port}: Address already in use; set http.port",
+        ):
             HttpServer(HttpConfig(port=port), metrics=bytes, checks={}, cameras=lambda: None)
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: apt-get install prometheus")
 def test_prometheus_finds_nothing_wrong() -> None:
     assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, "check", "metrics"], input=filled_metrics().exposition(), capture_output=True, check=False)
+    done = subprocess.run(
+        [PROMTOOL, "check", "metrics"],
+        input=filled_metrics().exposition(),
+        capture_output=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"")
 
 
@@ -95,7 +107,12 @@ def test_percentiles_are_by_nearest_rank() -> None:
 
 def test_the_promtool_skip_hides_nothing(tmp_path: Path) -> None:
     if PROMTOOL is not None:
-        done = subprocess.run([PROMTOOL, "check", "metrics"], input=b"# TYPE x counter\nx 1\n", capture_output=True, check=False)
+        done = subprocess.run(
+            [PROMTOOL, "check", "metrics"],
+            input=b"# TYPE x counter\nx 1\n",
+            capture_output=True,
+            check=False,
+        )
         assert done.returncode != 0
 
 
@@ -103,5 +120,10 @@ def test_the_promtool_skip_hides_nothing(tmp_path: Path) -> None:
 def test_the_scrape_configuration_is_valid() -> None:
     assert PROMTOOL is not None
     path = Path(__file__).resolve().parent.parent / "deploy/prometheus.yml"
-    assert subprocess.run([PROMTOOL, "check", "config", str(path)], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [PROMTOOL, "check", "config", str(path)], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
     assert f"127.0.0.1:{HttpConfig().port}" in path.read_text()

@@ -1,4 +1,6 @@
-"""Importers against the networks of the public packages themselves, and against files that are not what they seem."""
+"""Importers against the networks of the public packages themselves, and against files that are
+not what they seem.
+"""
 
 import pickle
 from pathlib import Path
@@ -13,7 +15,9 @@ from model.__main__ import main
 from model.importers import import_checkpoint, import_state
 from tests import public_nets
 
-needs_public_nets = pytest.mark.skipif(not public_nets.installed(), reason="public networks are not installed; run make public-nets")
+needs_public_nets = pytest.mark.skipif(
+    not public_nets.installed(), reason="public networks are not installed; run make public-nets"
+)
 
 
 def clip(side: int) -> torch.Tensor:
@@ -31,7 +35,11 @@ def test_an_imported_network_gives_the_logits_of_the_public_one(name: str) -> No
     assert imported.missing == imported.left_over == imported.inflated == ()
     clips = clip(about.side or 64)
     frames = clips[:, :, :: 32 // about.frames].clone()
-    expected = torch.stack([theirs(frame) for frame in frames.unbind(2)]).mean(dim=0) if about.images else about.logits(theirs, frames)
+    expected = (
+        torch.stack([theirs(frame) for frame in frames.unbind(2)]).mean(dim=0)
+        if about.images
+        else about.logits(theirs, frames)
+    )
     assert expected.std() > 0.5
     torch.testing.assert_close(imported.network(clips), expected, atol=1e-4, rtol=0)
 
@@ -39,15 +47,23 @@ def test_an_imported_network_gives_the_logits_of_the_public_one(name: str) -> No
 def image_state(depth: int = 50) -> dict[str, torch.Tensor]:
     """The weights of a 2D net under torchvision's names, made from ours."""
     torch.manual_seed(0)
-    source = build_model(ModelConfig(backbone="tsn", depth=depth, cidc=None, width=8, num_classes=7)).state_dict()  # type: ignore[arg-type]
+    source = build_model(
+        ModelConfig(backbone="tsn", depth=depth, cidc=None, width=8, num_classes=7)
+    ).state_dict()  # type: ignore[arg-type]
     state = {}
     for key, value in source.items():
-        key = key.replace("backbone.stem.conv", "conv1").replace("backbone.stem.norm", "bn1").replace("classifier", "fc")
+        key = (
+            key.replace("backbone.stem.conv", "conv1")
+            .replace("backbone.stem.norm", "bn1")
+            .replace("classifier", "fc")
+        )
         for stage in range(4):
             key = key.replace(f"backbone.stages.{stage}.", f"layer{stage + 1}.")
         key = key.replace("shortcut.conv", "downsample.0").replace("shortcut.norm", "downsample.1")
         for number in "123":
-            key = key.replace(f"conv{number}.conv", f"conv{number}").replace(f"conv{number}.norm", f"bn{number}")
+            key = key.replace(f"conv{number}.conv", f"conv{number}").replace(
+                f"conv{number}.norm", f"bn{number}"
+            )
         state[key] = value.squeeze(2) if value.dim() == 5 else value
     return state
 
@@ -60,7 +76,9 @@ def test_inflated_weights_sum_to_the_2d_ones(backbone: str) -> None:
     inflated = set(imported.inflated)
     assert ("conv1.weight" in inflated) == (backbone == "i3d")
     assert {"layer4.1.conv1.weight"} <= inflated
-    for key, ours in (("layer4.1.conv1.weight", imported.network.backbone.stages[3][1].conv1.conv.weight),):  # type: ignore[index, union-attr]
+    for key, ours in (
+        ("layer4.1.conv1.weight", imported.network.backbone.stages[3][1].conv1.conv.weight),
+    ):  # type: ignore[index, union-attr]
         assert ours.shape[2] == 3
         torch.testing.assert_close(ours.sum(dim=2), state[key])
 
@@ -74,7 +92,12 @@ def test_an_inflated_stem_sees_a_still_clip_as_the_2d_one_sees_a_picture() -> No
     ours = imported.network.backbone.stem.conv(still)
     theirs = torch.nn.functional.conv2d(picture, state["conv1.weight"], stride=2, padding=3)
     # The first and last steps see zeros beyond the clip.
-    torch.testing.assert_close(ours[:, :, 1:-1], theirs.unsqueeze(2).expand(-1, -1, ours.shape[2] - 2, -1, -1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        ours[:, :, 1:-1],
+        theirs.unsqueeze(2).expand(-1, -1, ours.shape[2] - 2, -1, -1),
+        atol=1e-5,
+        rtol=1e-4,
+    )
 
 
 def test_what_is_missing_and_what_is_left_over_is_told() -> None:
@@ -88,7 +111,12 @@ def test_what_is_missing_and_what_is_left_over_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model_state": {"module." + k: v for k, v in s.items()}}]
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"model_state": {"module." + k: v for k, v in s.items()}},
+    ],
 )
 def test_files_are_unwrapped(wrap, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     state = image_state(depth=18)
@@ -151,12 +179,17 @@ def broken(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
     ],
 )
 def test_a_file_of_something_else_is_one_clear_error(how: str, says: str, tmp_path: Path) -> None:
-    save_file({k: v.contiguous() for k, v in broken(image_state(depth=18), how).items()}, tmp_path / "x.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in broken(image_state(depth=18), how).items()},
+        tmp_path / "x.safetensors",
+    )
     with pytest.raises(CheckpointError, match=says):
         import_checkpoint(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated", b"\x80\x02.", b"\x80\x02K\x01s."])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated", b"\x80\x02.", b"\x80\x02K\x01s."]
+)
 def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"x\.pth"):
@@ -165,8 +198,12 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "absent.pth")
 
 
-def test_the_command_writes_weights_that_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"state_dict": image_state(depth=18) | {"extra": torch.zeros(1)}}, tmp_path / "net.pth")
+def test_the_command_writes_weights_that_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(
+        {"state_dict": image_state(depth=18) | {"extra": torch.zeros(1)}}, tmp_path / "net.pth"
+    )
     (tmp_path / "labels.txt").write_text("\n".join("abcdefg") + "\n")
     out = tmp_path / "net.safetensors"
     command = [
@@ -194,9 +231,13 @@ def test_the_command_writes_weights_that_load(tmp_path: Path, capsys: pytest.Cap
     assert "2 labels for 7 classes" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_does_not_fit_whole_is_imported_only_when_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_does_not_fit_whole_is_imported_only_when_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     squeezed = image_state(depth=18) | {"layer1.0.se.fc1.weight": torch.zeros(1)}
-    lacking = {key: value for key, value in image_state(depth=18).items() if "running_mean" not in key}
+    lacking = {
+        key: value for key, value in image_state(depth=18).items() if "running_mean" not in key
+    }
     for state, named in ((squeezed, "layer1.0.se.fc1.weight"), (lacking, "stem.norm.running_mean")):
         torch.save(state, tmp_path / "net.pth")
         command = ["import", str(tmp_path / "net.pth"), "--out", str(tmp_path / "net.safetensors")]
@@ -212,7 +253,13 @@ def test_labels_and_size_are_checked(tmp_path: Path, capsys: pytest.CaptureFixtu
     command = ["import", str(tmp_path / "net.pth"), "--out", str(tmp_path / "net.safetensors")]
     (tmp_path / "latin").write_bytes("caf\xe9\n".encode("latin-1"))
     (tmp_path / "empty").write_text("")
-    for extra, says in ((["--labels", "latin"], "not UTF-8"), (["--labels", "empty"], "0 labels"), (["--size", "20"], "--size must be")):
-        values = [str(tmp_path / value) if value in ("latin", "empty") else value for value in extra]
+    for extra, says in (
+        (["--labels", "latin"], "not UTF-8"),
+        (["--labels", "empty"], "0 labels"),
+        (["--size", "20"], "--size must be"),
+    ):
+        values = [
+            str(tmp_path / value) if value in ("latin", "empty") else value for value in extra
+        ]
         assert main([*command, *values]) == 2
         assert says in capsys.readouterr().err

@@ -37,7 +37,12 @@ from tests.chaos import TcpCamera, mpegts, streamed
 from tests.rtsp import RtspServer, missing_rtsp
 from tests.waiting import until
 
-QUICK = SourceConfig(open_timeout_seconds=3.0, read_timeout_seconds=1.0, backoff_first_seconds=0.05, backoff_most_seconds=0.1)
+QUICK = SourceConfig(
+    open_timeout_seconds=3.0,
+    read_timeout_seconds=1.0,
+    backoff_first_seconds=0.05,
+    backoff_most_seconds=0.1,
+)
 
 
 class Seen:
@@ -57,11 +62,18 @@ class Seen:
         show = status._show
         status._show = lambda: (show(), self.states.append((status.state, status.detail)))[0]  # type: ignore[method-assign,func-returns-value]
         CameraReader(
-            status, worker, source=self._config, clip=ClipConfig(), metrics=self.metrics, short_side=160,
+            status,
+            worker,
+            source=self._config,
+            clip=ClipConfig(),
+            metrics=self.metrics,
+            short_side=160,
             hand_over=self._take,
-        ).run()  # fmt: skip
+        ).run()
 
-    def _take(self, item: SampledFrame | StreamBreak, _status: CameraStatus, _worker: Worker) -> None:
+    def _take(
+        self, item: SampledFrame | StreamBreak, _status: CameraStatus, _worker: Worker
+    ) -> None:
         self.items.append(item)
         while self.slow.is_set():
             time.sleep(0.02)
@@ -133,7 +145,10 @@ def test_mpegts_over_http_and_tcp(square: bytes) -> None:
 
 def test_mpegts_over_udp_comes_back_after_silence(square: bytes) -> None:
     port = free_port()
-    with seen(f"udp://@:{port}") as watched, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    with (
+        seen(f"udp://@:{port}") as watched,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
         stop = threading.Event()
 
         def send() -> None:
@@ -148,7 +163,10 @@ def test_mpegts_over_udp_comes_back_after_silence(square: bytes) -> None:
             stop.clear()
             thread = threading.Thread(target=send)
             thread.start()
-            assert until(lambda since=before: len(watched.frames) > since + 15, 25), (round_, watched.states)  # type: ignore[misc]
+            assert until(lambda since=before: len(watched.frames) > since + 15, 25), (
+                round_,
+                watched.states,
+            )  # type: ignore[misc]
             stop.set()
             thread.join()
             assert until(lambda: watched.states[-1][0] in ("stalled", "connecting", "offline"))
@@ -167,7 +185,9 @@ def test_tls_is_checked_when_that_is_asked_for(square: bytes, tmp_path: Path) ->
         with seen(url, QUICK.model_copy(update={"tls_verify": True})) as watched:
             assert until(lambda: any(state == "offline" for state, _ in watched.states))
             assert not watched.frames
-        with seen(url, QUICK.model_copy(update={"tls_verify": True, "tls_ca_file": str(authority)})) as watched:
+        with seen(
+            url, QUICK.model_copy(update={"tls_verify": True, "tls_ca_file": str(authority)})
+        ) as watched:
             assert until(lambda: len(watched.frames) > 5), watched.states
 
 
@@ -181,7 +201,9 @@ def test_rtsp_asks_for_a_login(scenes: Path, transport: str) -> None:
                 if gets_in:
                     assert until(lambda: len(watched.frames) > 5), watched.states
                 else:
-                    assert until(lambda: any("401" in detail for _, detail in watched.states)), watched.states
+                    assert until(lambda: any("401" in detail for _, detail in watched.states)), (
+                        watched.states
+                    )
                     assert not watched.frames
 
 
@@ -198,34 +220,49 @@ def test_rtsps_and_only_from_a_camera_that_can_be_trusted(scenes: Path, tmp_path
             ({"tls_verify": True, "tls_ca_file": str(authority)}, True),
             ({"tls_verify": True}, False),
         ):
-            with seen(f"rtsps://localhost:{proxy.port}/a", QUICK.model_copy(update=settings)) as watched:
+            with seen(
+                f"rtsps://localhost:{proxy.port}/a", QUICK.model_copy(update=settings)
+            ) as watched:
                 if is_trusted:
                     assert until(lambda: len(watched.frames) > 5), watched.states
                 else:
-                    assert until(lambda: sum(state == "offline" for state, _ in watched.states) > 1), watched.states
+                    assert until(
+                        lambda: sum(state == "offline" for state, _ in watched.states) > 1
+                    ), watched.states
                     assert not watched.frames
         proxy.cut()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_rtsp_frames_are_dated_by_the_camera(scenes: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rtsp_frames_are_dated_by_the_camera(
+    scenes: Path, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if problem := missing_rtsp():
         pytest.skip(problem)
-    real, told = Source._wall_seconds, []
+    real = Source._wall_seconds
+    told = []
 
     def wall_seconds(self: Source, packet: Any, arrived: float) -> float:
         told.append(packet.has_sidedata("prft"))
         return real(self, packet, arrived)
 
     monkeypatch.setattr(Source, "_wall_seconds", wall_seconds)
-    with RtspServer({"/live": scenes / "clips/fall/0000.mp4"}) as server, seen(server.url("/live"), transport=transport) as watched:
+    with (
+        RtspServer({"/live": scenes / "clips/fall/0000.mp4"}) as server,
+        seen(server.url("/live"), transport=transport) as watched,
+    ):
 
         def spread() -> float:
             offsets = [frame.wall_seconds - frame.pts_seconds for frame in watched.frames[-30:]]
             return max(offsets) - min(offsets) if len(offsets) == 30 else math.inf
 
-        # From the first RTCP report on, frames are as far apart by the camera's clock as by their presentation times, but for the grid.
-        assert until(lambda: len(told) > 60 and all(told[-60:]) and spread() < 0.04, 30), (told[-60:], spread(), watched.states)
+        # From the first RTCP report on, frames are as far apart by the camera's clock as by their
+        # presentation times, but for the grid.
+        assert until(lambda: len(told) > 60 and all(told[-60:]) and spread() < 0.04, 30), (
+            told[-60:],
+            spread(),
+            watched.states,
+        )
         assert abs(watched.frames[-1].wall_seconds - time.time()) < 5
 
 
@@ -242,13 +279,18 @@ def test_a_camera_whose_clock_is_wrong_is_not_believed() -> None:
     camera = CameraConfig(id="a", url="rtsp://h/a")
     source = Source(camera, SourceConfig(), threading.Event(), lambda *_: None)
     assert abs(source._wall_seconds(Packet(), time.monotonic()) - time.time()) < 1
-    trusting = Source(camera, SourceConfig(camera_clock_seconds=1e12), threading.Event(), lambda *_: None)
+    trusting = Source(
+        camera, SourceConfig(camera_clock_seconds=1e12), threading.Event(), lambda *_: None
+    )
     assert trusting._wall_seconds(Packet(), time.monotonic()) == 5.0
 
 
 def spoiled(data: bytes) -> bytes:
-    """The same transport stream with noise for pictures after its first second: packets come, but none decodes."""
-    rng, out = np.random.default_rng(0), bytearray(data)
+    """The same transport stream with noise for pictures after its first second: packets come,
+    but none decodes.
+    """
+    rng = np.random.default_rng(0)
+    out = bytearray(data)
     for at in range(len(data) // 4 // 188 * 188, len(data), 188):
         out[at + 40 : at + 188] = rng.bytes(148)
     return bytes(out)
@@ -256,13 +298,18 @@ def spoiled(data: bytes) -> bytes:
 
 def test_packets_without_pictures_get_the_camera_opened_again(square: bytes) -> None:
     config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
-    with TcpCamera(streamed(spoiled(square * 3), seconds=12.0)) as camera, seen(camera.url, config) as watched:
+    with (
+        TcpCamera(streamed(spoiled(square * 3), seconds=12.0)) as camera,
+        seen(camera.url, config) as watched,
+    ):
         assert until(lambda: camera.connections >= 2, 12), watched.states
     assert "stalled" in [state for state, _ in watched.states]
 
 
 def frozen(
-    self: Decoder, coded: CodedPacket, real: Callable[[Decoder, CodedPacket], list[DecodedFrame]] = Decoder.decode
+    self: Decoder,
+    coded: CodedPacket,
+    real: Callable[[Decoder, CodedPacket], list[DecodedFrame]] = Decoder.decode,
 ) -> list[DecodedFrame]:
     """Pictures whose time stands still."""
     return [dataclasses.replace(frame, pts_seconds=7.0) for frame in real(self, coded)]
@@ -280,10 +327,16 @@ def test_a_decoder_without_new_pictures_gets_the_camera_opened_again(
 
 
 def test_a_camera_is_not_opened_again_because_we_are_slow(square: bytes) -> None:
-    config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 2.0, "queue_seconds": 0.5})
-    with TcpCamera(streamed(square * 3, seconds=12.0)) as camera, seen(camera.url, config) as watched:
+    config = QUICK.model_copy(
+        update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 2.0, "queue_seconds": 0.5}
+    )
+    with (
+        TcpCamera(streamed(square * 3, seconds=12.0)) as camera,
+        seen(camera.url, config) as watched,
+    ):
         assert until(lambda: len(watched.frames) > 5)
-        watched.slow.set()  # longer than any patience: meanwhile the queue overflows, and what comes next is its mark
+        # longer than any patience: meanwhile the queue overflows, and what comes next is its mark
+        watched.slow.set()
         time.sleep(4.0)
         watched.slow.clear()
         before = len(watched.frames)
@@ -297,29 +350,47 @@ def test_pictures_over_http_are_timed_by_their_arrival() -> None:
     data = io.BytesIO()
     with av.open(data, "w", format="mjpeg") as out:
         stream = out.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuvj420p"
-        packets = stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), 99, np.uint8), format="rgb24")) + stream.encode()
+        stream.width = 160
+        stream.height = 120
+        stream.pix_fmt = "yuvj420p"
+        packets = (
+            stream.encode(
+                av.VideoFrame.from_ndarray(np.full((120, 160, 3), 99, np.uint8), format="rgb24")
+            )
+            + stream.encode()
+        )
         picture = bytes(packets[0])
 
     def serve(client: socket.socket, stop: threading.Event) -> None:
         client.recv(4096)
-        client.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=part\r\n\r\n")
+        client.sendall(
+            b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=part\r\n\r\n"
+        )
         for number in range(120):
             head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
             client.sendall(head.encode() + picture + b"\r\n")
             stop.wait(2.0 if number == 20 else 0.1)
 
     patient = QUICK.model_copy(update={"read_timeout_seconds": 4.0})
-    with TcpCamera(serve) as camera, seen(f"http://127.0.0.1:{camera.port}/video", patient) as watched:
+    with (
+        TcpCamera(serve) as camera,
+        seen(f"http://127.0.0.1:{camera.port}/video", patient) as watched,
+    ):
         assert until(lambda: "gap" in watched.breaks), watched.states
         assert until(lambda: len(watched.frames) > 40)
-    first, last = watched.frames[0], watched.frames[40]
-    assert last.pts_seconds - first.pts_seconds == pytest.approx(last.arrived_monotonic - first.arrived_monotonic, abs=0.3)
+    first = watched.frames[0]
+    last = watched.frames[40]
+    assert last.pts_seconds - first.pts_seconds == pytest.approx(
+        last.arrived_monotonic - first.arrived_monotonic, abs=0.3
+    )
 
 
-def test_a_camera_whose_thread_failed_or_could_not_be_started_is_started_again(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_whose_thread_failed_or_could_not_be_started_is_started_again(
+    square: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream.cameras, "_PAUSE_SECONDS", 0.1)
-    real, refused = threading.Thread.start, []
+    real = threading.Thread.start
+    refused = []
 
     def start(thread: threading.Thread) -> None:
         if thread.name in ("camera-a", "packets-a") and thread.name not in refused:
@@ -331,7 +402,9 @@ def test_a_camera_whose_thread_failed_or_could_not_be_started_is_started_again(s
     with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url) as watched:
         assert watched.status.state == "offline"
         assert "can't start new thread" in watched.status.detail
-        assert until(lambda: (watched.fleet.supervise(), len(watched.frames) > 5)[1]), watched.states
+        assert until(lambda: (watched.fleet.supervise(), len(watched.frames) > 5)[1]), (
+            watched.states
+        )
         assert refused == ["camera-a", "packets-a"]
         assert not watched.fleet.all_ended()
 
@@ -339,15 +412,27 @@ def test_a_camera_whose_thread_failed_or_could_not_be_started_is_started_again(s
 def test_a_picture_that_stands_still_while_sound_goes_on_is_noticed() -> None:
     data = io.BytesIO()
     with av.open(data, "w", format="mpegts") as container:
-        video, sound = container.add_stream("libx264", rate=15), container.add_stream("aac", rate=48000)
-        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        video = container.add_stream("libx264", rate=15)
+        sound = container.add_stream("aac", rate=48000)
+        video.width = 160
+        video.height = 120
+        video.pix_fmt = "yuv420p"
         video.options = {"tune": "zerolatency"}
         for number in range(15):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), number, np.uint8), format="rgb24")))
+            container.mux(
+                video.encode(
+                    av.VideoFrame.from_ndarray(
+                        np.full((120, 160, 3), number, np.uint8), format="rgb24"
+                    )
+                )
+            )
         container.mux(video.encode())
         for number in range(20 * 48000 // 1024):
-            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            samples.sample_rate, samples.pts = 48000, number * 1024
+            samples = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
+            samples.sample_rate = 48000
+            samples.pts = number * 1024
             container.mux(sound.encode(samples))
     with TcpCamera(streamed(data.getvalue(), seconds=20.0)) as camera, seen(camera.url) as watched:
         assert until(lambda: camera.connections >= 2, 15), watched.states
@@ -357,21 +442,38 @@ def test_a_picture_that_stands_still_while_sound_goes_on_is_noticed() -> None:
 
 def test_another_size_begins_a_new_clip_and_so_does_another_codec(square: bytes) -> None:
     with (
-        TcpCamera(streamed(mpegts([(320, 240), (640, 480)], fps=15, seconds_each=2.0), seconds=3.0)) as camera,
+        TcpCamera(
+            streamed(mpegts([(320, 240), (640, 480)], fps=15, seconds_each=2.0), seconds=3.0)
+        ) as camera,
         seen(camera.url) as watched,
     ):
         assert until(lambda: "size" in watched.breaks), watched.states
     other = io.BytesIO()
     with av.open(other, "w", format="mpegts") as container:
         stream = container.add_stream("mpeg2video", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 352, 288, "yuv420p"
+        stream.width = 352
+        stream.height = 288
+        stream.pix_fmt = "yuv420p"
         for number in range(75):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((288, 352, 3), number, np.uint8), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(
+                        np.full((288, 352, 3), number, np.uint8), format="rgb24"
+                    )
+                )
+            )
         container.mux(stream.encode())
-    with TcpCamera(streamed(square + other.getvalue() * 8, seconds=28.0)) as camera, seen(camera.url) as watched:
+    with (
+        TcpCamera(streamed(square + other.getvalue() * 8, seconds=28.0)) as camera,
+        seen(camera.url) as watched,
+    ):
         assert until(lambda: len(watched.frames) > 20)
-        # Whatever FFmpeg makes of it: it is told apart or opened again, long before the stream ends, and nothing spans it.
-        assert until(lambda: "size" in watched.breaks or camera.connections > 1, 20), (watched.states, watched.breaks)
+        # Whatever FFmpeg makes of it: it is told apart or opened again, long before the stream
+        # ends, and nothing spans it.
+        assert until(lambda: "size" in watched.breaks or camera.connections > 1, 20), (
+            watched.states,
+            watched.breaks,
+        )
         assert until(lambda: isinstance(watched.items[-1], SampledFrame))
     for earlier, later in itertools.pairwise(watched.items):
         if isinstance(earlier, SampledFrame) and isinstance(later, SampledFrame):
@@ -389,8 +491,11 @@ def test_another_rotation_begins_a_new_clip() -> None:
     assert sampler.push(turned)[0] == StreamBreak("a", "size")
 
 
-def test_a_reader_that_hangs_is_replaced_and_goes_when_its_call_returns(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    release, hung = threading.Event(), []
+def test_a_reader_that_hangs_is_replaced_and_goes_when_its_call_returns(
+    square: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    hung = []
     real = stream.source.open_container
 
     def hangs(url: str, **options: object) -> object:
@@ -410,7 +515,8 @@ def test_a_reader_that_hangs_is_replaced_and_goes_when_its_call_returns(square: 
         assert len(watched.frames) >= 10
         assert len(hung) == 2
         assert watched.metrics.readers_abandoned._value.get() == 2
-        assert "stalled" in watched.breaks  # what came before the hang is not glued to what comes after
+        # what came before the hang is not glued to what comes after
+        assert "stalled" in watched.breaks
         release.set()
 
         def gone() -> bool:
@@ -421,7 +527,9 @@ def test_a_reader_that_hangs_is_replaced_and_goes_when_its_call_returns(square: 
     assert until(lambda: threading.active_count() <= before + 2)
 
 
-def test_a_file_whose_reader_hangs_ends_with_a_break(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_reader_hangs_ends_with_a_break(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = threading.Event()
     monkeypatch.setattr(stream.source, "open_container", lambda url, **_: release.wait(60))
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.1, "read_timeout_seconds": 0.1})
@@ -431,8 +539,11 @@ def test_a_file_whose_reader_hangs_ends_with_a_break(scenes: Path, monkeypatch: 
         release.set()
 
 
-def test_a_decoder_that_fails_unexpectedly_costs_one_connection(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, failed = Decoder.decode, []
+def test_a_decoder_that_fails_unexpectedly_costs_one_connection(
+    square: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Decoder.decode
+    failed = []
 
     def failing(self: Decoder, coded: CodedPacket) -> list[DecodedFrame]:
         if not failed and coded.packet is not None:
@@ -468,12 +579,17 @@ def test_what_was_never_open_is_never_interrupted_and_trouble_is_logged_once(
     with seen("rtsp://no-such-host.invalid/x") as watched:
         assert until(lambda: watched.metrics.total(watched.metrics.reconnects) > 1)
         assert ("offline", "no such host: no-such-host.invalid") in watched.states
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        "camera a is offline: no answer within 0.3 s", "camera a is offline: no such host: no-such-host.invalid",
-    ]  # fmt: skip
+    assert [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ] == [
+        "camera a is offline: no answer within 0.3 s",
+        "camera a is offline: no such host: no-such-host.invalid",
+    ]
 
 
-def test_a_camera_that_is_back_is_said_to_be(square: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_camera_that_is_back_is_said_to_be(
+    square: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     port = free_port()
     with seen(f"tcp://127.0.0.1:{port}") as watched:
@@ -489,7 +605,13 @@ def test_readers_that_hang_are_not_piled_up(monkeypatch: pytest.MonkeyPatch) -> 
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.05, "read_timeout_seconds": 0.05})
     before = threading.active_count()
     with seen("rtsp://h/a", quick) as watched:
-        assert until(lambda: (watched.fleet.supervise(), time.sleep(0.03), "hang in library calls" in watched.status.detail)[2])
+        assert until(
+            lambda: (
+                watched.fleet.supervise(),
+                time.sleep(0.03),
+                "hang in library calls" in watched.status.detail,
+            )[2]
+        )
         assert watched.status.state == "offline"
         for _ in range(5):
             watched.fleet.halt("a", "changed")
@@ -499,8 +621,14 @@ def test_readers_that_hang_are_not_piled_up(monkeypatch: pytest.MonkeyPatch) -> 
         assert threading.active_count() - before <= 2 * 3 + 1
         assert not watched.fleet.all_ended()
         release.set()
-        assert until(lambda: (watched.fleet.supervise(), watched.metrics.readers_abandoned._value.get() == 0)[1])
-        assert until(lambda: "unexpected error" in watched.status.detail)  # it was started: what was opened is no camera
+        assert until(
+            lambda: (
+                watched.fleet.supervise(),
+                watched.metrics.readers_abandoned._value.get() == 0,
+            )[1]
+        )
+        # it was started: what was opened is no camera
+        assert until(lambda: "unexpected error" in watched.status.detail)
 
 
 def test_secrets_stay_out_of_logs_metrics_and_states(caplog: pytest.LogCaptureFixture) -> None:
@@ -512,7 +640,9 @@ def test_secrets_stay_out_of_logs_metrics_and_states(caplog: pytest.LogCaptureFi
     assert any(getattr(record, "camera", None) == "a" for record in caplog.records)
 
 
-def test_a_decoder_that_is_behind_drops_groups_and_says_so(square: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_is_behind_drops_groups_and_says_so(
+    square: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = Decoder.decode
 
     def slow(self: Decoder, coded: CodedPacket) -> list[DecodedFrame]:

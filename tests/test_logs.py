@@ -18,7 +18,12 @@ except ZeroDivisionError:
 
 
 def printed(form: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT.replace("FORMAT", form)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.replace("FORMAT", form)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == ""
     return done.stderr.splitlines()
 

@@ -14,8 +14,15 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_entries_are_relative_to_the_manifest(tmp_path: Path) -> None:
-    manifest = read_manifest(write(tmp_path, 'path,label,start_seconds,end_seconds\n"a, b.mp4",wave,,\nc.mp4,fall,1.5,2\n'))
-    assert [(entry.path, entry.label) for entry in manifest.entries] == [(tmp_path / "a, b.mp4", "wave"), (tmp_path / "c.mp4", "fall")]
+    manifest = read_manifest(
+        write(
+            tmp_path, 'path,label,start_seconds,end_seconds\n"a, b.mp4",wave,,\nc.mp4,fall,1.5,2\n'
+        )
+    )
+    assert [(entry.path, entry.label) for entry in manifest.entries] == [
+        (tmp_path / "a, b.mp4", "wave"),
+        (tmp_path / "c.mp4", "fall"),
+    ]
     assert (manifest.entries[1].start_seconds, manifest.entries[1].end_seconds) == (1.5, 2.0)
     assert read_manifest(write(tmp_path, "a.mp4,x\r\n\r\nb.mp4,x\r\n")).counts == {"x": 2}
 
@@ -38,7 +45,9 @@ def test_malformed_lines_are_named(tmp_path: Path, text: str, says: str) -> None
         read_manifest(write(tmp_path, text))
 
 
-def test_validate_counts_good_and_bad(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_counts_good_and_bad(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = scenes / "clips/fall/0000.mp4"
     (tmp_path / "good.mp4").write_bytes(good.read_bytes())
     (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[:2000])
@@ -54,11 +63,15 @@ def test_validate_counts_good_and_bad(scenes: Path, tmp_path: Path, capsys: pyte
     assert main(["validate", str(tmp_path / "none.csv")]) == 2
 
 
-def test_validate_agrees_with_the_list_of_real_files(shared_data: Path, shared_files: list[dict[str, str]], tmp_path: Path) -> None:
+def test_validate_agrees_with_the_list_of_real_files(
+    shared_data: Path, shared_files: list[dict[str, str]], tmp_path: Path
+) -> None:
     rows = [row for row in shared_files if row["path"].startswith("robust/mp4parse")]
     manifest = write(tmp_path, "".join(f"{shared_data / row['path']},x\n" for row in rows))
     from train.validate import validate_manifest
 
-    for row, report in zip(rows, validate_manifest(read_manifest(manifest), quiet=True), strict=True):
+    for row, report in zip(
+        rows, validate_manifest(read_manifest(manifest), quiet=True), strict=True
+    ):
         whole = row["frames_decoded"] not in ("", "0") and "error" not in row["notes"]
         assert (report.problem is None) == whole, row["path"]

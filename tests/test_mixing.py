@@ -50,7 +50,9 @@ def test_the_mask_is_the_resized_upper_triangle(t_out: int, t_in: int) -> None:
         assert not mask.any()
         return
     triangle = torch.triu(torch.ones(t_in, t_in, dtype=torch.float64), diagonal=1)[None, None]
-    resized = functional.interpolate(triangle, (t_out, t_in), mode="bilinear", align_corners=True)[0, 0]
+    resized = functional.interpolate(triangle, (t_out, t_in), mode="bilinear", align_corners=True)[
+        0, 0
+    ]
     assert torch.equal(mask, resized > 1e-9)
 
 
@@ -66,7 +68,8 @@ def test_weights_match_numpy(t_out: int, t_in: int, normalisation: str) -> None:
 @pytest.mark.parametrize(("t_out", "t_in"), SIZES[::7])
 def test_the_mix_matches_numpy(t_out: int, t_in: int, directions: int) -> None:
     rng = np.random.default_rng(t_out * 31 + t_in)
-    x, weights = rng.normal(size=(2, 5, t_in, 3, 7)), rng.normal(size=(directions, 5, t_out, t_in))
+    x = rng.normal(size=(2, 5, t_in, 3, 7))
+    weights = rng.normal(size=(directions, 5, t_out, t_in))
     mixed = directional_mix(torch.from_numpy(x), torch.from_numpy(weights))
     np.testing.assert_allclose(mixed.numpy(), numpy_mix(x, weights), atol=1e-12)
 
@@ -75,7 +78,10 @@ def test_the_mix_matches_numpy(t_out: int, t_in: int, directions: int) -> None:
 def test_gradients_are_those_of_finite_differences(normalisation: str) -> None:
     logits = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     x = torch.randn(1, 3, 4, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda k, v: directional_mix(v, directional_weights(k, normalisation=normalisation)), (logits, x))  # type: ignore[arg-type]
+    assert torch.autograd.gradcheck(
+        lambda k, v: directional_mix(v, directional_weights(k, normalisation=normalisation)),
+        (logits, x),
+    )  # type: ignore[arg-type]
 
 
 def test_equal_logits_have_finite_gradients() -> None:
@@ -90,7 +96,9 @@ def test_equal_logits_have_finite_gradients() -> None:
 @pytest.mark.parametrize("direction", ["none", "uni", "bi"])
 @pytest.mark.parametrize("t_in", range(1, 17))
 @torch.no_grad()
-def test_a_unit_and_its_inference_twin_match_numpy_for_every_length(t_in: int, direction: str, normalisation: str) -> None:
+def test_a_unit_and_its_inference_twin_match_numpy_for_every_length(
+    t_in: int, direction: str, normalisation: str
+) -> None:
     """All T and T' from 1 to 16: weights, mixing, projection, norm and ReLU in float64 NumPy."""
     rng = np.random.default_rng(t_in)
     for rows in range(1, 17):
@@ -102,36 +110,64 @@ def test_a_unit_and_its_inference_twin_match_numpy_for_every_length(t_in: int, d
         x = rng.normal(size=(2, 3, t_in, 2, 3))
         logits = unit.logits_DCTT.detach().numpy()
         if direction == "none":
-            weights = np.stack([np.stack([numpy_weights(k[:, [row]], normalisation)[:, 0] for row in range(rows)], 1) for k in logits])
+            weights = np.stack(
+                [
+                    np.stack(
+                        [numpy_weights(k[:, [row]], normalisation)[:, 0] for row in range(rows)], 1
+                    )
+                    for k in logits
+                ]
+            )
         else:
             weights = np.stack([numpy_weights(k, normalisation) for k in logits])
-        projected = np.einsum("bcthw,oc->bothw", numpy_mix(x, weights), unit.project.conv.weight.numpy()[:, :, 0, 0, 0])
-        mean, variance = (v.numpy()[:, None, None, None] for v in (norm.running_mean, norm.running_var))  # type: ignore[union-attr]
+        projected = np.einsum(
+            "bcthw,oc->bothw",
+            numpy_mix(x, weights),
+            unit.project.conv.weight.numpy()[:, :, 0, 0, 0],
+        )
+        mean, variance = (
+            v.numpy()[:, None, None, None] for v in (norm.running_mean, norm.running_var)
+        )  # type: ignore[union-attr]
         expected = np.maximum((projected - mean) / np.sqrt(variance + 1e-5), 0)
         np.testing.assert_allclose(unit(torch.from_numpy(x)).numpy(), expected, atol=1e-9)
         twin = unit.folded(torch.float32)
         np.testing.assert_allclose(twin(torch.from_numpy(x).float()).numpy(), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("direction", "t_in", "t_out"), [("none", 3, 2), ("uni", 3, 5), ("bi", 4, 4), ("bi", 2, 6)])
-def test_a_unit_has_the_gradients_of_finite_differences(direction: str, t_in: int, t_out: int) -> None:
+@pytest.mark.parametrize(
+    ("direction", "t_in", "t_out"), [("none", 3, 2), ("uni", 3, 5), ("bi", 4, 4), ("bi", 2, 6)]
+)
+def test_a_unit_has_the_gradients_of_finite_differences(
+    direction: str, t_in: int, t_out: int
+) -> None:
     torch.manual_seed(0)
     unit = CIDCUnit(2, t_in, t_out, direction).double().eval()  # type: ignore[arg-type]
     x = torch.randn(1, 2, t_in, 2, 1, dtype=torch.float64, requires_grad=True)
     parameters = dict(unit.named_parameters())
 
     def run(x: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = torch.func.functional_call(unit, dict(zip(parameters, values, strict=True)), (x,))
+        result: torch.Tensor = torch.func.functional_call(
+            unit, dict(zip(parameters, values, strict=True)), (x,)
+        )
         return result
 
     assert torch.autograd.gradcheck(run, (x, *parameters.values()))
 
 
 @settings(max_examples=80, deadline=None)
-@given(t_in=st.integers(1, 16), rows=st.integers(1, 16), changed=st.integers(0, 15), normalisation=st.sampled_from(["affine", "minmax"]))
+@given(
+    t_in=st.integers(1, 16),
+    rows=st.integers(1, 16),
+    changed=st.integers(0, 15),
+    normalisation=st.sampled_from(["affine", "minmax"]),
+)
 @torch.no_grad()
-def test_causality_holds_for_every_length(t_in: int, rows: int, changed: int, normalisation: str) -> None:
-    """Changing sub-clip s changes no forward row that may not see it, bit for bit; nor its mirror image backwards."""
+def test_causality_holds_for_every_length(
+    t_in: int, rows: int, changed: int, normalisation: str
+) -> None:
+    """Changing sub-clip s changes no forward row that may not see it, bit for bit; nor its
+    mirror image backwards.
+    """
     changed %= t_in
     for build in (lambda unit: unit, lambda unit: unit.folded(torch.float32)):
         torch.manual_seed(t_in * 17 + rows)
@@ -140,7 +176,9 @@ def test_causality_holds_for_every_length(t_in: int, rows: int, changed: int, no
         other = x.clone()
         other[:, :, changed] += 1.0
         moved = (unit(other) != unit(x)).flatten(3).any(dim=3).any(dim=1)[0]
-        last_seen = [t_in - 1 if rows == 1 else row * (t_in - 1) // (rows - 1) for row in range(rows)]
+        last_seen = [
+            t_in - 1 if rows == 1 else row * (t_in - 1) // (rows - 1) for row in range(rows)
+        ]
         for row, seen in enumerate(last_seen):
             assert not (moved[row] and changed > seen)
             assert not (moved[rows + row] and t_in - 1 - changed > seen)
@@ -150,7 +188,8 @@ def test_causality_holds_for_every_length(t_in: int, rows: int, changed: int, no
 def test_a_row_never_depends_on_sub_clips_it_may_not_see(t_out: int) -> None:
     torch.manual_seed(0)
     unit = CIDCUnit(6, 4, t_out).eval()
-    mask, half = directional_mask(t_out // 2, 4), t_out // 2
+    mask = directional_mask(t_out // 2, 4)
+    half = t_out // 2
     x = torch.randn(1, 6, 4, 3, 3)
     before = unit(x)
     for changed in range(4):

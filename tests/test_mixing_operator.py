@@ -1,4 +1,6 @@
-"""The operator as PyTorch sees it, on the CPU path: opcheck, gradients, autocast, compile, layouts; and the choice of a path."""
+"""The operator as PyTorch sees it, on the CPU path: opcheck, gradients, autocast, compile,
+layouts; and the choice of a path.
+"""
 
 import logging
 
@@ -18,13 +20,18 @@ MAPPINGS = ("plain", "affine", "minmax")
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
-@pytest.mark.parametrize("case", [CASES[2], CASES[3], CASES[8], CASES[11], CASES[20], CASES[23]], ids=str)
+@pytest.mark.parametrize(
+    "case", [CASES[2], CASES[3], CASES[8], CASES[11], CASES[20], CASES[23]], ids=str
+)
 def test_opcheck(case: Case, mapping: str) -> None:
-    x, given = case.map(torch.float32).requires_grad_(), case.given(torch.float32).requires_grad_()
+    x = case.map(torch.float32).requires_grad_()
+    given = case.given(torch.float32).requires_grad_()
     torch.library.opcheck(torch.ops.cidc.directional_mix.default, (x, given, mapping, True))
     arguments = (case.gradient(torch.float32), x.detach(), given.detach(), mapping, True)
     for of_map, of_given in ((True, True), (True, False), (False, True)):
-        torch.library.opcheck(torch.ops.cidc.directional_mix_backward.default, (*arguments, of_map, of_given))
+        torch.library.opcheck(
+            torch.ops.cidc.directional_mix_backward.default, (*arguments, of_map, of_given)
+        )
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -32,8 +39,11 @@ def test_opcheck(case: Case, mapping: str) -> None:
 @pytest.mark.parametrize("memory", ["planar", "last"])
 def test_gradcheck(memory: str, mapping: str, masked: bool) -> None:
     case = Case(2, 3, 4, 2, 2, 2, 2, memory)
-    x, given = case.map(torch.float64).requires_grad_(), case.given(torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, k: torch.ops.cidc.directional_mix(x, k, mapping, masked), (x, given))
+    x = case.map(torch.float64).requires_grad_()
+    given = case.given(torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, k: torch.ops.cidc.directional_mix(x, k, mapping, masked), (x, given)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -41,7 +51,8 @@ def test_gradcheck(memory: str, mapping: str, masked: bool) -> None:
 def test_the_cpu_path_is_the_definition(case: Case, dtype: torch.dtype) -> None:
     for mapping, masked in (("affine", True), ("minmax", True), ("plain", True), ("plain", False)):
         out, x_grad, given_grad = reference(case, dtype, mapping, masked)
-        x, given = case.map(dtype).requires_grad_(), case.given(dtype).requires_grad_()
+        x = case.map(dtype).requires_grad_()
+        given = case.given(dtype).requires_grad_()
         if mapping == "plain":
             mixed = directional_mix(x, given, masked=masked)
         else:
@@ -51,13 +62,17 @@ def test_the_cpu_path_is_the_definition(case: Case, dtype: torch.dtype) -> None:
         assert x.grad is not None
         assert agree(x.grad, x_grad, dtype)
         assert given.grad is not None
-        assert (given.grad - given_grad).abs().max() <= (1e-12 if dtype == torch.float64 else 3e-6) * given_grad.abs().max() + 1e-30
+        assert (given.grad - given_grad).abs().max() <= (
+            1e-12 if dtype == torch.float64 else 3e-6
+        ) * given_grad.abs().max() + 1e-30
 
 
 @pytest.mark.parametrize("normalisation", ["affine", "minmax"])
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_closed_gradient_of_the_weights_is_autograds(normalisation: str, ties: bool, masked: bool) -> None:
+def test_the_closed_gradient_of_the_weights_is_autograds(
+    normalisation: str, ties: bool, masked: bool
+) -> None:
     logits = torch.randn(2, 3, 5, 7, dtype=torch.float64)
     if ties:
         logits = logits.round().clamp(-1, 1)
@@ -72,7 +87,9 @@ def test_the_closed_gradient_of_the_weights_is_autograds(normalisation: str, tie
 
 @pytest.mark.parametrize("path", ["auto", "reference"])
 def test_autocast_leaves_the_map_its_dtype(path: str) -> None:
-    """In a network under autocast the map comes from a convolution in bfloat16; the logits stay float32, and so do their gradients."""
+    """In a network under autocast the map comes from a convolution in bfloat16; the logits stay
+    float32, and so do their gradients.
+    """
     unit = CIDCUnit(8, 4, 4)
     use_mixing(unit, path)  # type: ignore[arg-type]
     x = torch.randn(2, 8, 4, 3, 3).requires_grad_()
@@ -86,7 +103,8 @@ def test_autocast_leaves_the_map_its_dtype(path: str) -> None:
 
 
 def test_the_operator_compiles_without_a_break() -> None:
-    x, given = CASES[3].map(torch.float32).requires_grad_(), CASES[3].given(torch.float32).requires_grad_()
+    x = CASES[3].map(torch.float32).requires_grad_()
+    given = CASES[3].given(torch.float32).requires_grad_()
 
     def run(x: Tensor, given: Tensor) -> Tensor:
         mixed: Tensor = torch.ops.cidc.directional_mix(x, given, "affine", True)
@@ -100,7 +118,8 @@ def test_the_operator_compiles_without_a_break() -> None:
 
 def test_a_unit_compiles_without_a_break() -> None:
     """On the CPU what is traced is plain PyTorch, so that it can be exported."""
-    unit, x = CIDCUnit(6, 4, 4).eval(), torch.randn(1, 6, 4, 3, 3)
+    unit = CIDCUnit(6, 4, 4).eval()
+    x = torch.randn(1, 6, 4, 3, 3)
     compiled = torch.compile(unit, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), unit(x))
     assert "cidc" not in str(torch.export.export(unit, (x,)).graph)
@@ -128,7 +147,8 @@ def test_the_compiler_does_not_look_into_the_choice(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("masked", [True, False])
 def test_fixed_weights_mix_as_given_ones(memory: str, masked: bool) -> None:
     case = Case(2, 16, 4, 2, 2, 3, 5, memory)
-    x, weights = case.map(torch.float32), case.given(torch.float32)
+    x = case.map(torch.float32)
+    weights = case.given(torch.float32)
     mixer = FixedMixer(weights, torch.float32, masked=masked)
     assert agree(mixer(x), reference(case, torch.float32, "plain", masked)[0], torch.float32)
 
@@ -137,15 +157,24 @@ def test_results_repeat_bit_for_bit() -> None:
     for case in (CASES[2], CASES[3]):
         runs = []
         for _ in range(3):
-            x, given = case.map(torch.bfloat16).requires_grad_(), case.given(torch.bfloat16).requires_grad_()
+            x = case.map(torch.bfloat16).requires_grad_()
+            given = case.given(torch.bfloat16).requires_grad_()
             mixed = directional_mix_logits(x, given)
-            runs.append((mixed, *torch.autograd.grad(mixed, (x, given), case.gradient(torch.bfloat16))))
+            runs.append(
+                (mixed, *torch.autograd.grad(mixed, (x, given), case.gradient(torch.bfloat16)))
+            )
         for other in runs[1:]:
             assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
 
 
 def test_no_clips_are_no_error() -> None:
-    assert directional_mix(torch.zeros(0, 3, 4, 2, 2), torch.zeros(2, 3, 2, 4)).shape == (0, 3, 4, 2, 2)
+    assert directional_mix(torch.zeros(0, 3, 4, 2, 2), torch.zeros(2, 3, 2, 4)).shape == (
+        0,
+        3,
+        4,
+        2,
+        2,
+    )
 
 
 def test_map_and_weights_must_be_on_one_device() -> None:
@@ -156,7 +185,10 @@ def test_map_and_weights_must_be_on_one_device() -> None:
 def test_the_kernel_asked_for_by_name_is_an_error_where_it_cannot_run() -> None:
     unit = CIDCUnit(2, 4, 4)
     use_mixing(unit, "cuda")
-    with pytest.raises(KernelError, match="'cuda' was asked for, but the network runs on the CPU; use 'auto' or 'reference'"):
+    with pytest.raises(
+        KernelError,
+        match="'cuda' was asked for, but the network runs on the CPU; use 'auto' or 'reference'",
+    ):
         unit(torch.zeros(1, 2, 4, 2, 2))
 
 
@@ -167,11 +199,16 @@ def test_the_reason_is_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_choice_says_why() -> None:
-    assert mixing_choice("auto", torch.device("cpu")) == ("reference", "the network runs on the CPU")
+    assert mixing_choice("auto", torch.device("cpu")) == (
+        "reference",
+        "the network runs on the CPU",
+    )
     assert mixing_choice("reference", torch.device("cuda")) == ("reference", "asked for")
 
 
-def test_a_fall_back_on_a_gpu_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fall_back_on_a_gpu_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(choice, "why_not", lambda: "CuPy is not installed")
     choice._decide.cache_clear()
     with caplog.at_level(logging.WARNING):
@@ -188,7 +225,9 @@ def test_a_fall_back_on_a_gpu_is_logged_once(monkeypatch: pytest.MonkeyPatch, ca
     choice._decide.cache_clear()
 
 
-def test_a_kernel_that_does_not_start_or_computes_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_does_not_start_or_computes_wrongly_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(*_: object, **__: object) -> Tensor:
         raise KernelError("no kernel image")
 

@@ -20,7 +20,8 @@ from tests.schema import check_event
 
 def test_events_come_back_in_order_and_stay_until_removed(tmp_path: Path) -> None:
     path = tmp_path / "deep/er/outbox.db"
-    outbox, events = Outbox(OutboxConfig(path=path)), [make_event(number) for number in range(1, 6)]
+    outbox = Outbox(OutboxConfig(path=path))
+    events = [make_event(number) for number in range(1, 6)]
     outbox.append(events[:2])
     outbox.append(events[2:])
     outbox.close()
@@ -65,12 +66,15 @@ def test_what_a_dead_process_left_open_is_closed_once(tmp_path: Path) -> None:
     """A real process, killed with SIGKILL between `started` and `ended`."""
     path = tmp_path / "o.db"
     script = (
-        "import sys, time; from pathlib import Path; from stream.outbox import Outbox, OutboxConfig; from tests.factory import make_event\n"
-        "outbox = Outbox(OutboxConfig(path=Path(sys.argv[1])))\n"
-        "outbox.append([make_event(1), make_event(2, event=1, kind='ended'), make_event(3)]); print('stored', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from stream.outbox import Outbox,"
+        " OutboxConfig; from tests.factory import make_event\noutbox ="
+        " Outbox(OutboxConfig(path=Path(sys.argv[1])))\noutbox.append([make_event(1), make_event(2,"
+        " event=1, kind='ended'), make_event(3)]); print('stored', flush=True); time.sleep(60)"
     )
     root = Path(__file__).resolve().parent.parent
-    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, cwd=root)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, cwd=root
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"stored\n"
     process.send_signal(signal.SIGKILL)
@@ -78,21 +82,36 @@ def test_what_a_dead_process_left_open_is_closed_once(tmp_path: Path) -> None:
     process.stdout.close()
     outbox = Outbox(OutboxConfig(path=path))
     (closed,) = outbox.close_open_events()
-    assert (closed.kind, closed.reason, closed.event_id, closed.sequence) == ("ended", "crash", make_event(3).event_id, 4)
+    assert (closed.kind, closed.reason, closed.event_id, closed.sequence) == (
+        "ended",
+        "crash",
+        make_event(3).event_id,
+        4,
+    )
     check_event(closed.to_json())
     # It lasted at least until its last event was produced, 3 s after its start.
     assert (closed.ended_at, closed.pts_end_seconds) == (make_event(3).produced_at, 8.0)
     assert outbox.close_open_events() == []
     assert outbox.next_sequence("cam") == 5
-    assert [item.event.kind for item in outbox.oldest(10)] == ["started", "ended", "started", "ended"]
+    assert [item.event.kind for item in outbox.oldest(10)] == [
+        "started",
+        "ended",
+        "started",
+        "ended",
+    ]
     outbox.close()
 
 
-def test_what_a_camera_with_a_clock_ahead_left_open_ends_no_earlier_than_it_started(tmp_path: Path) -> None:
+def test_what_a_camera_with_a_clock_ahead_left_open_ends_no_earlier_than_it_started(
+    tmp_path: Path,
+) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([dataclasses.replace(make_event(1), started_at="2026-01-02T03:04:14.000Z")])
     (closed,) = outbox.close_open_events()
-    assert (closed.ended_at, closed.pts_end_seconds) == ("2026-01-02T03:04:14.000Z", closed.pts_start_seconds)
+    assert (closed.ended_at, closed.pts_end_seconds) == (
+        "2026-01-02T03:04:14.000Z",
+        closed.pts_start_seconds,
+    )
     outbox.close()
 
 
@@ -102,7 +121,9 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing_stored(tmp_path: Path) -
     pages = outbox._database.execute("pragma page_count").fetchone()[0]
     outbox._database.execute(f"pragma max_page_count = {pages}")
     many = [make_event(number) for number in range(2, 500)]
-    with pytest.raises(OutboxError, match=r"o\.db: database or disk is full; check that the disk has room"):
+    with pytest.raises(
+        OutboxError, match=r"o\.db: database or disk is full; check that the disk has room"
+    ):
         outbox.append(many)
     assert [item.event for item in outbox.oldest(9)] == [make_event(1)]
     outbox._database.execute("pragma max_page_count = 100000")
@@ -114,7 +135,9 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing_stored(tmp_path: Path) -
 def test_what_is_no_outbox_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("certainly not a database, but long enough to be looked at" * 40)
     for _ in range(2):  # somebody's file is never taken for ours, however often it is tried
-        with pytest.raises(OutboxError, match=r"x\.db exists and is not a readable outbox; name another file"):
+        with pytest.raises(
+            OutboxError, match=r"x\.db exists and is not a readable outbox; name another file"
+        ):
             Outbox(OutboxConfig(path=tmp_path / "x.db"))
     assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
     with pytest.raises(OutboxError, match=r"x\.db"):
@@ -138,7 +161,9 @@ def test_a_start_waits_for_another_programs_lock(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([make_event(1)])
     outbox.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None, check_same_thread=False)) as foreign:
+    with contextlib.closing(
+        sqlite3.connect(tmp_path / "o.db", isolation_level=None, check_same_thread=False)
+    ) as foreign:
         foreign.execute("begin immediate")
         threading.Timer(1.0, lambda: foreign.execute("rollback")).start()
         outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
@@ -176,7 +201,11 @@ def test_threads_may_share_it(tmp_path: Path) -> None:
         outbox.oldest(10)
         time.sleep(0.005)
     for camera in range(4):
-        numbers = [item.event.sequence for item in outbox.oldest(100) if item.event.camera_id == f"c{camera}"]
+        numbers = [
+            item.event.sequence
+            for item in outbox.oldest(100)
+            if item.event.camera_id == f"c{camera}"
+        ]
         assert numbers == list(range(1, 21))
     outbox.close()
 
@@ -197,7 +226,8 @@ def filled(path: Path, count: int) -> None:
 
 
 def test_a_damaged_outbox_is_moved_aside_and_what_can_be_read_goes_on(tmp_path: Path) -> None:
-    path, damaged = tmp_path / "o.db", []
+    path = tmp_path / "o.db"
+    damaged = []
     filled(path, 500)
     last = read_events(path)[-1].id
     damage(path, slice(20, 22))
@@ -218,7 +248,9 @@ def test_a_damaged_outbox_is_moved_aside_and_what_can_be_read_goes_on(tmp_path: 
     outbox.close()
 
 
-def test_an_outbox_without_its_header_is_replaced_because_it_is_known_to_be_ours(tmp_path: Path) -> None:
+def test_an_outbox_without_its_header_is_replaced_because_it_is_known_to_be_ours(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "o.db"
     filled(path, 10)
     damage(path, slice(0, 1))
@@ -242,12 +274,18 @@ def test_what_no_broker_takes_is_set_aside_with_its_error(tmp_path: Path) -> Non
     assert rejected[1] == (make_event(2).to_json(), "MessageSizeTooLargeError: too long")
 
 
-def test_a_rescue_that_fails_half_way_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rescue_that_fails_half_way_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "o.db"
     filled(path, 200)
     damage(path, slice(10, 11))
     real = stream.rescue._events
-    monkeypatch.setattr(stream.rescue, "_events", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    monkeypatch.setattr(
+        stream.rescue,
+        "_events",
+        lambda *_: (_ for _ in ()).throw(OSError("No space left on device")),
+    )
     for _ in range(3):
         with contextlib.suppress(OutboxError):
             outbox = Outbox(OutboxConfig(path=path))
@@ -272,7 +310,8 @@ def test_killed_in_the_middle_of_a_rescue_the_next_start_finishes_it(
     with contextlib.closing(sqlite3.connect(path)) as reader:  # keeps the write-ahead log in place
         outbox.append([make_event(number, kind="updated") for number in range(1, 51)])
         reader.execute("select count(*) from events").fetchone()
-        outbox._is_damaged, done = True, list[Path]()
+        outbox._is_damaged = True
+        done = list[Path]()
         real = Path.rename
 
         def killed(source: Path, target: Path) -> Path:

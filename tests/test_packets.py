@@ -26,7 +26,9 @@ def coded(number: int, *, key: bool, at: float) -> CodedPacket:
 
 
 def drained(queue: PacketQueue) -> list[CodedPacket]:
-    return [queue.take(0) or CodedPacket(SimpleNamespace(number=-1), 0, 0) for _ in range(len(queue))]
+    return [
+        queue.take(0) or CodedPacket(SimpleNamespace(number=-1), 0, 0) for _ in range(len(queue))
+    ]
 
 
 def test_the_oldest_groups_go_and_a_mark_stays() -> None:
@@ -73,7 +75,9 @@ def test_an_end_is_told_once_everything_is_taken() -> None:
 def test_what_is_left_always_decodes(steps: list[tuple[bool, int, int]]) -> None:
     """After a mark comes a key frame; without one, packets follow each other without a gap."""
     dropped: list[int] = []
-    queue, taken, at = PacketQueue(most_seconds=1.0, most_bytes=1500.0, on_dropped=dropped.append), [], 0.0
+    queue = PacketQueue(most_seconds=1.0, most_bytes=1500.0, on_dropped=dropped.append)
+    taken = []
+    at = 0.0
     for number, (key, tenths, takes) in enumerate(steps):
         at += tenths / 10
         queue.put(coded(number, key=key or number == 0, at=at))

@@ -8,7 +8,14 @@ import torch
 from torch.nn import functional
 
 from configs import ShapeError
-from model.preprocess import MEAN_RGB, STD_RGB, PreprocessConfig, Preprocessor, View, normalise_clips
+from model.preprocess import (
+    MEAN_RGB,
+    STD_RGB,
+    PreprocessConfig,
+    Preprocessor,
+    View,
+    normalise_clips,
+)
 from model.video import decode_frames, frame_picture
 from stream.frames import DecodedFrame, SampledFrame
 from stream.ring import ClipRing
@@ -25,7 +32,9 @@ CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
 def smooth_picture(height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(height * width)
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 6, 8)))
-    enlarged = functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False).clamp(0, 255)
+    enlarged = functional.interpolate(
+        coarse, (height, width), mode="bicubic", align_corners=False
+    ).clamp(0, 255)
     return enlarged[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
 
 
@@ -35,9 +44,12 @@ def by_torch(picture: np.ndarray, short_side: int) -> np.ndarray:
     scale = short_side / min(height, width)
     size = (round(height * scale), round(width * scale))
     x = torch.from_numpy(picture).permute(2, 0, 1)[None].double()
-    x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)[0].permute(1, 2, 0)
+    x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)[
+        0
+    ].permute(1, 2, 0)
     out = torch.zeros(48, 80, 3, dtype=torch.float64)
-    top, left = round((size[0] - 48) / 2), (size[1] - 80) / 2
+    top = round((size[0] - 48) / 2)
+    left = (size[1] - 80) / 2
     if left >= 0:
         first = int(np.floor(left + 0.5))
         out[:] = x[top : top + 48, first : first + 80]
@@ -47,12 +59,17 @@ def by_torch(picture: np.ndarray, short_side: int) -> np.ndarray:
     return out.numpy()
 
 
-@pytest.mark.parametrize(("height", "width"), [(360, 640), (720, 1280), (480, 640), (96, 160), (321, 481)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(360, 640), (720, 1280), (480, 640), (96, 160), (321, 481)]
+)
 def test_the_graph_resizes_as_torch_does(height: int, width: int) -> None:
     picture = smooth_picture(height, width)
     ours = Preprocessor(CONFIG, max_batch=2)([picture[None]])[0, 0].numpy().astype(float)
     # One pixel of leeway sideways: DALI rounds half-pixel crops its own way.
-    errors = [np.abs(np.roll(by_torch(picture, 48), shift, axis=1) - ours)[:, 4:-4].mean() for shift in (-1, 0, 1)]
+    errors = [
+        np.abs(np.roll(by_torch(picture, 48), shift, axis=1) - ours)[:, 4:-4].mean()
+        for shift in (-1, 0, 1)
+    ]
     assert min(errors) < 1.0
 
 
@@ -78,7 +95,9 @@ def test_weights_may_want_other_channel_statistics() -> None:
     clips = torch.randint(0, 256, (1, 4, 5, 6, 3), dtype=torch.uint8)
     config = CONFIG.model_copy(update={"mean_rgb": (10.0, 20.0, 30.0), "std_rgb": (2.0, 4.0, 8.0)})
     expected = (clips.double().numpy() - np.array((10, 20, 30))) / np.array((2, 4, 8))
-    np.testing.assert_allclose(normalise_clips(clips, config).numpy(), expected.transpose(0, 4, 1, 2, 3), atol=1e-4)
+    np.testing.assert_allclose(
+        normalise_clips(clips, config).numpy(), expected.transpose(0, 4, 1, 2, 3), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,12 +116,17 @@ def test_bad_batches_are_named(bad: list[np.ndarray]) -> None:
 
 
 def live_clip(path: Path) -> torch.Tensor:
-    """The last 32 frames of a file as the live pipeline sees them: frame by frame through sampler, graph and ring."""
+    """The last 32 frames of a file as the live pipeline sees them: frame by frame through
+    sampler, graph and ring.
+    """
     ring = ClipRing(1, height=48, width=80)
-    slot, graph = ring.acquire(), Preprocessor(CONFIG, max_batch=1)
+    slot = ring.acquire()
+    graph = Preprocessor(CONFIG, max_batch=1)
     sampler = Sampler("a", ClipConfig(), frame_picture)
     for frame in decode_frames(path):
-        for item in sampler.push(DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height)):
+        for item in sampler.push(
+            DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height)
+        ):
             assert isinstance(item, SampledFrame)
             ring.push(slot, graph([item.picture_HWC[None]])[0, 0])
     return ring.gather([slot])

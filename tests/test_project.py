@@ -28,7 +28,19 @@ MAY_IMPORT = {
 # What every stage of `stream` may know of the others.
 SHARED = {"stream.frames", "stream.metrics", "stream.events", "stream.camera", "stream.broker"}
 # Who assembles stages: the pipeline, and the three threads that it consists of.
-WIRING = {"pipeline", "reading", "analysis", "recognition", "manager", "settings", "reader", "__main__", "__init__", "table", "summary"}
+WIRING = {
+    "pipeline",
+    "reading",
+    "analysis",
+    "recognition",
+    "manager",
+    "settings",
+    "reader",
+    "__main__",
+    "__init__",
+    "table",
+    "summary",
+}
 
 
 def sources(package: str) -> list[Path]:
@@ -53,11 +65,17 @@ def test_packages_import_only_what_they_may(package: str) -> None:
 
 
 def test_stages_do_not_know_their_neighbours() -> None:
-    """A stage may import value types (events are such) and metrics; whoever supervises cameras knows their settings."""
+    """A stage may import value types (events are such) and metrics; whoever supervises cameras
+    knows their settings.
+    """
     exceptions = {"http": {"stream.openapi"}, "outbox": {"stream.rescue"}}
     for path in sources("stream"):
         if path.stem not in WIRING:
-            known = {name for name in imports(path) if name.startswith("stream.")} - SHARED - exceptions.get(path.stem, set())
+            known = (
+                {name for name in imports(path) if name.startswith("stream.")}
+                - SHARED
+                - exceptions.get(path.stem, set())
+            )
             assert not known, f"{path.name} imports {known}"
 
 
@@ -78,7 +96,9 @@ def test_public_things_are_described() -> None:
         for path in sources(package):
             tree = ast.parse(path.read_text())
             for node in tree.body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith(
+                    "_"
+                ):
                     assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
 
 
@@ -87,7 +107,9 @@ def test_the_map_of_files_in_the_docs_is_true() -> None:
     for package in PACKAGES:
         for path in sources(package):
             if path.stem not in ("__init__", "__main__"):
-                assert f"`{path.relative_to(ROOT)}`" in text, f"docs/architecture.md does not name {path.relative_to(ROOT)}"
+                assert f"`{path.relative_to(ROOT)}`" in text, (
+                    f"docs/architecture.md does not name {path.relative_to(ROOT)}"
+                )
     for named in re.findall(r"`((?:configs|model|stream|train)/[\w/.-]+\.\w+)`", text):
         assert (ROOT / named).exists(), f"docs/architecture.md names {named}, which does not exist"
 
@@ -99,19 +121,29 @@ def test_links_in_the_docs_lead_somewhere() -> None:
 
 
 def test_metrics_in_the_docs_are_those_that_exist() -> None:
-    existing = {family.name for family in Metrics().registry.collect() if not family.name.startswith("process_")}
+    existing = {
+        family.name
+        for family in Metrics().registry.collect()
+        if not family.name.startswith("process_")
+    }
     text = (ROOT / "docs/metrics.md").read_text()
     named = {re.sub(r"_total$", "", name) for name in re.findall(r"`(cidc_\w+)`", text)}
     assert named == existing
 
 
 def test_nothing_names_a_machine_or_a_registry() -> None:
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
     if not files:
         pytest.skip("not a git checkout")
     for name in files:
         path = ROOT / name
-        if path.suffix in (".safetensors", ".png") or not path.is_file() or path == Path(__file__).resolve():
+        if (
+            path.suffix in (".safetensors", ".png")
+            or not path.is_file()
+            or path == Path(__file__).resolve()
+        ):
             continue
         text = path.read_text(encoding="utf-8")
         for word in ("/" + "work/", "/" + "root/", "pypi" + ".org", "download.pytorch" + ".org"):
@@ -121,7 +153,9 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
 def test_pins_cover_what_is_required() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = {
-        re.split(r"==", line)[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+        re.split(r"==", line)[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
     }
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
     for requirement in wanted:
@@ -138,7 +172,9 @@ def test_the_weights_that_ship_fit_their_configuration_and_size() -> None:
     assert network.spec.model == config.model
     assert network.spec.labels == config.data.labels
     assert network.spec.preprocess == config.preprocess
-    assert torch.isfinite(network(torch.zeros(1, 3, 32, config.preprocess.height, config.preprocess.width))).all()
+    assert torch.isfinite(
+        network(torch.zeros(1, 3, 32, config.preprocess.height, config.preprocess.width))
+    ).all()
     card = path.with_name(path.stem + ".md").read_text()
     assert "top-1" in card
 
@@ -149,6 +185,12 @@ def test_the_version_is_in_the_changelog() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("model/pretrained/*.md")]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("model/pretrained/*.md"),
+    ]:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}, which is not there"
+            assert (path.parent / target).exists(), (
+                f"{path.relative_to(ROOT)} links to {target}, which is not there"
+            )

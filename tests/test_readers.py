@@ -28,17 +28,29 @@ def store() -> ClipStore:
 
 
 def parts_of(manifest: Path) -> list[PlannedPart]:
-    return [PlannedPart(entry, number % 4 / 3) for number, entry in enumerate(read_manifest(manifest).entries)]
+    return [
+        PlannedPart(entry, number % 4 / 3)
+        for number, entry in enumerate(read_manifest(manifest).entries)
+    ]
 
 
 def write_vp9(path: Path, *, frames: int = 70, rate: int = 30, codec: str = "libvpx-vp9") -> Path:
     """A square that moves over a slope of colours."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.width = 160
+        stream.height = 96
+        stream.pix_fmt = "yuv420p"
         slope = np.linspace(30, 220, 160, dtype=np.uint8)
         for number in range(frames):
-            picture = np.stack([np.tile(slope, (96, 1)), np.full((96, 160), 110, np.uint8), np.tile(slope[::-1], (96, 1))], axis=2)
+            picture = np.stack(
+                [
+                    np.tile(slope, (96, 1)),
+                    np.full((96, 160), 110, np.uint8),
+                    np.tile(slope[::-1], (96, 1)),
+                ],
+                axis=2,
+            )
             picture[30:60, 2 * number % 120 :][:, :30] = 200
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
@@ -48,7 +60,12 @@ def write_vp9(path: Path, *, frames: int = 70, rate: int = 30, codec: str = "lib
 
 
 def test_a_part_is_what_the_whole_file_has_there(shared_data: Path) -> None:
-    files = [path for folder in ("actions", "robust") for path in sorted((shared_data / folder).rglob("*")) if path.suffix]
+    files = [
+        path
+        for folder in ("actions", "robust")
+        for path in sorted((shared_data / folder).rglob("*"))
+        if path.suffix
+    ]
     compared: collections.Counter[str] = collections.Counter()
     for path in files[::5]:
         if path.stat().st_size > 3_000_000:
@@ -63,7 +80,11 @@ def test_a_part_is_what_the_whole_file_has_there(shared_data: Path) -> None:
             continue
         for start in (0.0, 0.37, 1.0):
             first = round(start * (len(whole) - 32))
-            np.testing.assert_array_equal(store().clip(PlannedPart(entry, start)), whole[first : first + 32], err_msg=f"{path} at {start}")
+            np.testing.assert_array_equal(
+                store().clip(PlannedPart(entry, start)),
+                whole[first : first + 32],
+                err_msg=f"{path} at {start}",
+            )
         compared["by time" if store().frame_places(PlannedPart(entry, 0.0)) else "whole"] += 1
     assert compared["by time"] >= 10
     assert compared["whole"] >= 3
@@ -76,10 +97,14 @@ def test_a_part_between_two_times_is_decoded_alone(scenes: Path) -> None:
     whole = store()(entry)
     for start in (0.0, 0.5, 1.0):
         first = round(start * (len(whole) - 32))
-        np.testing.assert_array_equal(store().clip(PlannedPart(entry, start)), whole[first : first + 32])
+        np.testing.assert_array_equal(
+            store().clip(PlannedPart(entry, start)), whole[first : first + 32]
+        )
 
 
-def test_workers_give_the_same_clips_in_order_and_name_bad_videos(scenes: Path, tmp_path: Path) -> None:
+def test_workers_give_the_same_clips_in_order_and_name_bad_videos(
+    scenes: Path, tmp_path: Path
+) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     parts = parts_of(scenes / "clips/manifest.csv")[:5]
     parts.insert(2, PlannedPart(ManifestEntry(tmp_path / "bad.mp4", "fall"), 0.0))
@@ -106,17 +131,28 @@ def test_workers_give_the_same_clips_in_order_and_name_bad_videos(scenes: Path, 
 def test_scaling_in_the_conversion_is_within_a_grey_level_or_two(scenes: Path) -> None:
     entry = read_manifest(scenes / "clips/manifest.csv").entries[0]
     early = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
-    planned = [PlannedClip(entry, 0.5, View(60, 0.3, 1.0, True), 0), PlannedClip(entry, 0.0, View(0), 0)]
+    planned = [
+        PlannedClip(entry, 0.5, View(60, 0.3, 1.0, True), 0),
+        PlannedClip(entry, 0.0, View(0), 0),
+    ]
     assert {min(early.clip(PlannedPart(entry, 0.5, 60)).shape[1:3])} == {60}
-    assert early.clip(PlannedPart(entry, 0.5, 5000)).shape == store().clip(PlannedPart(entry, 0.5)).shape  # never enlarged
+    # never enlarged
+    assert (
+        early.clip(PlannedPart(entry, 0.5, 5000)).shape
+        == store().clip(PlannedPart(entry, 0.5)).shape
+    )
     (ours,) = batches(planned, 2, reader=InProcessReader(early), preprocess=PICTURE)
     (exact,) = batches(planned, 2, reader=InProcessReader(store()), preprocess=PICTURE)
     difference = (ours.clips_BTHWC.int() - exact.clips_BTHWC.int()).abs().float()
     assert difference.mean() < 2
-    assert (ours.clips_BTHWC[:, 1:].int() - exact.clips_BTHWC[:, :-1].int()).abs().float().mean() > difference.mean()
+    assert (
+        ours.clips_BTHWC[:, 1:].int() - exact.clips_BTHWC[:, :-1].int()
+    ).abs().float().mean() > difference.mean()
 
 
-def test_workers_outlive_a_signal_to_the_group_and_start_without_what_is_kept_here(scenes: Path) -> None:
+def test_workers_outlive_a_signal_to_the_group_and_start_without_what_is_kept_here(
+    scenes: Path,
+) -> None:
     parts = parts_of(scenes / "clips/manifest.csv")[:8]
     full = store()
     full(parts[0].entry)
@@ -142,29 +178,51 @@ def test_dali_decodes_the_clip_that_software_decodes(tmp_path: Path) -> None:
     path = write_vp9(tmp_path / "a.webm")
     planned = [
         PlannedClip(ManifestEntry(path, "x"), start, View(side, place, 0.5, mirror), 0)
-        for start, side, place, mirror in ((0.0, 48, 0.0, False), (0.4, 60, 0.7, True), (1.0, 96, 1.0, False))
+        for start, side, place, mirror in (
+            (0.0, 48, 0.0, False),
+            (0.4, 60, 0.7, True),
+            (1.0, 96, 1.0, False),
+        )
     ]
     encoded = EncodedReader(store())
-    assert all(isinstance(item, EncodedClip) for item in encoded.read([PlannedPart(item.entry, item.start) for item in planned]))
+    assert all(
+        isinstance(item, EncodedClip)
+        for item in encoded.read([PlannedPart(item.entry, item.start) for item in planned])
+    )
     (ours,) = batches(planned, 3, reader=encoded, preprocess=PICTURE)
     (theirs,) = batches(planned, 3, reader=InProcessReader(store()), preprocess=PICTURE)
     difference = (ours.clips_BTHWC.int() - theirs.clips_BTHWC.int()).abs().float()
     assert difference.mean() < 3  # colour conversion rounds differently
-    # A frame too early or too late would show: neighbours in time differ by more than the two decoders do.
+    # A frame too early or too late would show: neighbours in time differ by more than the two
+    # decoders do.
     late = (ours.clips_BTHWC[:, 1:].int() - theirs.clips_BTHWC[:, :-1].int()).abs().float()
     assert late.mean() > 2 * difference.mean()
 
 
-def test_what_dali_cannot_decode_is_decoded_in_software(scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_dali_cannot_decode_is_decoded_in_software(
+    scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """On the CPU that is every H.264 file; on the GPU a broken one."""
-    good, h264 = write_vp9(tmp_path / "good.webm"), read_manifest(scenes / "clips/manifest.csv").entries[0].path
+    good = write_vp9(tmp_path / "good.webm")
+    h264 = read_manifest(scenes / "clips/manifest.csv").entries[0].path
     cut = tmp_path / "cut.webm"
     cut.write_bytes(good.read_bytes()[:-400])
     (tmp_path / "none.webm").write_bytes(b"")
-    planned = [PlannedClip(ManifestEntry(path, "x"), 1.0, View(48), 0) for path in (good, h264, cut, tmp_path / "none.webm")]
+    planned = [
+        PlannedClip(ManifestEntry(path, "x"), 1.0, View(48), 0)
+        for path in (good, h264, cut, tmp_path / "none.webm")
+    ]
     quarantine = Quarantine(tmp_path / "q.csv", most=2)
-    (ours,) = batches(planned, 4, reader=EncodedReader(store()), preprocess=PICTURE, quarantine=quarantine)
-    (theirs,) = batches(planned, 4, reader=InProcessReader(store()), preprocess=PICTURE, quarantine=Quarantine(tmp_path / "q2.csv", most=1))
+    (ours,) = batches(
+        planned, 4, reader=EncodedReader(store()), preprocess=PICTURE, quarantine=quarantine
+    )
+    (theirs,) = batches(
+        planned,
+        4,
+        reader=InProcessReader(store()),
+        preprocess=PICTURE,
+        quarantine=Quarantine(tmp_path / "q2.csv", most=1),
+    )
     assert torch.equal(ours.clips_BTHWC[1], theirs.clips_BTHWC[1])
     assert (ours.clips_BTHWC.int() - theirs.clips_BTHWC.int()).abs().float().mean() < 3
     assert ours.planned == theirs.planned
@@ -173,7 +231,11 @@ def test_what_dali_cannot_decode_is_decoded_in_software(scenes: Path, tmp_path: 
 
 
 def test_turned_pictures_are_not_left_to_dali(shared_data: Path) -> None:
-    turned = [path for path in sorted((shared_data / "robust").rglob("*")) if "rotat" in path.name or "90" in path.stem]
+    turned = [
+        path
+        for path in sorted((shared_data / "robust").rglob("*"))
+        if "rotat" in path.name or "90" in path.stem
+    ]
     seen = 0
     for path in turned:
         try:
@@ -189,7 +251,12 @@ def test_turned_pictures_are_not_left_to_dali(shared_data: Path) -> None:
 
 def test_the_reader_that_suits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def reader(device: str = "cpu", **settings: object) -> object:
-        fields = {"train": tmp_path / "t", "validation": tmp_path / "v", "labels": ("a", "b"), **settings}
+        fields = {
+            "train": tmp_path / "t",
+            "validation": tmp_path / "v",
+            "labels": ("a", "b"),
+            **settings,
+        }
         data = DataConfig.model_validate(fields)
         return open_reader(data, open_store(data, 32), torch.device(device))
 

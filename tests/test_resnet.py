@@ -17,28 +17,51 @@ from tests.test_conv import settle
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 @pytest.mark.parametrize("depth", sorted(STAGE_BLOCKS))
 @pytest.mark.parametrize("non_local", [False, True])
-def test_every_backbone_reaches_the_sizes_of_the_paper(backbone: str, depth: int, non_local: bool) -> None:
-    config = ModelConfig.model_validate({"backbone": backbone, "depth": depth, "non_local": non_local, "cidc": None})
+def test_every_backbone_reaches_the_sizes_of_the_paper(
+    backbone: str, depth: int, non_local: bool
+) -> None:
+    config = ModelConfig.model_validate(
+        {"backbone": backbone, "depth": depth, "non_local": non_local, "cidc": None}
+    )
     with torch.device("meta"), torch.no_grad():
         network = build_model(config).eval()
         maps = network.backbone(torch.empty(2, 3, 32, 224, 224))
-        time, expansion = (4 if backbone in ("r2d", "i3d") else 8), (1 if depth == 18 else 4)
+        time = 4 if backbone in ("r2d", "i3d") else 8
+        expansion = 1 if depth == 18 else 4
         expected = [(2, expansion * 128 * 2**i, time, 28 // 2**i, 28 // 2**i) for i in range(3)]
         assert [tuple(m.shape) for m in maps] == expected
         assert network(torch.empty(2, 3, 32, 224, 224)).shape == (2, 400)
         assert len(network.backbone.non_local) == (0 if not non_local else 4 if depth == 18 else 5)
 
 
-@pytest.mark.parametrize(("depth", "pattern"), [(50, ["111", "1010", "101010", "010"]), (101, ["111", "1010", "10" * 11 + "1", "010"])])
+@pytest.mark.parametrize(
+    ("depth", "pattern"),
+    [(50, ["111", "1010", "101010", "010"]), (101, ["111", "1010", "10" * 11 + "1", "010"])],
+)
 def test_i3d_is_inflated_where_the_public_nets_are(depth: int, pattern: list[str]) -> None:
-    network = build_model(ModelConfig.model_validate({"backbone": "i3d", "depth": depth, "cidc": None, "width": 8}))
-    found = ["".join(str(int(block.conv1.conv.kernel_size[0] == 3)) for block in stage) for stage in network.backbone.stages]  # type: ignore[union-attr]
+    network = build_model(
+        ModelConfig.model_validate({"backbone": "i3d", "depth": depth, "cidc": None, "width": 8})
+    )
+    found = [
+        "".join(str(int(block.conv1.conv.kernel_size[0] == 3)) for block in stage)
+        for stage in network.backbone.stages
+    ]  # type: ignore[union-attr]
     assert found == pattern
 
 
 def test_non_local_blocks_stand_where_the_public_nets_have_them() -> None:
-    assert [non_local_blocks(n, s) for s, n in enumerate(STAGE_BLOCKS[50])] == [(), (1, 3), (1, 3, 5), ()]
-    assert [non_local_blocks(n, s) for s, n in enumerate(STAGE_BLOCKS[101])] == [(), (1, 3), (6, 13, 20), ()]
+    assert [non_local_blocks(n, s) for s, n in enumerate(STAGE_BLOCKS[50])] == [
+        (),
+        (1, 3),
+        (1, 3, 5),
+        (),
+    ]
+    assert [non_local_blocks(n, s) for s, n in enumerate(STAGE_BLOCKS[101])] == [
+        (),
+        (1, 3),
+        (6, 13, 20),
+        (),
+    ]
 
 
 @pytest.mark.parametrize("pool", ["before", "after", "none"])
@@ -50,7 +73,10 @@ def test_a_non_local_block_is_its_formula(pool: str) -> None:
 
     def project(values: np.ndarray, conv: torch.nn.Conv3d) -> np.ndarray:
         assert conv.bias is not None
-        return np.einsum("bcthw,oc->bothw", values, conv.weight.numpy()[:, :, 0, 0, 0]) + conv.bias.numpy()[:, None, None, None]
+        return (
+            np.einsum("bcthw,oc->bothw", values, conv.weight.numpy()[:, :, 0, 0, 0])
+            + conv.bias.numpy()[:, None, None, None]
+        )
 
     def halve(values: np.ndarray) -> np.ndarray:
         b, c, t, h, w = values.shape
@@ -58,16 +84,22 @@ def test_a_non_local_block_is_its_formula(pool: str) -> None:
 
     source = x.numpy()
     pooled = halve(source) if pool == "before" else source
-    theta, phi, g = (project(v, getattr(block, n).conv) for v, n in ((source, "theta"), (pooled, "phi"), (pooled, "g")))
+    theta, phi, g = (
+        project(v, getattr(block, n).conv)
+        for v, n in ((source, "theta"), (pooled, "phi"), (pooled, "g"))
+    )
     if pool == "after":
-        phi, g = halve(phi), halve(g)
+        phi = halve(phi)
+        g = halve(g)
     theta, phi, g = (v.reshape(2, 3, -1) for v in (theta, phi, g))
     weights = np.exp(np.einsum("bcn,bcm->bnm", theta, phi) / np.sqrt(3))
     weights /= weights.sum(axis=2, keepdims=True)
     mixed = np.einsum("bnm,bcm->bcn", weights, g).reshape(2, 3, 3, 4, 6)
     norm = block.out.norm
     scale = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).numpy()[:, None, None, None]
-    out = (project(mixed, block.out.conv) - norm.running_mean.numpy()[:, None, None, None]) * scale + norm.bias.numpy()[:, None, None, None]
+    out = (
+        project(mixed, block.out.conv) - norm.running_mean.numpy()[:, None, None, None]
+    ) * scale + norm.bias.numpy()[:, None, None, None]
     np.testing.assert_allclose(block(x).numpy(), source + out, atol=1e-10)
 
 
@@ -83,28 +115,45 @@ def test_the_shift_moves_an_eighth_each_way() -> None:
 
 @torch.no_grad()
 def test_tsn_is_the_average_over_pictures_and_tsm_is_not() -> None:
-    """Segment consensus: a linear classifier of averaged features is the average of the pictures' logits."""
+    """Segment consensus: a linear classifier of averaged features is the average of the
+    pictures' logits.
+    """
     clips = torch.randn(2, 3, 32, 64, 64)
-    tsn = settle(build_model(ModelConfig(backbone="tsn", depth=18, width=8, cidc=None, num_classes=4)))
-    alone = torch.stack([tsn(frame.unsqueeze(2).expand(-1, -1, 32, -1, -1)) for frame in clips[:, :, ::4].unbind(2)]).mean(dim=0)
+    tsn = settle(
+        build_model(ModelConfig(backbone="tsn", depth=18, width=8, cidc=None, num_classes=4))
+    )
+    alone = torch.stack(
+        [tsn(frame.unsqueeze(2).expand(-1, -1, 32, -1, -1)) for frame in clips[:, :, ::4].unbind(2)]
+    ).mean(dim=0)
     torch.testing.assert_close(tsn(clips), alone, atol=1e-4, rtol=1e-4)
     shuffled = clips[:, :, ::4].flip(2).repeat_interleave(4, dim=2)
     torch.testing.assert_close(tsn(shuffled), tsn(clips), atol=1e-4, rtol=1e-4)
-    tsm = settle(build_model(ModelConfig(backbone="tsm", depth=18, width=8, cidc=None, num_classes=4)))
+    tsm = settle(
+        build_model(ModelConfig(backbone="tsm", depth=18, width=8, cidc=None, num_classes=4))
+    )
     assert (tsm(clips) - tsm(shuffled)).abs().max() > 1e-3
 
 
 @torch.no_grad()
 def test_the_lstm_head_is_an_lstm_over_pooled_frames() -> None:
     torch.manual_seed(0)
-    head, x = LSTMHead(6, hidden=5), torch.randn(2, 6, 4, 3, 3)
+    head = LSTMHead(6, hidden=5)
+    x = torch.randn(2, 6, 4, 3, 3)
     state = [(torch.zeros(2, 5), torch.zeros(2, 5)) for _ in range(2)]
     for frame in x.unbind(2):
         y = frame.mean(dim=(2, 3))
         for layer in range(2):
-            weights = {name: getattr(head.lstm, f"{name}_l{layer}") for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")}
+            weights = {
+                name: getattr(head.lstm, f"{name}_l{layer}")
+                for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+            }
             h, c = state[layer]
-            gates = y @ weights["weight_ih"].T + weights["bias_ih"] + h @ weights["weight_hh"].T + weights["bias_hh"]
+            gates = (
+                y @ weights["weight_ih"].T
+                + weights["bias_ih"]
+                + h @ weights["weight_hh"].T
+                + weights["bias_hh"]
+            )
             i, f, g, o = gates.chunk(4, dim=1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             y = torch.sigmoid(o) * torch.tanh(c)
@@ -116,7 +165,8 @@ def test_the_lstm_head_is_an_lstm_over_pooled_frames() -> None:
 @torch.no_grad()
 def test_the_self_attention_head_is_torchs_multi_head_attention() -> None:
     torch.manual_seed(0)
-    head, x = SelfAttentionHead(16, layers=1, heads=4), torch.randn(2, 16, 2, 3, 3)
+    head = SelfAttentionHead(16, layers=1, heads=4)
+    x = torch.randn(2, 16, 2, 3, 3)
     layer = head.layers[0]
     theirs = torch.nn.MultiheadAttention(16, 4, batch_first=True)
     parts = [layer.query.conv, layer.key.conv, layer.value.conv]  # type: ignore[union-attr]
@@ -125,7 +175,9 @@ def test_the_self_attention_head_is_torchs_multi_head_attention() -> None:
     theirs.out_proj.weight.copy_(layer.out.conv.weight[:, :, 0, 0, 0])  # type: ignore[union-attr]
     theirs.out_proj.bias.copy_(layer.out.conv.bias)  # type: ignore[union-attr]
     places = x.flatten(2).transpose(1, 2)
-    mixed = functional.layer_norm(theirs(places, places, places)[0] + places, (16,), layer.norm.weight, layer.norm.bias)  # type: ignore[union-attr]
+    mixed = functional.layer_norm(
+        theirs(places, places, places)[0] + places, (16,), layer.norm.weight, layer.norm.bias
+    )  # type: ignore[union-attr]
     expected = torch.cat([places, mixed], dim=1).mean(dim=1)
     torch.testing.assert_close(head(x), expected, atol=1e-5, rtol=1e-5)
     assert len(SelfAttentionHead(64).layers) == 2
@@ -136,14 +188,22 @@ def test_the_three_fusions_are_their_definitions() -> None:
     networks = {}
     for fusion in ("time", "channels", "sum"):
         torch.manual_seed(3)
-        config = ModelConfig.model_validate({"depth": 18, "width": 8, "num_classes": 4, "cidc": {"fusion": fusion}})
+        config = ModelConfig.model_validate(
+            {"depth": 18, "width": 8, "num_classes": 4, "cidc": {"fusion": fusion}}
+        )
         networks[fusion] = settle(build_model(config))
     clips = torch.randn(2, 3, 32, 64, 64)
     for fusion, network in networks.items():
         maps = network.backbone(clips)  # type: ignore[operator]
-        last, mixed = maps[-1], network.cidc(maps)  # type: ignore[operator]
+        # type: ignore[operator]
+        last = maps[-1]
+        mixed = network.cidc(maps)
         assert mixed.shape == last.shape
-        joined = last + mixed if fusion == "sum" else torch.cat([last, mixed], dim=2 if fusion == "time" else 1)
+        joined = (
+            last + mixed
+            if fusion == "sum"
+            else torch.cat([last, mixed], dim=2 if fusion == "time" else 1)
+        )
         expected = network.classifier(joined.mean(dim=(2, 3, 4)))  # type: ignore[operator]
         torch.testing.assert_close(network(clips), expected, atol=1e-4, rtol=1e-4)
 
@@ -153,15 +213,24 @@ def test_the_scales_of_table_4a() -> None:
     networks = {}
     for scales in ("single", "multi", "multi_attention"):
         torch.manual_seed(0)
-        networks[scales] = settle(build_model(ModelConfig.model_validate({"depth": 18, "width": 8, "cidc": {"scales": scales}}))).cidc
+        networks[scales] = settle(
+            build_model(
+                ModelConfig.model_validate({"depth": 18, "width": 8, "cidc": {"scales": scales}})
+            )
+        ).cidc
     maps = [torch.randn(1, 16 * 2**i, 4, 8 // 2**i, 8 // 2**i).relu() for i in range(3)]
     before = [m.clone() for m in maps]
     results = {name: cidc(maps) for name, cidc in networks.items()}  # type: ignore[operator]
     assert all(torch.equal(m, b) for m, b in zip(maps, before, strict=True))
     other = [maps[0] + 1, maps[1], maps[2]]
-    moved = {name: float((cidc(other) - results[name]).abs().max()) > 1e-4 for name, cidc in networks.items()}  # type: ignore[operator]
+    moved = {
+        name: float((cidc(other) - results[name]).abs().max()) > 1e-4
+        for name, cidc in networks.items()
+    }  # type: ignore[operator]
     assert moved == {"single": False, "multi": True, "multi_attention": True}
-    torch.testing.assert_close(networks["multi"](propagate_attention(maps)), results["multi_attention"])  # type: ignore[operator]
+    torch.testing.assert_close(
+        networks["multi"](propagate_attention(maps)), results["multi_attention"]
+    )  # type: ignore[operator]
     assert (results["multi"] - results["multi_attention"]).abs().max() > 1e-3
 
 
@@ -173,11 +242,15 @@ def test_the_paper_and_longer_maps_get_their_own_number_of_columns() -> None:
 
 @pytest.mark.parametrize(("frames", "side"), [(8, 32), (64, 40), (16, 97)])
 def test_clips_of_any_length_the_strides_allow(frames: int, side: int) -> None:
-    network = build_model(ModelConfig(backbone="i3d", depth=18, width=8, cidc=None, num_classes=3)).eval()
+    network = build_model(
+        ModelConfig(backbone="i3d", depth=18, width=8, cidc=None, num_classes=3)
+    ).eval()
     assert network(torch.randn(1, 3, frames, side, side)).shape == (1, 3)
 
 
-@pytest.mark.parametrize(("frames", "says"), [(12, "multiple of 8, got 12"), (0, "multiple of 8, got 0")])
+@pytest.mark.parametrize(
+    ("frames", "says"), [(12, "multiple of 8, got 12"), (0, "multiple of 8, got 0")]
+)
 def test_clips_of_other_lengths_are_named(frames: int, says: str) -> None:
     network = build_model(ModelConfig(backbone="r2d", depth=18, width=8, cidc=None)).eval()
     with pytest.raises(ShapeError, match=says):
@@ -207,11 +280,14 @@ def test_impossible_networks_are_refused(fields: dict[str, object], says: str) -
 
 def test_recomputing_activations_changes_nothing() -> None:
     torch.manual_seed(0)
-    network = build_model(ModelConfig(backbone="i3d", depth=18, width=8, num_classes=4, non_local=True, dropout=0.0))
+    network = build_model(
+        ModelConfig(backbone="i3d", depth=18, width=8, num_classes=4, non_local=True, dropout=0.0)
+    )
     settle(network).train()
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
     clips = torch.randn(2, 3, 32, 48, 48)
-    gradients, states = [], []
+    gradients = []
+    states = []
     for checkpointing in (False, True):
         network.load_state_dict(fresh)
         network.backbone.checkpointing = checkpointing

@@ -79,14 +79,29 @@ def test_taking_goes_round_the_cameras_in_order(never: threading.Event) -> None:
         inbox.put(frame("busy", number), never)
     for number in range(3):
         inbox.put(frame("quiet", number), never)
-    taken = [(item.camera_id, item.pts_seconds) for item in inbox.take(6, 0) if isinstance(item, SampledFrame)]
-    assert taken == [("busy", 0), ("quiet", 0), ("busy", 1), ("quiet", 1), ("busy", 2), ("quiet", 2)]
+    taken = [
+        (item.camera_id, item.pts_seconds)
+        for item in inbox.take(6, 0)
+        if isinstance(item, SampledFrame)
+    ]
+    assert taken == [
+        ("busy", 0),
+        ("quiet", 0),
+        ("busy", 1),
+        ("quiet", 1),
+        ("busy", 2),
+        ("quiet", 2),
+    ]
     assert len(inbox) == 47
 
 
 def test_a_full_queue_blocks_its_own_camera_only_and_loses_nothing() -> None:
-    inbox, stop, blocked = Inbox(BatchConfig(camera_queue=2)), threading.Event(), []
-    thread = threading.Thread(target=lambda: [inbox.put(frame("a", n), stop, blocked.append) for n in range(20)])
+    inbox = Inbox(BatchConfig(camera_queue=2))
+    stop = threading.Event()
+    blocked = []
+    thread = threading.Thread(
+        target=lambda: [inbox.put(frame("a", n), stop, blocked.append) for n in range(20)]
+    )
     thread.start()
     deadline = time.monotonic() + 5
     while not blocked and time.monotonic() < deadline:
@@ -94,7 +109,11 @@ def test_a_full_queue_blocks_its_own_camera_only_and_loses_nothing() -> None:
     assert inbox.put(frame("b", 0), stop)
     seen: list[tuple[str, float]] = []
     while len(seen) < 21 and time.monotonic() < deadline:
-        seen += [(item.camera_id, item.pts_seconds) for item in inbox.take(3, 0.05) if isinstance(item, SampledFrame)]
+        seen += [
+            (item.camera_id, item.pts_seconds)
+            for item in inbox.take(3, 0.05)
+            if isinstance(item, SampledFrame)
+        ]
     thread.join(5)
     assert [number for camera, number in seen if camera == "a"] == list(range(20))
     assert blocked[0] is True
@@ -102,7 +121,8 @@ def test_a_full_queue_blocks_its_own_camera_only_and_loses_nothing() -> None:
 
 
 def test_a_blocked_camera_can_be_stopped_and_breaks_never_wait() -> None:
-    inbox, stop = Inbox(BatchConfig(camera_queue=2)), threading.Event()
+    inbox = Inbox(BatchConfig(camera_queue=2))
+    stop = threading.Event()
     assert inbox.put(frame("a", 0), stop)
     assert inbox.put(frame("a", 1), stop)
     assert inbox.put(StreamBreak("a", "ended"), stop)
@@ -111,7 +131,8 @@ def test_a_blocked_camera_can_be_stopped_and_breaks_never_wait() -> None:
 
 
 def test_clips_are_due_when_full_and_then_every_hop() -> None:
-    schedule, due = Schedule(clip=32), []
+    schedule = Schedule(clip=32)
+    due = []
     for count in range(1, 60):
         if schedule.is_due(VIEW, count, 5):
             schedule.went(VIEW, count, 5)
@@ -123,9 +144,12 @@ def test_clips_are_due_when_full_and_then_every_hop() -> None:
 
 
 def test_under_overload_cameras_take_turns_and_losses_are_counted() -> None:
-    schedule, went, lost = Schedule(clip=4), collections.Counter[str](), 0
+    schedule = Schedule(clip=4)
+    went = collections.Counter[str]()
+    lost = 0
     for count in range(4, 304):
-        room = count % 3 == 0  # one clip every three frames, for three cameras that want three every two
+        # one clip every three frames, for three cameras that want three every two
+        room = count % 3 == 0
         for camera in "abc":
             if schedule.is_due(View(camera), count, 2):
                 if room and not schedule.elders(View(camera)):
@@ -140,8 +164,11 @@ def test_under_overload_cameras_take_turns_and_losses_are_counted() -> None:
 
 
 def test_a_clip_that_waited_brings_the_next_no_nearer() -> None:
-    """Otherwise cameras whose grid happens to lie well get a second clip before others get their first."""
-    schedule, went = Schedule(clip=4), list[int]()
+    """Otherwise cameras whose grid happens to lie well get a second clip before others get their
+    first.
+    """
+    schedule = Schedule(clip=4)
+    went = list[int]()
     for count in range(4, 40):
         if schedule.is_due(VIEW, count, 4):
             if 8 <= count < 15:
@@ -166,7 +193,8 @@ def test_what_was_due_and_not_taken_before_a_break_is_counted() -> None:
 
 
 def test_a_batch_goes_when_full_or_late() -> None:
-    batch, window = WindowBatch(BatchConfig(max_batch=2, deadline_seconds=0.05)), Window(View("a"), 0.0, 0.0, 0.0)
+    batch = WindowBatch(BatchConfig(max_batch=2, deadline_seconds=0.05))
+    window = Window(View("a"), 0.0, 0.0, 0.0)
     assert not batch.is_due()
     assert batch.seconds_left() == float("inf")
     batch.add(4, window)
@@ -182,15 +210,21 @@ def test_a_batch_goes_when_full_or_late() -> None:
 
 
 def test_after_an_overload_everything_goes_again_and_a_silent_camera_holds_nobody_up() -> None:
-    """Cameras ask one after the other, each four frames; the network first takes half of what is due, then all."""
-    schedule, views = Schedule(clip=4), [View(str(number)) for number in range(16)]
-    waiting, went, lost = 0.0, collections.Counter[str](), collections.Counter[str]()
+    """Cameras ask one after the other, each four frames; the network first takes half of what is
+    due, then all.
+    """
+    schedule = Schedule(clip=4)
+    views = [View(str(number)) for number in range(16)]
+    waiting = 0.0
+    went = collections.Counter[str]()
+    lost = collections.Counter[str]()
     for step in range(4, 1204):
         phase = "overload" if step < 604 else "after"
         for view in views:
             if view == views[3] and step > 700:
                 continue  # put off or not, it never asks again
-            waiting = max(0.0, waiting - (0.125 if phase == "overload" else 0.5))  # of the 0.25 clips that are due each time
+            # of the 0.25 clips that are due each time
+            waiting = max(0.0, waiting - (0.125 if phase == "overload" else 0.5))
             if schedule.is_due(view, step, 4):
                 if waiting + schedule.elders(view) >= 8:
                     schedule.put_off(view)
@@ -199,7 +233,8 @@ def test_after_an_overload_everything_goes_again_and_a_silent_camera_holds_nobod
                     went[phase] += 1
                     waiting += 1
     assert 0.9 < went["overload"] / (600 * 16 * 0.125) < 1.1
-    assert abs(went["overload"] + lost["overload"] - 600 * 16 / 4) < 40  # what did not go is counted, once
+    # what did not go is counted, once
+    assert abs(went["overload"] + lost["overload"] - 600 * 16 / 4) < 40
     assert went["after"] > 0.95 * (600 * 15 + 100) / 4
 
 
@@ -214,7 +249,8 @@ def test_a_claim_that_nobody_repeats_expires(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_flood_of_breaks_stays_one_and_a_camera_emptied_meanwhile_is_known_again() -> None:
-    inbox, stop = Inbox(BatchConfig(camera_queue=2)), threading.Event()
+    inbox = Inbox(BatchConfig(camera_queue=2))
+    stop = threading.Event()
     for _ in range(1000):
         inbox.put(StreamBreak("a", "gap"), stop)
     assert len(inbox) == 1
@@ -226,12 +262,20 @@ def test_a_flood_of_breaks_stays_one_and_a_camera_emptied_meanwhile_is_known_aga
     taken = inbox.take(16, 0)
     putter.join(5)
     taken += inbox.take(16, 1.0)
-    assert [type(item).__name__ for item in taken] == ["StreamBreak", "SampledFrame", "StreamBreak", "SampledFrame"]
+    assert [type(item).__name__ for item in taken] == [
+        "StreamBreak",
+        "SampledFrame",
+        "StreamBreak",
+        "SampledFrame",
+    ]
 
 
 def test_cameras_that_are_held_keep_theirs() -> None:
-    inbox, stop = Inbox(BatchConfig()), threading.Event()
+    inbox = Inbox(BatchConfig())
+    stop = threading.Event()
     inbox.put(frame("file", 0), stop)
     inbox.put(frame("live", 0), stop)
-    assert [item.camera_id for item in inbox.take(9, 0, lambda camera_id: camera_id == "file")] == ["live"]
+    assert [item.camera_id for item in inbox.take(9, 0, lambda camera_id: camera_id == "file")] == [
+        "live"
+    ]
     assert [item.camera_id for item in inbox.take(9, 0)] == ["file"]

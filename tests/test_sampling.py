@@ -7,7 +7,9 @@ from configs import ConfigError
 from model.sampling import TimeGrid
 
 
-def sampled(times: list[float], fps: float = 15.0, gap: float = float("inf")) -> list[tuple[float, float, bool]]:
+def sampled(
+    times: list[float], fps: float = 15.0, gap: float = float("inf")
+) -> list[tuple[float, float, bool]]:
     grid: TimeGrid[float] = TimeGrid(fps, gap)
     return [(s.pts_seconds, s.item, s.repeated) for time in times for s in grid.push(time, time)[0]]
 
@@ -20,12 +22,17 @@ def test_every_camera_gives_the_same_grid(fps: float) -> None:
     assert max(abs(position - item) for position, item, _ in samples) <= 0.5 / fps + 0.001
 
 
-@given(st.lists(st.integers(1, 200_000), min_size=1, max_size=80), st.sampled_from([5.0, 15.0, 30.0]))
+@given(
+    st.lists(st.integers(1, 200_000), min_size=1, max_size=80), st.sampled_from([5.0, 15.0, 30.0])
+)
 def test_each_position_takes_the_nearest_frame(steps: list[int], fps: float) -> None:
     times = np.concatenate([[0], np.cumsum(steps)]) / 1e6
     samples = sampled([float(time) for time in times], fps)
     expected = np.arange(len(samples)) / fps
-    assert len(samples) == int(np.floor((times[-1] + 0.001) * fps)) + 1 or abs((times[-1] + 0.001) * fps % 1) < 1e-6
+    assert (
+        len(samples) == int(np.floor((times[-1] + 0.001) * fps)) + 1
+        or abs((times[-1] + 0.001) * fps % 1) < 1e-6
+    )
     for (position, item, _), wanted in zip(samples, expected, strict=True):
         assert abs(position - wanted) < 1e-9
         # A later frame may be nearer by no more than the tolerance for rounded time bases.
@@ -50,7 +57,8 @@ def test_gaps_and_steps_backwards_begin_a_new_grid() -> None:
 def test_a_grid_stays_exact_over_days() -> None:
     grid: TimeGrid[int] = TimeGrid(15, 10.0)
     grid.push(0, 0.0)
-    grid._next, grid._previous = 15 * 86_400 * 30, (86_400 * 30 - 0.05, 0)
+    grid._next = 15 * 86_400 * 30
+    grid._previous = (86_400 * 30 - 0.05, 0)
     samples, _ = grid.push(1, 86_400 * 30.0)
     assert [sample.pts_seconds for sample in samples] == [86_400 * 30.0]
 

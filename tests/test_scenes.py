@@ -20,15 +20,28 @@ PLAIN = Look(15.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 0.0, 24, "ultrafast"
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
     for name, jobs, seed in (("one", 1, 3), ("two", 2, 3), ("other", 2, 4)):
-        plan = ScenesPlan(out=tmp_path / name, seed=seed, clips_per_action=1, background_share=1, recordings=1, minutes=0.1, jobs=jobs)
+        plan = ScenesPlan(
+            out=tmp_path / name,
+            seed=seed,
+            clips_per_action=1,
+            background_share=1,
+            recordings=1,
+            minutes=0.1,
+            jobs=jobs,
+        )
         write_scenes(plan, quiet=True)
     assert digest(tmp_path / "one") == digest(tmp_path / "two")
-    one, other = digest(tmp_path / "one"), digest(tmp_path / "other")
+    one = digest(tmp_path / "one")
+    other = digest(tmp_path / "other")
     assert all(one[name] != other[name] for name in one if name.endswith(".mp4"))
 
 
@@ -51,16 +64,21 @@ def test_pairs_are_each_others_time_reversal(first: str, second: str) -> None:
     backward = draw_motion(second, np.random.default_rng(8), PLACE)
     assert (forward.label, backward.label) == (first, second)
     for u in np.linspace(0, 1, 23):
-        one, other = forward.at(float(u)), backward.at(1.0 - float(u))
+        one = forward.at(float(u))
+        other = backward.at(1.0 - float(u))
         np.testing.assert_allclose(one.angles, other.angles, atol=1e-9)
-        np.testing.assert_allclose((one.x, one.z, one.yaw), (other.x, other.z, other.yaw), atol=1e-9)
+        np.testing.assert_allclose(
+            (one.x, one.z, one.yaw), (other.x, other.z, other.yaw), atol=1e-9
+        )
         if abs(u - 0.5) > 1e-6:
             assert one.carried == other.carried
     assert reverse(reverse(forward)).label == first
 
 
 def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None:
-    """Filmed with the same draws and nothing but the motion moving, the two members share every frame."""
+    """Filmed with the same draws and nothing but the motion moving, the two members share every
+    frame.
+    """
     for first, second in PAIRS:
         rng = np.random.default_rng(2)
         script = clip_script(first, rng)
@@ -70,7 +88,12 @@ def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None
         body = script.people(script.seconds / 2)[0].body
         for u in (0.2, 0.5, 0.9):
             pictures = [
-                render(background, script.room, script.camera, [type(script.people(0.0)[0])(motion.at(t), body)])
+                render(
+                    background,
+                    script.room,
+                    script.camera,
+                    [type(script.people(0.0)[0])(motion.at(t), body)],
+                )
                 for motion, t in ((forward, u), (backward, 1 - u))
             ]
             np.testing.assert_array_equal(*pictures)
@@ -78,14 +101,20 @@ def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None
 
 @pytest.mark.parametrize("label", ACTIONS)
 def test_truth_is_where_the_picture_changes(label: str, tmp_path: Path) -> None:
-    """Most of the change between frames of a clip lies inside its interval, measured on the decoded file."""
-    inside, outside = [], []
+    """Most of the change between frames of a clip lies inside its interval, measured on the
+    decoded file.
+    """
+    inside = []
+    outside = []
     for seed in range(4):
         rng = np.random.default_rng([seed, 99])
         script = clip_script(label, rng)
         film(script, tmp_path / "a.mp4", rng, PLAIN)
         with av.open(str(tmp_path / "a.mp4")) as container:
-            frames = [(frame.time, frame.to_ndarray(format="gray").astype(float)) for frame in container.decode(video=0)]
+            frames = [
+                (frame.time, frame.to_ndarray(format="gray").astype(float))
+                for frame in container.decode(video=0)
+            ]
         (interval,) = script.intervals
         for (_, before), (time, after) in itertools.pairwise(frames):
             moving = interval.start_seconds < time <= interval.end_seconds
@@ -117,11 +146,20 @@ def test_every_window_of_a_training_segment_deserves_its_label() -> None:
         segments = training_segments(intervals, 120.0)
         assert sum(segment.label != "background" for segment in segments) == len(intervals)
         for segment in segments:
-            for start in np.linspace(segment.start_seconds, max(segment.start_seconds, segment.end_seconds - CLIP_SECONDS), 9):
+            for start in np.linspace(
+                segment.start_seconds,
+                max(segment.start_seconds, segment.end_seconds - CLIP_SECONDS),
+                9,
+            ):
                 shown = {
-                    interval: min(interval.end_seconds, start + CLIP_SECONDS) - max(interval.start_seconds, start) for interval in intervals
+                    interval: min(interval.end_seconds, start + CLIP_SECONDS)
+                    - max(interval.start_seconds, start)
+                    for interval in intervals
                 }
-                shares = {i: max(0.0, s) / min(i.end_seconds - i.start_seconds, CLIP_SECONDS) for i, s in shown.items()}
+                shares = {
+                    i: max(0.0, s) / min(i.end_seconds - i.start_seconds, CLIP_SECONDS)
+                    for i, s in shown.items()
+                }
                 best = max(shares, key=lambda interval: shares[interval])
                 if segment.label == "background":
                     assert sum(shares.values()) <= 0.36 + 1e-6
@@ -147,4 +185,7 @@ def test_senseless_plans_are_refused(fields: dict[str, float], tmp_path: Path) -
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        write_scenes(ScenesPlan(out=tmp_path / "file", clips_per_action=0, recordings=1, minutes=0.1), quiet=True)
+        write_scenes(
+            ScenesPlan(out=tmp_path / "file", clips_per_action=0, recordings=1, minutes=0.1),
+            quiet=True,
+        )

@@ -37,7 +37,11 @@ def test_counts_by_hand() -> None:
 
 def test_time_to_detect_and_recordings_without_actions_by_hand() -> None:
     entries = (*TRUTH.entries, ManifestEntry(Path("r/quiet.mp4"), "background"))
-    events = [StartedEvent("a", "fall", 10.5, 11.5), StartedEvent("a", "get_up", 20.5, 23.0), StartedEvent("quiet", "fall", 3.0, 4.0)]
+    events = [
+        StartedEvent("a", "fall", 10.5, 11.5),
+        StartedEvent("a", "get_up", 20.5, 23.0),
+        StartedEvent("quiet", "fall", 3.0, 4.0),
+    ]
     score = score_events(Manifest(Path("truth.csv"), entries), events, hours=1.0)
     assert (score.found, score.missed, score.false) == (2, 2, 1)
     assert score.detection_seconds == pytest.approx((1.5, 3.0))
@@ -46,7 +50,11 @@ def test_time_to_detect_and_recordings_without_actions_by_hand() -> None:
 
 
 def test_other_actions_can_be_left_out_and_their_recordings_stay() -> None:
-    events = [StartedEvent("a", "fall", 10.0), StartedEvent("a", "get_up", 20.0), StartedEvent("b", "wave", 10.0)]
+    events = [
+        StartedEvent("a", "fall", 10.0),
+        StartedEvent("a", "get_up", 20.0),
+        StartedEvent("b", "wave", 10.0),
+    ]
     truth, kept = only_actions(TRUTH, events, ["get_up"])
     score = score_events(truth, kept, hours=1.0)
     assert score.per_action == {"get_up": (1, 0, 0)}
@@ -57,9 +65,13 @@ def test_other_actions_can_be_left_out_and_their_recordings_stay() -> None:
 
 def test_the_announcement_is_read_from_the_event(tmp_path: Path) -> None:
     event = {
-        "kind": "started", "camera_id": "a", "action": "fall", "pts_start_seconds": 7.0,
-        "started_at": "2026-01-02T03:04:05.000Z", "produced_at": "2026-01-02T03:04:06.500Z",
-    }  # fmt: skip
+        "kind": "started",
+        "camera_id": "a",
+        "action": "fall",
+        "pts_start_seconds": 7.0,
+        "started_at": "2026-01-02T03:04:05.000Z",
+        "produced_at": "2026-01-02T03:04:06.500Z",
+    }
     (tmp_path / "e.jsonl").write_text(json.dumps(event) + "\n")
     assert read_started_events(tmp_path / "e.jsonl") == [StartedEvent("a", "fall", 7.0, 8.5)]
 

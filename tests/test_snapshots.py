@@ -18,7 +18,11 @@ from stream.snapshots import Snapshot, SnapshotConfig, SnapshotStore, snapshot_n
 
 def store_at(path: Path, counts: Counter[str], **settings: float) -> SnapshotStore:
     config = SnapshotConfig(enabled=True, path=path, **settings)  # type: ignore[arg-type]
-    return SnapshotStore(config, on_written=lambda: counts.update(["written"]), on_lost=lambda: counts.update(["lost"]))
+    return SnapshotStore(
+        config,
+        on_written=lambda: counts.update(["written"]),
+        on_lost=lambda: counts.update(["lost"]),
+    )
 
 
 def picture(value: int, width: int = 320) -> np.ndarray:  # type: ignore[type-arg]
@@ -92,7 +96,9 @@ def test_pictures_of_other_people_are_left_alone(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("a/*.jpg"))) < 3
 
 
-def test_a_clock_that_was_ahead_keeps_no_picture_for_ever_and_deletes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_was_ahead_keeps_no_picture_for_ever_and_deletes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counts: Counter[str] = Counter()
     (tmp_path / "a").mkdir()
     ahead = tmp_path / "a" / f"{event(0)}.jpg"

@@ -7,15 +7,31 @@ from configs import MediaError
 from model.video import PresentationOrder, decode_frames, frame_picture
 
 
-def test_frame_counts_match_the_list_made_with_another_decoder(shared_data: Path, shared_files: list[dict[str, str]]) -> None:
-    """Files without decode errors and with one video stream must give exactly the frames that are listed."""
+def test_frame_counts_match_the_list_made_with_another_decoder(
+    shared_data: Path, shared_files: list[dict[str, str]]
+) -> None:
+    """Files without decode errors and with one video stream must give exactly the frames that
+    are listed.
+    """
     checked = 0
     for row in shared_files:
-        if not row["path"].startswith("robust/") or not row["frames_decoded"].isdigit() or row["frames_decoded"] == "0":
+        if (
+            not row["path"].startswith("robust/")
+            or not row["frames_decoded"].isdigit()
+            or row["frames_decoded"] == "0"
+        ):
             continue
-        if any(word in row["notes"] for word in ("error", "corrupt", "2 video streams", "not increasing")) or "truncated" in row["path"]:
+        if (
+            any(
+                word in row["notes"]
+                for word in ("error", "corrupt", "2 video streams", "not increasing")
+            )
+            or "truncated" in row["path"]
+        ):
             continue
-        assert sum(1 for _ in decode_frames(shared_data / row["path"])) == int(row["frames_decoded"]), row["path"]
+        assert sum(1 for _ in decode_frames(shared_data / row["path"])) == int(
+            row["frames_decoded"]
+        ), row["path"]
         checked += 1
     assert checked > 60
 
@@ -36,9 +52,11 @@ def test_unusable_files_say_why(shared_data: Path) -> None:
 
 def test_rotation_is_applied(shared_data: Path) -> None:
     frame = next(decode_frames(shared_data / "robust/mp4parse/video_rotation_90.mp4"))
-    upright, coded = frame_picture(frame), frame.to_ndarray(format="rgb24")
+    upright = frame_picture(frame)
+    coded = frame.to_ndarray(format="rgb24")
     assert upright.shape == (100, 60, 3)
-    # -90 counter-clockwise is a quarter turn clockwise: the first coded row becomes the last column.
+    # -90 counter-clockwise is a quarter turn clockwise: the first coded row becomes the last
+    # column.
     np.testing.assert_array_equal(upright[:, -1], coded[0])
     assert upright.flags["C_CONTIGUOUS"]
 
@@ -54,4 +72,6 @@ def test_disorder_is_sorted_and_jumps_pass() -> None:
 
 def test_an_ordered_stream_is_never_held_back() -> None:
     order: PresentationOrder[int] = PresentationOrder()
-    assert [order.push(index, index / 30) for index in range(50)] == [[index] for index in range(50)]
+    assert [order.push(index, index / 30) for index in range(50)] == [
+        [index] for index in range(50)
+    ]

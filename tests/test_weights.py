@@ -73,13 +73,22 @@ def damage_pickle(path: Path) -> None:
 
 
 DAMAGES = [
-    damage_flip, damage_truncate, damage_header, damage_no_description, damage_shape,
-    damage_missing, damage_nan, damage_pickle, Path.unlink,
-]  # fmt: skip
+    damage_flip,
+    damage_truncate,
+    damage_header,
+    damage_no_description,
+    damage_shape,
+    damage_missing,
+    damage_nan,
+    damage_pickle,
+    Path.unlink,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda function: function.__name__)
-def test_damage_is_one_clear_error_that_names_the_file(damage, tiny_weights: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_damage_is_one_clear_error_that_names_the_file(
+    damage, tiny_weights: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "weights.safetensors"
     path.write_bytes(tiny_weights.read_bytes())
     damage(path)

@@ -21,7 +21,9 @@ RINGS = [
 
 
 def ring_of(shape: tuple[int, int, int, int]) -> Tensor:
-    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(7))
+    return torch.randint(
+        0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(7)
+    )
 
 
 def in_steps(ring: Tensor, windows: list[tuple[int, int]], dtype: torch.dtype) -> Tensor:
@@ -31,7 +33,9 @@ def in_steps(ring: Tensor, windows: list[tuple[int, int]], dtype: torch.dtype) -
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("shape", "windows"), RINGS, ids=str)
-def test_the_cpu_path_gives_the_same_bits(shape: tuple[int, int, int, int], windows: list[tuple[int, int]], dtype: torch.dtype) -> None:
+def test_the_cpu_path_gives_the_same_bits(
+    shape: tuple[int, int, int, int], windows: list[tuple[int, int]], dtype: torch.dtype
+) -> None:
     ring = ring_of(shape)
     before = ring.clone()
     found = WindowGather(CONFIG, dtype=dtype, device=CPU)(ring, windows)
@@ -61,7 +65,9 @@ def test_the_kernels_source_gives_the_same_values(
         torch.use_deterministic_algorithms(False)
     assert found.is_contiguous(memory_format=torch.channels_last_3d)
     step = torch.finfo(dtype).eps
-    torch.testing.assert_close(found.double(), in_steps(ring, windows, torch.float32).double(), rtol=step, atol=4e-7)
+    torch.testing.assert_close(
+        found.double(), in_steps(ring, windows, torch.float32).double(), rtol=step, atol=4e-7
+    )
 
 
 def test_a_ring_at_an_odd_address_is_read_byte_by_byte(shim: Shim) -> None:
@@ -81,7 +87,9 @@ def test_no_windows_are_an_empty_batch() -> None:
 
 def test_what_is_wrong_is_named() -> None:
     gather = WindowGather(CONFIG, dtype=torch.float32, device=CPU)
-    with pytest.raises(ShapeError, match=r"window \(slot 2, head 0\) lies outside a ring of 2 slots of 3 frames"):
+    with pytest.raises(
+        ShapeError, match=r"window \(slot 2, head 0\) lies outside a ring of 2 slots of 3 frames"
+    ):
         gather(ring_of((2, 3, 4, 4)), [(2, 0)])
     with pytest.raises(ShapeError, match="head 3"):
         gather(ring_of((2, 3, 4, 4)), [(0, 3)])

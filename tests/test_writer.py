@@ -21,7 +21,8 @@ class Disk:
     """An outbox that can be full."""
 
     def __init__(self) -> None:
-        self.is_full, self.stored = False, list[ActionEvent]()
+        self.is_full = False
+        self.stored = list[ActionEvent]()
 
     def append(self, events: Sequence[ActionEvent]) -> None:
         if self.is_full:
@@ -29,7 +30,12 @@ class Disk:
         self.stored += events
 
     def next_sequence(self, camera_id: str) -> int:
-        return max((event.sequence for event in self.stored if event.camera_id == camera_id), default=0) + 1
+        return (
+            max(
+                (event.sequence for event in self.stored if event.camera_id == camera_id), default=0
+            )
+            + 1
+        )
 
 
 @contextlib.contextmanager
@@ -44,9 +50,12 @@ def running(writer: EventWriter) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(stream.writer, "_RETRY_SECONDS", 0.05)
-    disk, metrics = Disk(), Metrics()
+    disk = Disk()
+    metrics = Metrics()
     writer = EventWriter(disk, metrics)
     with running(writer):
         writer.put([make_event(1)])
@@ -68,7 +77,8 @@ def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(monkeypa
         writer.put([make_event(5)])
         assert until(lambda: writer.problem is not None, 5)
         threading.Timer(0.5, lambda: setattr(disk, "is_full", False)).start()
-    assert disk.stored[-1] == make_event(5)  # at the end it is tried again, whenever the next try would have been
+    # at the end it is tried again, whenever the next try would have been
+    assert disk.stored[-1] == make_event(5)
 
 
 def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +111,9 @@ def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
     assert len(seconds) == 100
 
 
-def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_waits_is_bounded_and_updates_give_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(stream.writer, "_MOST_UNSAVED", 20)
     metrics = Metrics()
     writer = EventWriter(Disk(), metrics)
@@ -112,7 +124,10 @@ def test_what_waits_is_bounded_and_updates_give_way(monkeypatch: pytest.MonkeyPa
     assert writer.unsaved == 18  # a tenth of the room at once
     writer.put([make_event(number, kind="started") for number in range(22, 40)])
     assert writer.unsaved == 18
-    dropped = {kind: metrics.outbox_dropped.labels(kind)._value.get() for kind in ("started", "updated", "ended")}
+    dropped = {
+        kind: metrics.outbox_dropped.labels(kind)._value.get()
+        for kind in ("started", "updated", "ended")
+    }
     assert dropped == {"started": 6, "updated": 10, "ended": 5}
     assert writer.lost == writer.unsaved + 21
     assert caplog.text.count("events wait in memory; the oldest are dropped") == 1
@@ -141,7 +156,10 @@ def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     writer = EventWriter(outbox, Metrics())
     outbox._wait_for_locks(30.0)
-    with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign, running(writer):
+    with (
+        contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign,
+        running(writer),
+    ):
         foreign.execute("begin immediate")
         slowest = 0.0
         for number in range(1, 41):

@@ -1,4 +1,6 @@
-"""The state of a run between two steps: weights, optimiser, position, running figures; one safetensors file."""
+"""The state of a run between two steps: weights, optimiser, position, running figures; one
+safetensors file.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _KEY = "cidc-train"
 _OPTIMISER_KEYS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")
 
 
-def save_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
+def save_state(
+    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any]
+) -> None:
     """Write the state atomically; `facts` is any JSON value."""
     tensors = {f"model.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
@@ -38,8 +42,14 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
     try:
         facts: dict[str, Any] = json.loads(metadata[_KEY])
     except (KeyError, json.JSONDecodeError):
-        raise CheckpointError(f"{path} is not a training state; resume from the run's own last.safetensors") from None
-    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        raise CheckpointError(
+            f"{path} is not a training state; resume from the run's own last.safetensors"
+        ) from None
+    weights = {
+        name.removeprefix("model."): value
+        for name, value in tensors.items()
+        if name.startswith("model.")
+    }
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
@@ -48,6 +58,10 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
         for key in _OPTIMISER_KEYS:
             saved = tensors.get(f"{key}.{name}")
             if saved is not None:
-                layout = torch.empty_like(parameter) if saved.shape == parameter.shape else torch.empty_like(saved)
+                layout = (
+                    torch.empty_like(parameter)
+                    if saved.shape == parameter.shape
+                    else torch.empty_like(saved)
+                )
                 optimiser.state[parameter][key] = layout.copy_(saved)
     return facts

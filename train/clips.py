@@ -1,4 +1,5 @@
-"""From a video file to clips: all sampled frames with a cache on disk or in memory, or only the frames of one clip.
+"""From a video file to clips: all sampled frames with a cache on disk or in memory, or only the
+frames of one clip.
 
 Letters: F and T frames, H and W space, C channels (RGB).
 """
@@ -15,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import MediaError
-from model.video import VideoGrid, decode_frames, grid_pictures_at, quarter_turns, sampled_frames, video_grid
+from model.video import (
+    VideoGrid,
+    decode_frames,
+    grid_pictures_at,
+    quarter_turns,
+    sampled_frames,
+    video_grid,
+)
 from train.manifests import ManifestEntry
 
 __all__ = ["ClipStore", "Frames", "PlannedPart"]
@@ -26,7 +34,8 @@ _GRIDS_KEPT = 20_000
 
 @dataclasses.dataclass(frozen=True)
 class PlannedPart:
-    """The clip of a video that begins at `start` of the time it has to spare: 0 is its first clip, 1 its last.
+    """The clip of a video that begins at `start` of the time it has to spare: 0 is its first clip,
+    1 its last.
 
     `short_side` is the shorter side that its pictures will be resized to, in pixels.
     """
@@ -46,19 +55,30 @@ class ClipStore:
         short_side: shorter side of stored pictures in pixels; None keeps the video's own size.
         cache: folder for decoded frames; None decodes anew every time.
         in_memory: keep decoded frames in memory as well.
-        scale_early: without a cache, let the colour conversion scale a clip's pictures down to where it is wanted: two to three times
-            as fast as to convert them whole and resize them afterwards, and within a grey level or two of that.
+        scale_early: without a cache, let the colour conversion scale a clip's pictures down to
+            where it is wanted: two to three times as fast as to convert them whole and resize them
+            afterwards, and within a grey level or two of that.
     """
 
     def __init__(
-        self, *, fps: float, frames: int, short_side: int | None, cache: Path | None, in_memory: bool = False, scale_early: bool = False
+        self,
+        *,
+        fps: float,
+        frames: int,
+        short_side: int | None,
+        cache: Path | None,
+        in_memory: bool = False,
+        scale_early: bool = False,
     ) -> None:
         self._scale_early = scale_early
         self._latest: tuple[ManifestEntry, Frames] | None = None
         self._latest_clip: tuple[PlannedPart, Frames] | None = None
         self._grids: dict[ManifestEntry, VideoGrid | None] = {}
         self._memory: dict[ManifestEntry, Frames] | None = {} if in_memory else None
-        self._fps, self._frames, self._short_side, self._cache = fps, frames, short_side, cache
+        self._fps = fps
+        self._frames = frames
+        self._short_side = short_side
+        self._cache = cache
         if cache is not None:
             cache.mkdir(parents=True, exist_ok=True)
 
@@ -80,13 +100,19 @@ class ClipStore:
     def __getstate__(self) -> dict[str, object]:
         """What a worker process starts with: the settings, not what is kept here."""
         kept: dict[ManifestEntry, Frames] | None = None if self._memory is None else {}
-        return {**self.__dict__, "_latest": None, "_latest_clip": None, "_grids": {}, "_memory": kept}
+        return {
+            **self.__dict__,
+            "_latest": None,
+            "_latest_clip": None,
+            "_grids": {},
+            "_memory": kept,
+        }
 
     def clip(self, part: PlannedPart) -> Frames:
         """The clip's frames, `T H W C` uint8.
 
-        Without a cache only the clip's part of the file is decoded; what that gives is what the whole file gives there, save in files
-        whose pictures change their size.
+        Without a cache only the clip's part of the file is decoded; what that gives is what the
+        whole file gives there, save in files whose pictures change their size.
 
         Raises:
             MediaError: the video does not decode; the message names it.
@@ -98,13 +124,18 @@ class ClipStore:
         return self._cut(part)
 
     def frame_places(self, part: PlannedPart) -> list[int] | None:
-        """Which frames of the file, counted in presentation order, make the clip; None if its packets do not tell.
+        """Which frames of the file, counted in presentation order, make the clip; None if its
+        packets do not tell.
 
         Raises:
             MediaError: the file cannot be opened or has no video.
         """
         grid = self._grid(part.entry)
-        return None if grid is None else [grid.places[index] for index in self._indices(part, len(grid.places))]
+        return (
+            None
+            if grid is None
+            else [grid.places[index] for index in self._indices(part, len(grid.places))]
+        )
 
     def is_upright(self, entry: ManifestEntry) -> bool:
         """Whether the file's pictures are shown as they are coded.
@@ -120,12 +151,17 @@ class ClipStore:
             grid = self._grid(part.entry)
             if grid is not None:
                 wanted = [grid.pts[index] for index in self._indices(part, len(grid.pts))]
-                pictures = grid_pictures_at(part.entry.path, wanted, short_side=part.short_side if self._scale_early else None)
+                pictures = grid_pictures_at(
+                    part.entry.path,
+                    wanted,
+                    short_side=part.short_side if self._scale_early else None,
+                )
                 if pictures is not None:
                     return np.stack(pictures)
         except MediaError as error:
             raise MediaError(f"{part.entry.path}: {error}") from error
-        # The packets do not say which frames come out, or other frames came out than they said: decode it all.
+        # The packets do not say which frames come out, or other frames came out than they said:
+        # decode it all.
         return self._cut(part)
 
     def _cut(self, part: PlannedPart) -> Frames:
@@ -144,7 +180,12 @@ class ClipStore:
         if entry not in self._grids:
             if len(self._grids) >= _GRIDS_KEPT:
                 del self._grids[next(iter(self._grids))]
-            self._grids[entry] = video_grid(entry.path, self._fps, start_seconds=entry.start_seconds, end_seconds=entry.end_seconds)
+            self._grids[entry] = video_grid(
+                entry.path,
+                self._fps,
+                start_seconds=entry.start_seconds,
+                end_seconds=entry.end_seconds,
+            )
         return self._grids[entry]
 
     def _load(self, entry: ManifestEntry) -> Frames:
@@ -166,7 +207,12 @@ class ClipStore:
 
     def _decode(self, entry: ManifestEntry) -> Frames:
         try:
-            pictures = sampled_frames(entry.path, self._fps, start_seconds=entry.start_seconds, end_seconds=entry.end_seconds)
+            pictures = sampled_frames(
+                entry.path,
+                self._fps,
+                start_seconds=entry.start_seconds,
+                end_seconds=entry.end_seconds,
+            )
         except MediaError as error:
             raise MediaError(f"{entry.path}: {error}") from error
         pictures += [pictures[-1]] * (self._frames - len(pictures))
@@ -177,9 +223,14 @@ class ClipStore:
         """Changes with everything that the stored frames depend on."""
         stat = entry.path.stat() if entry.path.exists() else None
         parts = (
-            entry.path.resolve(), stat and (stat.st_size, stat.st_mtime_ns), entry.start_seconds, entry.end_seconds,
-            self._fps, self._frames, self._short_side,
-        )  # fmt: skip
+            entry.path.resolve(),
+            stat and (stat.st_size, stat.st_mtime_ns),
+            entry.start_seconds,
+            entry.end_seconds,
+            self._fps,
+            self._frames,
+            self._short_side,
+        )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
@@ -190,4 +241,6 @@ def _shrink(frames_FHWC: Frames, short_side: int) -> Frames:
         return frames_FHWC
     scale = short_side / min(height, width)
     size = (round(width * scale), round(height * scale))
-    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_FHWC]).astype(np.uint8)
+    return np.stack(
+        [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_FHWC]
+    ).astype(np.uint8)

@@ -45,7 +45,10 @@ def run_train(options: argparse.Namespace) -> int:
     from train.recipe import load_training
 
     if options.config is None:
-        raise ConfigError("--config is needed to train: python -m train --config FILE; --help lists the other commands")
+        raise ConfigError(
+            "--config is needed to train: python -m train --config FILE; --help lists the other"
+            " commands"
+        )
     config = load_training(options.config, options.set)
     if options.dry_run:
         print(json.dumps(dry_run(config), indent=2))
@@ -62,7 +65,9 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def _stoppable(work: Callable[[threading.Event], int]) -> int:
-    """Run `work`; SIGTERM and Ctrl-C set its event, after which it saves its state and raises StoppedError."""
+    """Run `work`; SIGTERM and Ctrl-C set its event, after which it saves its state and raises
+    StoppedError.
+    """
     from train.loop import StoppedError
 
     stop = threading.Event()
@@ -74,12 +79,15 @@ def _stoppable(work: Callable[[threading.Event], int]) -> int:
         caught.append(number)
         stop.set()
 
-    before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+        number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         return work(stop)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
-        return 128 + (caught[0] if caught else signal.SIGTERM)  # without one of its own, another rank was asked
+        # without one of its own, another rank was asked
+        return 128 + (caught[0] if caught else signal.SIGTERM)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -95,9 +103,13 @@ def run_compare(options: argparse.Namespace) -> int:
     def work(stop: threading.Event) -> int:
         rows = result_rows(config, compare(config, stop=stop))
         facts = {"seeds": list(config.seeds), "rows": rows}
-        (config.out / "compare.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (config.out / "compare.json").write_text(
+            json.dumps(facts, indent=2) + "\n", encoding="utf-8"
+        )
         (config.out / "compare.md").write_text(markdown(rows), encoding="utf-8")
-        plot_rows(rows, config.out / "compare.png", title=f"{config.run.name}, {len(config.seeds)} seeds")
+        plot_rows(
+            rows, config.out / "compare.png", title=f"{config.run.name}, {len(config.seeds)} seeds"
+        )
         _print_rows(rows)
         print(f"wrote compare.json, compare.md and compare.png into {config.out}")
         return 0
@@ -110,9 +122,17 @@ def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
     for title in dict.fromkeys(row["table"] for row in rows):
         mine = [row for row in rows if row["table"] == title]
-        table = Table("", "top-1", "within pairs", *(f"paper, {column}" for column in mine[0]["paper"]), title=title)
+        table = Table(
+            "",
+            "top-1",
+            "within pairs",
+            *(f"paper, {column}" for column in mine[0]["paper"]),
+            title=title,
+        )
         for row in mine:
-            table.add_row(row["row"], cell(row["top1"]), cell(row["pairs"]), *map(str, row["paper"].values()))
+            table.add_row(
+                row["row"], cell(row["top1"]), cell(row["pairs"]), *map(str, row["paper"].values())
+            )
         Console().print(table)
 
 
@@ -127,14 +147,18 @@ def run_evaluate(options: argparse.Namespace) -> int:
     config = load_training(options.config, options.set)
     scores, name = _scores_of(options.checkpoint, config, options)
     summary = scores.summary() | {"views": options.views, "model": name}
-    more: dict[str, object] = {"labels": list(scores.labels), "confusion": scores.confusion().tolist()}
+    more: dict[str, object] = {
+        "labels": list(scores.labels),
+        "confusion": scores.confusion().tolist(),
+    }
     if options.plots is not None:
         options.plots.mkdir(parents=True, exist_ok=True)
         plot_confusion(scores, options.plots / "confusion.png")
     if options.versus is not None:
         other, other_name = _scores_of(options.versus, config, options)
         if other_name == name:
-            other_name, name = str(options.versus), str(options.checkpoint)
+            other_name = str(options.versus)
+            name = str(options.checkpoint)
         comparison = Comparison.of(other, scores)
         _print_comparison(comparison, other_name, name)
         if options.plots is not None:
@@ -143,7 +167,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
     return _report(summary, options.json, more)
 
 
-def _scores_of(checkpoint: Path, config: TrainConfig, options: argparse.Namespace) -> tuple[Scores, str]:
+def _scores_of(
+    checkpoint: Path, config: TrainConfig, options: argparse.Namespace
+) -> tuple[Scores, str]:
     """The weights on the manifest, and their name."""
     from model.runtime import pick_device, pick_dtype
     from model.weights import ModelSpec, load_model
@@ -153,7 +179,8 @@ def _scores_of(checkpoint: Path, config: TrainConfig, options: argparse.Namespac
     from train.manifests import read_manifest
     from train.readers import InProcessReader
 
-    views, device = parse_views(options.views), pick_device(config.device)
+    views = parse_views(options.views)
+    device = pick_device(config.device)
     network = load_model(checkpoint).to(device)
     spec = network.spec
     assert isinstance(spec, ModelSpec)
@@ -162,11 +189,19 @@ def _scores_of(checkpoint: Path, config: TrainConfig, options: argparse.Namespac
     data = config.data.model_copy(update={"labels": spec.labels, "max_bad_share": share})
     # At the videos' own size and without the cache: what the live pipeline sees.
     store = ClipStore(fps=spec.fps, frames=spec.model.frames, short_side=None, cache=None)
-    entries = readable_entries(read_manifest(options.manifest or config.data.validation), data, store, reported=False)
+    entries = readable_entries(
+        read_manifest(options.manifest or config.data.validation), data, store, reported=False
+    )
     scores = evaluate_network(
-        network, entries, views, labels=spec.labels, background=spec.background, reader=InProcessReader(store),
-        preprocess=spec.preprocess, dtype=pick_dtype(config.precision, device),
-    )  # fmt: skip
+        network,
+        entries,
+        views,
+        labels=spec.labels,
+        background=spec.background,
+        reader=InProcessReader(store),
+        preprocess=spec.preprocess,
+        dtype=pick_dtype(config.precision, device),
+    )
     return scores, spec.name
 
 
@@ -174,7 +209,13 @@ def _print_comparison(comparison: Comparison, first: str, second: str) -> None:
     table = Table("class", first, second, "gain", title="Top-1 by class")
     for label, one, other in comparison.classes:
         table.add_row(label, f"{one:.3f}", f"{other:.3f}", f"{other - one:+.3f}")
-    pairs = Table("pair", first, second, "gain", title=f"Right one of the two, pairs that {first} confuses most")
+    pairs = Table(
+        "pair",
+        first,
+        second,
+        "gain",
+        title=f"Right one of the two, pairs that {first} confuses most",
+    )
     for a, b, one, other in comparison.pairs:
         pairs.add_row(f"{a} / {b}", f"{one:.3f}", f"{other:.3f}", f"{other - one:+.3f}")
     for item in (table, pairs):
@@ -187,21 +228,36 @@ def run_scenes(options: argparse.Namespace) -> int:
 
     write_scenes(
         ScenesPlan(
-            out=options.out, seed=options.seed, clips_per_action=options.clips, background_share=options.background_share,
-            recordings=options.recordings, minutes=options.minutes, jobs=options.jobs,
+            out=options.out,
+            seed=options.seed,
+            clips_per_action=options.clips,
+            background_share=options.background_share,
+            recordings=options.recordings,
+            minutes=options.minutes,
+            jobs=options.jobs,
         )
-    )  # fmt: skip
+    )
     return 0
 
 
 def run_manifest(options: argparse.Namespace) -> int:
     """Write the manifests of a data set."""
     dataset = read_dataset(
-        options.dataset, options.videos, options.annotations, split=options.split, folds=options.folds, group=options.group
+        options.dataset,
+        options.videos,
+        options.annotations,
+        split=options.split,
+        folds=options.folds,
+        group=options.group,
     )
     missing = write_manifests(dataset, options.out)
-    train, validation = (sum(video.part == part for video in dataset.videos) for part in ("train", "validation"))
-    print(f"{len(dataset.labels)} labels; {train} training and {validation} validation videos listed, {len(missing)} missing")
+    train, validation = (
+        sum(video.part == part for video in dataset.videos) for part in ("train", "validation")
+    )
+    print(
+        f"{len(dataset.labels)} labels; {train} training and {validation} validation videos listed,"
+        f" {len(missing)} missing"
+    )
     if missing:
         print(f"first missing: {missing[0].path}")
     print(f"wrote train.csv, validation.csv and data.yaml into {options.out}")
@@ -228,10 +284,13 @@ def run_score(options: argparse.Namespace) -> int:
     from train.score import only_actions, read_started_events
     from train.streaming import score_tolerances
 
-    truth, events = read_manifest(options.truth), read_started_events(options.events)
+    truth = read_manifest(options.truth)
+    events = read_started_events(options.events)
     if options.only:
         truth, events = only_actions(truth, events, options.only)
-    return _report_events(score_tolerances(truth, events, options.tolerance, hours=options.hours), options)
+    return _report_events(
+        score_tolerances(truth, events, options.tolerance, hours=options.hours), options
+    )
 
 
 def run_streaming(options: argparse.Namespace) -> int:
@@ -256,11 +315,23 @@ def run_tune(options: argparse.Namespace) -> int:
 
     before, hop = read_detection(options.stream)
     timelines, spec, truth = _timelines(options, hop)
-    tuned = tune(timelines, truth, before=before, spec=spec, tolerance_seconds=options.tolerance, per_action=not options.common)
+    tuned = tune(
+        timelines,
+        truth,
+        before=before,
+        spec=spec,
+        tolerance_seconds=options.tolerance,
+        per_action=not options.common,
+    )
     write_events(tuned, options.stream, options.out)
     hours = recording_hours(truth)
     for name, config in (("before", before), ("after", tuned)):
-        score = score_events(truth, detect(timelines, config, spec=spec), hours=hours, tolerance_seconds=options.tolerance)
+        score = score_events(
+            truth,
+            detect(timelines, config, spec=spec),
+            hours=hours,
+            tolerance_seconds=options.tolerance,
+        )
         print(f"{name}: {_event_line(score, options.tolerance)}")
     print(f"wrote {options.out}; on recordings that were not tuned on, expect less")
     return 0
@@ -274,18 +345,30 @@ def _timelines(options: argparse.Namespace, hop: int) -> tuple[list[Timeline], M
     from train.streaming import recording_timelines, recordings_of
 
     keep_freed_memory()
-    truth, device = read_manifest(options.truth), pick_device(options.device)
+    truth = read_manifest(options.truth)
+    device = pick_device(options.device)
     network = load_model(options.checkpoint).to(device)
     assert network.spec is not None
     dtype = pick_dtype(options.precision, device)
-    return recording_timelines(network, recordings_of(truth), hop=hop, dtype=dtype), network.spec, truth
+    return (
+        recording_timelines(network, recordings_of(truth), hop=hop, dtype=dtype),
+        network.spec,
+        truth,
+    )
 
 
 def _report_events(scores: dict[float, EventScore], options: argparse.Namespace) -> int:
     from train.plots import plot_events
 
     tolerance, score = max(scores.items())
-    table = Table("action", "true", "found", "missed", "false", title=f"events against the truth, start within {tolerance:g} s")
+    table = Table(
+        "action",
+        "true",
+        "found",
+        "missed",
+        "false",
+        title=f"events against the truth, start within {tolerance:g} s",
+    )
     for action, (found, missed, false) in score.per_action.items():
         table.add_row(action, str(found + missed), str(found), str(missed), str(false))
     Console().print(table)
@@ -293,7 +376,11 @@ def _report_events(scores: dict[float, EventScore], options: argparse.Namespace)
         print(_event_line(score, tolerance))
     summaries = {tolerance: score.summary() for tolerance, score in scores.items()}
     if options.json is not None:
-        facts = next(iter(summaries.values())) if len(scores) == 1 else {f"{tolerance:g}": facts for tolerance, facts in summaries.items()}
+        facts = (
+            next(iter(summaries.values()))
+            if len(scores) == 1
+            else {f"{tolerance:g}": facts for tolerance, facts in summaries.items()}
+        )
         options.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     if options.plot is not None:
         plot_events(summaries, options.plot)
@@ -304,9 +391,10 @@ def _event_line(score: EventScore, tolerance: float) -> str:
     facts = score.summary()
     told = facts["time_to_detect_p50_seconds"]
     return (
-        f"found {facts['found']} of {facts['true_events']} true events (start within {tolerance:g} s), "
-        f"{facts['false']} false: precision {score.precision:.3f}, recall {score.recall:.3f}, F1 {score.f1:.3f}, "
-        f"{facts['false_per_camera_hour']} false events per camera-hour" + ("" if told is None else f", told {told:g} s after the start")
+        f"found {facts['found']} of {facts['true_events']} true events (start within {tolerance:g}"
+        f" s), {facts['false']} false: precision {score.precision:.3f}, recall {score.recall:.3f},"
+        f" F1 {score.f1:.3f}, {facts['false_per_camera_hour']} false events per camera-hour"
+        + ("" if told is None else f", told {told:g} s after the start")
     )
 
 

@@ -1,7 +1,9 @@
-"""The paper's ablations at this project's scale: every variant from the same backbone, with the same budget, over several seeds.
+"""The paper's ablations at this project's scale: every variant from the same backbone, with the
+same budget, over several seeds.
 
-Each seed first trains a backbone with average pooling; every variant then starts from it and trains on, so that all rows of
-a table have seen the same clips equally often. Finished runs are kept and not repeated; one that was stopped goes on.
+Each seed first trains a backbone with average pooling; every variant then starts from it and trains
+on, so that all rows of a table have seen the same clips equally often. Finished runs are kept and
+not repeated; one that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -25,17 +27,38 @@ from train.loader import open_store
 from train.loop import train
 from train.recipe import OptimiserConfig, TrainConfig
 
-__all__ = ["PAPER_TABLES", "CompareConfig", "PaperRow", "PaperTable", "Result", "cell", "compare", "markdown", "result_rows", "variants"]
+__all__ = [
+    "PAPER_TABLES",
+    "CompareConfig",
+    "PaperRow",
+    "PaperTable",
+    "Result",
+    "cell",
+    "compare",
+    "markdown",
+    "result_rows",
+    "variants",
+]
 
 
 class CompareConfig(StrictModel):
     """A set of runs: tables, seeds, and what all variants share."""
 
     out: Path = Field(description="folder for the runs, compare.json, compare.md and compare.png")
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="every variant is trained with each of these", min_length=1)
-    tables: tuple[str, ...] = Field(("4a", "4b", "5a", "5b", "normalisation"), description="which of the paper's tables", min_length=1)
-    backbone: OptimiserConfig = Field(description="schedule of the backbone, trained with average pooling before all variants")
-    run: TrainConfig = Field(description="the full network's run; variants differ from it in their network alone")
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2), description="every variant is trained with each of these", min_length=1
+    )
+    tables: tuple[str, ...] = Field(
+        ("4a", "4b", "5a", "5b", "normalisation"),
+        description="which of the paper's tables",
+        min_length=1,
+    )
+    backbone: OptimiserConfig = Field(
+        description="schedule of the backbone, trained with average pooling before all variants"
+    )
+    run: TrainConfig = Field(
+        description="the full network's run; variants differ from it in their network alone"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> CompareConfig:
@@ -44,16 +67,26 @@ class CompareConfig(StrictModel):
             raise ValueError(f"tables: {unknown} are unknown; there are {list(PAPER_TABLES)}")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: {list(self.seeds)} names one twice")
-        if self.run.model.cidc is None or self.run.backbone_from is not None or self.run.weights_from is not None:
-            raise ValueError("run: must have a cidc section, and neither backbone_from nor weights_from: each seed trains its own backbone")
+        if (
+            self.run.model.cidc is None
+            or self.run.backbone_from is not None
+            or self.run.weights_from is not None
+        ):
+            raise ValueError(
+                "run: must have a cidc section, and neither backbone_from nor weights_from: each"
+                " seed trains its own backbone"
+            )
         if self.run.data.labels_from is not None:
-            raise ValueError("run.data.labels_from: write the labels out; comparisons are complete in one file")
+            raise ValueError(
+                "run.data.labels_from: write the labels out; comparisons are complete in one file"
+            )
         return self
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """A row of a table: its name, the changes to `model` and `model.cidc` that make it, and the paper's top-1 in per cent.
+    """A row of a table: its name, the changes to `model` and `model.cidc` that make it, and the
+    paper's top-1 in per cent.
 
     `cidc` of None leaves the CIDC network out.
     """
@@ -130,13 +163,17 @@ PAPER_TABLES: dict[str, PaperTable] = {
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one run found: top-1, and accuracy within time-reversed pairs where the labels have such (chance is 0.5)."""
+    """What one run found: top-1, and accuracy within time-reversed pairs where the labels have
+    such (chance is 0.5).
+    """
 
     top1: float
     pairs: float | None
 
 
-def compare(config: CompareConfig, *, quiet: bool = False, stop: threading.Event | None = None) -> dict[str, list[Result]]:
+def compare(
+    config: CompareConfig, *, quiet: bool = False, stop: threading.Event | None = None
+) -> dict[str, list[Result]]:
     """Run what has not been run yet.
 
     Returns:
@@ -148,7 +185,9 @@ def compare(config: CompareConfig, *, quiet: bool = False, stop: threading.Event
         CidcError: as `train`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("compare trains its runs one after the other in one process: start it without torchrun")
+        raise ConfigError(
+            "compare trains its runs one after the other in one process: start it without torchrun"
+        )
     store = open_store(config.run.data, config.run.model.frames)
     results: dict[str, list[Result]] = {}
     for seed in config.seeds:
@@ -157,30 +196,43 @@ def compare(config: CompareConfig, *, quiet: bool = False, stop: threading.Event
         for name, model in variants(config).items():
             run = config.run.model_copy(
                 update={
-                    "name": name, "model": model, "seed": seed, "out": config.out / f"{name}-seed{seed}",
+                    "name": name,
+                    "model": model,
+                    "seed": seed,
+                    "out": config.out / f"{name}-seed{seed}",
                     "backbone_from": first.out / "model.safetensors",
                 }
-            )  # fmt: skip
+            )
             results.setdefault(name, []).append(_run_once(run, store, quiet, stop))
     return results
 
 
 def variants(config: CompareConfig) -> dict[str, ModelConfig]:
-    """The distinct networks of the wanted tables, by the name of the first row of any table that has them."""
+    """The distinct networks of the wanted tables, by the name of the first row of any table that
+    has them.
+    """
     found: dict[str, ModelConfig] = {}
     wanted: set[str] = set()
-    for key, table in PAPER_TABLES.items():  # all of them: a network keeps its name whatever tables are asked for
+    # all of them: a network keeps its name whatever tables are asked for
+    for key, table in PAPER_TABLES.items():
         for row in table.rows:
             model = _model_of(row, config)
-            name = next((name for name, other in found.items() if other == model), row.name.replace(",", "").replace(" ", "-").lower())
+            name = next(
+                (name for name, other in found.items() if other == model),
+                row.name.replace(",", "").replace(" ", "-").lower(),
+            )
             found.setdefault(name, model)
             if key in config.tables:
                 wanted.add(name)
     return {name: model for name, model in found.items() if name in wanted}
 
 
-def result_rows(config: CompareConfig, results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
-    """A row for each of the tables' rows: mean and spread (standard deviation over seeds) in per cent, and the paper's figures."""
+def result_rows(
+    config: CompareConfig, results: Mapping[str, Sequence[Result]]
+) -> list[dict[str, Any]]:
+    """A row for each of the tables' rows: mean and spread (standard deviation over seeds) in per
+    cent, and the paper's figures.
+    """
     names = {model.model_dump_json(): name for name, model in variants(config).items()}
     rows = []
     for key in config.tables:
@@ -190,10 +242,13 @@ def result_rows(config: CompareConfig, results: Mapping[str, Sequence[Result]]) 
             pairs = [100 * result.pairs for result in found if result.pairs is not None]
             rows.append(
                 {
-                    "table": table.title, "row": row.name, "top1": _spread([100 * result.top1 for result in found]),
-                    "pairs": _spread(pairs) if pairs else None, "paper": dict(zip(table.columns, row.paper, strict=True)),
+                    "table": table.title,
+                    "row": row.name,
+                    "top1": _spread([100 * result.top1 for result in found]),
+                    "pairs": _spread(pairs) if pairs else None,
+                    "paper": dict(zip(table.columns, row.paper, strict=True)),
                 }
-            )  # fmt: skip
+            )
     return rows
 
 
@@ -205,7 +260,12 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         header = ["", "top-1", "within pairs", *(f"paper, {column}" for column in mine[0]["paper"])]
         lines += [f"**{title}**", "", "| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
         for row in mine:
-            cells = [row["row"], cell(row["top1"]), cell(row["pairs"]), *map(str, row["paper"].values())]
+            cells = [
+                row["row"],
+                cell(row["top1"]),
+                cell(row["pairs"]),
+                *map(str, row["paper"].values()),
+            ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -222,22 +282,36 @@ def _backbone_run(config: CompareConfig, seed: int) -> TrainConfig:
     model = config.run.model.model_copy(update={"cidc": None})
     return config.run.model_copy(
         update={
-            "name": "backbone", "model": model, "seed": seed, "out": config.out / f"backbone-seed{seed}", "optimiser": config.backbone,
+            "name": "backbone",
+            "model": model,
+            "seed": seed,
+            "out": config.out / f"backbone-seed{seed}",
+            "optimiser": config.backbone,
         }
-    )  # fmt: skip
+    )
 
 
-def _run_once(run: TrainConfig, store: ClipStore, quiet: bool, stop: threading.Event | None) -> Result:
-    """The result of a run that is done, or do it: from the beginning, or from where it was stopped."""
-    path, settings = run.out / "result.json", json.loads(run.model_dump_json())
+def _run_once(
+    run: TrainConfig, store: ClipStore, quiet: bool, stop: threading.Event | None
+) -> Result:
+    """The result of a run that is done, or do it: from the beginning, or from where it was
+    stopped.
+    """
+    path = run.out / "result.json"
+    settings = json.loads(run.model_dump_json())
     if (run.out / "config.json").is_file():
         before = json.loads((run.out / "config.json").read_text(encoding="utf-8"))
         if before != settings:
             different = sorted(key for key in settings if before.get(key) != settings[key])
-            raise DataError(f"{run.out} holds a run with other settings ({', '.join(different)}); remove it or choose another out")
+            raise DataError(
+                f"{run.out} holds a run with other settings ({', '.join(different)}); remove it or"
+                " choose another out"
+            )
     if path.is_file():
         return Result(**json.loads(path.read_text(encoding="utf-8")))
-    scores = train(run, resume=(run.out / "last.safetensors").is_file(), quiet=quiet, stop=stop, store=store)
+    scores = train(
+        run, resume=(run.out / "last.safetensors").is_file(), quiet=quiet, stop=stop, store=store
+    )
     pairs = [value for value in scores.within_pairs().values() if not math.isnan(value)]
     result = Result(scores.top1(), statistics.fmean(pairs) if pairs else None)
     partial = path.with_suffix(".part")
@@ -248,7 +322,9 @@ def _run_once(run: TrainConfig, store: ClipStore, quiet: bool, stop: threading.E
 
 def _spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and standard deviation; a single value has none."""
-    return round(statistics.fmean(values), 2), round(statistics.stdev(values), 2) if len(values) > 1 else None
+    return round(statistics.fmean(values), 2), (
+        round(statistics.stdev(values), 2) if len(values) > 1 else None
+    )
 
 
 def cell(value: tuple[float, float | None] | None) -> str:

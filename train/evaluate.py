@@ -46,15 +46,20 @@ class Scores:
         return _mean((best == self.truth_N.unsqueeze(1)).any(1))
 
     def actions_top1(self) -> float:
-        """As `top1`, over the videos of actions and among the action classes: background is left out of both."""
+        """As `top1`, over the videos of actions and among the action classes: background is left
+        out of both.
+        """
         classes = [index for index, label in enumerate(self.labels) if label != self.background]
         chosen = torch.isin(self.truth_N, torch.tensor(classes))
         best = torch.tensor(classes)[self.probabilities_NK[chosen][:, classes].argmax(1)]
         return _mean(best == self.truth_N[chosen])
 
     def within_pairs(self) -> dict[str, float]:
-        """For each time-reversed pair that has videos: how often the true member is rated above the other (chance is 0.5)."""
-        known, seen = set(self.labels), set(self.per_class())
+        """For each time-reversed pair that has videos: how often the true member is rated above
+        the other (chance is 0.5).
+        """
+        known = set(self.labels)
+        seen = set(self.per_class())
         return {
             f"{first}/{second}": self.pair_accuracy(first, second)
             for first, second in PAIRS
@@ -65,21 +70,29 @@ class Scores:
         """Top-1 of each class that has videos."""
         best = self.probabilities_NK.argmax(1)
         return {
-            label: _mean(best[self.truth_N == index] == index) for index, label in enumerate(self.labels) if (self.truth_N == index).any()
+            label: _mean(best[self.truth_N == index] == index)
+            for index, label in enumerate(self.labels)
+            if (self.truth_N == index).any()
         }
 
     def confusion(self) -> Tensor:
         """How many videos of each class (rows) are taken for each class (columns): `K K`."""
         classes = len(self.labels)
-        return torch.bincount(self.truth_N * classes + self.probabilities_NK.argmax(1), minlength=classes**2).view(classes, classes)
+        return torch.bincount(
+            self.truth_N * classes + self.probabilities_NK.argmax(1), minlength=classes**2
+        ).view(classes, classes)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, float]]:
-        """Pairs of classes that are most often taken for one another, and for which share of the videos of both (paper, table 6)."""
-        taken, videos = self.confusion(), torch.bincount(self.truth_N, minlength=len(self.labels))
+        """Pairs of classes that are most often taken for one another, and for which share of the
+        videos of both (paper, table 6).
+        """
+        taken = self.confusion()
+        videos = torch.bincount(self.truth_N, minlength=len(self.labels))
         pairs = []
         for first in range(len(self.labels)):
             for second in range(first + 1, len(self.labels)):
-                wrong, both = int(taken[first, second] + taken[second, first]), int(videos[first] + videos[second])
+                wrong = int(taken[first, second] + taken[second, first])
+                both = int(videos[first] + videos[second])
                 if wrong:
                     pairs.append((self.labels[first], self.labels[second], wrong / both))
         return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))[:count]
@@ -93,7 +106,11 @@ class Scores:
     def summary(self) -> dict[str, Any]:
         """The figures as one JSON value."""
         pairs = self.within_pairs()
-        facts: dict[str, Any] = {"videos": len(self.truth_N), "top1": round(self.top1(), 4), "top5": round(self.top5(), 4)}
+        facts: dict[str, Any] = {
+            "videos": len(self.truth_N),
+            "top1": round(self.top1(), 4),
+            "top5": round(self.top5(), 4),
+        }
         if self.background is not None:
             facts["actions_top1"] = round(self.actions_top1(), 4)
         if pairs:
@@ -105,7 +122,9 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two models on the same videos, class by class and on the pairs that the first confuses most (paper, table 6)."""
+    """Two models on the same videos, class by class and on the pairs that the first confuses
+    most (paper, table 6).
+    """
 
     classes: tuple[tuple[str, float, float], ...]
     pairs: tuple[tuple[str, str, float, float], ...]
@@ -118,19 +137,33 @@ class Comparison:
             DataError: the models have other labels, or saw other videos.
         """
         if first.labels != second.labels:
-            raise DataError(f"the models have different labels: {list(first.labels)} and {list(second.labels)}")
+            raise DataError(
+                f"the models have different labels: {list(first.labels)} and {list(second.labels)}"
+            )
         if not torch.equal(first.truth_N, second.truth_N):
             raise DataError("the models were evaluated on different videos")
-        one, other = first.per_class(), second.per_class()
-        classes = sorted(((label, one[label], other[label]) for label in one), key=lambda row: row[1] - row[2])
+        one = first.per_class()
+        other = second.per_class()
+        classes = sorted(
+            ((label, one[label], other[label]) for label in one), key=lambda row: row[1] - row[2]
+        )
         confused = [(a, b) for a, b, _ in first.most_confused(pairs)]
-        return cls(tuple(classes), tuple((a, b, first.pair_accuracy(a, b), second.pair_accuracy(a, b)) for a, b in confused))
+        return cls(
+            tuple(classes),
+            tuple(
+                (a, b, first.pair_accuracy(a, b), second.pair_accuracy(a, b)) for a, b in confused
+            ),
+        )
 
     def summary(self) -> dict[str, Any]:
         """The figures as one JSON value."""
         return {
-            "classes": {label: [round(one, 4), round(other, 4)] for label, one, other in self.classes},
-            "pairs": {f"{a}/{b}": [round(one, 4), round(other, 4)] for a, b, one, other in self.pairs},
+            "classes": {
+                label: [round(one, 4), round(other, 4)] for label, one, other in self.classes
+            },
+            "pairs": {
+                f"{a}/{b}": [round(one, 4), round(other, 4)] for a, b, one, other in self.pairs
+            },
         }
 
 
@@ -141,16 +174,31 @@ def parse_views(text: str) -> EvaluationViews:
         DataError: anything else than two positive whole numbers joined by an x.
     """
     clips, cross, crops = text.partition("x")
-    if not (cross and clips.isascii() and clips.isdigit() and crops.isascii() and crops.isdigit() and int(clips) and int(crops)):
+    if not (
+        cross
+        and clips.isascii()
+        and clips.isdigit()
+        and crops.isascii()
+        and crops.isdigit()
+        and int(clips)
+        and int(crops)
+    ):
         raise DataError(f"--views takes CLIPSxCROPS such as 10x3 or 1x1, got {text!r}")
     return EvaluationViews(int(clips), int(crops))
 
 
 @torch.no_grad()
 def evaluate_network(
-    network: ActionNetwork, entries: Sequence[ManifestEntry], views: EvaluationViews, *, labels: tuple[str, ...],
-    background: str | None, reader: ClipReader, preprocess: PreprocessConfig, dtype: torch.dtype,
-) -> Scores:  # fmt: skip
+    network: ActionNetwork,
+    entries: Sequence[ManifestEntry],
+    views: EvaluationViews,
+    *,
+    labels: tuple[str, ...],
+    background: str | None,
+    reader: ClipReader,
+    preprocess: PreprocessConfig,
+    dtype: torch.dtype,
+) -> Scores:
     """Average the probabilities of every view of every entry (paper, section 3.3)."""
     network.eval()
     device = next(network.parameters()).device

@@ -1,6 +1,8 @@
-"""The processes that train together under torchrun, or this one alone; and batch norm over all of their clips.
+"""The processes that train together under torchrun, or this one alone; and batch norm over all of
+their clips.
 
-Gradients and metrics are summed over gloo on CPUs and over NCCL on GPUs. Letters: B clips, C channels, T time, H and W space.
+Gradients and metrics are summed over gloo on CPUs and over NCCL on GPUs. Letters: B clips, C
+channels, T time, H and W space.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from configs import ConfigError
 __all__ = ["Group", "joined", "synchronise_norms"]
 
 Item = TypeVar("Item")
-_TIMEOUT = datetime.timedelta(hours=6)  # every rank waits for the one that reads its share of the videos last; torchrun notices the dead
+# every rank waits for the one that reads its share of the videos last; torchrun notices the dead
+_TIMEOUT = datetime.timedelta(hours=6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Group:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This rank's part of a batch or a list: consecutive items, as equal in number as can be."""
+        """This rank's part of a batch or a list: consecutive items, as equal in number as can
+        be.
+        """
         bounds = [len(items) * rank // self.size for rank in range(self.size + 1)]
         return items[bounds[self.rank] : bounds[self.rank + 1]]
 
@@ -72,22 +77,35 @@ def joined(device: str) -> Iterator[Group]:
     """Join the processes that torchrun started; alone without it.
 
     Raises:
-        ConfigError: torchrun started more processes than there are GPUs, or something else set its variables in part.
+        ConfigError: torchrun started more processes than there are GPUs, or something else set its
+            variables in part.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
     if not {"RANK", "LOCAL_RANK"} <= set(os.environ):
-        raise ConfigError(f"WORLD_SIZE is {size}, but RANK and LOCAL_RANK are not set: start with torchrun, or unset WORLD_SIZE")
-    group = Group(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+        raise ConfigError(
+            f"WORLD_SIZE is {size}, but RANK and LOCAL_RANK are not set: start with torchrun, or"
+            " unset WORLD_SIZE"
+        )
+    group = Group(
+        int(os.environ["RANK"]),
+        size,
+        int(os.environ["LOCAL_RANK"]),
+        int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+    )
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
         if group.local_rank >= torch.cuda.device_count():
             found = torch.cuda.device_count()
-            raise ConfigError(f"torchrun started process {group.local_rank} here, but there are {found} GPUs; lower --nproc-per-node")
+            raise ConfigError(
+                f"torchrun started process {group.local_rank} here, but there are {found} GPUs;"
+                " lower --nproc-per-node"
+            )
         torch.cuda.set_device(group.local_rank)
-    # Weights of 1x1x1 convolutions have one layout under two names; nothing is copied that would not be otherwise.
+    # Weights of 1x1x1 convolutions have one layout under two names; nothing is copied that would
+    # not be otherwise.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
     try:
@@ -97,7 +115,8 @@ def joined(device: str) -> Iterator[Group]:
 
 
 def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network, changed in place, every batch norm of which takes its statistics over the clips of all ranks.
+    """The network, changed in place, every batch norm of which takes its statistics over the clips
+    of all ranks.
 
     On GPUs PyTorch's own does so, and saves memory; it knows no CPUs.
     """
@@ -112,13 +131,17 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SynchronisedBatchNorm3d(nn.BatchNorm3d):
-    """Batch norm whose mean and variance in training are those of all ranks' clips together, on any device."""
+    """Batch norm whose mean and variance in training are those of all ranks' clips together, on
+    any device.
+    """
 
     @classmethod
     def of(cls, norm: nn.BatchNorm3d) -> SynchronisedBatchNorm3d:
         """A twin that shares the parameters and buffers of `norm`."""
         twin = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
-        twin._parameters, twin._buffers, twin.training = norm._parameters, norm._buffers, norm.training
+        twin._parameters = norm._parameters
+        twin._buffers = norm._buffers
+        twin.training = norm.training
         return twin
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
@@ -135,7 +158,9 @@ class SynchronisedBatchNorm3d(nn.BatchNorm3d):
         self._remember(mean_C.detach(), var_C.detach() * count / (count - 1).clamp(min=1))
         scale_C = self.weight * torch.rsqrt(var_C + self.eps)
         shift_C = self.bias - mean_C * scale_C
-        return torch.addcmul(shift_C.view(1, -1, 1, 1, 1), x, scale_C.view(1, -1, 1, 1, 1)).to(x_BCTHW.dtype)
+        return torch.addcmul(shift_C.view(1, -1, 1, 1, 1), x, scale_C.view(1, -1, 1, 1, 1)).to(
+            x_BCTHW.dtype
+        )
 
     def _remember(self, mean_C: Tensor, var_C: Tensor) -> None:
         momentum = 0.1 if self.momentum is None else self.momentum

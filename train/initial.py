@@ -1,4 +1,6 @@
-"""Where a run's weights come from: a trained backbone, as in the paper's second stage, or a whole trained network."""
+"""Where a run's weights come from: a trained backbone, as in the paper's second stage, or a
+whole trained network.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,23 @@ def start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessCon
         CheckpointError: it is another backbone, or was trained on other channel statistics.
     """
     source = load_model(path)
-    theirs, ours = source.config.backbone_facts, network.config.backbone_facts
+    theirs = source.config.backbone_facts
+    ours = network.config.backbone_facts
     if theirs != ours:
         different = ", ".join(
-            f"model.{name} is {theirs[name]!r} there and {ours[name]!r} here" for name in ours if theirs[name] != ours[name]
+            f"model.{name} is {theirs[name]!r} there and {ours[name]!r} here"
+            for name in ours
+            if theirs[name] != ours[name]
         )
         raise CheckpointError(f"backbone_from: {path} has another backbone: {different}")
     assert source.spec is not None
     for name in ("mean_rgb", "std_rgb"):
-        there, here = getattr(source.spec.preprocess, name), getattr(preprocess, name)
+        there = getattr(source.spec.preprocess, name)
+        here = getattr(preprocess, name)
         if there != here:
             raise CheckpointError(
-                f"backbone_from: {path} was trained with preprocess.{name} {list(there)}, here it is {list(here)}; set it to that"
+                f"backbone_from: {path} was trained with preprocess.{name} {list(there)}, here it"
+                f" is {list(here)}; set it to that"
             )
     network.backbone.load_state_dict(source.backbone.state_dict())
 
@@ -50,6 +57,12 @@ def start_whole(network: ActionNetwork, path: Path) -> None:
         raise CheckpointError(f"weights_from: {path} is of another network ({source.config!r})")
     state = source.state_dict()
     if source.config.num_classes != network.config.num_classes:
-        state |= {f"classifier.{name}": value for name, value in network.classifier.state_dict().items()}
-        _log.info("weights_from: the classifier starts anew, %d classes instead of %d", ours["num_classes"], source.config.num_classes)
+        state |= {
+            f"classifier.{name}": value for name, value in network.classifier.state_dict().items()
+        }
+        _log.info(
+            "weights_from: the classifier starts anew, %d classes instead of %d",
+            ours["num_classes"],
+            source.config.num_classes,
+        )
     network.load_state_dict(state)

@@ -53,12 +53,20 @@ class Batch:
 
 
 def readable_entries(
-    manifest: Manifest, data: DataConfig, store: ClipStore, *, threads: int = 2, group: Group | None = None, reported: bool = True
+    manifest: Manifest,
+    data: DataConfig,
+    store: ClipStore,
+    *,
+    threads: int = 2,
+    group: Group | None = None,
+    reported: bool = True,
 ) -> list[ManifestEntry]:
-    """Entries whose videos decode; the others are logged and left out. What is decoded fills the store's cache.
+    """Entries whose videos decode; the others are logged and left out. What is decoded fills the
+    store's cache.
 
-    Whole files that `python -m train validate` has reported on, and that have not changed since, are not decoded again, unless
-    `reported` is False. Each rank of a group reads its share, and all know the result.
+    Whole files that `python -m train validate` has reported on, and that have not changed since,
+    are not decoded again, unless `reported` is False. Each rank of a group reads its share, and all
+    know the result.
 
     Raises:
         DataError: a label is unknown, or more than `max_bad_share` of the videos are unreadable.
@@ -66,7 +74,9 @@ def readable_entries(
     group = group or Group()
     unknown = sorted(set(manifest.counts) - set(data.labels))
     if unknown:
-        raise DataError(f"manifest {manifest.path} has labels {unknown} that data.labels does not name")
+        raise DataError(
+            f"manifest {manifest.path} has labels {unknown} that data.labels does not name"
+        )
     known = read_report(report_path(manifest.path)) if reported else {}
     if known:
         _log.info(
@@ -78,22 +88,38 @@ def readable_entries(
     with ThreadPoolExecutor(threads) as pool:
         mine = group.share(manifest.entries)
         results = pool.map(lambda entry: _problem(store, entry, known), mine)
-        problems = group.gather(list(track(results, description=f"reading {manifest.path.name}", total=len(mine), disable=not group.first)))
+        problems = group.gather(
+            list(
+                track(
+                    results,
+                    description=f"reading {manifest.path.name}",
+                    total=len(mine),
+                    disable=not group.first,
+                )
+            )
+        )
     for problem in filter(None, problems):
         _log.warning("left out: %s", problem)
     if any(problems):
-        _log.warning("%d of %d videos of %s left out", sum(map(bool, problems)), len(problems), manifest.path)
-    good = [entry for entry, problem in zip(manifest.entries, problems, strict=True) if problem is None]
+        _log.warning(
+            "%d of %d videos of %s left out", sum(map(bool, problems)), len(problems), manifest.path
+        )
+    good = [
+        entry for entry, problem in zip(manifest.entries, problems, strict=True) if problem is None
+    ]
     bad = len(problems) - len(good)
     if not good or bad > data.max_bad_share * len(problems):
         first = next(problem for problem in problems if problem)
-        where = f"{bad} of {len(problems)} videos of {manifest.path} are unreadable (first: {first})"
+        where = (
+            f"{bad} of {len(problems)} videos of {manifest.path} are unreadable (first: {first})"
+        )
         raise DataError(f"{where}; see data.max_bad_share, and --allow-missing to evaluate")
     return good
 
 
 class Quarantine:
-    """Videos that went bad in the middle of a run: left out from then on, written down, replaced by others of the same label.
+    """Videos that went bad in the middle of a run: left out from then on, written down, replaced by
+    others of the same label.
 
     Args:
         path: CSV file `path,problem` that remembers them, read again when the run is resumed.
@@ -101,9 +127,11 @@ class Quarantine:
     """
 
     def __init__(self, path: Path, most: int) -> None:
-        self._path, self._most = path, most
+        self._path = path
+        self._most = most
         self._bad: set[str] = set()
-        for each in path.parent.glob("quarantine*.csv") if path.parent.is_dir() else ():  # of the other processes too
+        # of the other processes too
+        for each in path.parent.glob("quarantine*.csv") if path.parent.is_dir() else ():
             with each.open(newline="", encoding="utf-8") as file:
                 self._bad |= {row[0] for row in csv.reader(file) if row}
 
@@ -125,18 +153,29 @@ class Quarantine:
             csv.writer(file).writerow([str(entry.path), problem])
         _log.warning("left out from now on: %s", problem)
         if len(self._bad) > self._most:
-            raise DataError(f"{len(self._bad)} videos went bad during the run (last: {problem}); see data.max_bad_share and {self._path}")
+            raise DataError(
+                f"{len(self._bad)} videos went bad during the run (last: {problem}); see"
+                f" data.max_bad_share and {self._path}"
+            )
 
 
 def open_store(data: DataConfig, frames: int) -> ClipStore:
-    """Where a configuration's clips of `frames` frames come from; what is kept is kept at the largest size that training asks for."""
+    """Where a configuration's clips of `frames` frames come from; what is kept is kept at the
+    largest size that training asks for.
+    """
     return ClipStore(
-        fps=data.fps, frames=frames, short_side=data.short_side_max if data.cached else None, cache=data.cache,
-        in_memory=data.cache_in_memory, scale_early=True,
-    )  # fmt: skip
+        fps=data.fps,
+        frames=frames,
+        short_side=data.short_side_max if data.cached else None,
+        cache=data.cache,
+        in_memory=data.cache_in_memory,
+        scale_early=True,
+    )
 
 
-def open_reader(data: DataConfig, store: ClipStore, device: torch.device, *, processes: int = 1) -> ClipReader:
+def open_reader(
+    data: DataConfig, store: ClipStore, device: torch.device, *, processes: int = 1
+) -> ClipReader:
     """The reader that a configuration asks for, or the one that suits.
 
     Args:
@@ -146,12 +185,25 @@ def open_reader(data: DataConfig, store: ClipStore, device: torch.device, *, pro
         ConfigError: DALI shall decode what is kept decoded in a cache.
     """
     if data.decoder == "dali" and data.cached:
-        raise ConfigError("data.decoder: dali decodes anew every time; set data.cache to null and data.cache_in_memory to false")
-    if data.decoder == "dali" or (data.decoder == "auto" and device.type == "cuda" and not data.cached):
+        raise ConfigError(
+            "data.decoder: dali decodes anew every time; set data.cache to null and"
+            " data.cache_in_memory to false"
+        )
+    if data.decoder == "dali" or (
+        data.decoder == "auto" and device.type == "cuda" and not data.cached
+    ):
         return EncodedReader(store)
-    workers = (0 if data.cached else max(1, len(os.sched_getaffinity(0)) // processes)) if data.workers is None else data.workers
+    workers = (
+        (0 if data.cached else max(1, len(os.sched_getaffinity(0)) // processes))
+        if data.workers is None
+        else data.workers
+    )
     if workers and not WorkerReader.fits(workers):
-        _log.warning("/dev/shm is too small for %d decoding workers (docker: --shm-size 2g): decoding in this process", workers)
+        _log.warning(
+            "/dev/shm is too small for %d decoding workers (docker: --shm-size 2g): decoding in"
+            " this process",
+            workers,
+        )
         workers = 0
     return WorkerReader(store, workers) if workers else InProcessReader(store)
 
@@ -169,7 +221,8 @@ def batches(
 
     Args:
         device: where the graph runs and the clips come out.
-        quarantine: takes videos that have gone bad, whose clips are then replaced; without one the first ends the iteration.
+        quarantine: takes videos that have gone bad, whose clips are then replaced; without one the
+            first ends the iteration.
 
     Raises:
         MediaError: a video has gone bad, and there is no quarantine.
@@ -178,14 +231,27 @@ def batches(
     ready: queue.Queue[Any] = queue.Queue(_PREFETCHED_BATCHES)
     stop = threading.Event()
     device = torch.device(device)
-    gpu = None if device.type == "cpu" else torch.cuda.current_device() if device.index is None else device.index
+    gpu = (
+        None
+        if device.type == "cpu"
+        else torch.cuda.current_device()
+        if device.index is None
+        else device.index
+    )
 
     def produce() -> None:
         try:
             if gpu is not None:
                 torch.cuda.set_device(gpu)  # a setting of each thread's own
-            graph = Preprocessor(preprocess, max_batch=size, device="cpu" if gpu is None else "gpu", threads=2, gpu=gpu)
-            maker = _BatchMaker(graph, planned, reader, quarantine, None if gpu is None else torch.cuda.Stream(gpu))  # type: ignore[no-untyped-call]
+            graph = Preprocessor(
+                preprocess,
+                max_batch=size,
+                device="cpu" if gpu is None else "gpu",
+                threads=2,
+                gpu=gpu,
+            )
+            stream = None if gpu is None else torch.cuda.Stream(gpu)  # type: ignore[no-untyped-call]
+            maker = _BatchMaker(graph, planned, reader, quarantine, stream)
             found = reader.read([maker.part(item) for item in planned])
             for first in range(0, len(planned), size):
                 part = planned[first : first + size]
@@ -217,9 +283,12 @@ class _BatchMaker:
     planned: Sequence[PlannedClip]
     reader: ClipReader
     quarantine: Quarantine | None
-    stream: torch.cuda.Stream | None = None  # of its own: copies must not queue behind the network's work
+    # of its own: copies must not queue behind the network's work
+    stream: torch.cuda.Stream | None = None
 
-    def __call__(self, part: Sequence[PlannedClip], found: Sequence[Frames | EncodedClip | MediaError]) -> Batch:
+    def __call__(
+        self, part: Sequence[PlannedClip], found: Sequence[Frames | EncodedClip | MediaError]
+    ) -> Batch:
         taken: _Taken = [self._replaced(item, clip) for item, clip in zip(part, found, strict=True)]
         if self.stream is None:
             clips, taken = self._tried(taken)
@@ -228,15 +297,21 @@ class _BatchMaker:
                 clips, taken = self._tried(taken)
             self.stream.synchronize()
             clips.record_stream(torch.cuda.default_stream(clips.device))
-        return Batch(clips, torch.tensor([item.label for item, _ in taken]), tuple(item for item, _ in taken))
+        return Batch(
+            clips, torch.tensor([item.label for item, _ in taken]), tuple(item for item, _ in taken)
+        )
 
     def part(self, item: PlannedClip) -> PlannedPart:
         """What a reader needs to know of a clip."""
         return PlannedPart(item.entry, item.start, self.graph.short_side(item.view))
 
-    def _replaced(self, item: PlannedClip, found: Frames | EncodedClip | MediaError) -> tuple[PlannedClip, Frames | EncodedClip]:
+    def _replaced(
+        self, item: PlannedClip, found: Frames | EncodedClip | MediaError
+    ) -> tuple[PlannedClip, Frames | EncodedClip]:
         """The clip itself, or the next one with its label, or the next one at all."""
-        if not isinstance(found, MediaError) and (self.quarantine is None or item.entry not in self.quarantine):
+        if not isinstance(found, MediaError) and (
+            self.quarantine is None or item.entry not in self.quarantine
+        ):
             return item, found
         if self.quarantine is None:
             assert isinstance(found, MediaError)
@@ -252,11 +327,16 @@ class _BatchMaker:
         raise DataError("every video of this epoch has gone bad")
 
     def _tried(self, taken: _Taken) -> tuple[Tensor, _Taken]:
-        """The pictures; clips that DALI cannot decode are found, decoded in software, and their files remembered."""
+        """The pictures; clips that DALI cannot decode are found, decoded in software, and their
+        files remembered.
+        """
         try:
             return self._pictures(taken), taken
         except MediaError:
-            taken = [(item, clip) if self._decodes(item, clip) else self._in_software(item) for item, clip in taken]
+            taken = [
+                (item, clip) if self._decodes(item, clip) else self._in_software(item)
+                for item, clip in taken
+            ]
             return self._pictures(taken), taken
 
     def _decodes(self, item: PlannedClip, clip: Frames | EncodedClip) -> bool:
@@ -277,16 +357,30 @@ class _BatchMaker:
             MediaError: DALI cannot decode one of the encoded ones.
         """
         outputs: dict[int, Tensor] = {}
-        encoded = [(index, clip) for index, (_, clip) in enumerate(taken) if isinstance(clip, EncodedClip)]
-        decoded = [(index, clip) for index, (_, clip) in enumerate(taken) if not isinstance(clip, EncodedClip)]
+        encoded = [
+            (index, clip) for index, (_, clip) in enumerate(taken) if isinstance(clip, EncodedClip)
+        ]
+        decoded = [
+            (index, clip)
+            for index, (_, clip) in enumerate(taken)
+            if not isinstance(clip, EncodedClip)
+        ]
         views = [item.view for item, _ in taken]
         if encoded:
-            pictures = self.graph.decode([clip for _, clip in encoded], [views[index] for index, _ in encoded]).clone()
+            pictures = self.graph.decode(
+                [clip for _, clip in encoded], [views[index] for index, _ in encoded]
+            ).clone()
             outputs |= dict(zip((index for index, _ in encoded), pictures, strict=True))
         if decoded:
-            pictures = self.graph([clip for _, clip in decoded], [views[index] for index, _ in decoded]).clone()
+            pictures = self.graph(
+                [clip for _, clip in decoded], [views[index] for index, _ in decoded]
+            ).clone()
             outputs |= dict(zip((index for index, _ in decoded), pictures, strict=True))
-        return pictures if len(pictures) == len(taken) else torch.stack([outputs[index] for index in range(len(taken))])
+        return (
+            pictures
+            if len(pictures) == len(taken)
+            else torch.stack([outputs[index] for index in range(len(taken))])
+        )
 
     def _in_software(self, item: PlannedClip) -> tuple[PlannedClip, Frames | EncodedClip]:
         return self._replaced(item, read_clip(self.reader.store, self.part(item)))
@@ -305,7 +399,9 @@ def _is_known(entry: ManifestEntry, known: Mapping[Path, str | None]) -> bool:
     return entry.start_seconds is None and entry.path.resolve() in known
 
 
-def _problem(store: ClipStore, entry: ManifestEntry, known: Mapping[Path, str | None]) -> str | None:
+def _problem(
+    store: ClipStore, entry: ManifestEntry, known: Mapping[Path, str | None]
+) -> str | None:
     if _is_known(entry, known):
         problem = known[entry.path.resolve()]
         return None if problem is None else f"{entry.path}: {problem}"

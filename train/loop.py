@@ -56,15 +56,19 @@ def train(
 ) -> Scores:
     """Train as configured.
 
-    Writes into `config.out`: `last.safetensors` (the whole state), `model.safetensors` and `best.safetensors` (weights), `metrics.jsonl`
-    (a line an epoch), `steps.jsonl` (a line a step), `quarantine.csv` (videos that went bad on the way), `config.json`, `environment.json`
-    and `log.txt`.
+    Writes into `config.out`: `last.safetensors` (the whole state), `model.safetensors` and
+    `best.safetensors` (weights), `metrics.jsonl` (a line an epoch), `steps.jsonl` (a line a step),
+    `quarantine.csv` (videos that went bad on the way), `config.json`, `environment.json` and
+    `log.txt`.
 
     Args:
-        resume: go on where the saved state stands; the losses are then those of a run that was never stopped.
+        resume: go on where the saved state stands; the losses are then those of a run that was
+            never stopped.
         stop: when set, the state is saved after the step at hand.
-        store: where frames come from; by default one as configured. Runs on the same videos can share one.
-        group: the processes that train together, each called with its own; the first one writes. By default this process alone.
+        store: where frames come from; by default one as configured. Runs on the same videos can
+            share one.
+        group: the processes that train together, each called with its own; the first one writes. By
+            default this process alone.
 
     Raises:
         DataError: a manifest is malformed, or too many videos are unreadable.
@@ -87,10 +91,17 @@ def train(
             run.resume()
         run.open_logs()
         scores = None
-        with contextlib.closing(run), Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"), disable=quiet or not group.first,
-        ) as progress:  # fmt: skip
+        with (
+            contextlib.closing(run),
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[facts]}"),
+                disable=quiet or not group.first,
+            ) as progress,
+        ):
             while run.epoch < config.optimiser.epochs:
                 facts = run.train_epoch(progress)
                 scores = run.validate()
@@ -99,7 +110,8 @@ def train(
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:
-    """All that can go wrong before the first epoch: read the videos, build the network, run one step; nothing is written but the cache.
+    """All that can go wrong before the first epoch: read the videos, build the network, run one
+    step; nothing is written but the cache.
 
     Returns:
         Videos, parameters, steps an epoch, the loss of the first step and its seconds.
@@ -134,20 +146,37 @@ class _Run:
     board: Board | None = None
 
     @classmethod
-    def start(cls, config: TrainConfig, stop: threading.Event, store: ClipStore | None = None, group: Group | None = None) -> _Run:
+    def start(
+        cls,
+        config: TrainConfig,
+        stop: threading.Event,
+        store: ClipStore | None = None,
+        group: Group | None = None,
+    ) -> _Run:
         group = group or Group()
         check_batch(config.optimiser, group)
         device = pick_device(config.device)
         dtype = pick_dtype(config.precision, device)
-        mixing_choice(config.mixing, device)  # what was asked for by name and is not there is an error now, not at the first step
+        # what was asked for by name and is not there is an error now, not at the first step
+        mixing_choice(config.mixing, device)
         if group.first:
-            (config.out / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
-            (config.out / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (config.out / "environment.json").write_text(
+                json.dumps(environment(), indent=2) + "\n", encoding="utf-8"
+            )
+            (config.out / "config.json").write_text(
+                config.model_dump_json(indent=2) + "\n", encoding="utf-8"
+            )
         store = store or open_store(config.data, config.model.frames)
         manifests = [read_manifest(path) for path in (config.data.train, *config.data.also)]
-        entries = [entry for manifest in manifests for entry in readable_entries(manifest, config.data, store, group=group)]
+        entries = [
+            entry
+            for manifest in manifests
+            for entry in readable_entries(manifest, config.data, store, group=group)
+        ]
         check_batch(config.optimiser, group, videos=len(entries))
-        validation = readable_entries(read_manifest(config.data.validation), config.data, store, group=group)
+        validation = readable_entries(
+            read_manifest(config.data.validation), config.data, store, group=group
+        )
         network = build_model(config.model).to(device)
         use_mixing(network, config.mixing)
         network.backbone.checkpointing = config.activation_checkpointing
@@ -158,16 +187,38 @@ class _Run:
         to_channels_last(network)
         stepper = Stepper(network, config, device=device, dtype=dtype, group=group)
         plan = TrainingPlan(entries, config.data, config.seed)
-        _log.info("%d training and %d validation videos on %s in %s", len(entries), len(validation), device, dtype)
+        _log.info(
+            "%d training and %d validation videos on %s in %s",
+            len(entries),
+            len(validation),
+            device,
+            dtype,
+        )
         name = "quarantine.csv" if group.first else f"quarantine-{group.rank}.csv"
         quarantine = Quarantine(config.out / name, int(config.data.max_bad_share * len(entries)))
         reader = open_reader(config.data, store, device, processes=group.local_size)
-        return cls(config, network, stepper, group, plan, validation, reader, device, dtype, stop, quarantine)
+        return cls(
+            config,
+            network,
+            stepper,
+            group,
+            plan,
+            validation,
+            reader,
+            device,
+            dtype,
+            stop,
+            quarantine,
+        )
 
     def resume(self) -> None:
         """Take up the saved state: weights, optimiser, place in the plan, running figures."""
-        facts = load_state(self.config.out / "last.safetensors", self.network, self.stepper.optimiser)
-        self.epoch, self.step, self.best = int(facts["epoch"]), int(facts["step"]), float(facts["best"])
+        facts = load_state(
+            self.config.out / "last.safetensors", self.network, self.stepper.optimiser
+        )
+        self.epoch = int(facts["epoch"])
+        self.step = int(facts["step"])
+        self.best = float(facts["best"])
         self.meter = Meter(**facts["meter"])
         _log.info("going on at epoch %d, step %d", self.epoch + 1, self.step + 1)
 
@@ -175,21 +226,29 @@ class _Run:
         """Start the logs anew, or drop the lines that a resumed run will write again."""
         done = (self.epoch, self.step)
         wanted = self.group.first and self.config.tensorboard
-        self.board = Board(self.config.out, self.epoch * self._steps() + self.step + 1 if wanted else None)
+        self.board = Board(
+            self.config.out, self.epoch * self._steps() + self.step + 1 if wanted else None
+        )
         if not self.group.first:
             return
         keep_lines(self.config.out / "metrics.jsonl", lambda line: line["epoch"] <= self.epoch)
-        keep_lines(self.config.out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done)
+        keep_lines(
+            self.config.out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done
+        )
 
     def train_epoch(self, progress: Progress) -> dict[str, float]:
-        """What is left of one pass; returns loss, accuracy, clips per second and the share of time spent waiting for data."""
+        """What is left of one pass; returns loss, accuracy, clips per second and the share of
+        time spent waiting for data.
+        """
         self.network.train()
         size = self.config.optimiser.batch
         planned = self.plan.epoch(self.epoch)
         steps = self._steps()
         name = f"epoch {self.epoch + 1}/{self.config.optimiser.epochs}"
         task = progress.add_task(name, total=steps, completed=self.step, facts="")
-        batches_left = [planned[step * size : (step + 1) * size] for step in range(self.step, steps)]
+        batches_left = [
+            planned[step * size : (step + 1) * size] for step in range(self.step, steps)
+        ]
         feed = self._feed([clip for batch in batches_left for clip in self._share(batch)])
         with contextlib.closing(feed), self._step_log() as log:  # type: ignore[type-var]
             while self.step < steps:
@@ -197,20 +256,46 @@ class _Run:
                 batch = next(feed)
                 waited = time.perf_counter() - asked
                 rate = learning_rate_at(self.epoch + self.step / steps, self.config.optimiser)
-                mean, right = self.stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, place=(self.epoch, self.step))
+                mean, right = self.stepper(
+                    batch.clips_BTHWC, batch.labels_B, rate=rate, place=(self.epoch, self.step)
+                )
                 mine = len(batch.labels_B)
-                loss, correct, clips, asked_to_stop = self.group.total([mean * mine, right, mine, self.stop.is_set()], self.device)
+                loss, correct, clips, asked_to_stop = self.group.total(
+                    [mean * mine, right, mine, self.stop.is_set()], self.device
+                )
                 self.step += 1
-                self.meter.add(loss / clips, int(correct), int(clips), waited, time.perf_counter() - asked)
-                log.write(json.dumps({"epoch": self.epoch + 1, "step": self.step, "loss": loss / clips, "learning_rate": rate}) + "\n")
+                self.meter.add(
+                    loss / clips, int(correct), int(clips), waited, time.perf_counter() - asked
+                )
+                log.write(
+                    json.dumps(
+                        {
+                            "epoch": self.epoch + 1,
+                            "step": self.step,
+                            "loss": loss / clips,
+                            "learning_rate": rate,
+                        }
+                    )
+                    + "\n"
+                )
                 if self.board is not None:
-                    self.board.add(self.epoch * steps + self.step, train__loss=loss / clips, train__learning_rate=rate)
+                    self.board.add(
+                        self.epoch * steps + self.step,
+                        train__loss=loss / clips,
+                        train__learning_rate=rate,
+                    )
                 progress.update(task, advance=1, facts=self.meter.line())
-                if asked_to_stop or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes:
+                if (
+                    asked_to_stop
+                    or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes
+                ):
                     log.flush()
                     self.save()
                 if asked_to_stop:
-                    raise StoppedError(f"stopped in epoch {self.epoch + 1} after step {self.step} of {steps}; `--resume` goes on there")
+                    raise StoppedError(
+                        f"stopped in epoch {self.epoch + 1} after step {self.step} of {steps};"
+                        " `--resume` goes on there"
+                    )
         return self.meter.facts()
 
     def _steps(self) -> int:
@@ -218,18 +303,30 @@ class _Run:
         return max(1, len(self.plan) // self.config.optimiser.batch)
 
     def _share(self, batch: Sequence[PlannedClip]) -> list[PlannedClip]:
-        """This rank's share of every part that the batch is computed in, so that batch norm sees the same clips together as alone."""
+        """This rank's share of every part that the batch is computed in, so that batch norm sees
+        the same clips together as alone.
+        """
         size = -(-len(batch) // self.config.optimiser.accumulate)
-        return [clip for first in range(0, len(batch), size) for clip in self.group.share(batch[first : first + size])]
+        return [
+            clip
+            for first in range(0, len(batch), size)
+            for clip in self.group.share(batch[first : first + size])
+        ]
 
     def _step_log(self) -> TextIO:
-        return (self.config.out / "steps.jsonl" if self.group.first else Path(os.devnull)).open("a", encoding="utf-8")
+        return (self.config.out / "steps.jsonl" if self.group.first else Path(os.devnull)).open(
+            "a", encoding="utf-8"
+        )
 
     def _feed(self, planned: Sequence[PlannedClip]) -> Iterator[Batch]:
         return batches(
-            planned, self.config.optimiser.batch // self.group.size, reader=self.reader, preprocess=self.config.preprocess,
-            device=self.device, quarantine=self.quarantine,
-        )  # fmt: skip
+            planned,
+            self.config.optimiser.batch // self.group.size,
+            reader=self.reader,
+            preprocess=self.config.preprocess,
+            device=self.device,
+            quarantine=self.quarantine,
+        )
 
     def first_step(self) -> dict[str, Any]:
         """One step, and what a run would be."""
@@ -241,34 +338,58 @@ class _Run:
         rate = learning_rate_at(0.0, self.config.optimiser)
         loss, _ = self.stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, place=(0, 0))
         return {
-            "training_videos": len(planned), "validation_videos": len(self.validation), "steps_per_epoch": self._steps(),
-            "parameters": sum(p.numel() for p in self.network.parameters()), "clips": tuple(batch.clips_BTHWC.shape),
-            "first_loss": round(loss, 4), "step_seconds": round(time.perf_counter() - begun, 3), "device": str(self.device),
+            "training_videos": len(planned),
+            "validation_videos": len(self.validation),
+            "steps_per_epoch": self._steps(),
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "clips": tuple(batch.clips_BTHWC.shape),
+            "first_loss": round(loss, 4),
+            "step_seconds": round(time.perf_counter() - begun, 3),
+            "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
-        }  # fmt: skip
+        }
 
     def save(self) -> None:
         """The whole state, whole or not at all."""
         self.saved_at = time.monotonic()
         if not self.group.first:
             return
-        facts = {"epoch": self.epoch, "step": self.step, "best": self.best, "meter": dataclasses.asdict(self.meter)}
-        save_state(self.config.out / "last.safetensors", self.network, self.stepper.optimiser, facts)
+        facts = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+            "meter": dataclasses.asdict(self.meter),
+        }
+        save_state(
+            self.config.out / "last.safetensors", self.network, self.stepper.optimiser, facts
+        )
 
     def validate(self) -> Scores:
         """Scores on all validation videos, each rank evaluating its share."""
         mine = evaluate_network(
-            self.network, self.group.share(self.validation), EvaluationViews(), labels=self.config.data.labels,
-            background=self.config.data.background, reader=self.reader, preprocess=self.config.preprocess, dtype=self.dtype,
-        )  # fmt: skip
-        rows = self.group.gather(list(zip(mine.probabilities_NK.tolist(), mine.truth_N.tolist(), strict=True)))
-        probabilities, truth = torch.tensor([row for row, _ in rows]), torch.tensor([label for _, label in rows])
+            self.network,
+            self.group.share(self.validation),
+            EvaluationViews(),
+            labels=self.config.data.labels,
+            background=self.config.data.background,
+            reader=self.reader,
+            preprocess=self.config.preprocess,
+            dtype=self.dtype,
+        )
+        rows = self.group.gather(
+            list(zip(mine.probabilities_NK.tolist(), mine.truth_N.tolist(), strict=True))
+        )
+        probabilities = torch.tensor([row for row, _ in rows])
+        truth = torch.tensor([label for _, label in rows])
         return Scores(probabilities, truth, mine.labels, mine.background)
 
     def finish_epoch(self, facts: dict[str, float], scores: Scores) -> None:
         """Write figures, weights and state."""
-        out, top1 = self.config.out, scores.top1()
-        self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
+        out = self.config.out
+        top1 = scores.top1()
+        self.epoch = self.epoch + 1
+        self.step = 0
+        self.meter = Meter()
         if not self.group.first:
             return
         line: dict[str, Any] = {"epoch": self.epoch, **facts, "validation": scores.summary()}
@@ -277,7 +398,12 @@ class _Run:
         _log.info("epoch %d: %s", self.epoch, json.dumps(line))
         if self.board is not None:
             figures = {f"epoch__{name}": value for name, value in facts.items()}
-            self.board.add(self.epoch * self._steps(), **figures, validation__top1=top1, validation__top5=scores.top5())
+            self.board.add(
+                self.epoch * self._steps(),
+                **figures,
+                validation__top1=top1,
+                validation__top5=scores.top5(),
+            )
         names = ["model"]
         if top1 > self.best:
             self.best = top1
@@ -286,7 +412,12 @@ class _Run:
             names.append(f"epoch-{self.epoch:04d}")
         for name in names:
             path = out / f"{name}.safetensors"
-            save_model(self.network, path, spec=self._spec(), dtype=getattr(torch, self.config.weights_format))
+            save_model(
+                self.network,
+                path,
+                spec=self._spec(),
+                dtype=getattr(torch, self.config.weights_format),
+            )
         self.save()
 
     def close(self) -> None:
@@ -298,6 +429,10 @@ class _Run:
     def _spec(self) -> ModelSpec:
         data = self.config.data
         return ModelSpec(
-            name=self.config.name, model=self.config.model, labels=data.labels, background=data.background,
-            fps=data.fps, preprocess=self.config.preprocess,
-        )  # fmt: skip
+            name=self.config.name,
+            model=self.config.model,
+            labels=data.labels,
+            background=data.background,
+            fps=data.fps,
+            preprocess=self.config.preprocess,
+        )

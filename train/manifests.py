@@ -40,12 +40,18 @@ def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest; a header line is optional.
 
     Raises:
-        DataError: the file is missing, is not CSV text, or a line is malformed; the message names the line.
+        DataError: the file is missing, is not CSV text, or a line is malformed; the message names
+            the line.
     """
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(reader.line_num, row) for reader in [csv.reader(file, strict=True)] for row in reader if row]
+            rows = [
+                (reader.line_num, row)
+                for reader in [csv.reader(file, strict=True)]
+                for row in reader
+                if row
+            ]
     except FileNotFoundError:
         raise DataError(f"manifest not found: {path}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -53,14 +59,20 @@ def read_manifest(path: str | Path) -> Manifest:
     if rows and [cell.strip() for cell in rows[0][1][:2]] == ["path", "label"]:
         rows = rows[1:]
     if not rows:
-        raise DataError(f"manifest {path} has no entries; each line is path,label[,start_seconds,end_seconds]")
-    return Manifest(path, tuple(_entry(path, line, [cell.strip() for cell in row]) for line, row in rows))
+        raise DataError(
+            f"manifest {path} has no entries; each line is path,label[,start_seconds,end_seconds]"
+        )
+    return Manifest(
+        path, tuple(_entry(path, line, [cell.strip() for cell in row]) for line, row in rows)
+    )
 
 
 def _entry(manifest: Path, line: int, row: list[str]) -> ManifestEntry:
     where = f"manifest {manifest}, line {line}"
     if len(row) not in (2, 4):
-        raise DataError(f"{where}: {len(row)} columns; a line is path,label[,start_seconds,end_seconds]")
+        raise DataError(
+            f"{where}: {len(row)} columns; a line is path,label[,start_seconds,end_seconds]"
+        )
     if not row[0] or not row[1]:
         raise DataError(f"{where}: path and label must not be empty")
     video = manifest.parent / row[0]
@@ -68,7 +80,9 @@ def _entry(manifest: Path, line: int, row: list[str]) -> ManifestEntry:
         return ManifestEntry(video, row[1])
     start, end = (_seconds(where, cell) for cell in row[2:])
     if not 0 <= start < end:
-        raise DataError(f"{where}: start_seconds {start} and end_seconds {end} must satisfy 0 <= start < end")
+        raise DataError(
+            f"{where}: start_seconds {start} and end_seconds {end} must satisfy 0 <= start < end"
+        )
     return ManifestEntry(video, row[1], start, end)
 
 

@@ -1,4 +1,6 @@
-"""Which clips an epoch or an evaluation consists of: every random choice, drawn before anything is decoded."""
+"""Which clips an epoch or an evaluation consists of: every random choice, drawn before anything
+is decoded.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ __all__ = ["EvaluationViews", "PlannedClip", "TrainingPlan"]
 
 @dataclasses.dataclass(frozen=True)
 class PlannedClip:
-    """One clip to make: the entry, where in its spare time to start (0 to 1), which view, which label."""
+    """One clip to make: the entry, where in its spare time to start (0 to 1), which view, which
+    label.
+    """
 
     entry: ManifestEntry
     start: float
@@ -25,10 +29,14 @@ class PlannedClip:
 
 
 class TrainingPlan:
-    """Random order, time, size, place and mirror for each epoch (paper, section 3.3, training details)."""
+    """Random order, time, size, place and mirror for each epoch (paper, section 3.3, training
+    details).
+    """
 
     def __init__(self, entries: Sequence[ManifestEntry], data: DataConfig, seed: int) -> None:
-        self._entries, self._data, self._seed = entries, data, seed
+        self._entries = entries
+        self._data = data
+        self._seed = seed
         self._index = {label: index for index, label in enumerate(data.labels)}
 
     def __len__(self) -> int:
@@ -38,7 +46,9 @@ class TrainingPlan:
     def epoch(self, epoch: int) -> list[PlannedClip]:
         """The clips of one epoch, in order."""
         rng = np.random.default_rng([self._seed, epoch])
-        return [self._clip(self._entries[index], rng) for index in rng.permutation(len(self._entries))]
+        return [
+            self._clip(self._entries[index], rng) for index in rng.permutation(len(self._entries))
+        ]
 
     def _clip(self, entry: ManifestEntry, rng: np.random.Generator) -> PlannedClip:
         data = self._data
@@ -46,7 +56,9 @@ class TrainingPlan:
         short_side = int(rng.integers(data.short_side_min, data.short_side_max + 1))
         mirror = bool(rng.random() < 0.5) and data.flip and entry.label not in data.no_flip_labels
         label = data.flip_labels.get(entry.label, entry.label) if mirror else entry.label
-        return PlannedClip(entry, start, View(short_side, crop_x, crop_y, mirror), self._index[label])
+        return PlannedClip(
+            entry, start, View(short_side, crop_x, crop_y, mirror), self._index[label]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +71,8 @@ class EvaluationViews:
     def plan(self, entries: Sequence[ManifestEntry], labels: Sequence[str]) -> list[PlannedClip]:
         """All views of all entries, the views of one entry together."""
         index = {label: position for position, label in enumerate(labels)}
-        starts, places = (_spread(self.clips), _spread(self.crops))
+        starts = _spread(self.clips)
+        places = _spread(self.crops)
         return [
             PlannedClip(entry, start, View(0, place, place), index[entry.label])
             for entry in entries

@@ -1,6 +1,8 @@
-"""Who decodes clips ahead of the batches: this process, worker processes, or DALI's own video decoder.
+"""Who decodes clips ahead of the batches: this process, worker processes, or DALI's own video
+decoder.
 
-A reader takes planned clips and gives, in their order, what DALI's graph starts from: frames, or a file still encoded.
+A reader takes planned clips and gives, in their order, what DALI's graph starts from: frames, or a
+file still encoded.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ _MOST_ENCODED_BYTES = 64 << 20
 
 
 class ClipReader(Protocol):
-    """Gives what the plan asks for; a video that does not decode gives its error instead. `store` decodes in this process."""
+    """Gives what the plan asks for; a video that does not decode gives its error instead.
+    `store` decodes in this process.
+    """
 
     store: ClipStore
 
@@ -69,18 +73,28 @@ class WorkerReader:
         self.store = store
         self._order = _Order()
         self._loader: DataLoader[Any] = DataLoader(
-            _Clips(store), sampler=self._order, batch_size=None, num_workers=workers, prefetch_factor=_AHEAD,
-            persistent_workers=True, multiprocessing_context="spawn", worker_init_fn=_start_worker,
-        )  # fmt: skip
+            _Clips(store),
+            sampler=self._order,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=_AHEAD,
+            persistent_workers=True,
+            multiprocessing_context="spawn",
+            worker_init_fn=_start_worker,
+        )
 
     def read(self, parts: Sequence[PlannedPart]) -> Iterator[Frames | EncodedClip | MediaError]:
         """One item for each part, in order."""
         self._order.parts = parts
         try:
             for item in self._loader:
-                yield item if isinstance(item, MediaError) else item.numpy().copy()  # shared memory is given back at once
+                # shared memory is given back at once
+                yield item if isinstance(item, MediaError) else item.numpy().copy()
         except RuntimeError as error:
-            raise TrainingError(f"a decoding worker ended ({str(error).splitlines()[0]}); if memory is short, lower data.workers") from None
+            raise TrainingError(
+                f"a decoding worker ended ({str(error).splitlines()[0]}); if memory is short, lower"
+                " data.workers"
+            ) from None
 
     def close(self) -> None:
         """End the workers."""
@@ -93,15 +107,20 @@ class WorkerReader:
 
     @staticmethod
     def fits(workers: int) -> bool:
-        """Whether shared memory holds what the workers decode ahead; containers often have 64 MiB."""
-        return not _SHARED_MEMORY.is_dir() or shutil.disk_usage(_SHARED_MEMORY).free >= workers * _AHEAD * _CLIP_BYTES
+        """Whether shared memory holds what the workers decode ahead; containers often have 64
+        MiB.
+        """
+        return (
+            not _SHARED_MEMORY.is_dir()
+            or shutil.disk_usage(_SHARED_MEMORY).free >= workers * _AHEAD * _CLIP_BYTES
+        )
 
 
 class EncodedReader:
     """Reads files as they are, for DALI's decoder, and which of their frames make the clip.
 
-    What that decoder would show differently (turned pictures, files whose frames have no times, files that are cut out of memory) is
-    decoded in software.
+    What that decoder would show differently (turned pictures, files whose frames have no times,
+    files that are cut out of memory) is decoded in software.
     """
 
     def __init__(self, store: ClipStore) -> None:
@@ -123,7 +142,9 @@ class EncodedReader:
         path = part.entry.path
         try:
             if path not in self._plain:
-                self._plain[path] = path.stat().st_size <= _MOST_ENCODED_BYTES and self.store.is_upright(part.entry)
+                self._plain[path] = (
+                    path.stat().st_size <= _MOST_ENCODED_BYTES and self.store.is_upright(part.entry)
+                )
             places = self.store.frame_places(part) if self._plain[path] else None
             if places is None:
                 return None
@@ -138,7 +159,11 @@ class _Clips(Dataset[Any]):
 
     def __getitem__(self, part: PlannedPart) -> torch.Tensor | MediaError:
         found = read_clip(self.store, part)
-        return found if isinstance(found, MediaError) else torch.from_numpy(np.ascontiguousarray(found))
+        return (
+            found
+            if isinstance(found, MediaError)
+            else torch.from_numpy(np.ascontiguousarray(found))
+        )
 
 
 class _Order(Sampler[PlannedPart]):
@@ -164,6 +189,7 @@ def read_clip(store: ClipStore, part: PlannedPart) -> Frames | MediaError:
 
 def _start_worker(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # both reach the whole process group; the run decides when its workers end
+        # both reach the whole process group; the run decides when its workers end
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

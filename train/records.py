@@ -1,4 +1,6 @@
-"""What a run writes down: JSON Lines that a resumed run takes up again, and the running figures of an epoch."""
+"""What a run writes down: JSON Lines that a resumed run takes up again, and the running figures
+of an epoch.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,15 @@ def environment() -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(), "packages": versions,
-        "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": device, "command": sys.argv[1:],
-    }  # fmt: skip
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": versions,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": device,
+        "command": sys.argv[1:],
+    }
 
 
 @contextlib.contextmanager
@@ -40,7 +48,8 @@ def logging_to(path: Path) -> Iterator[None]:
     """Everything that is logged, into this file too."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root, ours = logging.getLogger(), logging.getLogger("train")
+    root = logging.getLogger()
+    ours = logging.getLogger("train")
     level = ours.level
     root.addHandler(handler)
     ours.setLevel(logging.INFO)
@@ -73,7 +82,8 @@ class Board:
     def __init__(self, folder: Path, next_step: int | None) -> None:
         self._writer: Any = None
         if next_step is not None:
-            from torch.utils.tensorboard import SummaryWriter  # takes a second, and only the writing rank needs it
+            # takes a second, and only the writing rank needs it
+            from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=next_step)
 
@@ -100,16 +110,23 @@ class Meter:
     spent: float = 0.0
 
     def add(self, loss: float, correct: int, clips: int, waited: float, spent: float) -> None:
-        """Count a step: its mean loss, clips right and in all, seconds waited for data and seconds in all."""
-        self.loss, self.correct, self.clips = self.loss + loss * clips, self.correct + correct, self.clips + clips
-        self.waited, self.spent = self.waited + waited, self.spent + spent
+        """Count a step: its mean loss, clips right and in all, seconds waited for data and
+        seconds in all.
+        """
+        self.loss = self.loss + loss * clips
+        self.correct = self.correct + correct
+        self.clips = self.clips + clips
+        self.waited = self.waited + waited
+        self.spent = self.spent + spent
 
     def facts(self) -> dict[str, float]:
         """Mean loss and accuracy, clips per second, share of the time spent waiting for data."""
         return {
-            "loss": round(self.loss / self.clips, 4), "top1": round(self.correct / self.clips, 4),
-            "clips_per_second": round(self.clips / self.spent, 2), "wait_share": round(self.waited / self.spent, 3),
-        }  # fmt: skip
+            "loss": round(self.loss / self.clips, 4),
+            "top1": round(self.correct / self.clips, 4),
+            "clips_per_second": round(self.clips / self.spent, 2),
+            "wait_share": round(self.waited / self.spent, 3),
+        }
 
     def line(self) -> str:
         """The figures for a progress bar."""

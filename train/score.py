@@ -1,7 +1,8 @@
-"""Events against the truth of untrimmed recordings: precision, recall, F1, false events per camera-hour.
+"""Events against the truth of untrimmed recordings: precision, recall, F1, false events per
+camera-hour.
 
-An event is right if a true interval of the same recording has the same action and starts within the tolerance;
-every interval is found at most once, nearest first.
+An event is right if a true interval of the same recording has the same action and starts within the
+tolerance; every interval is found at most once, nearest first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from typing import Any
 from configs import DataError
 from train.manifests import Manifest, ManifestEntry
 
-__all__ = ["EventScore", "StartedEvent", "match_starts", "only_actions", "read_started_events", "score_events"]
+__all__ = [
+    "EventScore",
+    "StartedEvent",
+    "match_starts",
+    "only_actions",
+    "read_started_events",
+    "score_events",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,18 +71,29 @@ class EventScore:
         """The figures as one JSON value."""
         errors = [abs(error) for error in self.start_errors_seconds]
         return {
-            "true_events": self.found + self.missed, "found": self.found, "missed": self.missed, "false": self.false,
-            "precision": round(self.precision, 4), "recall": round(self.recall, 4), "f1": round(self.f1, 4),
-            "false_per_camera_hour": round(self.false / self.camera_hours, 2) if self.camera_hours else None,
+            "true_events": self.found + self.missed,
+            "found": self.found,
+            "missed": self.missed,
+            "false": self.false,
+            "precision": round(self.precision, 4),
+            "recall": round(self.recall, 4),
+            "f1": round(self.f1, 4),
+            "false_per_camera_hour": (
+                round(self.false / self.camera_hours, 2) if self.camera_hours else None
+            ),
             "median_start_error_seconds": _quantile(errors, 0.5),
             "time_to_detect_p50_seconds": _quantile(self.detection_seconds, 0.5),
             "time_to_detect_p90_seconds": _quantile(self.detection_seconds, 0.9),
-            "per_action": {name: dict(zip(("found", "missed", "false"), counts, strict=True)) for name, counts in self.per_action.items()},
-        }  # fmt: skip
+            "per_action": {
+                name: dict(zip(("found", "missed", "false"), counts, strict=True))
+                for name, counts in self.per_action.items()
+            },
+        }
 
 
 def read_started_events(path: Path) -> list[StartedEvent]:
-    """The `started` events of a JSON Lines file as `python -m stream events --format jsonl` prints it.
+    """The `started` events of a JSON Lines file as `python -m stream events --format jsonl` prints
+    it.
 
     Raises:
         DataError: the file is missing or a line is not an event.
@@ -88,15 +107,28 @@ def read_started_events(path: Path) -> list[StartedEvent]:
         try:
             event = json.loads(line)
             if event["kind"] == "started":
-                begun, told = (datetime.fromisoformat(event[key]) for key in ("started_at", "produced_at"))
+                begun, told = (
+                    datetime.fromisoformat(event[key]) for key in ("started_at", "produced_at")
+                )
                 start = float(event["pts_start_seconds"])
-                events.append(StartedEvent(event["camera_id"], event["action"], start, start + (told - begun).total_seconds()))
+                events.append(
+                    StartedEvent(
+                        event["camera_id"],
+                        event["action"],
+                        start,
+                        start + (told - begun).total_seconds(),
+                    )
+                )
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"event file {path}, line {number} is not an action event: {error!r}") from None
+            raise DataError(
+                f"event file {path}, line {number} is not an action event: {error!r}"
+            ) from None
     return events
 
 
-def only_actions(truth: Manifest, events: Sequence[StartedEvent], actions: Sequence[str]) -> tuple[Manifest, list[StartedEvent]]:
+def only_actions(
+    truth: Manifest, events: Sequence[StartedEvent], actions: Sequence[str]
+) -> tuple[Manifest, list[StartedEvent]]:
     """What concerns these actions: for truths that label no others. Every recording stays.
 
     Raises:
@@ -104,20 +136,33 @@ def only_actions(truth: Manifest, events: Sequence[StartedEvent], actions: Seque
     """
     unknown = sorted(set(actions) - set(truth.counts))
     if unknown:
-        raise DataError(f"--only: the truth {truth.path} has no {', '.join(unknown)}; its actions are {', '.join(sorted(truth.counts))}")
+        raise DataError(
+            f"--only: the truth {truth.path} has no {', '.join(unknown)}; its actions are"
+            f" {', '.join(sorted(truth.counts))}"
+        )
     entries = [
-        entry
-        if entry.label in actions or _is_empty(entry)
-        else dataclasses.replace(entry, label="background", start_seconds=None, end_seconds=None)
+        (
+            entry
+            if entry.label in actions or _is_empty(entry)
+            else dataclasses.replace(
+                entry, label="background", start_seconds=None, end_seconds=None
+            )
+        )
         for entry in truth.entries
     ]
-    return Manifest(truth.path, tuple(entries)), [event for event in events if event.action in actions]
+    return Manifest(truth.path, tuple(entries)), [
+        event for event in events if event.action in actions
+    ]
 
 
-def score_events(truth: Manifest, events: Sequence[StartedEvent], *, hours: float, tolerance_seconds: float = 1.0) -> EventScore:
-    """Compare events with the truth; a recording's file name without its ending is its camera's name.
+def score_events(
+    truth: Manifest, events: Sequence[StartedEvent], *, hours: float, tolerance_seconds: float = 1.0
+) -> EventScore:
+    """Compare events with the truth; a recording's file name without its ending is its camera's
+    name.
 
-    A truth entry labelled `background`, without an interval, is a recording in which nothing happens.
+    A truth entry labelled `background`, without an interval, is a recording in which nothing
+    happens.
 
     Raises:
         DataError: another truth entry has no interval.
@@ -131,7 +176,9 @@ def score_events(truth: Manifest, events: Sequence[StartedEvent], *, hours: floa
         mine = [event for event in events if (event.camera, event.action) == key]
         pairs = match_starts(starts, [event.start_seconds for event in mine], tolerance_seconds)
         errors += [mine[j].start_seconds - starts[i] for i, j in pairs]
-        delays += [told - starts[i] for i, j in pairs if (told := mine[j].announced_seconds) is not None]
+        delays += [
+            told - starts[i] for i, j in pairs if (told := mine[j].announced_seconds) is not None
+        ]
         found[key[1]] = found.get(key[1], 0) + len(pairs)
     per_action = {
         action: (
@@ -152,16 +199,27 @@ def _truth_starts(truth: Manifest) -> dict[tuple[str, str], list[float]]:
             continue
         if entry.start_seconds is None:
             where = f"truth {truth.path}: {entry.path.name}, {entry.label},"
-            raise DataError(f"{where} has no start_seconds and end_seconds; only a recording without actions may, labelled background")
+            raise DataError(
+                f"{where} has no start_seconds and end_seconds; only a recording without actions"
+                " may, labelled background"
+            )
         starts.setdefault((entry.path.stem, entry.label), []).append(entry.start_seconds)
     return starts
 
 
-def match_starts(truth: list[float], events: list[float], tolerance: float) -> list[tuple[int, int]]:
+def match_starts(
+    truth: list[float], events: list[float], tolerance: float
+) -> list[tuple[int, int]]:
     """Matched pairs of positions, nearest pairs first, each used once."""
-    candidates = sorted((abs(e - t), i, j) for i, t in enumerate(truth) for j, e in enumerate(events) if abs(e - t) <= tolerance)
+    candidates = sorted(
+        (abs(e - t), i, j)
+        for i, t in enumerate(truth)
+        for j, e in enumerate(events)
+        if abs(e - t) <= tolerance
+    )
     pairs: list[tuple[int, int]] = []
-    used_truth, used_events = set(), set()
+    used_truth = set()
+    used_events = set()
     for _, i, j in candidates:
         if i not in used_truth and j not in used_events:
             used_truth.add(i)

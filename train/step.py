@@ -1,4 +1,6 @@
-"""One step of gradient descent: forward, backward, update; over the ranks of a group, and in parts where memory is short."""
+"""One step of gradient descent: forward, backward, update; over the ranks of a group, and in
+parts where memory is short.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ _KEEP_BUFFERS: dict[str, Any] = (
 def learning_rate_at(progress: float, optimiser: OptimiserConfig) -> float:
     """The rate after `progress` epochs: linear warm-up, then a tenth at each milestone."""
     scale = 1.0 if optimiser.base_batch is None else optimiser.batch / optimiser.base_batch
-    rate = scale * optimiser.learning_rate * 0.1 ** sum(progress >= share * optimiser.epochs for share in optimiser.milestones)
+    rate = (
+        scale
+        * optimiser.learning_rate
+        * 0.1 ** sum(progress >= share * optimiser.epochs for share in optimiser.milestones)
+    )
     if progress < optimiser.warmup_epochs:
         rate *= progress / optimiser.warmup_epochs
     return rate
@@ -41,25 +47,38 @@ def check_batch(optimiser: OptimiserConfig, group: Group, *, videos: int | None 
     """Every rank takes an equal share of every part of a batch.
 
     Raises:
-        ConfigError: the batch does not divide, or there are fewer training videos than one batch takes.
+        ConfigError: the batch does not divide, or there are fewer training videos than one batch
+            takes.
     """
     if group.size > 1 and videos is not None and videos < optimiser.batch:
         raise ConfigError(
-            f"{group.size} processes need at least one whole batch: optimiser.batch is {optimiser.batch}, there are {videos} videos"
+            f"{group.size} processes need at least one whole batch: optimiser.batch is"
+            f" {optimiser.batch}, there are {videos} videos"
         )
     pieces = group.size * optimiser.accumulate
     if group.size > 1 and optimiser.batch % pieces:
         raise ConfigError(
-            f"optimiser.batch ({optimiser.batch}) must be a multiple of {group.size} processes x optimiser.accumulate "
-            f"({optimiser.accumulate}) = {pieces}"
+            f"optimiser.batch ({optimiser.batch}) must be a multiple of {group.size} processes x"
+            f" optimiser.accumulate ({optimiser.accumulate}) = {pieces}"
         )
 
 
 class Stepper:
     """Steps of a network; `optimiser` holds the state to save."""
 
-    def __init__(self, network: ActionNetwork, config: TrainConfig, *, device: torch.device, dtype: torch.dtype, group: Group) -> None:
-        self._config, self._device, self._dtype, self._group = config, device, dtype, group
+    def __init__(
+        self,
+        network: ActionNetwork,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        group: Group,
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._dtype = dtype
+        self._group = group
         self._wrapped: DistributedDataParallel | None = None
         if group.size > 1:
             network = cast("ActionNetwork", synchronise_norms(network, device))
@@ -68,9 +87,13 @@ class Stepper:
         self._network: nn.Module = network
         self.optimiser = _build_optimiser(network, config.optimiser)
         callee: nn.Module = self._wrapped or network
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(callee) if config.compile else callee
+        self._forward: Callable[[Tensor], Tensor] = (
+            torch.compile(callee) if config.compile else callee
+        )
 
-    def __call__(self, clips_BTHWC: Tensor, labels_B: Tensor, *, rate: float, place: tuple[int, int]) -> tuple[float, int]:
+    def __call__(
+        self, clips_BTHWC: Tensor, labels_B: Tensor, *, rate: float, place: tuple[int, int]
+    ) -> tuple[float, int]:
         """Take this rank's clips of a batch; returns their mean loss and how many were right.
 
         Args:
@@ -86,22 +109,39 @@ class Stepper:
         key = [self._config.seed, *place] + ([self._group.rank] if self._group.size > 1 else [])
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
         self.optimiser.zero_grad()
-        total, correct, parts = 0.0, 0, self._config.optimiser.accumulate
-        pieces = list(zip(clips_BTHWC.chunk(parts), labels_B.to(self._device).chunk(parts), strict=True))
+        total = 0.0
+        correct = 0
+        parts = self._config.optimiser.accumulate
+        pieces = list(
+            zip(clips_BTHWC.chunk(parts), labels_B.to(self._device).chunk(parts), strict=True)
+        )
         for index, (clips_part, labels) in enumerate(pieces):
-            waiting = self._wrapped is not None and index < len(pieces) - 1  # gradients are exchanged once, with the last part
-            with self._wrapped.no_sync() if waiting and self._wrapped is not None else contextlib.nullcontext():
+            # gradients are exchanged once, with the last part
+            waiting = self._wrapped is not None and index < len(pieces) - 1
+            with (
+                self._wrapped.no_sync()
+                if waiting and self._wrapped is not None
+                else contextlib.nullcontext()
+            ):
                 loss, right = self._part(clips_part, labels, len(labels_B))
-            total, correct = total + loss, correct + right
+            total = total + loss
+            correct = correct + right
         if not math.isfinite(total):
-            raise TrainingError(f"the loss became {total}; lower optimiser.learning_rate or set optimiser.clip_gradient")
+            raise TrainingError(
+                f"the loss became {total}; lower optimiser.learning_rate or set"
+                " optimiser.clip_gradient"
+            )
         if self._config.optimiser.clip_gradient:
-            nn.utils.clip_grad_norm_(self._network.parameters(), self._config.optimiser.clip_gradient)
+            nn.utils.clip_grad_norm_(
+                self._network.parameters(), self._config.optimiser.clip_gradient
+            )
         self.optimiser.step()
         return total, correct
 
     def _part(self, clips_BTHWC: Tensor, labels_B: Tensor, batch: int) -> tuple[float, int]:
-        clips = normalise_clips(clips_BTHWC.to(self._device), self._config.preprocess, dtype=self._dtype)
+        clips = normalise_clips(
+            clips_BTHWC.to(self._device), self._config.preprocess, dtype=self._dtype
+        )
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is torch.bfloat16):
             logits_BK = self._forward(clips)
         loss = nn.functional.cross_entropy(logits_BK, labels_B) * (len(labels_B) / batch)
@@ -111,5 +151,12 @@ class Stepper:
 
 def _build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
     if config.kind == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )

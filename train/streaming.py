@@ -1,6 +1,8 @@
-"""A network over untrimmed recordings as the live pipeline runs it, and its events against the truth.
+"""A network over untrimmed recordings as the live pipeline runs it, and its events against the
+truth.
 
-The same time grid, preprocessing, folded network and state machine as in the pipeline, without its cameras, clocks and queues.
+The same time grid, preprocessing, folded network and state machine as in the pipeline, without its
+cameras, clocks and queues.
 """
 
 from __future__ import annotations
@@ -29,7 +31,14 @@ from train.manifests import Manifest
 from train.score import EventScore, StartedEvent, score_events
 from train.validate import recording_hours
 
-__all__ = ["Timeline", "detect", "read_detection", "recording_timelines", "recordings_of", "score_tolerances"]
+__all__ = [
+    "Timeline",
+    "detect",
+    "read_detection",
+    "recording_timelines",
+    "recordings_of",
+    "score_tolerances",
+]
 
 _BATCH = 8
 Clip = NDArray[np.uint8]
@@ -37,7 +46,9 @@ Clip = NDArray[np.uint8]
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """What the network says along an unbroken part of a recording: `probabilities_NK` of clips that end at `ends_N` seconds."""
+    """What the network says along an unbroken part of a recording: `probabilities_NK` of clips
+    that end at `ends_N` seconds.
+    """
 
     camera: str
     ends_N: tuple[float, ...]
@@ -45,9 +56,15 @@ class Timeline:
 
 
 def recording_timelines(
-    network: ActionNetwork, recordings: Sequence[Path], *, hop: int, dtype: torch.dtype, quiet: bool = False
+    network: ActionNetwork,
+    recordings: Sequence[Path],
+    *,
+    hop: int,
+    dtype: torch.dtype,
+    quiet: bool = False,
 ) -> list[Timeline]:
-    """Run a loaded network over recordings, a clip every `hop` sampled frames. The network is folded on the way.
+    """Run a loaded network over recordings, a clip every `hop` sampled frames. The network is
+    folded on the way.
 
     Raises:
         MediaError: a recording cannot be opened or does not decode.
@@ -69,15 +86,23 @@ def recording_timelines(
     return timelines
 
 
-def detect(timelines: Sequence[Timeline], config: DetectionConfig, *, spec: ModelSpec) -> list[StartedEvent]:
+def detect(
+    timelines: Sequence[Timeline], config: DetectionConfig, *, spec: ModelSpec
+) -> list[StartedEvent]:
     """The actions that the state machine announces."""
     clip_seconds = (spec.model.frames - 1) / spec.fps
     events = []
     for timeline in timelines:
-        detector = ActionDetector(config, labels=spec.labels, clip_seconds=clip_seconds, background=spec.background)
-        for end, probabilities in zip(timeline.ends_N, timeline.probabilities_NK.tolist(), strict=True):
+        detector = ActionDetector(
+            config, labels=spec.labels, clip_seconds=clip_seconds, background=spec.background
+        )
+        for end, probabilities in zip(
+            timeline.ends_N, timeline.probabilities_NK.tolist(), strict=True
+        ):
             events += [
-                StartedEvent(timeline.camera, found.action, round(found.start_seconds, 3), found.at_seconds)
+                StartedEvent(
+                    timeline.camera, found.action, round(found.start_seconds, 3), found.at_seconds
+                )
                 for found in detector.push(probabilities, end)
                 if found.kind == "started"
             ]
@@ -85,15 +110,25 @@ def detect(timelines: Sequence[Timeline], config: DetectionConfig, *, spec: Mode
 
 
 def score_tolerances(
-    truth: Manifest, events: Sequence[StartedEvent], tolerances: Sequence[float], *, hours: float | None = None
+    truth: Manifest,
+    events: Sequence[StartedEvent],
+    tolerances: Sequence[float],
+    *,
+    hours: float | None = None,
 ) -> dict[float, EventScore]:
-    """The events' score for each tolerance in seconds; without `hours` the recordings' own lengths count."""
+    """The events' score for each tolerance in seconds; without `hours` the recordings' own
+    lengths count.
+    """
     hours = recording_hours(truth) if hours is None else hours
-    return {tolerance: score_events(truth, events, hours=hours, tolerance_seconds=tolerance) for tolerance in sorted(tolerances)}
+    return {
+        tolerance: score_events(truth, events, hours=hours, tolerance_seconds=tolerance)
+        for tolerance in sorted(tolerances)
+    }
 
 
 def read_detection(path: Path | None) -> tuple[DetectionConfig, int]:
-    """The `events` section and `clip.hop` of a stream configuration; the defaults of both without a file.
+    """The `events` section and `clip.hop` of a stream configuration; the defaults of both without a
+    file.
 
     Raises:
         ConfigError: the file is missing or its sections are malformed.
@@ -102,7 +137,8 @@ def read_detection(path: Path | None) -> tuple[DetectionConfig, int]:
         return DetectionConfig(), 4
     try:
         tree: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        events, hop = dict(tree.get("events") or {}), int((tree.get("clip") or {}).get("hop", 4))
+        events = dict(tree.get("events") or {})
+        hop = int((tree.get("clip") or {}).get("hop", 4))
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"stream configuration {path} cannot be read: {error}") from None
     if hop < 1:
@@ -111,24 +147,35 @@ def read_detection(path: Path | None) -> tuple[DetectionConfig, int]:
     return parse_config(yaml.safe_dump(events), DetectionConfig, name=f"{path}, events"), hop
 
 
-def _parts(path: Path, spec: ModelSpec, graph: Preprocessor, hop: int) -> Iterator[Iterator[tuple[float, Clip]]]:
-    """The unbroken parts of a recording, each to be read to its end before the next: when its clips end, and the clips."""
+def _parts(
+    path: Path, spec: ModelSpec, graph: Preprocessor, hop: int
+) -> Iterator[Iterator[tuple[float, Clip]]]:
+    """The unbroken parts of a recording, each to be read to its end before the next: when its
+    clips end, and the clips.
+    """
     pictures = grid_pictures(path, spec.fps, short_side=spec.preprocess.live_short_side)
     first: list[tuple[float, Picture]] = []  # the picture with which the next part begins
 
     def part() -> Iterator[tuple[float, Clip]]:
         recent: collections.deque[Picture] = collections.deque(maxlen=spec.model.frames)
-        count, latest, is_new = 0, 0.0, False
-        for count, (pts, picture, anew) in enumerate(itertools.chain([(*first.pop(), False)] if first else [], pictures), start=1):
+        count = 0
+        latest = 0.0
+        is_new = False
+        for count, (pts, picture, anew) in enumerate(
+            itertools.chain([(*first.pop(), False)] if first else [], pictures), start=1
+        ):
             if anew:
                 first.append((pts, picture))
                 return
             recent.append(graph([picture[None]])[0, 0].numpy().copy())
-            latest, is_new = pts, True
+            latest = pts
+            is_new = True
             if count >= spec.model.frames and (count - spec.model.frames) % hop == 0:
                 is_new = False
                 yield pts, np.stack(recent)
-        if is_new:  # the recording's last frames get a clip of their own; a recording shorter than a clip repeats its last
+        # the recording's last frames get a clip of their own; a recording shorter than a clip
+        # repeats its last
+        if is_new:
             while len(recent) < spec.model.frames:
                 recent.append(recent[-1])
             yield latest, np.stack(recent)
@@ -139,7 +186,9 @@ def _parts(path: Path, spec: ModelSpec, graph: Preprocessor, hop: int) -> Iterat
 
 
 @torch.inference_mode()
-def _probabilities(network: ActionNetwork, clips: Sequence[Clip], spec: ModelSpec, dtype: torch.dtype) -> Tensor:
+def _probabilities(
+    network: ActionNetwork, clips: Sequence[Clip], spec: ModelSpec, dtype: torch.dtype
+) -> Tensor:
     clips_BTHWC = torch.from_numpy(np.stack(clips)).to(next(network.parameters()).device)
     logits_BK = network(normalise_clips(clips_BTHWC, spec.preprocess, dtype=dtype))
     return torch.softmax(logits_BK, dim=1).cpu()
@@ -153,5 +202,8 @@ def recordings_of(truth: Manifest) -> list[Path]:
     """
     paths = list(dict.fromkeys(entry.path for entry in truth.entries))
     if len({path.stem for path in paths}) != len(paths):
-        raise DataError(f"truth {truth.path}: two recordings have the same file name; it is the name of their camera")
+        raise DataError(
+            f"truth {truth.path}: two recordings have the same file name; it is the name of their"
+            " camera"
+        )
     return paths

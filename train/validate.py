@@ -1,4 +1,6 @@
-"""Which files of a manifest decode, and which do not and why; and the report of it, which training goes by."""
+"""Which files of a manifest decode, and which do not and why; and the report of it, which
+training goes by.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,15 @@ from configs import DataError, MediaError
 from model.video import decode_frames, open_container
 from train.manifests import Manifest
 
-__all__ = ["FileReport", "read_report", "recording_hours", "report_path", "summary_line", "validate_manifest", "write_report"]
+__all__ = [
+    "FileReport",
+    "read_report",
+    "recording_hours",
+    "report_path",
+    "summary_line",
+    "validate_manifest",
+    "write_report",
+]
 
 _COLUMNS = ("path", "bytes", "modified_ns", "frames", "problem")
 
@@ -30,13 +40,19 @@ class FileReport:
     problem: str | None
 
 
-def validate_manifest(manifest: Manifest, *, threads: int | None = None, quiet: bool = False) -> list[FileReport]:
-    """Decode every file of the manifest from end to end, once each, in parallel with a progress bar.
+def validate_manifest(
+    manifest: Manifest, *, threads: int | None = None, quiet: bool = False
+) -> list[FileReport]:
+    """Decode every file of the manifest from end to end, once each, in parallel with a progress
+    bar.
 
     A file is good if every packet of its video reads and decodes.
     """
     paths = list(dict.fromkeys(entry.path for entry in manifest.entries))
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool, Progress(disable=quiet) as progress:
+    with (
+        ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
+        Progress(disable=quiet) as progress,
+    ):
         task = progress.add_task("validate", total=len(paths))
         reports = []
         for report in pool.map(_check_file, paths):
@@ -57,7 +73,8 @@ def report_path(manifest: Path) -> Path:
 
 
 def write_report(reports: Sequence[FileReport], path: Path) -> None:
-    """A CSV line a file, with its size and time of change, by which a later reader knows whether the line is about the same file.
+    """A CSV line a file, with its size and time of change, by which a later reader knows whether
+    the line is about the same file.
 
     Raises:
         DataError: it cannot be written.
@@ -67,14 +84,25 @@ def write_report(reports: Sequence[FileReport], path: Path) -> None:
         with partial.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(_COLUMNS)
-            rows.writerows([report.path.resolve(), *_identity(report.path), report.frames, report.problem or ""] for report in reports)
+            rows.writerows(
+                [
+                    report.path.resolve(),
+                    *_identity(report.path),
+                    report.frames,
+                    report.problem or "",
+                ]
+                for report in reports
+            )
         partial.replace(path)
     except OSError as error:
-        raise DataError(f"the report {path} cannot be written: {error}; name another file with --report") from None
+        raise DataError(
+            f"the report {path} cannot be written: {error}; name another file with --report"
+        ) from None
 
 
 def read_report(path: Path) -> dict[Path, str | None]:
-    """What is wrong with each file of a report that has not changed since, None if nothing; empty without a report.
+    """What is wrong with each file of a report that has not changed since, None if nothing; empty
+    without a report.
 
     Raises:
         DataError: it is not such a report.
@@ -90,7 +118,10 @@ def read_report(path: Path) -> dict[Path, str | None]:
             if (int(row["bytes"]), int(row["modified_ns"])) == _identity(Path(row["path"]))
         }
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a report of `python -m train validate` ({error!r}); remove it, or validate again") from None
+        raise DataError(
+            f"{path} is not a report of `python -m train validate` ({error!r}); remove it, or"
+            " validate again"
+        ) from None
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from configs import KernelError
 
-__all__ = ["COMPILE_OPTIONS", "SOURCES", "Argument", "Launch", "kernel_source", "run_on_gpu", "why_not"]
+__all__ = [
+    "COMPILE_OPTIONS",
+    "SOURCES",
+    "Argument",
+    "Launch",
+    "kernel_source",
+    "run_on_gpu",
+    "why_not",
+]
 
 Argument = Tensor | np.int32 | np.int64 | np.float32
 
@@ -47,12 +55,19 @@ class Launch:
     arguments: tuple[Argument, ...]
 
     def __repr__(self) -> str:
-        return f"Launch({self.kernel}, grid={self.grid}, block={self.block}, shared_bytes={self.shared_bytes})"
+        return (
+            f"Launch({self.kernel}, grid={self.grid}, block={self.block},"
+            f" shared_bytes={self.shared_bytes})"
+        )
 
 
 def kernel_source(kernel: str) -> str:
     """The CUDA C++ text that defines a kernel, its header in place."""
-    header = (_MODEL / "kernels" / "elements.cuh").read_text(encoding="utf-8").replace("#pragma once", "")
+    header = (
+        (_MODEL / "kernels" / "elements.cuh")
+        .read_text(encoding="utf-8")
+        .replace("#pragma once", "")
+    )
     source = SOURCES[kernel.partition("<")[0]].read_text(encoding="utf-8")
     return source.replace('#include "elements.cuh"', header)
 
@@ -89,11 +104,17 @@ def run_on_gpu(launch: Launch) -> None:
 
     device = next(item.device for item in launch.arguments if isinstance(item, Tensor))
     stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
-    arguments = tuple(np.uint64(item.data_ptr()) if isinstance(item, Tensor) else item for item in launch.arguments)
+    arguments = tuple(
+        np.uint64(item.data_ptr()) if isinstance(item, Tensor) else item
+        for item in launch.arguments
+    )
     try:
         with cupy.cuda.Device(device.index), stream:
-            _compiled(launch.kernel)(launch.grid, (*launch.block, 1), arguments, shared_mem=launch.shared_bytes)
-    # CuPy's compiler, driver and runtime errors; what NVRTC's search for CUDA's files and an unwritable cache folder raise.
+            _compiled(launch.kernel)(
+                launch.grid, (*launch.block, 1), arguments, shared_mem=launch.shared_bytes
+            )
+    # CuPy's compiler, driver and runtime errors; what NVRTC's search for CUDA's files and an
+    # unwritable cache folder raise.
     except (cupy.cuda.compiler.CompileException, RuntimeError, OSError) as error:
         words = str(error).strip() or type(error).__name__
         raise KernelError(f"{launch!r} on {device}: {words.splitlines()[0]}") from error
@@ -104,5 +125,7 @@ def _compiled(kernel: str) -> Any:
     """A kernel that CuPy compiles for each device it is launched on, and keeps on disk."""
     import cupy
 
-    module = cupy.RawModule(code=kernel_source(kernel), options=COMPILE_OPTIONS, name_expressions=[kernel])
+    module = cupy.RawModule(
+        code=kernel_source(kernel), options=COMPILE_OPTIONS, name_expressions=[kernel]
+    )
     return module.get_function(kernel)

@@ -20,17 +20,25 @@ _log = logging.getLogger(__name__)
 MixingPath = Literal["auto", "cuda", "reference"]
 
 
-def mixing_choice(path: MixingPath, device: torch.device) -> tuple[Literal["cuda", "reference"], str]:
-    """The path that maps on this device take, and why it is not the kernel (empty if it is): short, fit for a metric's label.
+def mixing_choice(
+    path: MixingPath, device: torch.device
+) -> tuple[Literal["cuda", "reference"], str]:
+    """The path that maps on this device take, and why it is not the kernel (empty if it is): short,
+    fit for a metric's label.
 
     Raises:
         KernelError: `cuda` was asked for and cannot be had.
     """
     if path == "reference":
         return "reference", "asked for"
-    reason = "the network runs on the CPU" if device.type != "cuda" else why_not() or _self_test(device)
+    reason = (
+        "the network runs on the CPU" if device.type != "cuda" else why_not() or _self_test(device)
+    )
     if reason and path == "cuda":
-        raise KernelError(f"mixing 'cuda' was asked for, but {reason}; use 'auto' or 'reference', or install what is missing")
+        raise KernelError(
+            f"mixing 'cuda' was asked for, but {reason}; use 'auto' or 'reference', or install what"
+            " is missing"
+        )
     return ("reference", reason) if reason else ("cuda", "")
 
 
@@ -42,8 +50,12 @@ def _self_test(device: torch.device) -> str:
         KernelError: a CUDA graph is being captured, in which nothing can be compiled or compared.
     """
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        raise KernelError("kernels are compiled when first used, not inside a CUDA graph: run the network once before capturing")
-    x_BCTHW, weights_DCTT = torch.ones(1, 1, 2, 1, 1, device=device), torch.full((1, 1, 1, 2), 0.25, device=device)
+        raise KernelError(
+            "kernels are compiled when first used, not inside a CUDA graph: run the network once"
+            " before capturing"
+        )
+    x_BCTHW = torch.ones(1, 1, 2, 1, 1, device=device)
+    weights_DCTT = torch.full((1, 1, 1, 2), 0.25, device=device)
     try:
         mixed = run_forward(run_on_gpu, x_BCTHW, weights_DCTT, mapping="plain", masked=False)
     except KernelError as error:
@@ -66,7 +78,9 @@ def kernel_takes(x_BCTHW: Tensor, rows: int, path: MixingPath) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _taken(path: MixingPath, device: str, unfit: str | None) -> bool:
-    """Constant to the compiler, which must not look inside; it would look through a cache, so that is a function of its own."""
+    """Constant to the compiler, which must not look inside; it would look through a cache, so
+    that is a function of its own.
+    """
     return _decide(path, device, unfit)
 
 
@@ -77,6 +91,9 @@ def _decide(path: MixingPath, device: str, unfit: str | None) -> bool:
     if not reason:
         return True
     if path == "cuda":
-        raise KernelError(f"mixing 'cuda' was asked for, but the kernel does not take {reason}; use 'auto' or 'reference'")
+        raise KernelError(
+            f"mixing 'cuda' was asked for, but the kernel does not take {reason}; use 'auto' or"
+            " 'reference'"
+        )
     _log.warning("directional mixing runs in plain PyTorch, not in its CUDA kernel: %s", reason)
     return False

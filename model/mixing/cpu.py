@@ -1,7 +1,9 @@
-"""Directional mixing on CPUs: frame by frame in channels-last memory, batched products in planar memory.
+"""Directional mixing on CPUs: frame by frame in channels-last memory, batched products in planar
+memory.
 
-The choice is measured (`benchmarks/mixing.py`): with channels side by side a frame times one weight per channel is one vectorised
-pass; with pixels side by side each channel is a small matrix product that BLAS does best.
+The choice is measured (`benchmarks/mixing.py`): with channels side by side a frame times one weight
+per channel is one vectorised pass; with pixels side by side each channel is a small matrix product
+that BLAS does best.
 
 Letters: B clips, C channels, T time in, S output rows of all directions, H and W space.
 """
@@ -13,13 +15,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["empty_rows", "frame_weights", "is_channels_last", "mix_frames", "mix_gradients", "mix_rows", "seen_columns"]
+__all__ = [
+    "empty_rows",
+    "frame_weights",
+    "is_channels_last",
+    "mix_frames",
+    "mix_gradients",
+    "mix_rows",
+    "seen_columns",
+]
 
 _BLOCK_BYTES = 4 << 20  # of map and mix worked on at a time: what the cores' own caches hold
 
 
 def is_channels_last(x_BCTHW: Tensor) -> bool:
-    """Whether channels, not pixels, lie side by side; results of the operator are laid out as their map is."""
+    """Whether channels, not pixels, lie side by side; results of the operator are laid out as
+    their map is.
+    """
     return x_BCTHW.shape[1] > 1 and x_BCTHW.stride(1) == 1
 
 
@@ -32,18 +44,30 @@ def empty_rows(x_BCTHW: Tensor, rows: int) -> Tensor:
 
 
 def mix_rows(x_BCTHW: Tensor, rows_CST: Tensor) -> Tensor:
-    """`out[b,c,s] = sum_t w[c,s,t] x[b,c,t]`; columns that no channel uses are not read in channels-last memory."""
+    """`out[b,c,s] = sum_t w[c,s,t] x[b,c,t]`; columns that no channel uses are not read in
+    channels-last memory.
+    """
     if is_channels_last(x_BCTHW):
         return mix_frames(x_BCTHW, frame_weights(rows_CST, x_BCTHW.dtype), seen_columns(rows_CST))
     batch, channels, times, height, width = x_BCTHW.shape
-    mixed = torch.matmul(rows_CST.to(x_BCTHW.dtype), x_BCTHW.reshape(batch, channels, times, height * width))
+    mixed = torch.matmul(
+        rows_CST.to(x_BCTHW.dtype), x_BCTHW.reshape(batch, channels, times, height * width)
+    )
     return mixed.view(batch, channels, rows_CST.shape[1], height, width)
 
 
 def mix_gradients(
-    grad_BCSHW: Tensor, x_BCTHW: Tensor, rows_CST: Tensor, open_ST: Tensor, *, of_map: bool, of_rows: bool
+    grad_BCSHW: Tensor,
+    x_BCTHW: Tensor,
+    rows_CST: Tensor,
+    open_ST: Tensor,
+    *,
+    of_map: bool,
+    of_rows: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of `mix_rows` for the map, laid out as the map is, and for the rows (at least float32; zero where `open_ST` is False)."""
+    """Gradients of `mix_rows` for the map, laid out as the map is, and for the rows (at least
+    float32; zero where `open_ST` is False).
+    """
     if is_channels_last(grad_BCSHW) != is_channels_last(x_BCTHW):
         grad_BCSHW = empty_rows(x_BCTHW, grad_BCSHW.shape[2]).copy_(grad_BCSHW)
     grad_x = mix_rows(grad_BCSHW, rows_CST.transpose(1, 2)) if of_map else None
@@ -52,15 +76,20 @@ def mix_gradients(
     wide = torch.promote_types(x_BCTHW.dtype, torch.float32)
     if is_channels_last(x_BCTHW):
         return grad_x, _frame_products(grad_BCSHW, x_BCTHW, open_ST, wide)
-    products = torch.matmul(grad_BCSHW.flatten(3), x_BCTHW.flatten(3).transpose(2, 3)).sum(0, dtype=wide)
+    products = torch.matmul(grad_BCSHW.flatten(3), x_BCTHW.flatten(3).transpose(2, 3)).sum(
+        0, dtype=wide
+    )
     return grad_x, products.masked_fill(~open_ST, 0.0)
 
 
-def _frame_products(grad_BCSHW: Tensor, x_BCTHW: Tensor, open_ST: Tensor, wide: torch.dtype) -> Tensor:
+def _frame_products(
+    grad_BCSHW: Tensor, x_BCTHW: Tensor, open_ST: Tensor, wide: torch.dtype
+) -> Tensor:
     sums_CST = torch.zeros(x_BCTHW.shape[1], *open_ST.shape, dtype=wide)
     places = open_ST.nonzero().tolist()
     for clips in _blocks(x_BCTHW, open_ST.shape[0]):
-        grads, frames = grad_BCSHW[clips].unbind(2), x_BCTHW[clips].unbind(2)
+        grads = grad_BCSHW[clips].unbind(2)
+        frames = x_BCTHW[clips].unbind(2)
         for row, column in places:
             sums_CST[:, row, column] += (grads[row] * frames[column]).sum(dim=(0, 2, 3), dtype=wide)
     return sums_CST
@@ -80,7 +109,8 @@ def mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> T
     """Each row as a sum of frames times weights, a few clips at a time."""
     out = empty_rows(x_BCTHW, len(seen))
     for clips in _blocks(x_BCTHW, len(seen)):
-        frames, weights = x_BCTHW[clips].unbind(2), weights_STC.unbind(0)
+        frames = x_BCTHW[clips].unbind(2)
+        weights = weights_STC.unbind(0)
         for target, weights_TC, places in zip(out[clips].unbind(2), weights, seen, strict=True):
             if not places:
                 target.zero_()
@@ -95,6 +125,9 @@ def mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> T
 def _blocks(x_BCTHW: Tensor, rows: int) -> Iterator[slice]:
     """Clips whose map and mix stay in cache while every frame meets every row."""
     batch, channels, times, height, width = x_BCTHW.shape
-    count = max(1, _BLOCK_BYTES // max(1, channels * (times + rows) * height * width * x_BCTHW.element_size()))
+    count = max(
+        1,
+        _BLOCK_BYTES // max(1, channels * (times + rows) * height * width * x_BCTHW.element_size()),
+    )
     for first in range(0, batch, count):
         yield slice(first, first + count)

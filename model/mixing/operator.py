@@ -1,4 +1,5 @@
-"""The operator `cidc::directional_mix`: one definition for PyTorch's machinery, a CUDA kernel and a CPU path behind it.
+"""The operator `cidc::directional_mix`: one definition for PyTorch's machinery, a CUDA kernel and a
+CPU path behind it.
 
 Letters: B clips, C channels, T time in, T' time out, H and W space, D directions (1 or 2).
 """
@@ -13,24 +14,45 @@ from torch import Tensor, nn
 from configs import ShapeError
 from model.kernels import run_on_gpu
 from model.mixing.choice import MixingPath, kernel_takes
-from model.mixing.cpu import empty_rows, frame_weights, is_channels_last, mix_frames, mix_gradients, mix_rows, seen_columns
+from model.mixing.cpu import (
+    empty_rows,
+    frame_weights,
+    is_channels_last,
+    mix_frames,
+    mix_gradients,
+    mix_rows,
+    seen_columns,
+)
 from model.mixing.plan import Mapping, run_backward, run_forward
-from model.mixing.reference import Normalisation, directional_mask, directional_weights, mix_by_einsum, rows_in_map_time, weights_gradient
+from model.mixing.reference import (
+    Normalisation,
+    directional_mask,
+    directional_weights,
+    mix_by_einsum,
+    rows_in_map_time,
+    weights_gradient,
+)
 
 __all__ = ["FixedMixer", "directional_mix", "directional_mix_logits"]
 
 
-def directional_mix(x_BCTHW: Tensor, weights_DCTT: Tensor, *, masked: bool = False, path: MixingPath = "auto") -> Tensor:
-    """Mix every channel over time with its own weights, forwards and (with D = 2) backwards in time (paper, equation 4).
+def directional_mix(
+    x_BCTHW: Tensor, weights_DCTT: Tensor, *, masked: bool = False, path: MixingPath = "auto"
+) -> Tensor:
+    """Mix every channel over time with its own weights, forwards and (with D = 2) backwards in time
+    (paper, equation 4).
 
-    `out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`; the second direction reads time from the end of the clip,
-    and its rows follow those of the first. Sums are kept in float32 on GPUs (float64 for float64).
+    `out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`; the second direction reads time from the end
+    of the clip, and its rows follow those of the first. Sums are kept in float32 on GPUs (float64
+    for float64).
 
     Args:
         x_BCTHW: the map, in contiguous or channels-last-3d memory; the result is laid out alike.
         weights_DCTT: `D C T' T` with D of 1 or 2.
-        masked: take the entries that `directional_mask` masks as zero whatever they hold; the kernel then does not compute them.
-        path: `auto` takes the CUDA kernel for maps on a GPU where it can run, `cuda` insists on it, `reference` is plain PyTorch.
+        masked: take the entries that `directional_mask` masks as zero whatever they hold; the
+            kernel then does not compute them.
+        path: `auto` takes the CUDA kernel for maps on a GPU where it can run, `cuda` insists on it,
+            `reference` is plain PyTorch.
 
     Returns:
         `B C D*T' H W`, in the dtype of the map.
@@ -43,9 +65,15 @@ def directional_mix(x_BCTHW: Tensor, weights_DCTT: Tensor, *, masked: bool = Fal
 
 
 def directional_mix_logits(
-    x_BCTHW: Tensor, logits_DCTT: Tensor, *, normalisation: Normalisation = "affine", masked: bool = True, path: MixingPath = "auto"
+    x_BCTHW: Tensor,
+    logits_DCTT: Tensor,
+    *,
+    normalisation: Normalisation = "affine",
+    masked: bool = True,
+    path: MixingPath = "auto",
 ) -> Tensor:
-    """`directional_mix` with the weights that `directional_weights` makes of the logits; on GPUs the kernel makes them itself.
+    """`directional_mix` with the weights that `directional_weights` makes of the logits; on GPUs
+    the kernel makes them itself.
 
     Args:
         x_BCTHW: the map.
@@ -72,7 +100,9 @@ class FixedMixer(nn.Module):
         super().__init__()
         self.masked = masked
         self.mixing: MixingPath = "auto"
-        weights_DCTT = weights_DCTT.detach().to(torch.promote_types(dtype, torch.float32)).contiguous()
+        weights_DCTT = (
+            weights_DCTT.detach().to(torch.promote_types(dtype, torch.float32)).contiguous()
+        )
         self.register_buffer("weights_DCTT", weights_DCTT)
         rows_CST = rows_in_map_time(_without_masked(weights_DCTT, masked))
         self.register_buffer("frame_weights_STC", frame_weights(rows_CST, dtype))
@@ -91,16 +121,24 @@ class FixedMixer(nn.Module):
             raise ShapeError(f"a map of {found} meets mixing weights for C={channels}, T={time}")
         if x_BCTHW.device.type == "cpu" and is_channels_last(x_BCTHW):
             return mix_frames(x_BCTHW, weights_STC, self.seen)
-        return directional_mix(x_BCTHW, cast("Tensor", self.weights_DCTT), masked=self.masked, path=self.mixing)
+        return directional_mix(
+            x_BCTHW, cast("Tensor", self.weights_DCTT), masked=self.masked, path=self.mixing
+        )
 
 
-def _mix(x_BCTHW: Tensor, given_DCTT: Tensor, mapping: Mapping, masked: bool, path: MixingPath) -> Tensor:
+def _mix(
+    x_BCTHW: Tensor, given_DCTT: Tensor, mapping: Mapping, masked: bool, path: MixingPath
+) -> Tensor:
     _check(x_BCTHW, given_DCTT)
     on_gpu = kernel_takes(x_BCTHW, given_DCTT.shape[2], path)
     # What traces on the CPU is exported: plain PyTorch is what every other runtime knows.
-    if on_gpu or (x_BCTHW.device.type == "cpu" and path == "auto" and not torch.compiler.is_compiling()):
+    if on_gpu or (
+        x_BCTHW.device.type == "cpu" and path == "auto" and not torch.compiler.is_compiling()
+    ):
         wide = torch.float64 if x_BCTHW.dtype == torch.float64 else torch.float32
-        mixed: Tensor = torch.ops.cidc.directional_mix(x_BCTHW, given_DCTT.to(wide), mapping, masked)
+        mixed: Tensor = torch.ops.cidc.directional_mix(
+            x_BCTHW, given_DCTT.to(wide), mapping, masked
+        )
         return mixed
     return mix_by_einsum(x_BCTHW, _weights(given_DCTT, mapping, masked))
 
@@ -108,22 +146,27 @@ def _mix(x_BCTHW: Tensor, given_DCTT: Tensor, mapping: Mapping, masked: bool, pa
 def _check(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:
     if x_BCTHW.dim() != 5 or given_DCTT.dim() != 4 or given_DCTT.shape[0] not in (1, 2):
         raise ShapeError(
-            f"directional_mix takes a map B C T H W and weights D C T' T with D of 1 or 2, "
+            "directional_mix takes a map B C T H W and weights D C T' T with D of 1 or 2, "
             f"got {tuple(x_BCTHW.shape)} and {tuple(given_DCTT.shape)}"
         )
     if given_DCTT.device != x_BCTHW.device:
-        raise ShapeError(f"map and weights must be on one device, got {x_BCTHW.device} and {given_DCTT.device}")
+        raise ShapeError(
+            f"map and weights must be on one device, got {x_BCTHW.device} and {given_DCTT.device}"
+        )
     if given_DCTT.shape[1] != x_BCTHW.shape[1] or given_DCTT.shape[3] != x_BCTHW.shape[2]:
         raise ShapeError(
-            f"map and weights disagree on channels or time: map {tuple(x_BCTHW.shape)} has C={x_BCTHW.shape[1]}, "
-            f"T={x_BCTHW.shape[2]}; weights {tuple(given_DCTT.shape)} have C={given_DCTT.shape[1]}, T={given_DCTT.shape[3]}"
+            f"map and weights disagree on channels or time: map {tuple(x_BCTHW.shape)} has"
+            f" C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]}; weights {tuple(given_DCTT.shape)} have"
+            f" C={given_DCTT.shape[1]}, T={given_DCTT.shape[3]}"
         )
 
 
 def _without_masked(weights_DCTT: Tensor, masked: bool) -> Tensor:
     if not masked:
         return weights_DCTT
-    return weights_DCTT.masked_fill(directional_mask(*weights_DCTT.shape[-2:], device=weights_DCTT.device), 0.0)
+    return weights_DCTT.masked_fill(
+        directional_mask(*weights_DCTT.shape[-2:], device=weights_DCTT.device), 0.0
+    )
 
 
 def _weights(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:
@@ -135,11 +178,14 @@ def _weights(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:
 def _open(given_DCTT: Tensor, masked: bool) -> Tensor:
     """Which times of the map each output row uses: bool `D*T' T`."""
     directions, _, rows, times = given_DCTT.shape
-    forwards = ~directional_mask(rows, times) if masked else torch.ones(rows, times, dtype=torch.bool)
+    forwards = (
+        ~directional_mask(rows, times) if masked else torch.ones(rows, times, dtype=torch.bool)
+    )
     return torch.cat([forwards, forwards.flip(-1)][:directions])
 
 
-# `mapping` says what `given` is: weights (`plain`), or logits and the normalisation that makes weights of them.
+# `mapping` says what `given` is: weights (`plain`), or logits and the normalisation that makes
+# weights of them.
 @torch.library.custom_op("cidc::directional_mix", mutates_args=(), device_types="cpu")
 def _forward(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
     return mix_rows(x, rows_in_map_time(_weights(given, cast("Mapping", mapping), masked)))
@@ -156,9 +202,12 @@ def _(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
 
 
 @torch.library.custom_op("cidc::directional_mix_backward", mutates_args=(), device_types="cpu")
-def _backward(grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool) -> tuple[Tensor, Tensor]:
+def _backward(
+    grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool
+) -> tuple[Tensor, Tensor]:
     kind = cast("Mapping", mapping)
-    rows_CST, open_ST = rows_in_map_time(_weights(given, kind, masked)), _open(given, masked)
+    rows_CST = rows_in_map_time(_weights(given, kind, masked))
+    open_ST = _open(given, masked)
     grad_x, grad_rows = mix_gradients(grad, x, rows_CST, open_ST, of_map=of_map, of_rows=of_given)
     if grad_rows is None:
         return _or_nothing(grad_x, x), given.new_empty(0)
@@ -166,21 +215,38 @@ def _backward(grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool
     grad_given = torch.stack([halves[0], *(half.flip(-1) for half in halves[1:])])
     if kind == "plain":
         return _or_nothing(grad_x, x), grad_given
-    return _or_nothing(grad_x, x), weights_gradient(grad_given, given, normalisation=kind, masked=masked)
+    return _or_nothing(grad_x, x), weights_gradient(
+        grad_given, given, normalisation=kind, masked=masked
+    )
 
 
 @_backward.register_kernel("cuda")
-def _(grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool) -> tuple[Tensor, Tensor]:
+def _(
+    grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool
+) -> tuple[Tensor, Tensor]:
     grad_x, grad_given = run_backward(
-        run_on_gpu, grad, x, given, mapping=cast("Mapping", mapping), masked=masked, of_map=of_map, of_given=of_given
+        run_on_gpu,
+        grad,
+        x,
+        given,
+        mapping=cast("Mapping", mapping),
+        masked=masked,
+        of_map=of_map,
+        of_given=of_given,
     )
     return _or_nothing(grad_x, x), _or_nothing(grad_given, given)
 
 
 @_backward.register_fake
-def _(grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool) -> tuple[Tensor, Tensor]:
+def _(
+    grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool
+) -> tuple[Tensor, Tensor]:
     grad_x = empty_rows(x, x.shape[2]) if of_map else x.new_empty(0)
-    grad_given = torch.empty_like(given, memory_format=torch.contiguous_format) if of_given else given.new_empty(0)
+    grad_given = (
+        torch.empty_like(given, memory_format=torch.contiguous_format)
+        if of_given
+        else given.new_empty(0)
+    )
     return grad_x, grad_given
 
 
@@ -192,7 +258,9 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str, bool], output: Tensor) ->
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
     x, given = ctx.saved_tensors
     of_map, of_given = ctx.needs_input_grad[:2]
-    grad_x, grad_given = torch.ops.cidc.directional_mix_backward(grad, x, given, ctx.mapping, ctx.masked, of_map, of_given)
+    grad_x, grad_given = torch.ops.cidc.directional_mix_backward(
+        grad, x, given, ctx.mapping, ctx.masked, of_map, of_given
+    )
     return grad_x if of_map else None, grad_given if of_given else None, None, None
 
 

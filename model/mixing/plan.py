@@ -1,4 +1,5 @@
-"""How directional mixing is laid over a GPU: which kernel, which grid, which arguments. Pure arithmetic; it runs anywhere.
+"""How directional mixing is laid over a GPU: which kernel, which grid, which arguments. Pure
+arithmetic; it runs anywhere.
 
 Letters: B clips, C channels, T time in, S output rows (D directions times T'), N pixels.
 """
@@ -17,27 +18,45 @@ from torch import Tensor
 from model.kernels import Argument, Launch
 from model.mixing.cpu import empty_rows, is_channels_last
 
-__all__ = ["MAX_ROWS", "MAX_TIMES", "Mapping", "instantiations", "run_backward", "run_forward", "unsupported"]
+__all__ = [
+    "MAX_ROWS",
+    "MAX_TIMES",
+    "Mapping",
+    "instantiations",
+    "run_backward",
+    "run_forward",
+    "unsupported",
+]
 
 Mapping = Literal["plain", "affine", "minmax"]
 Run = Callable[[Launch], None]
 
 _MAPPINGS: tuple[Mapping, ...] = ("plain", "affine", "minmax")  # in the order of the kernel's enum
-MAX_TIMES, MAX_ROWS = 32, 64
-_ELEMENTS = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float", torch.float64: "double"}
+MAX_TIMES = 32
+MAX_ROWS = 64
+_ELEMENTS = {
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+    torch.float32: "float",
+    torch.float64: "double",
+}
 _BUCKETS = (4, 8, 16, 32)
 _THREADS = 256
 _FRAME_VALUES = 64  # of one thread's frames in registers
 _SHARED_BYTES = 48 * 1024  # what every device gives a block without asking
-# Blocks in one launch, from the map's shape alone, so that sums have the same order on every device. Of the kernels for the paper's maps in
-# bfloat16, registers let two forward and three backward blocks share a multiprocessor: two and one full rounds of an H100's 132. Every
-# block makes its own weights; every block of the backward pass leaves partial sums to write and add.
-_FORWARD_BLOCKS, _BACKWARD_BLOCKS = 2 * 2 * 132, 3 * 132
+# Blocks in one launch, from the map's shape alone, so that sums have the same order on every
+# device. Of the kernels for the paper's maps in bfloat16, registers let two forward and three
+# backward blocks share a multiprocessor: two and one full rounds of an H100's 132. Every block
+# makes its own weights; every block of the backward pass leaves partial sums to write and add.
+_FORWARD_BLOCKS = 2 * 2 * 132
+_BACKWARD_BLOCKS = 3 * 132
 
 
 @dataclasses.dataclass(frozen=True)
 class _Geometry:
-    """One launch's shape: blocks of `channel_lanes` by `position_lanes` threads over tiles of channels and positions."""
+    """One launch's shape: blocks of `channel_lanes` by `position_lanes` threads over tiles of
+    channels and positions.
+    """
 
     vector: int
     bucket: int
@@ -51,7 +70,11 @@ class _Geometry:
 
     @property
     def block(self) -> tuple[int, int]:
-        return (self.channel_lanes, self.position_lanes) if self.last else (self.position_lanes, self.channel_lanes)
+        return (
+            (self.channel_lanes, self.position_lanes)
+            if self.last
+            else (self.position_lanes, self.channel_lanes)
+        )
 
 
 def unsupported(x_BCTHW: Tensor, rows: int) -> str | None:
@@ -68,31 +91,59 @@ def unsupported(x_BCTHW: Tensor, rows: int) -> str | None:
     return None
 
 
-def run_forward(run: Run, x_BCTHW: Tensor, given_DCTT: Tensor, *, mapping: Mapping, masked: bool) -> Tensor:
+def run_forward(
+    run: Run, x_BCTHW: Tensor, given_DCTT: Tensor, *, mapping: Mapping, masked: bool
+) -> Tensor:
     """The mix, `B C S H W`, laid out as the map is."""
-    x_BCTHW, given_DCTT = _readable(x_BCTHW), given_DCTT.contiguous()
+    x_BCTHW = _readable(x_BCTHW)
+    given_DCTT = given_DCTT.contiguous()
     out_BCSHW = empty_rows(x_BCTHW, given_DCTT.shape[0] * given_DCTT.shape[2])
     maps = [x_BCTHW, out_BCSHW]
     if not x_BCTHW.numel():
         return out_BCSHW.zero_()
-    geometry = _geometry(maps, given_DCTT, budget=_FRAME_VALUES, blocks=_FORWARD_BLOCKS, scratch=0, chunk_of=1, groups=1)
-    name = f"mix_forward<{_ELEMENTS[x_BCTHW.dtype]}, {geometry.vector}, {geometry.bucket}, {_flag(geometry.last)}>"
-    _launch(run, name, geometry, 1, [x_BCTHW, given_DCTT, out_BCSHW], given_DCTT, mapping, masked, maps)
+    geometry = _geometry(
+        maps,
+        given_DCTT,
+        budget=_FRAME_VALUES,
+        blocks=_FORWARD_BLOCKS,
+        scratch=0,
+        chunk_of=1,
+        groups=1,
+    )
+    name = (
+        f"mix_forward<{_ELEMENTS[x_BCTHW.dtype]}, {geometry.vector}, {geometry.bucket},"
+        f" {_flag(geometry.last)}>"
+    )
+    _launch(
+        run, name, geometry, 1, [x_BCTHW, given_DCTT, out_BCSHW], given_DCTT, mapping, masked, maps
+    )
     return out_BCSHW
 
 
 def run_backward(
-    run: Run, grad_BCSHW: Tensor, x_BCTHW: Tensor, given_DCTT: Tensor, *, mapping: Mapping, masked: bool, of_map: bool, of_given: bool
+    run: Run,
+    grad_BCSHW: Tensor,
+    x_BCTHW: Tensor,
+    given_DCTT: Tensor,
+    *,
+    mapping: Mapping,
+    masked: bool,
+    of_map: bool,
+    of_given: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients that are asked for; both together take one pass where S is small enough for the registers."""
-    x_BCTHW, given_DCTT = _readable(x_BCTHW), given_DCTT.contiguous()
+    """The gradients that are asked for; both together take one pass where S is small enough for
+    the registers.
+    """
+    x_BCTHW = _readable(x_BCTHW)
+    given_DCTT = given_DCTT.contiguous()
     if is_channels_last(grad_BCSHW) != is_channels_last(x_BCTHW) or not _is_readable(grad_BCSHW):
         grad_BCSHW = empty_rows(x_BCTHW, grad_BCSHW.shape[2]).copy_(grad_BCSHW)
     grad_x = empty_rows(x_BCTHW, x_BCTHW.shape[2]) if of_map else None
     grad_given = torch.empty_like(given_DCTT) if of_given else None
     if not x_BCTHW.numel():
         return grad_x, grad_given if grad_given is None else grad_given.zero_()
-    times, dtype = x_BCTHW.shape[2], x_BCTHW.dtype
+    times = x_BCTHW.shape[2]
+    dtype = x_BCTHW.dtype
     together = _fits_together(times, dtype) and grad_BCSHW.shape[2] <= _rows_at_once(times, dtype)
     passes = [(grad_x, grad_given)] if together else [(grad_x, None), (None, grad_given)]
     for of_x, of_weights in passes:
@@ -112,31 +163,55 @@ def _run_gradients(
     masked: bool,
 ) -> None:
     """Launch the backward kernel once, and the one that adds its partial sums."""
-    of_map, of_weights = grad_x_BCTHW is not None, grad_given_DCTT is not None
+    of_map = grad_x_BCTHW is not None
+    of_weights = grad_given_DCTT is not None
     maps = [grad_BCSHW, x_BCTHW, x_BCTHW if grad_x_BCTHW is None else grad_x_BCTHW]
-    rows, times, channels = grad_BCSHW.shape[2], x_BCTHW.shape[2], x_BCTHW.shape[1]
+    rows = grad_BCSHW.shape[2]
+    times = x_BCTHW.shape[2]
+    channels = x_BCTHW.shape[1]
     at_once = _rows_at_once(times, x_BCTHW.dtype)
     groups = 1 if of_map else -(-rows // at_once)
     last = is_channels_last(x_BCTHW)
     geometry = _geometry(
-        maps, given_DCTT, budget=_backward_budget(last, of_weights), blocks=_BACKWARD_BLOCKS,
-        scratch=_bucket(times) if of_weights else 0, chunk_of=at_once if of_map else 0, groups=groups,
-    )  # fmt: skip
+        maps,
+        given_DCTT,
+        budget=_backward_budget(last, of_weights),
+        blocks=_BACKWARD_BLOCKS,
+        scratch=_bucket(times) if of_weights else 0,
+        chunk_of=at_once if of_map else 0,
+        groups=groups,
+    )
     flags = ", ".join(_flag(value) for value in (last, of_map, of_weights))
-    name = f"mix_backward<{_ELEMENTS[x_BCTHW.dtype]}, {geometry.vector}, {geometry.bucket}, {at_once}, {flags}>"
-    partials = given_DCTT.new_empty(geometry.splits, rows, times, channels) if of_weights else given_DCTT
+    name = (
+        f"mix_backward<{_ELEMENTS[x_BCTHW.dtype]}, {geometry.vector}, {geometry.bucket}, {at_once},"
+        f" {flags}>"
+    )
+    partials = (
+        given_DCTT.new_empty(geometry.splits, rows, times, channels) if of_weights else given_DCTT
+    )
     tensors = [grad_BCSHW, x_BCTHW, given_DCTT, maps[2], partials]
     _launch(run, name, geometry, groups, tensors, given_DCTT, mapping, masked, maps)
     if grad_given_DCTT is None:
         return
-    sizes = (geometry.splits, channels, times, rows, given_DCTT.shape[0], _MAPPINGS.index(mapping), masked)
+    sizes = (
+        geometry.splits,
+        channels,
+        times,
+        rows,
+        given_DCTT.shape[0],
+        _MAPPINGS.index(mapping),
+        masked,
+    )
     lanes = 32 if times <= 16 else 16
     run(
         Launch(
-            f"mix_backward_weights<{_ELEMENTS[given_DCTT.dtype]}>", (-(-channels // lanes), rows, 1), (lanes, times),
-            lanes * times * given_DCTT.element_size(), (partials, given_DCTT, grad_given_DCTT, *map(np.int32, sizes)),
+            f"mix_backward_weights<{_ELEMENTS[given_DCTT.dtype]}>",
+            (-(-channels // lanes), rows, 1),
+            (lanes, times),
+            lanes * times * given_DCTT.element_size(),
+            (partials, given_DCTT, grad_given_DCTT, *map(np.int32, sizes)),
         )
-    )  # fmt: skip
+    )
 
 
 def instantiations() -> Iterator[str]:
@@ -150,7 +225,10 @@ def instantiations() -> Iterator[str]:
                 for of_map, of_weights in (*together, (True, False), (False, True)):
                     for vector in _vectors(dtype, bucket, _backward_budget(last, of_weights)):
                         flags = ", ".join(_flag(value) for value in (last, of_map, of_weights))
-                        yield f"mix_backward<{element}, {vector}, {bucket}, {_rows_at_once(bucket, dtype)}, {flags}>"
+                        yield (
+                            f"mix_backward<{element}, {vector}, {bucket},"
+                            f" {_rows_at_once(bucket, dtype)}, {flags}>"
+                        )
     yield from ("mix_backward_weights<float>", "mix_backward_weights<double>")
 
 
@@ -166,20 +244,45 @@ def _launch(
     maps: Sequence[Tensor],
 ) -> None:
     directions, channels, rows, times = given_DCTT.shape
-    batches, pixels = maps[0].shape[0], maps[0].shape[3] * maps[0].shape[4]
-    sizes = (batches, channels, times, directions * rows, directions, pixels, _MAPPINGS.index(mapping), masked, geometry.chunk)
+    batches = maps[0].shape[0]
+    pixels = maps[0].shape[3] * maps[0].shape[4]
+    sizes = (
+        batches,
+        channels,
+        times,
+        directions * rows,
+        directions,
+        pixels,
+        _MAPPINGS.index(mapping),
+        masked,
+        geometry.chunk,
+    )
     strides = [stride for item in maps for stride in _strides(item, geometry.last)]
     arguments: tuple[Argument, ...] = (*tensors, *map(np.int32, sizes), *map(np.int64, strides))
-    run(Launch(name, (geometry.channel_tiles, geometry.splits, groups), geometry.block, geometry.shared_bytes, arguments))
+    run(
+        Launch(
+            name,
+            (geometry.channel_tiles, geometry.splits, groups),
+            geometry.block,
+            geometry.shared_bytes,
+            arguments,
+        )
+    )
 
 
 def _readable(x_BCTHW: Tensor) -> Tensor:
-    """The map itself if the kernel can read it where it lies, else a dense copy in the same layout."""
-    return x_BCTHW if _is_readable(x_BCTHW) else empty_rows(x_BCTHW, x_BCTHW.shape[2]).copy_(x_BCTHW)
+    """The map itself if the kernel can read it where it lies, else a dense copy in the same
+    layout.
+    """
+    return (
+        x_BCTHW if _is_readable(x_BCTHW) else empty_rows(x_BCTHW, x_BCTHW.shape[2]).copy_(x_BCTHW)
+    )
 
 
 def _is_readable(x_BCTHW: Tensor) -> bool:
-    """Whether the pixels of a frame lie at one distance from each other, as the kernels take them; batches, channels and times are free."""
+    """Whether the pixels of a frame lie at one distance from each other, as the kernels take
+    them; batches, channels and times are free.
+    """
     _, _, _, height, width = x_BCTHW.shape
     step = x_BCTHW.stride(4) if width > 1 else x_BCTHW.stride(3)
     even = height == 1 or width == 1 or x_BCTHW.stride(3) == width * step
@@ -187,28 +290,44 @@ def _is_readable(x_BCTHW: Tensor) -> bool:
 
 
 def _strides(x_BCTHW: Tensor, last: bool) -> tuple[int, int, int]:
-    """Elements to the next batch, to the next pixel (channels last) or channel, and to the next time; 0 where there is no next one."""
+    """Elements to the next batch, to the next pixel (channels last) or channel, and to the next
+    time; 0 where there is no next one.
+    """
     batches, channels, times, height, width = x_BCTHW.shape
     by_batch, by_channel, by_time, by_row, by_column = x_BCTHW.stride()
-    step = (by_column if width > 1 else by_row if height > 1 else 0) if last else (by_channel if channels > 1 else 0)
+    step = (
+        (by_column if width > 1 else by_row if height > 1 else 0)
+        if last
+        else (by_channel if channels > 1 else 0)
+    )
     return by_batch if batches > 1 else 0, step, by_time if times > 1 else 0
 
 
 def _geometry(
-    maps: Sequence[Tensor], given_DCTT: Tensor, *, budget: int, blocks: int, scratch: int, chunk_of: int, groups: int
+    maps: Sequence[Tensor],
+    given_DCTT: Tensor,
+    *,
+    budget: int,
+    blocks: int,
+    scratch: int,
+    chunk_of: int,
+    groups: int,
 ) -> _Geometry:
     """Lay a launch over its maps.
 
     Args:
         budget: most values of one thread's frames in registers.
         blocks: about how many blocks to launch.
-        scratch: values of every thread's channels in shared memory at the end, for adding over positions.
+        scratch: values of every thread's channels in shared memory at the end, for adding over
+            positions.
         chunk_of: rows of weights are staged in multiples of this; 0 if none are.
         groups: blocks for each tile and split.
     """
     directions, channels, rows, times = given_DCTT.shape
     rows *= directions
-    last, bucket, size = is_channels_last(maps[0]), _bucket(times), given_DCTT.element_size()
+    last = is_channels_last(maps[0])
+    bucket = _bucket(times)
+    size = given_DCTT.element_size()
     vector = _vector(maps, last, _vectors(maps[0].dtype, bucket, budget))
     owned = vector if last else 1
     bounds_bytes = -(-rows * 8 // 16) * 16
@@ -230,11 +349,24 @@ def _geometry(
             channel_lanes //= 2
     row_bytes = channel_lanes * owned * times * size
     chunk = min(whole, room // row_bytes // chunk_of * chunk_of) if chunk_of else max(rows, 1)
-    shared = max(chunk * row_bytes if chunk_of else 0, scratch * owned * channel_lanes * position_lanes * size)
+    shared = max(
+        chunk * row_bytes if chunk_of else 0,
+        scratch * owned * channel_lanes * position_lanes * size,
+    )
     channel_tiles = -(-channels // (channel_lanes * owned))
     tiles = -(-positions // position_lanes)
     each = -(-tiles // min(tiles, max(1, blocks // (channel_tiles * groups)), 65535))
-    return _Geometry(vector, bucket, last, channel_lanes, position_lanes, channel_tiles, -(-tiles // each), chunk, bounds_bytes + shared)
+    return _Geometry(
+        vector,
+        bucket,
+        last,
+        channel_lanes,
+        position_lanes,
+        channel_tiles,
+        -(-tiles // each),
+        chunk,
+        bounds_bytes + shared,
+    )
 
 
 def _vector(maps: Sequence[Tensor], last: bool, allowed: Sequence[int]) -> int:
@@ -250,14 +382,18 @@ def _vector(maps: Sequence[Tensor], last: bool, allowed: Sequence[int]) -> int:
 
 @functools.cache
 def _vectors(dtype: torch.dtype, bucket: int, budget: int) -> tuple[int, ...]:
-    """Elements to an access, widest first: at most 16 bytes, at most `budget` values for all frames; always 1."""
+    """Elements to an access, widest first: at most 16 bytes, at most `budget` values for all
+    frames; always 1.
+    """
     # float64 is for checks only.
     widest = 1 if dtype == torch.float64 else max(1, min(16 // dtype.itemsize, budget // bucket))
     return tuple(dict.fromkeys((widest, max(1, widest // 2), 1)))
 
 
 def _backward_budget(last: bool, of_weights: bool) -> int:
-    """Most values of one thread's frames: what the sums of the weights' gradient leave of the registers."""
+    """Most values of one thread's frames: what the sums of the weights' gradient leave of the
+    registers.
+    """
     return _FRAME_VALUES if not of_weights else 16 if last else 32
 
 

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from configs import ShapeError
 
-__all__ = ["Normalisation", "directional_mask", "directional_weights", "mix_by_einsum", "rows_in_map_time", "weights_gradient"]
+__all__ = [
+    "Normalisation",
+    "directional_mask",
+    "directional_weights",
+    "mix_by_einsum",
+    "rows_in_map_time",
+    "weights_gradient",
+]
 
 Normalisation = Literal["affine", "minmax"]
 
@@ -20,14 +27,17 @@ Normalisation = Literal["affine", "minmax"]
 def directional_mask(t_out: int, t_in: int, *, device: torch.device | None = None) -> Tensor:
     """Which inputs each output row may not see: bool `[t_out, t_in]`, True where masked.
 
-    Row r (from 0) sees columns 0 to floor(r (t_in - 1) / (t_out - 1)); a single row sees everything. This is the
-    strict upper triangle resized bilinearly with aligned corners, every entry above zero masked (paper, section 3.3).
+    Row r (from 0) sees columns 0 to floor(r (t_in - 1) / (t_out - 1)); a single row sees
+    everything. This is the strict upper triangle resized bilinearly with aligned corners, every
+    entry above zero masked (paper, section 3.3).
 
     Raises:
         ShapeError: a size is below 1.
     """
     if t_out < 1 or t_in < 1:
-        raise ShapeError(f"directional_mask needs sizes of at least 1, got t_out={t_out}, t_in={t_in}")
+        raise ShapeError(
+            f"directional_mask needs sizes of at least 1, got t_out={t_out}, t_in={t_in}"
+        )
     rows = torch.arange(t_out, device=device).unsqueeze(1)
     last_seen = torch.div(rows * (t_in - 1), max(t_out - 1, 1), rounding_mode="floor")
     if t_out == 1:
@@ -35,13 +45,17 @@ def directional_mask(t_out: int, t_in: int, *, device: torch.device | None = Non
     return torch.arange(t_in, device=device).unsqueeze(0) > last_seen
 
 
-def directional_weights(logits_CTT: Tensor, *, normalisation: Normalisation = "affine", masked: bool = True) -> Tensor:
-    """Mixing weights from learnable logits: masked softmax along each row, then mapped to [-1, 1] (equation 5).
+def directional_weights(
+    logits_CTT: Tensor, *, normalisation: Normalisation = "affine", masked: bool = True
+) -> Tensor:
+    """Mixing weights from learnable logits: masked softmax along each row, then mapped to [-1, 1]
+    (equation 5).
 
     Args:
         logits_CTT: `[..., T', T]`, usually `C T' T` or `D C T' T`.
-        normalisation: `affine` maps w to 2 w - 1; `minmax` maps each row's smallest open entry to -1 and its
-            largest to 1. A row with one open entry, or with all open entries equal, gives 1 under `minmax`.
+        normalisation: `affine` maps w to 2 w - 1; `minmax` maps each row's smallest open entry to
+            -1 and its largest to 1. A row with one open entry, or with all open entries equal,
+            gives 1 under `minmax`.
         masked: False leaves every entry open (no direction).
 
     Returns:
@@ -52,7 +66,9 @@ def directional_weights(logits_CTT: Tensor, *, normalisation: Normalisation = "a
         ValueError: an unknown normalisation.
     """
     if logits_CTT.dim() < 2:
-        raise ShapeError(f"directional_weights needs logits of shape [..., T', T], got {tuple(logits_CTT.shape)}")
+        raise ShapeError(
+            f"directional_weights needs logits of shape [..., T', T], got {tuple(logits_CTT.shape)}"
+        )
     t_out, t_in = logits_CTT.shape[-2:]
     mask = directional_mask(t_out, t_in, device=logits_CTT.device)
     if not masked:
@@ -66,20 +82,29 @@ def directional_weights(logits_CTT: Tensor, *, normalisation: Normalisation = "a
 
 
 def mix_by_einsum(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
-    """`out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`, the second direction reading time from the end, its rows after the first's.
+    """`out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`, the second direction reading time from
+    the end, its rows after the first's.
 
-    Traceable by `torch.export`, differentiable any number of times; `B C D*T' H W` in the dtype of the map.
+    Traceable by `torch.export`, differentiable any number of times; `B C D*T' H W` in the dtype of
+    the map.
     """
-    return torch.einsum("bcthw,cst->bcshw", x_BCTHW, rows_in_map_time(weights_DCTT).to(x_BCTHW.dtype))
+    return torch.einsum(
+        "bcthw,cst->bcshw", x_BCTHW, rows_in_map_time(weights_DCTT).to(x_BCTHW.dtype)
+    )
 
 
 def rows_in_map_time(weights_DCTT: Tensor) -> Tensor:
-    """`D C T' T` as `C D*T' T`: reading time from the end with weights w is reading it from the start with w reversed."""
+    """`D C T' T` as `C D*T' T`: reading time from the end with weights w is reading it from the
+    start with w reversed.
+    """
     return torch.cat([weights_DCTT[0], *(rows.flip(-1) for rows in weights_DCTT[1:])], dim=1)
 
 
-def weights_gradient(grad_DCTT: Tensor, logits_DCTT: Tensor, *, normalisation: Normalisation, masked: bool) -> Tensor:
-    """The gradient of the logits from that of `directional_weights`, in closed form; ties of a row's extremes share theirs.
+def weights_gradient(
+    grad_DCTT: Tensor, logits_DCTT: Tensor, *, normalisation: Normalisation, masked: bool
+) -> Tensor:
+    """The gradient of the logits from that of `directional_weights`, in closed form; ties of a
+    row's extremes share theirs.
 
     What autograd gives, for places where it does not run: inside an operator.
     """
@@ -91,12 +116,14 @@ def weights_gradient(grad_DCTT: Tensor, logits_DCTT: Tensor, *, normalisation: N
     if normalisation == "affine":
         of_share = 2 * grad
     else:
-        smallest, largest = share.masked_fill(mask, float("inf")).amin(-1, keepdim=True), share.amax(-1, keepdim=True)
+        smallest = share.masked_fill(mask, float("inf")).amin(-1, keepdim=True)
+        largest = share.amax(-1, keepdim=True)
         span = largest - smallest
         flat = span <= 0
         scale = torch.where(flat, 0.0, 2 / span.masked_fill(flat, 1.0))
         rise = (share - smallest) / span.masked_fill(flat, 1.0)
-        low, high = (share == smallest) & ~mask, (share == largest) & ~mask
+        low = (share == smallest) & ~mask
+        high = (share == largest) & ~mask
         of_low = -(scale * grad * (1 - rise)).sum(-1, keepdim=True) / low.sum(-1, keepdim=True)
         of_high = -(scale * grad * rise).sum(-1, keepdim=True) / high.sum(-1, keepdim=True)
         of_share = scale * grad + low * of_low + high * of_high

@@ -1,4 +1,6 @@
-"""Tests that need a CUDA device. They skip without one; `make gpu-check` runs them, and reports what else is missing."""
+"""Tests that need a CUDA device. They skip without one; `make gpu-check` runs them, and reports
+what else is missing.
+"""
 
 from __future__ import annotations
 

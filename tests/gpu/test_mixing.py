@@ -12,9 +12,15 @@ from tests.mixing_cases import CASES, Case, agree, reference
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 WAYS = (("affine", True), ("minmax", True), ("plain", True), ("plain", False), ("affine", False))
 PAPER = [
-    Case(2, channels, 4, 2, 2, side, side, memory) for channels, side in ((512, 28), (1024, 14), (2048, 7)) for memory in ("last", "planar")
+    Case(2, channels, 4, 2, 2, side, side, memory)
+    for channels, side in ((512, 28), (1024, 14), (2048, 7))
+    for memory in ("last", "planar")
 ]
-RUNS = [(case, dtype, *WAYS[(i + j) % 5]) for i, case in enumerate(CASES) for j, dtype in enumerate(DTYPES)]
+RUNS = [
+    (case, dtype, *WAYS[(i + j) % 5])
+    for i, case in enumerate(CASES)
+    for j, dtype in enumerate(DTYPES)
+]
 RUNS += [(case, torch.bfloat16, "affine", True) for case in PAPER]
 
 
@@ -22,9 +28,12 @@ def name(value: object) -> str:
     return str(value).removeprefix("torch.")
 
 
-def mixed_with_gradients(case: Case, dtype: torch.dtype, mapping: str, masked: bool) -> tuple[Tensor, Tensor, Tensor]:
+def mixed_with_gradients(
+    case: Case, dtype: torch.dtype, mapping: str, masked: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """By the kernel or not at all."""
-    x, given = case.map(dtype, "cuda").requires_grad_(), case.given(dtype, "cuda").requires_grad_()
+    x = case.map(dtype, "cuda").requires_grad_()
+    given = case.given(dtype, "cuda").requires_grad_()
     if mapping == "plain":
         mixed = directional_mix(x, given, masked=masked, path="cuda")
     else:
@@ -34,14 +43,21 @@ def mixed_with_gradients(case: Case, dtype: torch.dtype, mapping: str, masked: b
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize(("case", "dtype", "mapping", "masked"), RUNS, ids=name)
-def test_the_kernel_is_right_on_shapes_that_break_kernels(case: Case, dtype: torch.dtype, mapping: str, masked: bool) -> None:
+def test_the_kernel_is_right_on_shapes_that_break_kernels(
+    case: Case, dtype: torch.dtype, mapping: str, masked: bool
+) -> None:
     out, x_grad, given_grad = reference(case, dtype, mapping, masked)
     mixed, found_x, found_given = mixed_with_gradients(case, dtype, mapping, masked)
     assert agree(mixed, out, dtype)
     assert agree(found_x, x_grad, dtype)
     assert torch.isfinite(found_given).all()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    torch.testing.assert_close(found_given.cpu().double(), given_grad, rtol=0, atol=tolerance * float(given_grad.abs().max()) + 1e-30)
+    torch.testing.assert_close(
+        found_given.cpu().double(),
+        given_grad,
+        rtol=0,
+        atol=tolerance * float(given_grad.abs().max()) + 1e-30,
+    )
     assert is_channels_last(mixed) == is_channels_last(case.map(dtype))
 
 
@@ -55,7 +71,8 @@ def test_results_repeat_bit_for_bit(case: Case) -> None:
 @pytest.mark.parametrize("mapping", ["plain", "affine", "minmax"])
 @pytest.mark.parametrize("case", [CASES[2], CASES[3], CASES[20], CASES[23]], ids=str)
 def test_opcheck(case: Case, mapping: str) -> None:
-    x, given = case.map(torch.float32, "cuda").requires_grad_(), case.given(torch.float32, "cuda").requires_grad_()
+    x = case.map(torch.float32, "cuda").requires_grad_()
+    given = case.given(torch.float32, "cuda").requires_grad_()
     torch.library.opcheck(torch.ops.cidc.directional_mix.default, (x, given, mapping, True))
 
 
@@ -63,16 +80,23 @@ def test_opcheck(case: Case, mapping: str) -> None:
 @pytest.mark.parametrize("mapping", ["plain", "affine", "minmax"])
 def test_gradcheck(memory: str, mapping: str) -> None:
     case = Case(2, 3, 4, 2, 2, 2, 2, memory)
-    x, given = case.map(torch.float64, "cuda").requires_grad_(), case.given(torch.float64, "cuda").requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, k: torch.ops.cidc.directional_mix(x, k, mapping, True), (x, given))
+    x = case.map(torch.float64, "cuda").requires_grad_()
+    given = case.given(torch.float64, "cuda").requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, k: torch.ops.cidc.directional_mix(x, k, mapping, True), (x, given)
+    )
 
 
 def test_work_goes_to_the_current_stream() -> None:
-    """The map is written late, on a stream of its own: a launch elsewhere would read it too early."""
+    """The map is written late, on a stream of its own: a launch elsewhere would read it too
+    early.
+    """
     case = PAPER[0]
-    x, weights = case.map(torch.float32, "cuda"), case.given(torch.float32, "cuda")
+    x = case.map(torch.float32, "cuda")
+    weights = case.given(torch.float32, "cuda")
     expected = directional_mix(x, weights, path="cuda")
-    late, busy = torch.zeros_like(x), torch.randn(4096, 4096, device="cuda")
+    late = torch.zeros_like(x)
+    busy = torch.randn(4096, 4096, device="cuda")
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -86,7 +110,9 @@ def test_work_goes_to_the_current_stream() -> None:
 
 def test_a_cuda_graph_replays_it_on_new_values() -> None:
     case = PAPER[2]
-    x, logits, grad = case.map(torch.bfloat16, "cuda"), case.given(torch.bfloat16, "cuda"), case.gradient(torch.bfloat16, "cuda")
+    x = case.map(torch.bfloat16, "cuda")
+    logits = case.given(torch.bfloat16, "cuda")
+    grad = case.gradient(torch.bfloat16, "cuda")
     x.requires_grad_()
     logits.requires_grad_()
 
@@ -113,18 +139,22 @@ def test_a_cuda_graph_replays_it_on_new_values() -> None:
 @pytest.mark.filterwarnings("default")  # Inductor uses what PyTorch has deprecated
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_it_compiles_without_a_break(backend: str) -> None:
-    x, logits = CASES[3].map(torch.float32, "cuda").requires_grad_(), CASES[3].given(torch.float32, "cuda").requires_grad_()
+    x = CASES[3].map(torch.float32, "cuda").requires_grad_()
+    logits = CASES[3].given(torch.float32, "cuda").requires_grad_()
 
     def run(x: Tensor, logits: Tensor) -> Tensor:
         return (2 * directional_mix_logits(x, logits)).square().sum()
 
     expected = torch.autograd.grad(run(x, logits), (x, logits))
-    found = torch.autograd.grad(torch.compile(run, fullgraph=True, backend=backend)(x, logits), (x, logits))
+    found = torch.autograd.grad(
+        torch.compile(run, fullgraph=True, backend=backend)(x, logits), (x, logits)
+    )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_autocast_leaves_the_map_its_dtype() -> None:
-    x, logits = CASES[3].map(torch.bfloat16, "cuda"), CASES[3].given(torch.bfloat16, "cuda").requires_grad_()
+    x = CASES[3].map(torch.bfloat16, "cuda")
+    logits = CASES[3].given(torch.bfloat16, "cuda").requires_grad_()
     with torch.autocast("cuda", torch.bfloat16):
         mixed = directional_mix_logits(x, logits, path="cuda")
     assert mixed.dtype == torch.bfloat16
@@ -136,18 +166,28 @@ def test_autocast_leaves_the_map_its_dtype() -> None:
 @pytest.mark.parametrize("masked", [True, False])
 def test_fixed_weights_mix_as_given_ones(masked: bool) -> None:
     case = PAPER[1]
-    x, weights = case.map(torch.bfloat16, "cuda"), case.given(torch.bfloat16, "cuda")
+    x = case.map(torch.bfloat16, "cuda")
+    weights = case.given(torch.bfloat16, "cuda")
     mixer = FixedMixer(weights.cpu(), torch.bfloat16, masked=masked).cuda()
     mixer.mixing = "cuda"
     assert torch.equal(mixer(x), directional_mix(x, weights, masked=masked, path="cuda"))
 
 
 def test_addresses_past_two_to_the_31_are_right() -> None:
-    batch, channels, side = 1400, 512, 28
+    batch = 1400
+    channels = 512
+    side = 28
     if torch.cuda.mem_get_info()[0] < 24 << 30:
         pytest.skip("needs 24 GiB of free GPU memory")
-    x = torch.randn(batch, 4, side, side, channels, device="cuda", dtype=torch.bfloat16).permute(0, 4, 1, 2, 3)
+    x = torch.randn(batch, 4, side, side, channels, device="cuda", dtype=torch.bfloat16).permute(
+        0, 4, 1, 2, 3
+    )
     weights = torch.randn(2, channels, 2, 4, device="cuda")
     mixed = directional_mix(x, weights, path="cuda")
     for clip in (0, batch // 2, batch - 1):
-        torch.testing.assert_close(mixed[clip : clip + 1].float(), mix_by_einsum(x[clip : clip + 1].float(), weights), rtol=8e-3, atol=2e-2)
+        torch.testing.assert_close(
+            mixed[clip : clip + 1].float(),
+            mix_by_einsum(x[clip : clip + 1].float(), weights),
+            rtol=8e-3,
+            atol=2e-2,
+        )

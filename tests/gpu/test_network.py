@@ -42,11 +42,14 @@ def test_a_folded_network_is_the_network(path: str, dtype: torch.dtype, toleranc
     folded = fold_for_inference(network, dtype).cuda()
     use_mixing(folded, path)  # type: ignore[arg-type]
     found = folded(clips.cuda().to(dtype)).float().cpu()
-    torch.testing.assert_close(found / expected.abs().max(), expected / expected.abs().max(), atol=tolerance, rtol=0)
+    torch.testing.assert_close(
+        found / expected.abs().max(), expected / expected.abs().max(), atol=tolerance, rtol=0
+    )
 
 
 def test_a_training_step_has_the_gradients_of_plain_pytorch() -> None:
-    clips, gradients = torch.randn(2, 3, 32, 64, 64, device="cuda"), []
+    clips = torch.randn(2, 3, 32, 64, 64, device="cuda")
+    gradients = []
     for path in ("cuda", "reference"):
         network = small_network().cuda()
         use_mixing(network, path)  # type: ignore[arg-type]

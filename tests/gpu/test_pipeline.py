@@ -23,7 +23,9 @@ CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
 
 def test_the_gpu_graph_gives_what_the_cpu_graph_gives() -> None:
     rows, columns = np.mgrid[0:360, 0:640]
-    picture = np.stack([(rows * 255 // 360), (columns * 255 // 640), (rows + columns) * 255 // 1000], axis=-1).astype(np.uint8)[None]
+    picture = np.stack(
+        [(rows * 255 // 360), (columns * 255 // 640), (rows + columns) * 255 // 1000], axis=-1
+    ).astype(np.uint8)[None]
     on_cpu = Preprocessor(CONFIG, max_batch=1)([picture]).clone()
     on_gpu = Preprocessor(CONFIG, max_batch=1, device="gpu")([picture]).cpu()
     assert (on_cpu.int() - on_gpu.int()).abs().max() <= 1
@@ -31,7 +33,9 @@ def test_the_gpu_graph_gives_what_the_cpu_graph_gives() -> None:
 
 def test_the_pipeline_runs_on_the_gpu(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
     fields = {
-        "cameras": [{"id": "a", "url": str(next((scenes / "recordings").glob("*.mp4"))), "pace": "fast"}],
+        "cameras": [
+            {"id": "a", "url": str(next((scenes / "recordings").glob("*.mp4"))), "pace": "fast"}
+        ],
         "infer": {"weights": str(tiny_weights), "precision": "float32", "device": "cuda"},
         "outbox": {"path": tmp_path / "outbox.db"},
         "http": {"port": 0},
@@ -43,7 +47,10 @@ def test_the_pipeline_runs_on_the_gpu(scenes: Path, tiny_weights: Path, tmp_path
 
 def test_dali_decodes_h264_on_the_gpu_as_software_does(scenes: Path) -> None:
     entries = read_manifest(scenes / "clips/manifest.csv").entries[:3]
-    planned = [PlannedClip(entry, 0.5, View(48, 0.2 * index, 0.5, index == 1), 0) for index, entry in enumerate(entries)]
+    planned = [
+        PlannedClip(entry, 0.5, View(48, 0.2 * index, 0.5, index == 1), 0)
+        for index, entry in enumerate(entries)
+    ]
     store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
     (ours,) = batches(planned, 3, reader=EncodedReader(store), preprocess=CONFIG, device="cuda")
     (theirs,) = batches(planned, 3, reader=InProcessReader(store), preprocess=CONFIG)

@@ -17,9 +17,15 @@ STATISTICS: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 
 def test_the_kernel_gives_what_the_cpu_gives(size: tuple[int, int], dtype: torch.dtype) -> None:
     ring = torch.randint(0, 256, (5, 32, *size, 3), dtype=torch.uint8)
     windows = [(4, 0), (0, 31), (2, 7), (2, 8)]
-    on_cpu = WindowGather(STATISTICS, dtype=torch.float32, device=torch.device("cpu"))(ring, windows)
-    on_gpu = WindowGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="cuda")(ring.cuda(), windows)
+    on_cpu = WindowGather(STATISTICS, dtype=torch.float32, device=torch.device("cpu"))(
+        ring, windows
+    )
+    on_gpu = WindowGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="cuda")(
+        ring.cuda(), windows
+    )
     assert on_gpu.is_contiguous(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(on_gpu.cpu().float(), on_cpu, rtol=torch.finfo(dtype).eps, atol=4e-7)
-    plain = WindowGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="reference")(ring.cuda(), windows)
+    plain = WindowGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="reference")(
+        ring.cuda(), windows
+    )
     torch.testing.assert_close(on_gpu, plain, rtol=torch.finfo(dtype).eps, atol=4e-7)

@@ -1,4 +1,6 @@
-"""Generated, labelled video: articulated people doing actions that only the order of time tells apart."""
+"""Generated, labelled video: articulated people doing actions that only the order of time tells
+apart.
+"""
 
 from train.scenes.actions import ACTIONS, BACKGROUND, LABELS, PAIRS
 from train.scenes.write import ScenesPlan, write_scenes

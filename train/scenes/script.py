@@ -1,4 +1,6 @@
-"""What happens when: the people of a clip or a recording as functions of time, and the truth about them."""
+"""What happens when: the people of a clip or a recording as functions of time, and the truth
+about them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ from train.scenes.actions import BACKGROUND, Figure, Motion, Place, draw_motion,
 from train.scenes.body import FloatArray, random_body
 from train.scenes.stage import Camera, Person, Room, random_camera, random_room
 
-__all__ = ["CLIP_SECONDS", "Interval", "Script", "clip_script", "recording_script", "training_segments"]
+__all__ = [
+    "CLIP_SECONDS",
+    "Interval",
+    "Script",
+    "clip_script",
+    "recording_script",
+    "training_segments",
+]
 
 CLIP_SECONDS = 32 / 15  # what the network sees at once
 # Any window of a trimmed clip shows at least this share of the action ...
@@ -33,7 +42,9 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """A scene ready to film: who and what is there at any time, and the intervals in which something is done."""
+    """A scene ready to film: who and what is there at any time, and the intervals in which
+    something is done.
+    """
 
     camera: Camera
     room: Room
@@ -49,7 +60,9 @@ def clip_script(label: str, rng: np.random.Generator) -> Script:
 
 
 def recording_script(seconds: float, rng: np.random.Generator) -> Script:
-    """An untrimmed recording: one person living through action after action, with rests and passers-by."""
+    """An untrimmed recording: one person living through action after action, with rests and
+    passers-by.
+    """
     place, camera = _draw_place(rng)
     spots = _draw_spots(rng, place)
     place = dataclasses.replace(place, door_x=spots["door"][0])
@@ -60,13 +73,21 @@ def recording_script(seconds: float, rng: np.random.Generator) -> Script:
 
 
 def training_segments(intervals: Sequence[Interval], seconds: float) -> list[Interval]:
-    """A recording cut into parts of which, as of a trimmed clip, every window deserves the part's label."""
+    """A recording cut into parts of which, as of a trimmed clip, every window deserves the
+    part's label.
+    """
     segments = []
     rests = [0.0]  # alternating: where a rest begins, where it ends
     for interval in intervals:
         length = interval.end_seconds - interval.start_seconds
         margin = CLIP_SECONDS - _SHOWN * min(length, CLIP_SECONDS)
-        segments.append(Interval(interval.label, max(0.0, interval.start_seconds - margin), min(seconds, interval.end_seconds + margin)))
+        segments.append(
+            Interval(
+                interval.label,
+                max(0.0, interval.start_seconds - margin),
+                min(seconds, interval.end_seconds + margin),
+            )
+        )
         glimpse = _GLIMPSE * min(length, CLIP_SECONDS)
         rests += [interval.start_seconds + glimpse, interval.end_seconds - glimpse]
     rests.append(seconds)
@@ -84,81 +105,136 @@ def _action_clip(label: str, rng: np.random.Generator) -> Script:
     seconds = 2 * before + motion.seconds
     people = _with_passers(rng, place, _actor(rng, _played(motion, before)), seconds)
     interval = Interval(label, before, before + motion.seconds)
-    return Script(camera, _room_for(label, rng, place), seconds, people, (interval,), _left_on_floor([(before, motion)]))
+    return Script(
+        camera,
+        _room_for(label, rng, place),
+        seconds,
+        people,
+        (interval,),
+        _left_on_floor([(before, motion)]),
+    )
 
 
 def _background_clip(rng: np.random.Generator) -> Script:
-    kind = str(rng.choice(["hold", "hold", "idle", "empty", "towards", "glimpse", "glimpse", "turn"]))
+    kind = str(
+        rng.choice(["hold", "hold", "idle", "empty", "towards", "glimpse", "glimpse", "turn"])
+    )
     place, camera = _draw_place(rng)
     label = str(rng.choice(["fall", "sit_down", "raise_arm", "pick_up", "enter", "walk_right"]))
     seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
     motion = _centred(draw_motion(label, rng, place))
     if rng.random() < 0.5:
         motion = reverse(motion)
-    people = _with_passers(rng, place, _BACKGROUNDS[kind](rng, place, motion, seconds), seconds, often=0.5)
+    people = _with_passers(
+        rng, place, _BACKGROUNDS[kind](rng, place, motion, seconds), seconds, often=0.5
+    )
     return Script(camera, _room_for(label, rng, place), seconds, people, (), lambda t: [])
 
 
-def _hold(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> Callable[[float], list[Person]]:
+def _hold(
+    rng: np.random.Generator, place: Place, motion: Motion, seconds: float
+) -> Callable[[float], list[Person]]:
     end = float(rng.integers(2))
     return _actor(rng, lambda t: motion.at(end))
 
 
-def _idle(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> Callable[[float], list[Person]]:
+def _idle(
+    rng: np.random.Generator, place: Place, motion: Motion, seconds: float
+) -> Callable[[float], list[Person]]:
     end = float(rng.integers(2))
     return _actor(rng, lambda t: motion.at(end), strength=0.3)
 
 
-def _empty(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> Callable[[float], list[Person]]:
+def _empty(
+    rng: np.random.Generator, place: Place, motion: Motion, seconds: float
+) -> Callable[[float], list[Person]]:
     return lambda t: []
 
 
-def _towards(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> Callable[[float], list[Person]]:
+def _towards(
+    rng: np.random.Generator, place: Place, motion: Motion, seconds: float
+) -> Callable[[float], list[Person]]:
     """Walking straight to or from the camera: movement, but across nothing."""
-    far, near = place.wall_z - 0.3, place.wall_z - rng.uniform(1.2, 2.2)
+    far = place.wall_z - 0.3
+    near = place.wall_z - rng.uniform(1.2, 2.2)
     z0, z1 = (far, near) if rng.random() < 0.5 else (near, far)
-    walk = draw_motion("walk_right", rng, Place(0.0, 0.0, 0.0, place.wall_z), target=(seconds * 1.1, 0.0))
+    walk = draw_motion(
+        "walk_right", rng, Place(0.0, 0.0, 0.0, place.wall_z), target=(seconds * 1.1, 0.0)
+    )
     yaw = float(rng.choice([0.0, np.pi]))
 
     def at(t: float) -> Figure:
         u = t / seconds
-        return dataclasses.replace(walk.at(0.2 + 0.6 * u), x=place.x, z=float(z0 + (z1 - z0) * u), yaw=yaw)
+        return dataclasses.replace(
+            walk.at(0.2 + 0.6 * u), x=place.x, z=float(z0 + (z1 - z0) * u), yaw=yaw
+        )
 
     return _actor(rng, at)
 
 
-def _turn(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> Callable[[float], list[Person]]:
+def _turn(
+    rng: np.random.Generator, place: Place, motion: Motion, seconds: float
+) -> Callable[[float], list[Person]]:
     """Turning round on the spot."""
-    start, middle, length = rng.uniform(-3, 3), rng.uniform(0.3, 0.7) * seconds, rng.uniform(0.5, 1.5)
+    start = rng.uniform(-3, 3)
+    middle = rng.uniform(0.3, 0.7) * seconds
+    length = rng.uniform(0.5, 1.5)
     angle = float(rng.choice([-1, 1]) * rng.uniform(1.2, 3.2))
-    base = motion.at(0.0) if motion.label in ("raise_arm", "pick_up", "fall", "sit_down") else motion.at(1.0)
+    base = (
+        motion.at(0.0)
+        if motion.label in ("raise_arm", "pick_up", "fall", "sit_down")
+        else motion.at(1.0)
+    )
 
     def at(t: float) -> Figure:
-        return dataclasses.replace(base, yaw=float(start + angle * np.clip((t - middle) / length + 0.5, 0, 1)))
+        return dataclasses.replace(
+            base, yaw=float(start + angle * np.clip((t - middle) / length + 0.5, 0, 1))
+        )
 
     return _actor(rng, at)
 
 
-def _glimpse(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> Callable[[float], list[Person]]:
+def _glimpse(
+    rng: np.random.Generator, place: Place, motion: Motion, seconds: float
+) -> Callable[[float], list[Person]]:
     """The very beginning of an action at the end of the clip, or its very end at the beginning."""
     share = rng.uniform(0.0, _GLIMPSE)
-    offset = -(1 - share) * motion.seconds if rng.random() < 0.5 else seconds - share * motion.seconds
+    offset = (
+        -(1 - share) * motion.seconds if rng.random() < 0.5 else seconds - share * motion.seconds
+    )
     return _actor(rng, _played(motion, offset))
 
 
-_BACKGROUNDS = {"hold": _hold, "idle": _idle, "empty": _empty, "towards": _towards, "glimpse": _glimpse, "turn": _turn}
+_BACKGROUNDS = {
+    "hold": _hold,
+    "idle": _idle,
+    "empty": _empty,
+    "towards": _towards,
+    "glimpse": _glimpse,
+    "turn": _turn,
+}
 
 
 class _Timeline:
     """One person's actions over a recording; every action starts from where the last one ended."""
 
-    def __init__(self, rng: np.random.Generator, place: Place, spots: dict[str, tuple[float, float]], seconds: float) -> None:
-        self._rng, self._place, self._spots = rng, place, spots
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        place: Place,
+        spots: dict[str, tuple[float, float]],
+        seconds: float,
+    ) -> None:
+        self._rng = rng
+        self._place = place
+        self._spots = spots
         self._pieces: list[tuple[float, Motion]] = []
         self.intervals: list[Interval] = []
-        self._spot, self._state = "door", "absent"
+        self._spot = "door"
+        self._state = "absent"
         self._last: Motion | None = None
-        self._carrying, self._hand = False, 1
+        self._carrying = False
+        self._hand = 1
         clock = float(rng.uniform(1.0, 3.0))
         while True:
             motion = self._next()
@@ -213,22 +289,32 @@ class _Timeline:
         return self._keep_object(motion)
 
     def _from_standing(self) -> Motion:
-        rng, here = self._rng, self._here()
+        rng = self._rng
+        here = self._here()
         if self._state == "absent":
-            self._state, self._spot = "standing", "door"
+            self._state = "standing"
+            self._spot = "door"
             return draw_motion("enter", rng, self._here())
         options = ["walk", "raise_arm", "fall", "put_down" if self._carrying else "pick_up"]
         if not self._carrying:
             options += {"door": ["leave"], "chair": ["sit_down"]}.get(self._spot, [])
         # What was done least so far is the likeliest, so that a few minutes show every action.
-        done = [sum(interval.label.startswith(option) for interval in self.intervals) for option in options]
+        done = [
+            sum(interval.label.startswith(option) for interval in self.intervals)
+            for option in options
+        ]
         weights = 1.0 / (1.0 + np.array(done)) ** 2
         choice = str(rng.choice(options, p=weights / weights.sum()))
         if choice == "walk":
             return self._walk()
         if choice in ("pick_up", "put_down"):
             self._carrying = choice == "pick_up"
-        self._state = {"fall": "lying", "sit_down": "sitting", "raise_arm": "raised", "leave": "absent"}.get(choice, "standing")
+        self._state = {
+            "fall": "lying",
+            "sit_down": "sitting",
+            "raise_arm": "raised",
+            "leave": "absent",
+        }.get(choice, "standing")
         return draw_motion(choice, rng, here)
 
     def _walk(self) -> Motion:
@@ -252,20 +338,30 @@ class _Timeline:
         if motion.label in ("pick_up", "put_down") or not self._carrying:
             return motion
         hand = self._hand
-        return dataclasses.replace(motion, at=lambda u: dataclasses.replace(motion.at(u), carried=hand))
+        return dataclasses.replace(
+            motion, at=lambda u: dataclasses.replace(motion.at(u), carried=hand)
+        )
 
 
 def _played(motion: Motion, start: float) -> Callable[[float], Figure]:
-    """The motion as a function of time: its first pose before `start`, its last after it has ended."""
+    """The motion as a function of time: its first pose before `start`, its last after it has
+    ended.
+    """
     return lambda t: motion.at(float(np.clip((t - start) / motion.seconds, 0, 1)))
 
 
-def _left_on_floor(pieces: list[tuple[float, Motion]]) -> Callable[[float], list[tuple[float, float]]]:
+def _left_on_floor(
+    pieces: list[tuple[float, Motion]],
+) -> Callable[[float], list[tuple[float, float]]]:
     """Where objects lie at time t: before they are picked up and after they were put down."""
 
     def at(t: float) -> list[tuple[float, float]]:
         played = ((motion, _played(motion, start)(t)) for start, motion in pieces)
-        return [motion.object_spot for motion, figure in played if motion.object_spot and figure.carried is None]
+        return [
+            motion.object_spot
+            for motion, figure in played
+            if motion.object_spot and figure.carried is None
+        ]
 
     return at
 
@@ -293,17 +389,29 @@ def _actor(
 
 
 def _with_passers(
-    rng: np.random.Generator, place: Place, people: Callable[[float], list[Person]], seconds: float, often: float = 0.25
+    rng: np.random.Generator,
+    place: Place,
+    people: Callable[[float], list[Person]],
+    seconds: float,
+    often: float = 0.25,
 ) -> Callable[[float], list[Person]]:
     """Add people who pass behind the wall, seen through door and windows."""
-    passers = [_passer(rng, place, seconds) for _ in range(int(rng.poisson(often * max(1.0, seconds / 12))))]
+    passers = [
+        _passer(rng, place, seconds)
+        for _ in range(int(rng.poisson(often * max(1.0, seconds / 12))))
+    ]
     return lambda t: [person for group in (people, *passers) for person in group(t)]
 
 
-def _passer(rng: np.random.Generator, place: Place, seconds: float) -> Callable[[float], list[Person]]:
+def _passer(
+    rng: np.random.Generator, place: Place, seconds: float
+) -> Callable[[float], list[Person]]:
     z = place.wall_z + float(rng.uniform(1.5, 5.0))
-    middle, speed = float(rng.uniform(0, seconds)), float(rng.uniform(*_PASSER_SPEED) * rng.choice([-1, 1]))
-    walk = draw_motion("walk_right", rng, Place(0.0, z, 0.0, place.wall_z), target=(abs(speed) * 20, z))
+    middle = float(rng.uniform(0, seconds))
+    speed = float(rng.uniform(*_PASSER_SPEED) * rng.choice([-1, 1]))
+    walk = draw_motion(
+        "walk_right", rng, Place(0.0, z, 0.0, place.wall_z), target=(abs(speed) * 20, z)
+    )
 
     def at(t: float) -> Figure | None:
         if abs(t - middle) > 6:
@@ -319,19 +427,31 @@ def _draw_place(rng: np.random.Generator) -> tuple[Place, Camera]:
     z = float(rng.uniform(4.0, 5.8))
     camera = random_camera(rng, width, height, z)
     reach = 0.25 * width / camera.focal_pixels * z
-    place = Place(float(rng.uniform(-reach, reach)), z, float(rng.uniform(-0.8, 0.8) * reach), z + float(rng.uniform(0.7, 1.5)))
+    place = Place(
+        float(rng.uniform(-reach, reach)),
+        z,
+        float(rng.uniform(-0.8, 0.8) * reach),
+        z + float(rng.uniform(0.7, 1.5)),
+    )
     return place, camera
 
 
 def _draw_spots(rng: np.random.Generator, place: Place) -> dict[str, tuple[float, float]]:
-    """Door, chair and two free spots (x, z), about a metre apart from left to right, in random order."""
+    """Door, chair and two free spots (x, z), about a metre apart from left to right, in random
+    order.
+    """
     names = [str(name) for name in rng.permutation(["door", "chair", "near", "far"])]
     columns = (np.arange(4) - 1.5) * rng.uniform(0.88, 1.0) + rng.uniform(-0.05, 0.05, 4)
-    return {name: (float(x), place.z + float(rng.normal(0, 0.1))) for name, x in zip(names, columns, strict=True)}
+    return {
+        name: (float(x), place.z + float(rng.normal(0, 0.1)))
+        for name, x in zip(names, columns, strict=True)
+    }
 
 
 def _room_for(label: str, rng: np.random.Generator, place: Place) -> Room:
-    chair_at = (place.x, place.z) if label in ("sit_down", "stand_up") or rng.random() < 0.25 else None
+    chair_at = (
+        (place.x, place.z) if label in ("sit_down", "stand_up") or rng.random() < 0.25 else None
+    )
     door = label in ("enter", "leave") or rng.random() < 0.6
     if chair_at is not None and label not in ("sit_down", "stand_up"):
         chair_at = (place.x + float(rng.choice([-1, 1]) * rng.uniform(0.7, 1.4)), place.z + 0.2)
@@ -343,4 +463,6 @@ def _centred(motion: Motion) -> Motion:
     if motion.label not in ("walk_left", "walk_right"):
         return motion
     shift = (motion.at(0.0).x + motion.at(1.0).x) / 2 - min(motion.at(0.0).x, motion.at(1.0).x)
-    return dataclasses.replace(motion, at=lambda u: dataclasses.replace(motion.at(u), x=motion.at(u).x - shift))
+    return dataclasses.replace(
+        motion, at=lambda u: dataclasses.replace(motion.at(u), x=motion.at(u).x - shift)
+    )

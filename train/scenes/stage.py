@@ -1,6 +1,8 @@
-"""The room and the camera: a pinhole projection, a painted background, people and things drawn into it.
+"""The room and the camera: a pinhole projection, a painted background, people and things drawn into
+it.
 
-World axes in metres: x right, y up, z away from the camera; the floor is y = 0. Pictures are RGB uint8 `H W C`.
+World axes in metres: x right, y up, z away from the camera; the floor is y = 0. Pictures are RGB
+uint8 `H W C`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ from train.scenes import body as bodies
 from train.scenes.actions import Figure, Place
 from train.scenes.body import Body, FloatArray
 
-__all__ = ["Camera", "Opening", "Person", "Room", "draw_room", "random_camera", "random_room", "render"]
+__all__ = [
+    "Camera",
+    "Opening",
+    "Person",
+    "Room",
+    "draw_room",
+    "random_camera",
+    "random_room",
+    "render",
+]
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -26,7 +37,9 @@ _SUBPIXEL_BITS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """A pinhole camera `height_metres` above the floor, tilted down by `tilt` radians, panned by `pan`."""
+    """A pinhole camera `height_metres` above the floor, tilted down by `tilt` radians, panned by
+    `pan`.
+    """
 
     width: int
     height: int
@@ -36,10 +49,20 @@ class Camera:
     pan: float
 
     def project(self, points: FloatArray) -> FloatArray:
-        """World points `[N, 3]` to pixel columns and rows `[N, 2]`; nothing may lie behind the camera."""
-        x, y, z = points[:, 0], points[:, 1] - self.height_metres, points[:, 2]
-        x, z = x * np.cos(self.pan) - z * np.sin(self.pan), x * np.sin(self.pan) + z * np.cos(self.pan)
-        y, z = y * np.cos(self.tilt) + z * np.sin(self.tilt), z * np.cos(self.tilt) - y * np.sin(self.tilt)
+        """World points `[N, 3]` to pixel columns and rows `[N, 2]`; nothing may lie behind the
+        camera.
+        """
+        x = points[:, 0]
+        y = points[:, 1] - self.height_metres
+        z = points[:, 2]
+        x, z = (
+            x * np.cos(self.pan) - z * np.sin(self.pan),
+            x * np.sin(self.pan) + z * np.cos(self.pan),
+        )
+        y, z = (
+            y * np.cos(self.tilt) + z * np.sin(self.tilt),
+            z * np.cos(self.tilt) - y * np.sin(self.tilt),
+        )
         z = np.maximum(z, 0.05)
         columns = self.width / 2 + self.focal_pixels * x / z
         rows = self.height / 2 - self.focal_pixels * y / z
@@ -62,7 +85,9 @@ class Opening:
 
 @dataclasses.dataclass(frozen=True)
 class Room:
-    """What stands still: openings, colours, furniture. `chair_x` is where sitting happens, if a chair is there."""
+    """What stands still: openings, colours, furniture. `chair_x` is where sitting happens, if a
+    chair is there.
+    """
 
     wall_z: float
     openings: tuple[Opening, ...]
@@ -83,22 +108,32 @@ class Person:
 
 
 def random_camera(rng: np.random.Generator, width: int, height: int, z: float) -> Camera:
-    """A camera on a wall or tripod, aimed at people at distance z, who fill about two thirds of the picture's height."""
+    """A camera on a wall or tripod, aimed at people at distance z, who fill about two thirds of
+    the picture's height.
+    """
     # Narrow pictures look from farther away, so that the whole room stays in view.
     share = rng.uniform(0.52, 0.75) * min(1.0, (width / height) / (16 / 9))
     height_metres = float(rng.uniform(1.2, 2.6))
     return Camera(
-        width, height, focal_pixels=float(share * height * z / 1.7), height_metres=height_metres,
-        tilt=float(np.arctan2(height_metres - 0.95, z)), pan=float(rng.normal(0, 0.02)),
-    )  # fmt: skip
+        width,
+        height,
+        focal_pixels=float(share * height * z / 1.7),
+        height_metres=height_metres,
+        tilt=float(np.arctan2(height_metres - 0.95, z)),
+        pan=float(rng.normal(0, 0.02)),
+    )
 
 
-def random_room(rng: np.random.Generator, place: Place, *, chair_at: tuple[float, float] | None, door: bool) -> Room:
+def random_room(
+    rng: np.random.Generator, place: Place, *, chair_at: tuple[float, float] | None, door: bool
+) -> Room:
     """Furnish a room around `place`."""
     openings = []
     if door:
         half = rng.uniform(0.42, 0.55)
-        openings.append(Opening(place.door_x - half, place.door_x + half, 0.0, float(rng.uniform(1.95, 2.2))))
+        openings.append(
+            Opening(place.door_x - half, place.door_x + half, 0.0, float(rng.uniform(1.95, 2.2)))
+        )
     if rng.random() < 0.4:
         x0 = place.door_x + float(rng.choice([-1, 1])) * rng.uniform(1.2, 2.0)
         openings.append(Opening(x0, x0 + float(rng.uniform(0.7, 1.4)), 0.95, 2.05))
@@ -137,12 +172,21 @@ def draw_room(room: Room, camera: Camera) -> Picture:
 
 
 def render(
-    background: Picture, room: Room, camera: Camera, people: Sequence[Person], on_floor: Sequence[tuple[float, float]] = ()
+    background: Picture,
+    room: Room,
+    camera: Camera,
+    people: Sequence[Person],
+    on_floor: Sequence[tuple[float, float]] = (),
 ) -> Picture:
     """Draw the things on the floor, then people, farthest first, over a copy of the background."""
     picture = background.copy()
     for x, z in on_floor:
-        _object(picture, camera.project(np.array([[x, 0.09, z]]))[0], camera.scale(z), room.object_colour)
+        _object(
+            picture,
+            camera.project(np.array([[x, 0.09, z]]))[0],
+            camera.scale(z),
+            room.object_colour,
+        )
     for person in sorted(people, key=lambda item: -item.figure.z):
         if person.figure.z > room.wall_z:
             _draw_behind_wall(picture, room, camera, person)
@@ -160,8 +204,11 @@ def _draw_behind_wall(picture: Picture, room: Room, camera: Camera, person: Pers
 
 
 def _draw_person(picture: Picture, camera: Camera, person: Person, object_colour: Colour) -> None:
-    figure, body = person.figure, person.body
-    points = bodies.world_positions(bodies.joint_positions(figure.angles, body), figure.x, figure.z, figure.yaw)
+    figure = person.figure
+    body = person.body
+    points = bodies.world_positions(
+        bodies.joint_positions(figure.angles, body), figure.x, figure.z, figure.yaw
+    )
     pixels = camera.project(points)
     metre = camera.scale(figure.z)
     _shadow(picture, camera, points, metre)
@@ -172,15 +219,27 @@ def _draw_person(picture: Picture, camera: Camera, person: Person, object_colour
         _object(picture, pixels[bodies.HANDS[figure.carried]], metre, object_colour)
 
 
-def _parts(picture: Picture, pixels: FloatArray, points: FloatArray, unit: float, body: Body) -> Iterator[tuple[float, Callable[[], None]]]:
+def _parts(
+    picture: Picture, pixels: FloatArray, points: FloatArray, unit: float, body: Body
+) -> Iterator[tuple[float, Callable[[], None]]]:
     """(depth, drawing) for every part of the body, so that the nearest is drawn last."""
     width = {"thigh": 0.085, "shin": 0.06, "shoe": 0.05, "sleeve": 0.055, "forearm": 0.045}
     for start, end, part in bodies.LIMBS:
         depth = (points[start, 2] + points[end, 2]) / 2
-        colour = _shade(body.colours[part], 0.82 if start in (bodies.HIPS[0], bodies.SHOULDERS[0]) else 1.0)
-        yield depth, functools.partial(_line, picture, pixels[start], pixels[end], colour, width[part] * unit)
+        colour = _shade(
+            body.colours[part], 0.82 if start in (bodies.HIPS[0], bodies.SHOULDERS[0]) else 1.0
+        )
+        yield (
+            depth,
+            functools.partial(
+                _line, picture, pixels[start], pixels[end], colour, width[part] * unit
+            ),
+        )
     for hand in bodies.HANDS:
-        yield points[hand, 2] - 0.01, functools.partial(_disc, picture, pixels[hand], 0.028 * unit, body.colours["skin"])
+        yield (
+            points[hand, 2] - 0.01,
+            functools.partial(_disc, picture, pixels[hand], 0.028 * unit, body.colours["skin"]),
+        )
     yield points[bodies.PELVIS, 2], functools.partial(_trunk, picture, pixels, unit, body)
     yield points[bodies.HEAD, 2] - 0.02, functools.partial(_head, picture, pixels, unit, body)
 
@@ -191,13 +250,20 @@ def _trunk(picture: Picture, pixels: FloatArray, unit: float, body: Body) -> Non
     corners = pixels[[bodies.SHOULDERS[0], bodies.SHOULDERS[1], bodies.HIPS[1], bodies.HIPS[0]]]
     _polygon(picture, corners, shirt)
     for start, end, width in (
-        (bodies.SHOULDERS[0], bodies.SHOULDERS[1], 0.075), (bodies.HIPS[0], bodies.HIPS[1], 0.1),
+        (bodies.SHOULDERS[0], bodies.SHOULDERS[1], 0.075),
+        (bodies.HIPS[0], bodies.HIPS[1], 0.1),
         (bodies.NECK, bodies.PELVIS, 0.15),
-    ):  # fmt: skip
+    ):
         _line(picture, pixels[start], pixels[end], shirt, width * unit)
     if body.coat:
         for hip in bodies.HIPS:
-            _line(picture, pixels[hip], (pixels[hip] + pixels[hip + 2]) / 2, _shade(shirt, 0.9), 0.11 * unit)
+            _line(
+                picture,
+                pixels[hip],
+                (pixels[hip] + pixels[hip + 2]) / 2,
+                _shade(shirt, 0.9),
+                0.11 * unit,
+            )
 
 
 def _head(picture: Picture, pixels: FloatArray, unit: float, body: Body) -> None:
@@ -221,26 +287,36 @@ def _shadow(picture: Picture, camera: Camera, points: FloatArray, metre: float) 
     ground = points.copy()
     ground[:, 1] = 0.0
     pixels = camera.project(ground)
-    (left, top), (right, bottom) = pixels.min(axis=0) - 0.08 * metre, pixels.max(axis=0) + 0.08 * metre
-    left, right = int(np.clip(left, 0, camera.width)), int(np.clip(right, 0, camera.width))
-    top, bottom = int(np.clip(top, 0, camera.height)), int(np.clip(bottom, 0, camera.height))
+    (left, top), (right, bottom) = (
+        pixels.min(axis=0) - 0.08 * metre,
+        pixels.max(axis=0) + 0.08 * metre,
+    )
+    left = int(np.clip(left, 0, camera.width))
+    right = int(np.clip(right, 0, camera.width))
+    top = int(np.clip(top, 0, camera.height))
+    bottom = int(np.clip(bottom, 0, camera.height))
     if right - left < 2 or bottom - top < 2:
         return
     patch = picture[top:bottom, left:right]
     mask = np.zeros(patch.shape[:2], np.uint8)
-    centre, axes = ((right - left) // 2, (bottom - top) // 2), ((right - left) // 2, (bottom - top) // 2)
+    centre = ((right - left) // 2, (bottom - top) // 2)
+    axes = ((right - left) // 2, (bottom - top) // 2)
     cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, -1)
     patch[mask > 0] = (patch[mask > 0] * 0.72).astype(np.uint8)
 
 
 def _floor(picture: Picture, room: Room, camera: Camera, rng: np.random.Generator) -> None:
-    near, wide = 0.6, 9.0
-    corners = np.array([[-wide, 0, near], [wide, 0, near], [wide, 0, room.wall_z], [-wide, 0, room.wall_z]])
+    near = 0.6
+    wide = 9.0
+    corners = np.array(
+        [[-wide, 0, near], [wide, 0, near], [wide, 0, room.wall_z], [-wide, 0, room.wall_z]]
+    )
     polygon = camera.project(corners)
     polygon[:2, 1] = camera.height + 10
     _polygon(picture, polygon, room.floor)
     if rng.random() < 0.7:
-        spacing, colour = rng.uniform(0.3, 1.0), _shade(room.floor, float(rng.choice([0.85, 1.12])))
+        spacing = rng.uniform(0.3, 1.0)
+        colour = _shade(room.floor, float(rng.choice([0.85, 1.12])))
         for x in np.arange(-wide, wide, spacing):
             a, b = camera.project(np.array([[x, 0, near], [x, 0, room.wall_z]]))
             _line(picture, a, b, colour, 1)
@@ -249,7 +325,9 @@ def _floor(picture: Picture, room: Room, camera: Camera, rng: np.random.Generato
             _line(picture, a, b, colour, 1)
 
 
-def _paint_opening(picture: Picture, opening: Opening, room: Room, camera: Camera, rng: np.random.Generator) -> None:
+def _paint_opening(
+    picture: Picture, opening: Opening, room: Room, camera: Camera, rng: np.random.Generator
+) -> None:
     left, top, right, bottom = _opening_pixels(opening, room, camera)
     if right <= left or bottom <= top:
         return
@@ -257,12 +335,15 @@ def _paint_opening(picture: Picture, opening: Opening, room: Room, camera: Camer
     picture[top:bottom, left:right] = inside
     floor_row = int(camera.project(np.array([[0.0, 0.0, room.wall_z + 1.5]]))[0, 1])
     picture[max(top, min(floor_row, bottom)) : bottom, left:right] = _shade(inside, 0.7)
-    frame, thickness = _colour(rng.uniform(20, 240, 3)), max(1, int(0.05 * camera.scale(room.wall_z)))
+    frame = _colour(rng.uniform(20, 240, 3))
+    thickness = max(1, int(0.05 * camera.scale(room.wall_z)))
     cv2.rectangle(picture, (left - 1, top - 1), (right, bottom), frame, thickness)
 
 
 def _opening_pixels(opening: Opening, room: Room, camera: Camera) -> tuple[int, int, int, int]:
-    corners = np.array([[opening.x0, opening.y1, room.wall_z], [opening.x1, opening.y0, room.wall_z]])
+    corners = np.array(
+        [[opening.x0, opening.y1, room.wall_z], [opening.x1, opening.y0, room.wall_z]]
+    )
     (left, top), (right, bottom) = camera.project(corners)
     left, right = (int(np.clip(value, 0, camera.width)) for value in (left, right))
     top, bottom = (int(np.clip(value, 0, camera.height)) for value in (top, bottom))
@@ -271,18 +352,39 @@ def _opening_pixels(opening: Opening, room: Room, camera: Camera) -> tuple[int, 
 
 def _chair(picture: Picture, camera: Camera, chair: tuple[float, float, Colour]) -> None:
     x, z, colour = chair
-    seat, half = 0.43, 0.24
+    seat = 0.43
+    half = 0.24
     for leg in (-half, half):
         for depth in (z + 0.12, z + 0.42):
             a, b = camera.project(np.array([[x + leg, 0, depth], [x + leg, seat, depth]]))
             _line(picture, a, b, _shade(colour, 0.7), 0.04 * camera.scale(depth))
-    back = np.array([[x - half, seat, z + 0.45], [x + half, seat, z + 0.45], [x + half, 0.9, z + 0.47], [x - half, 0.9, z + 0.47]])
-    top = np.array([[x - half, seat, z + 0.1], [x + half, seat, z + 0.1], [x + half, seat, z + 0.45], [x - half, seat, z + 0.45]])
+    back = np.array(
+        [
+            [x - half, seat, z + 0.45],
+            [x + half, seat, z + 0.45],
+            [x + half, 0.9, z + 0.47],
+            [x - half, 0.9, z + 0.47],
+        ]
+    )
+    top = np.array(
+        [
+            [x - half, seat, z + 0.1],
+            [x + half, seat, z + 0.1],
+            [x + half, seat, z + 0.45],
+            [x - half, seat, z + 0.45],
+        ]
+    )
     _polygon(picture, camera.project(back), _shade(colour, 0.85))
     _polygon(picture, camera.project(top), colour)
 
 
-def _box(picture: Picture, camera: Camera, corner: tuple[float, float, float], size: tuple[float, float], colour: Colour) -> None:
+def _box(
+    picture: Picture,
+    camera: Camera,
+    corner: tuple[float, float, float],
+    size: tuple[float, float],
+    colour: Colour,
+) -> None:
     (x, y, z), (w, h) = corner, size
     front = np.array([[x, y, z], [x + w, y, z], [x + w, y + h, z], [x, y + h, z]])
     _polygon(picture, camera.project(front), colour)
@@ -291,17 +393,25 @@ def _box(picture: Picture, camera: Camera, corner: tuple[float, float, float], s
         _polygon(picture, camera.project(lid), _shade(colour, 1.2))
 
 
-def _random_thing(rng: np.random.Generator, wall_z: float) -> tuple[float, float, float, float, float, Colour]:
-    """A picture on the wall or a box on the floor in front of it: x, y, width, height, z, colour."""
+def _random_thing(
+    rng: np.random.Generator, wall_z: float
+) -> tuple[float, float, float, float, float, Colour]:
+    """A picture on the wall or a box on the floor in front of it: x, y, width, height, z,
+    colour.
+    """
     colour = _colour(rng.uniform(15, 245, 3))
-    x, w, h = rng.uniform(-3.2, 3.2), rng.uniform(0.2, 0.9), rng.uniform(0.2, 0.9)
+    x = rng.uniform(-3.2, 3.2)
+    w = rng.uniform(0.2, 0.9)
+    h = rng.uniform(0.2, 0.9)
     if rng.random() < 0.5:
         return float(x), float(rng.uniform(1.1, 1.7)), float(w), float(h), wall_z, colour
     return float(x), 0.0, float(w), float(h), float(wall_z - 0.36), colour
 
 
 def _texture(picture: Picture, rng: np.random.Generator, strength: float) -> None:
-    coarse = rng.normal(0, strength, (int(rng.integers(4, 24)), int(rng.integers(4, 40)), 1)).astype(np.float32)
+    coarse = rng.normal(
+        0, strength, (int(rng.integers(4, 24)), int(rng.integers(4, 40)), 1)
+    ).astype(np.float32)
     smooth = cv2.resize(coarse, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_CUBIC)
     np.clip(picture + smooth[..., None], 0, 255, out=picture, casting="unsafe")
 
@@ -312,7 +422,9 @@ def _fixed(point: FloatArray) -> tuple[int, int]:
 
 
 def _line(picture: Picture, a: FloatArray, b: FloatArray, colour: Colour, width: float) -> None:
-    cv2.line(picture, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, _SUBPIXEL_BITS)
+    cv2.line(
+        picture, _fixed(a), _fixed(b), colour, max(1, round(width)), cv2.LINE_AA, _SUBPIXEL_BITS
+    )
 
 
 def _disc(picture: Picture, centre: FloatArray, radius: float, colour: Colour) -> None:

@@ -1,12 +1,14 @@
 """Write a folder of scenes: trimmed clips with a manifest, recordings with the truth about them.
 
     OUT/clips/<label>/<number>.mp4      OUT/clips/manifest.csv      path,label
-    OUT/recordings/camera-<n>.mp4       OUT/recordings/truth.csv    path,label,start_seconds,end_seconds
-                                        OUT/recordings/segments.csv the same recordings cut into labelled parts, to train on
+    OUT/recordings/camera-<n>.mp4       OUT/recordings/truth.csv
+    path,label,start_seconds,end_seconds
+                                        OUT/recordings/segments.csv the same recordings cut into
+                                        labelled parts, to train on
     OUT/scenes.json                     seed, counts, versions
 
-Every file is drawn from its own random generator, keyed by (seed, kind, number), so the bytes do not
-depend on the number of processes.
+Every file is drawn from its own random generator, keyed by (seed, kind, number), so the bytes do
+not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -32,12 +34,15 @@ from train.scenes.script import Interval, clip_script, recording_script, trainin
 
 __all__ = ["ScenesPlan", "write_scenes"]
 
-_CLIPS, _RECORDINGS = 1, 2
+_CLIPS = 1
+_RECORDINGS = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class ScenesPlan:
-    """What to write. `background_share` is the number of background clips per clip of one action."""
+    """What to write. `background_share` is the number of background clips per clip of one
+    action.
+    """
 
     out: Path
     seed: int = 0
@@ -78,7 +83,9 @@ def write_scenes(plan: ScenesPlan, *, quiet: bool = False) -> None:
         intervals = _film_all(jobs, plan.jobs or os.cpu_count() or 1, quiet)
         _write_tables(plan, jobs, intervals)
     except OSError as error:
-        raise ConfigError(f"scenes cannot be written to {plan.out}: {error}; choose another --out or free space") from error
+        raise ConfigError(
+            f"scenes cannot be written to {plan.out}: {error}; choose another --out or free space"
+        ) from error
 
 
 def _clip_jobs(plan: ScenesPlan) -> Iterable[_Job]:
@@ -86,7 +93,14 @@ def _clip_jobs(plan: ScenesPlan) -> Iterable[_Job]:
     for label in LABELS:
         share = plan.background_share if label == BACKGROUND else 1.0
         for index in range(round(plan.clips_per_action * share)):
-            yield _Job(plan.out / "clips" / label / f"{index:04d}.mp4", _CLIPS, number, plan.seed, label, 0.0)
+            yield _Job(
+                plan.out / "clips" / label / f"{index:04d}.mp4",
+                _CLIPS,
+                number,
+                plan.seed,
+                label,
+                0.0,
+            )
             number += 1
 
 
@@ -96,7 +110,9 @@ def _recording_jobs(plan: ScenesPlan) -> Iterable[_Job]:
         yield _Job(path, _RECORDINGS, number, plan.seed, "", plan.minutes * 60)
 
 
-def _film_all(jobs: Sequence[_Job], processes: int, quiet: bool) -> dict[Path, tuple[Interval, ...]]:
+def _film_all(
+    jobs: Sequence[_Job], processes: int, quiet: bool
+) -> dict[Path, tuple[Interval, ...]]:
     columns = (TextColumn("scenes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # The longest files first, so that no process is left alone with one at the end.
     ordered = sorted(jobs, key=lambda job: -job.seconds)
@@ -119,14 +135,18 @@ def _film_all(jobs: Sequence[_Job], processes: int, quiet: bool) -> dict[Path, t
 def _film_job(job: _Job) -> tuple[Path, tuple[Interval, ...]]:
     cv2.setNumThreads(1)  # one process per core already
     rng = np.random.default_rng([job.seed, job.kind, job.number])
-    script = clip_script(job.label, rng) if job.kind == _CLIPS else recording_script(job.seconds, rng)
+    script = (
+        clip_script(job.label, rng) if job.kind == _CLIPS else recording_script(job.seconds, rng)
+    )
     partial = job.path.with_suffix(".part")
     film(script, partial, rng)
     partial.replace(job.path)
     return job.path, script.intervals
 
 
-def _write_tables(plan: ScenesPlan, jobs: Sequence[_Job], intervals: dict[Path, tuple[Interval, ...]]) -> None:
+def _write_tables(
+    plan: ScenesPlan, jobs: Sequence[_Job], intervals: dict[Path, tuple[Interval, ...]]
+) -> None:
     clips = [job for job in jobs if job.kind == _CLIPS]
     recordings = [job for job in jobs if job.kind == _RECORDINGS]
     if clips:
@@ -135,17 +155,30 @@ def _write_tables(plan: ScenesPlan, jobs: Sequence[_Job], intervals: dict[Path, 
         _write_csv(folder / "manifest.csv", ["path", "label"], rows)
     if recordings:
         rows = [
-            [job.path.name, interval.label, f"{interval.start_seconds:.3f}", f"{interval.end_seconds:.3f}"]
+            [
+                job.path.name,
+                interval.label,
+                f"{interval.start_seconds:.3f}",
+                f"{interval.end_seconds:.3f}",
+            ]
             for job in recordings
             for interval in intervals[job.path]
         ]
-        _write_csv(plan.out / "recordings" / "truth.csv", ["path", "label", "start_seconds", "end_seconds"], rows)
+        _write_csv(
+            plan.out / "recordings" / "truth.csv",
+            ["path", "label", "start_seconds", "end_seconds"],
+            rows,
+        )
         segments = [
             [job.path.name, part.label, f"{part.start_seconds:.3f}", f"{part.end_seconds:.3f}"]
             for job in recordings
             for part in training_segments(intervals[job.path], job.seconds)
         ]
-        _write_csv(plan.out / "recordings" / "segments.csv", ["path", "label", "start_seconds", "end_seconds"], segments)
+        _write_csv(
+            plan.out / "recordings" / "segments.csv",
+            ["path", "label", "start_seconds", "end_seconds"],
+            segments,
+        )
     facts: dict[str, Any] = {
         "seed": plan.seed,
         "clips": len(clips),
