@@ -57,7 +57,7 @@ bench-outbox: setup
 # The fleet's bad days for as long as you like: make soak MINUTES=600
 soak: setup
 	@CIDC_SOAK_MINUTES=$(or $(MINUTES),5) CIDC_SOAK_FLAPS=$(or $(FLAPS),1000) CIDC_SOAK_KILLS=$(or $(KILLS),20) CIDC_FUZZ=10000 \
-		.venv/bin/python -m pytest -s --timeout 0 tests/test_chaos.py tests/test_config_fuzz.py
+		.venv/bin/python -m pytest -s --timeout 0 tests/stream/test_chaos.py tests/configs/test_config_fuzz.py
 
 gpu-wheels: setup
 	@scripts/gpu_wheels.sh

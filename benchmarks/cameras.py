@@ -36,14 +36,15 @@ from rich.table import Table
 
 from benchmarks.stages import wide_script
 from model import load_model
-from model.preprocess import Preprocessor, normalise_clips
+from model.checkpoints.weights import ModelSpec
+from model.media.preprocess import Preprocessor, normalise_clips
+from model.media.video import PictureConverter, open_container, video_stream
 from model.runtime import keep_freed_memory
-from model.video import PictureConverter, open_container, video_stream
-from model.weights import ModelSpec
-from stream.infer import InferConfig, Recogniser, weights_path
+from stream.analysis.config import InferConfig, weights_path
+from stream.analysis.recogniser import Recogniser
+from stream.config import StreamConfig
 from stream.pipeline import Pipeline
-from stream.settings import StreamConfig
-from train.scenes.film import Look, film
+from train.synthetic.film import Look, film
 
 __all__ = ["main"]
 

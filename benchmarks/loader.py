@@ -32,12 +32,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from model.preprocess import PreprocessConfig, View
-from train.clips import ClipStore
-from train.loader import batches
-from train.manifests import ManifestEntry
-from train.plan import PlannedClip
-from train.readers import WorkerReader
+from model.media.preprocess import PreprocessConfig, View
+from train.data.clip_plan import PlannedClip
+from train.data.clip_store import ClipStore
+from train.data.loader import batches
+from train.data.manifest import ManifestEntry
+from train.data.readers import WorkerReader
 
 __all__ = ["SIZES", "main", "make_plan", "write_file"]
 

@@ -38,7 +38,7 @@ from torch.nn import functional
 from model.mixing import directional_mask, directional_mix, directional_mix_logits, mixing_choice
 from model.mixing.reference import mix_by_einsum
 from model.runtime import keep_freed_memory, pick_device
-from tests.mixing_cases import Case, agree, reference
+from tests.support.mixing_cases import Case, agree, reference
 
 __all__ = ["main"]
 

@@ -28,12 +28,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from model import ActionNetwork, CIDCConfig, ModelConfig, build_model
+from model.backbones.conv import FoldedConv
+from model.checkpoints.importers import import_state
 from model.complexity import measure
-from model.conv import FoldedConv
-from model.importers import import_state
 from model.network import fold_for_inference, to_channels_last
 from model.runtime import keep_freed_memory
-from tests import public_nets
+from tests.support import public_nets
 
 __all__ = ["main"]
 

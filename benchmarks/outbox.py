@@ -22,10 +22,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from stream.broker import KafkaConfig, kafka
-from stream.events import SCHEMA, ActionEvent
-from stream.outbox import Outbox, OutboxConfig
-from stream.publish import Publisher
+from stream.events.config import KafkaConfig, OutboxConfig
+from stream.events.event import SCHEMA, ActionEvent
+from stream.events.kafka import kafka
+from stream.events.outbox import Outbox
+from stream.events.publisher import Publisher
 
 __all__ = ["main"]
 
@@ -132,7 +133,7 @@ def _broker(named: str | None) -> Iterator[str]:
     if named:
         yield named
         return
-    from tests.broker import running_broker
+    from tests.support.broker import running_broker
 
     with running_broker() as bootstrap:
         yield bootstrap

@@ -23,11 +23,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stream.cameras import CameraStatus, Worker
-from stream.frames import SampledFrame, StreamBreak
-from stream.outbox import read_events
+from stream.cameras.status import CameraStatus
+from stream.cameras.supervisor import Worker
+from stream.config import StreamConfig
+from stream.events.outbox import read_events
 from stream.pipeline import Pipeline
-from stream.settings import StreamConfig
+from stream.types import SampledFrame, StreamBreak
 
 __all__ = ["main"]
 

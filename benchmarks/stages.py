@@ -23,14 +23,15 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-from model.preprocess import Preprocessor, normalise_clips
+from model.checkpoints.weights import read_spec
+from model.media.preprocess import Preprocessor, normalise_clips
+from model.media.video import decode_frames, frame_picture
 from model.runtime import keep_freed_memory
-from model.video import decode_frames, frame_picture
-from model.weights import read_spec
-from stream.infer import InferConfig, Recogniser, weights_path
-from stream.ring import ClipRing
-from train.scenes.film import Look, film
-from train.scenes.script import Script, recording_script
+from stream.analysis.config import InferConfig, weights_path
+from stream.analysis.recogniser import Recogniser
+from stream.analysis.ring import ClipRing
+from train.synthetic.film import Look, film
+from train.synthetic.script import Script, recording_script
 
 __all__ = ["main", "wide_script"]
 

@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from model.checkpoints.weights import ModelSpec, load_model, save_model
     from model.cidc import CIDCUnit
-    from model.grid import CIDCConfig
+    from model.cidc_network import CIDCConfig
     from model.mixing import directional_mask, directional_mix, directional_weights
     from model.network import ActionNetwork, ModelConfig, build_model
-    from model.weights import ModelSpec, load_model, save_model
 
 __all__ = [
     "ActionNetwork",
@@ -32,16 +32,16 @@ __all__ = [
 
 _HOME = {
     "ActionNetwork": "model.network",
-    "CIDCConfig": "model.grid",
+    "CIDCConfig": "model.cidc_network",
     "CIDCUnit": "model.cidc",
     "ModelConfig": "model.network",
-    "ModelSpec": "model.weights",
+    "ModelSpec": "model.checkpoints.weights",
     "build_model": "model.network",
     "directional_mask": "model.mixing",
     "directional_mix": "model.mixing",
     "directional_weights": "model.mixing",
-    "load_model": "model.weights",
-    "save_model": "model.weights",
+    "load_model": "model.checkpoints.weights",
+    "save_model": "model.checkpoints.weights",
 }
 
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import CheckpointError, MediaError, exit_status
+from model.backbones.resnet import BACKBONES
+from model.checkpoints.weights import load_model, save_model
 from model.complexity import NOT_COMPARED, PAPER_ROWS, Cost, PaperRow, measure_paper
 from model.network import fold_for_inference
-from model.resnet import BACKBONES
-from model.weights import load_model, save_model
 
 __all__ = ["main"]
 
@@ -187,7 +187,7 @@ def _maps(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from model.importers import import_checkpoint, spec_for
+    from model.checkpoints.importers import import_checkpoint, spec_for
 
     if not 32 <= options.size <= 1024:
         raise CheckpointError(f"--size must be from 32 to 1024, got {options.size}")
@@ -238,7 +238,7 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from model.export import export_onnx
+    from model.checkpoints.export import export_onnx
 
     difference = export_onnx(load_model(options.checkpoint), options.out)
     print(

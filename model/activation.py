@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import MediaError
-from model.grid import attention_map
+from model.checkpoints.weights import ModelSpec
+from model.cidc_network import attention_map
+from model.media.preprocess import PreprocessConfig, Preprocessor, normalise_clips
+from model.media.video import Picture, grid_pictures
 from model.network import ActionNetwork
-from model.preprocess import PreprocessConfig, Preprocessor, normalise_clips
-from model.video import Picture, grid_pictures
-from model.weights import ModelSpec
 
 __all__ = [
     "ClipMaps",

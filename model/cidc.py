@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from configs import ShapeError
-from model.conv import ConvNorm
+from model.backbones.conv import ConvNorm
 from model.mixing import (
     FixedMixer,
     MixingPath,

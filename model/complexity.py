@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.grid import CIDCConfig
+from model.cidc_network import CIDCConfig
 from model.network import ModelConfig, build_model
 
 __all__ = ["NOT_COMPARED", "PAPER_ROWS", "Cost", "PaperRow", "measure", "measure_paper"]

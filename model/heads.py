@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.conv import ConvNorm
+from model.backbones.conv import ConvNorm
 
 __all__ = ["LSTMHead", "SelfAttentionHead"]
 

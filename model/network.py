@@ -13,14 +13,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from configs import ShapeError, StrictModel
-from model.conv import fold_network
-from model.grid import CIDCConfig, CIDCNetwork
+from model.backbones.conv import fold_network
+from model.backbones.non_local import NonLocalPooling
+from model.backbones.resnet import BACKBONES, BackboneName, Depth, Entry, ResNet, stage_channels
+from model.cidc_network import CIDCConfig, CIDCNetwork
 from model.heads import LSTMHead, SelfAttentionHead
-from model.non_local import NonLocalPooling
-from model.resnet import BACKBONES, BackboneName, Depth, Entry, ResNet, stage_channels
 
 if TYPE_CHECKING:
-    from model.weights import ModelSpec
+    from model.checkpoints.weights import ModelSpec
 
 __all__ = ["ActionNetwork", "ModelConfig", "build_model", "fold_for_inference", "to_channels_last"]
 

@@ -19,7 +19,7 @@ from model.kernels import Argument, Launch, run_on_gpu
 from model.mixing import MixingPath, mixing_choice
 
 if TYPE_CHECKING:
-    from model.preprocess import PreprocessConfig
+    from model.media.preprocess import PreprocessConfig
 
 __all__ = ["WindowGather", "window_kernels"]
 

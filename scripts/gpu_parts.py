@@ -34,7 +34,7 @@ def small_kernels() -> None:
     from model.kernels import run_on_gpu
     from model.mixing.plan import run_backward, run_forward
     from model.window import WindowGather
-    from tests.mixing_cases import CASES
+    from tests.support.mixing_cases import CASES
 
     for number, case in enumerate(CASES):
         print(f"- case {number}: {case}")
@@ -115,11 +115,11 @@ def compiled_network() -> None:
 
 def training() -> None:
     """Clips a second of a training step, and of the loader that decodes H.264 on the GPU."""
+    from model.media.preprocess import PreprocessConfig
     from model.network import ModelConfig, build_model, to_channels_last
-    from model.preprocess import PreprocessConfig
-    from train.group import Group
-    from train.recipe import DataConfig, OptimiserConfig, TrainConfig
-    from train.step import Stepper
+    from train.config import DataConfig, OptimiserConfig, TrainConfig
+    from train.distributed import Group
+    from train.engine.step import Stepper
 
     data = DataConfig(train=Path("t"), validation=Path("v"), labels=("a", "b"))
     model = ModelConfig(backbone="i3d", num_classes=2)
@@ -159,10 +159,10 @@ def _print_decoding() -> None:
     software.
     """
     from benchmarks.loader import SIZES, make_plan, write_file
-    from model.preprocess import PreprocessConfig
-    from train.clips import ClipStore
-    from train.loader import batches
-    from train.readers import EncodedReader, WorkerReader
+    from model.media.preprocess import PreprocessConfig
+    from train.data.clip_store import ClipStore
+    from train.data.loader import batches
+    from train.data.readers import EncodedReader, WorkerReader
 
     store = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
     picture = PreprocessConfig(short_side=112, height=112, width=112)
@@ -209,8 +209,8 @@ def _print_parity() -> None:
     """The weights that ship, on the same clips: labels and probabilities on the CPU in float32
     and on the GPU.
     """
+    from model.checkpoints.weights import load_model
     from model.network import fold_for_inference
-    from model.weights import load_model
 
     path = next((Path(__file__).parent.parent / "model" / "pretrained").glob("*.safetensors"))
     picture = load_model(path).spec.preprocess  # type: ignore[union-attr]

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=.public-nets/.installed
-wanted=$(sha256sum < tests/public-nets.txt)
+wanted=$(sha256sum < tests/support/public-nets.txt)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     exit 0
 fi
@@ -16,5 +16,5 @@ pip() {
     if "$python" -m pip --version >/dev/null 2>&1; then "$python" -m pip "$@"; else python3 -m pip --python "$python" "$@"; fi
 }
 pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-    --target .public-nets --requirement tests/public-nets.txt
+    --target .public-nets --requirement tests/support/public-nets.txt
 echo "$wanted" > "$stamp"

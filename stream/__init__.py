@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stream.events import ActionEvent, EventConfig, EventDetector
-    from stream.ring import ClipRing
+    from stream.analysis.ring import ClipRing
+    from stream.events.config import EventConfig
+    from stream.events.detector import EventDetector
+    from stream.events.event import ActionEvent
 
 __all__ = ["ActionEvent", "ClipRing", "EventConfig", "EventDetector"]
 
@@ -21,5 +23,8 @@ if not TYPE_CHECKING:
         if name not in __all__:
             raise AttributeError(f"module 'stream' has no attribute {name!r}")
         return getattr(
-            importlib.import_module("stream.ring" if name == "ClipRing" else "stream.events"), name
+            importlib.import_module(
+                "stream.analysis.ring" if name == "ClipRing" else "stream.events"
+            ),
+            name,
         )

@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import CidcError, ConfigError, check_tree, load_config
-from stream.events import ActionEvent
-from stream.logs import LogConfig, set_up_logs
-from stream.outbox import OutboxConfig, read_rejected
+from stream.console.config import LogConfig
+from stream.console.logs import set_up_logs
+from stream.events.config import OutboxConfig
+from stream.events.event import ActionEvent
+from stream.events.outbox import read_rejected
 
 __all__ = ["main"]
 
@@ -135,10 +137,11 @@ def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # before anything that takes long: who stops a start gets an orderly end, too
         signal.signal(number, end)
+    from stream.config import StreamConfig
+    from stream.console.live_table import LiveTable
+    from stream.console.printer import Printer
+    from stream.console.summary import summary_lines, write_summary
     from stream.pipeline import Pipeline
-    from stream.settings import StreamConfig
-    from stream.summary import summary_lines, write_summary
-    from stream.table import LiveTable, Printer
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
@@ -159,9 +162,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from stream.changes import CameraChanges
-    from stream.infer import Recogniser
-    from stream.settings import StreamConfig, changes_path, check_settings
+    from stream.analysis.recogniser import Recogniser
+    from stream.cameras.overrides import CameraChanges
+    from stream.config import StreamConfig, changes_path, check_settings
 
     config = load_config(options.config, StreamConfig, options.set)
     changes = CameraChanges(changes_path(config))
@@ -181,7 +184,7 @@ def _events(options: argparse.Namespace) -> int:
             print(json.dumps({"error": error, "event": payload}))
         return 0
     events = _source(options)
-    from stream.table import event_line, place
+    from stream.console.event_lines import event_line, place
 
     if options.format == "jsonl":
         for event in events:
@@ -225,8 +228,8 @@ def _check_events(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: options that do not go together.
     """
-    from stream.broker import KafkaConfig
-    from stream.settings import StreamConfig
+    from stream.config import StreamConfig
+    from stream.events.config import KafkaConfig
 
     config = load_config(options.config, StreamConfig) if options.config else None
     kafka = config.kafka.model_dump() if config else {}
@@ -249,7 +252,7 @@ def _check_events(options: argparse.Namespace) -> None:
 
 
 def _source(options: argparse.Namespace) -> Iterator[ActionEvent]:
-    from stream.reader import read_outbox, read_topic
+    from stream.events.consumer import read_outbox, read_topic
 
     if not options.kafka.bootstrap:
         return read_outbox(options.outbox, follow=options.follow)

@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.samples import Sample
 
-from stream.frames import CameraState
+from stream.types import CameraState
 
 __all__ = ["Metrics"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any, get_args
 
-from stream.camera import CameraConfig
-from stream.frames import CameraState
+from stream.cameras.config import CameraConfig
+from stream.types import CameraState
 
 __all__ = ["document"]
 

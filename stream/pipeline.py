@@ -21,25 +21,19 @@ from typing import Any
 import torch
 
 from configs import CidcError, ConfigError, OutboxError
-from model.preprocess import Preprocessor
+from model.media.preprocess import Preprocessor
 from model.runtime import keep_freed_memory, release_freed_memory
-from stream.analysis import MOST_FRAMES_AT_ONCE, Analysis
-from stream.batch import Inbox
-from stream.camera import CameraConfig
-from stream.cameras import CameraStatus, Fleet, Worker
-from stream.changes import CameraChanges
-from stream.frames import SampledFrame, StreamBreak
-from stream.http import HttpServer
-from stream.infer import Recogniser
-from stream.manager import CameraManager
-from stream.metrics import Metrics
-from stream.outbox import Outbox
-from stream.publish import Publisher
-from stream.reading import CameraReader
-from stream.recognition import Recognition
-from stream.ring import ClipRing
-from stream.sample import ClipConfig
-from stream.settings import (
+from stream.analysis.clip_stage import MOST_FRAMES_AT_ONCE, Analysis
+from stream.analysis.inbox import Inbox
+from stream.analysis.inference_stage import Recognition
+from stream.analysis.recogniser import Recogniser
+from stream.analysis.ring import ClipRing
+from stream.cameras.config import CameraConfig
+from stream.cameras.manager import CameraManager
+from stream.cameras.overrides import CameraChanges
+from stream.cameras.status import CameraStatus
+from stream.cameras.supervisor import Fleet, Worker
+from stream.config import (
     StreamConfig,
     changes_path,
     check_camera,
@@ -47,9 +41,16 @@ from stream.settings import (
     check_settings,
     most_views,
 )
-from stream.snapshots import SnapshotStore
-from stream.summary import LatencyLog, build_summary
-from stream.writer import EventWriter
+from stream.console.summary import LatencyLog, build_summary
+from stream.events.outbox import Outbox
+from stream.events.publisher import Publisher
+from stream.events.snapshots import SnapshotStore
+from stream.events.writer import EventWriter
+from stream.http import HttpServer
+from stream.ingest.camera_worker import CameraReader
+from stream.ingest.config import ClipConfig
+from stream.metrics import Metrics
+from stream.types import SampledFrame, StreamBreak
 
 __all__ = ["Pipeline"]
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from tests import ROOT
+
 # What needs more than PyTorch is imported by the fixture that uses it: tests of the kernels run
 # without.
 if TYPE_CHECKING:
     from model import ModelSpec
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
@@ -41,7 +42,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folder of scenes: one clip per action, four of background, two recordings of 18
     seconds.
     """
-    from train.scenes import ScenesPlan, write_scenes
+    from train.synthetic import ScenesPlan, write_scenes
 
     out = tmp_path_factory.mktemp("scenes")
     write_scenes(
@@ -54,8 +55,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_spec() -> ModelSpec:
     """The description of a network small enough for tests."""
     from model import ModelConfig, ModelSpec
-    from model.preprocess import PreprocessConfig
-    from train.scenes import LABELS
+    from model.media.preprocess import PreprocessConfig
+    from train.synthetic import LABELS
 
     return ModelSpec(
         name="tiny",

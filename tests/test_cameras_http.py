@@ -25,16 +25,18 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import stream.http
 from configs import CameraError, ConfigError
-from stream.camera import CameraConfig, SourceConfig
-from stream.cameras import CameraStatus, Fleet, Worker
-from stream.changes import CameraChanges
-from stream.events import EventConfig
-from stream.frames import StreamBreak
+from stream.cameras.config import CameraConfig
+from stream.cameras.manager import CameraManager
+from stream.cameras.overrides import CameraChanges
+from stream.cameras.status import CameraStatus
+from stream.cameras.supervisor import Fleet, Worker
+from stream.events.config import EventConfig
 from stream.http import HttpConfig, HttpServer
-from stream.manager import CameraManager
+from stream.ingest.config import SourceConfig
 from stream.metrics import Metrics
 from stream.openapi import document
-from tests.waiting import until
+from stream.types import StreamBreak
+from tests.support.waiting import until
 
 
 class Rig:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from configs import ConfigError
+from stream.console.summary import LatencyLog
 from stream.http import HttpConfig, HttpServer
 from stream.metrics import Metrics
-from stream.summary import LatencyLog
+from tests import ROOT
 
 PROMTOOL = shutil.which("promtool")
 
@@ -119,7 +120,7 @@ def test_the_promtool_skip_hides_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is missing: apt-get install prometheus")
 def test_the_scrape_configuration_is_valid() -> None:
     assert PROMTOOL is not None
-    path = Path(__file__).resolve().parent.parent / "deploy/prometheus.yml"
+    path = ROOT / "deploy/prometheus.yml"
     assert (
         subprocess.run(
             [PROMTOOL, "check", "config", str(path)], capture_output=True, check=False

@@ -24,7 +24,7 @@ from train.commands import (
     run_tune,
     run_validate,
 )
-from train.datasets import DATASETS
+from train.data.datasets import DATASETS
 
 __all__ = ["main"]
 

@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import ConfigError, load_config
-from train.datasets import read_dataset, write_manifests
+from train.data.datasets import read_dataset, write_manifests
 
 if TYPE_CHECKING:
-    from model.weights import ModelSpec
-    from train.evaluate import Comparison, Scores
-    from train.manifests import Manifest
-    from train.recipe import TrainConfig
-    from train.score import EventScore
-    from train.streaming import Timeline
+    from model.checkpoints.weights import ModelSpec
+    from train.config import TrainConfig
+    from train.data.manifest import Manifest
+    from train.evaluation.clip_accuracy import Comparison, Scores
+    from train.evaluation.event_metrics import EventScore
+    from train.evaluation.recordings import Timeline
 
 __all__ = [
     "run_compare",
@@ -40,9 +40,9 @@ __all__ = [
 
 def run_train(options: argparse.Namespace) -> int:
     """Train, resume, or only try one step."""
-    from train.group import joined
-    from train.loop import dry_run, train
-    from train.recipe import load_training
+    from train.config import load_training
+    from train.distributed import joined
+    from train.engine.trainer import dry_run, train
 
     if options.config is None:
         raise ConfigError(
@@ -68,7 +68,7 @@ def _stoppable(work: Callable[[threading.Event], int]) -> int:
     """Run `work`; SIGTERM and Ctrl-C set its event, after which it saves its state and raises
     StoppedError.
     """
-    from train.loop import StoppedError
+    from train.engine.trainer import StoppedError
 
     stop = threading.Event()
     caught: list[int] = []
@@ -95,8 +95,8 @@ def _stoppable(work: Callable[[threading.Event], int]) -> int:
 
 def run_compare(options: argparse.Namespace) -> int:
     """The paper's ablations."""
-    from train.compare import CompareConfig, compare, markdown, result_rows
-    from train.plots import plot_rows
+    from train.ablations import CompareConfig, compare, markdown, result_rows
+    from train.evaluation.plots import plot_rows
 
     config = load_config(options.config, CompareConfig, options.set)
 
@@ -118,7 +118,7 @@ def run_compare(options: argparse.Namespace) -> int:
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    from train.compare import cell
+    from train.ablations import cell
 
     for title in dict.fromkeys(row["table"] for row in rows):
         mine = [row for row in rows if row["table"] == title]
@@ -139,9 +139,9 @@ def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Accuracy of weights on labelled clips, alone or beside other weights."""
     from model.runtime import keep_freed_memory
-    from train.evaluate import Comparison
-    from train.plots import plot_comparison, plot_confusion
-    from train.recipe import load_training
+    from train.config import load_training
+    from train.evaluation.clip_accuracy import Comparison
+    from train.evaluation.plots import plot_comparison, plot_confusion
 
     keep_freed_memory()
     config = load_training(options.config, options.set)
@@ -171,13 +171,13 @@ def _scores_of(
     checkpoint: Path, config: TrainConfig, options: argparse.Namespace
 ) -> tuple[Scores, str]:
     """The weights on the manifest, and their name."""
+    from model.checkpoints.weights import ModelSpec, load_model
     from model.runtime import pick_device, pick_dtype
-    from model.weights import ModelSpec, load_model
-    from train.clips import ClipStore
-    from train.evaluate import evaluate_network, parse_views
-    from train.loader import readable_entries
-    from train.manifests import read_manifest
-    from train.readers import InProcessReader
+    from train.data.clip_store import ClipStore
+    from train.data.loader import readable_entries
+    from train.data.manifest import read_manifest
+    from train.data.readers import InProcessReader
+    from train.evaluation.clip_accuracy import evaluate_network, parse_views
 
     views = parse_views(options.views)
     device = pick_device(config.device)
@@ -224,7 +224,7 @@ def _print_comparison(comparison: Comparison, first: str, second: str) -> None:
 
 def run_scenes(options: argparse.Namespace) -> int:
     """Write generated video."""
-    from train.scenes import ScenesPlan, write_scenes
+    from train.synthetic import ScenesPlan, write_scenes
 
     write_scenes(
         ScenesPlan(
@@ -266,8 +266,8 @@ def run_manifest(options: argparse.Namespace) -> int:
 
 def run_validate(options: argparse.Namespace) -> int:
     """Decode every file of a manifest."""
-    from train.manifests import read_manifest
-    from train.validate import report_path, summary_line, validate_manifest, write_report
+    from train.data.manifest import read_manifest
+    from train.data.video_check import report_path, summary_line, validate_manifest, write_report
 
     reports = validate_manifest(read_manifest(options.manifest), threads=options.jobs or None)
     write_report(reports, options.report or report_path(options.manifest))
@@ -280,9 +280,9 @@ def run_validate(options: argparse.Namespace) -> int:
 
 def run_score(options: argparse.Namespace) -> int:
     """Recorded events against the truth."""
-    from train.manifests import read_manifest
-    from train.score import only_actions, read_started_events
-    from train.streaming import score_tolerances
+    from train.data.manifest import read_manifest
+    from train.evaluation.event_metrics import only_actions, read_started_events
+    from train.evaluation.recordings import score_tolerances
 
     truth = read_manifest(options.truth)
     events = read_started_events(options.events)
@@ -295,8 +295,8 @@ def run_score(options: argparse.Namespace) -> int:
 
 def run_streaming(options: argparse.Namespace) -> int:
     """Events of weights on recordings, against the truth."""
-    from train.score import only_actions
-    from train.streaming import detect, read_detection, score_tolerances
+    from train.evaluation.event_metrics import only_actions
+    from train.evaluation.recordings import detect, read_detection, score_tolerances
 
     detection, hop = read_detection(options.stream)
     timelines, spec, truth = _timelines(options, hop)
@@ -308,10 +308,10 @@ def run_streaming(options: argparse.Namespace) -> int:
 
 def run_tune(options: argparse.Namespace) -> int:
     """Find the events section of a stream configuration."""
-    from train.score import score_events
-    from train.streaming import detect, read_detection
-    from train.tune import tune, write_events
-    from train.validate import recording_hours
+    from train.data.video_check import recording_hours
+    from train.evaluation.event_metrics import score_events
+    from train.evaluation.recordings import detect, read_detection
+    from train.evaluation.tune import tune, write_events
 
     before, hop = read_detection(options.stream)
     timelines, spec, truth = _timelines(options, hop)
@@ -339,10 +339,10 @@ def run_tune(options: argparse.Namespace) -> int:
 
 def _timelines(options: argparse.Namespace, hop: int) -> tuple[list[Timeline], ModelSpec, Manifest]:
     """The weights over the recordings of the truth."""
+    from model.checkpoints.weights import load_model
     from model.runtime import keep_freed_memory, pick_device, pick_dtype
-    from model.weights import load_model
-    from train.manifests import read_manifest
-    from train.streaming import recording_timelines, recordings_of
+    from train.data.manifest import read_manifest
+    from train.evaluation.recordings import recording_timelines, recordings_of
 
     keep_freed_memory()
     truth = read_manifest(options.truth)
@@ -358,7 +358,7 @@ def _timelines(options: argparse.Namespace, hop: int) -> tuple[list[Timeline], M
 
 
 def _report_events(scores: dict[float, EventScore], options: argparse.Namespace) -> int:
-    from train.plots import plot_events
+    from train.evaluation.plots import plot_events
 
     tolerance, score = max(scores.items())
     table = Table(

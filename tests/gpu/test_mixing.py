@@ -7,7 +7,7 @@ from torch import Tensor
 from model.mixing import FixedMixer, directional_mix, directional_mix_logits
 from model.mixing.cpu import is_channels_last
 from model.mixing.reference import mix_by_einsum
-from tests.mixing_cases import CASES, Case, agree, reference
+from tests.support.mixing_cases import CASES, Case, agree, reference
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 WAYS = (("affine", True), ("minmax", True), ("plain", True), ("plain", False), ("affine", False))

@@ -9,14 +9,14 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 pytest.importorskip("av", reason="PyAV is not installed")
-from model.preprocess import PreprocessConfig, Preprocessor, View
+from model.media.preprocess import PreprocessConfig, Preprocessor, View
+from stream.config import StreamConfig
 from stream.pipeline import Pipeline
-from stream.settings import StreamConfig
-from train.clips import ClipStore
-from train.loader import batches
-from train.manifests import read_manifest
-from train.plan import PlannedClip
-from train.readers import EncodedReader, InProcessReader
+from train.data.clip_plan import PlannedClip
+from train.data.clip_store import ClipStore
+from train.data.loader import batches
+from train.data.manifest import read_manifest
+from train.data.readers import EncodedReader, InProcessReader
 
 CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
 

@@ -1,0 +1,3 @@
+"""Residual networks and their parts."""
+
+__all__: list[str] = []

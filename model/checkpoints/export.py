@@ -1,0 +1,118 @@
+"""ONNX out of a network: normalised clips `B 3 T H W` to `logits_BK`, any batch size, plain
+operators only.
+
+The batch is free; frames, height and width are those of the weights' description. The description
+itself travels in the file's metadata under the key `cidc`, as in the weights file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from configs import CheckpointError, CidcError
+from model.checkpoints.weights import ModelSpec
+from model.network import ActionNetwork
+
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "onnx_difference"]
+
+INPUT_NAME = "clips_BCTHW"
+OUTPUT_NAME = "logits_BK"
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+# Of the largest logit: float32 sums in another order, and attention enlarges that.
+_TOLERANCE = 1e-2
+
+
+def export_onnx(network: ActionNetwork, path: str | Path) -> float:
+    """Write a loaded network as ONNX, once ONNX Runtime has computed the same logits from it.
+
+    Returns:
+        How far its logits are from the network's; see `onnx_difference`.
+
+    Raises:
+        CidcError: the packages of the extra `onnx` are not installed.
+        CheckpointError: the network has no description, ONNX Runtime computes something else, or
+            the file cannot be written.
+    """
+    path = Path(path)
+    for name in _NEEDED:
+        _need(name)
+    spec = network.spec
+    if spec is None:
+        raise CheckpointError(
+            "only a network with a description can be exported; load it with load_model"
+        )
+    clips = torch.zeros(2, 3, spec.model.frames, spec.preprocess.height, spec.preprocess.width)
+    # The exporter reports each of its steps on standard output and warns of its own deprecations.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            network.eval(),
+            (clips,),
+            dynamo=True,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes={INPUT_NAME: {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+    program.model.metadata_props["cidc"] = spec.model_dump_json()
+    partial = path.with_name(path.name + ".part")
+    try:
+        program.save(str(partial))
+        difference = onnx_difference(network, partial)
+        if not difference <= _TOLERANCE:
+            raise CheckpointError(
+                f"{path} is not written: ONNX Runtime's logits differ by {difference:.1e} of the"
+                " largest one"
+            )
+        partial.replace(path)
+        return difference
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def onnx_difference(
+    network: ActionNetwork, path: str | Path, *, batches: tuple[int, ...] = (1, 3)
+) -> float:
+    """The largest difference between a network's logits and those ONNX Runtime computes from the
+    file, over the largest logit.
+
+    On random clips; infinite where a logit is not finite.
+
+    Raises:
+        CidcError: ONNX Runtime is not installed.
+    """
+    runtime = _need("onnxruntime")
+    spec = cast("ModelSpec", network.spec)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for batch in batches:
+        shape = (batch, 3, spec.model.frames, spec.preprocess.height, spec.preprocess.width)
+        clips: Tensor = torch.randn(shape, generator=generator)
+        with torch.no_grad():
+            expected = network(clips)
+        (found,) = session.run([OUTPUT_NAME], {INPUT_NAME: clips.numpy()})
+        share = (torch.from_numpy(found) - expected).abs().max() / expected.abs().max().clamp(
+            min=1e-6
+        )
+        differences.append(float(share) if torch.isfinite(share) else float("inf"))
+    return max(differences)
+
+
+def _need(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise CidcError(
+            f"export needs the package {name}; install the extra: pip install 'cidc-stream[onnx]'"
+        ) from None

@@ -1,0 +1,153 @@
+"""The multi-scale CIDC network: a grid of units on the last three maps (paper, section 3.2, figure
+3).
+
+Letters: B clips, C channels, T time, H and W space.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from configs import StrictModel
+from model.backbones.conv import ConvNorm
+from model.backbones.pool import average_pool_space, unfold_time
+from model.cidc import CIDCUnit, Direction
+from model.mixing import Normalisation
+
+__all__ = ["CIDCConfig", "CIDCNetwork", "Fusion", "attention_map", "propagate_attention"]
+
+Fusion = Literal["time", "channels", "sum"]
+Scales = Literal["single", "multi", "multi_attention"]
+
+
+class CIDCConfig(StrictModel):
+    """The CIDC network. Left at their defaults, columns and sizes are those that cost what the
+    paper's network costs.
+    """
+
+    direction: Direction = Field(
+        "bi", description="which way each unit looks along time (table 4b)"
+    )
+    normalisation: Normalisation = Field(
+        "affine", description="how mixing weights are mapped to [-1, 1]"
+    )
+    scales: Scales = Field(
+        "multi_attention",
+        description="the last map alone, the last three, or three with attention (table 4a)",
+    )
+    fusion: Fusion = Field("time", description="how the result joins the backbone's map (table 5b)")
+    columns: int | None = Field(
+        None, ge=1, le=16, description="units in a row on each branch; null for the paper's cost"
+    )
+    t_hidden: int = Field(
+        4, ge=1, le=64, description="time length between columns; a bi unit's two halves together"
+    )
+    tail: bool = Field(
+        True, description="one more unit on the last map's branch, after the last column"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> CIDCConfig:
+        if self.direction == "bi" and self.t_hidden % 2:
+            raise ValueError(f"t_hidden must be even for direction bi, got {self.t_hidden}")
+        return self
+
+    def columns_for(self, time: int) -> int:
+        """How many columns on maps of this time length: four at the paper's T = 4, two where T
+        is longer.
+        """
+        return self.columns or (4 if time <= 4 else 2)
+
+
+class CIDCNetwork(nn.Module):
+    """Columns of CIDC units, aggregated from high to low resolution after each column, then one
+    unit on the lowest.
+
+    Args:
+        config: its shape.
+        channels: C of the maps, highest resolution first.
+        time: T of the maps, and of the result.
+    """
+
+    def __init__(self, config: CIDCConfig, channels: tuple[int, ...], time: int) -> None:
+        super().__init__()
+        self.config = config
+        branches = channels[-1:] if config.scales == "single" else channels
+        count = config.columns_for(time)
+        sizes = [time] + [config.t_hidden] * (count if config.tail else count - 1) + [time]
+
+        def unit(width: int, t_in: int, t_out: int) -> CIDCUnit:
+            return CIDCUnit(width, t_in, t_out, config.direction, config.normalisation)
+
+        columns = list(itertools.pairwise(sizes))
+        self.tail = unit(branches[-1], *columns.pop()) if config.tail else None
+        self.columns = nn.ModuleList(
+            nn.ModuleList(unit(c, *column) for c in branches) for column in columns
+        )
+        lowest = len(branches) - 1
+        # After the last column only the lowest resolution is read, so only it is aggregated into.
+        # Lowest first: a sum may take the memory of its target, which no later link reads.
+        targets = [range(lowest, 0, -1)] * (len(columns) - 1) + [range(lowest, 0, -1)[:1]]
+        self.links = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    f"{i}_{j}": ConvNorm(branches[i], branches[j], norm=False)
+                    for j in column
+                    for i in range(j)
+                }
+            )
+            for column in targets
+        )
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps, highest resolution first, to one map of the shape of the last."""
+        if self.config.scales == "single":
+            maps = maps[-1:]
+        elif self.config.scales == "multi_attention":
+            maps = propagate_attention(maps)
+        for units, links in zip(self.columns, self.links, strict=True):
+            assert isinstance(units, nn.ModuleList)
+            assert isinstance(links, nn.ModuleDict)
+            maps = [unit(x) for unit, x in zip(units, maps, strict=True)]
+            _aggregate(maps, links)
+        y = maps[-1]
+        return y if self.tail is None else self.tail(y)
+
+
+def attention_map(x_BCTHW: Tensor) -> Tensor:
+    """`att(F)`, the sigmoid of the channel mean at each place: `B 1 T H W` (equation 3)."""
+    return torch.sigmoid(x_BCTHW.mean(dim=1, keepdim=True))
+
+
+def propagate_attention(maps: list[Tensor]) -> list[Tensor]:
+    """Weight each early map by the attention of the next later one, from the last stage
+    backwards (equation 3).
+    """
+    attended = [maps[-1]]
+    for early in reversed(maps[:-1]):
+        time, height, width = early.shape[2:]
+        attention = attention_map(attended[0]).flatten(0, 2).unsqueeze(1)
+        enlarged = functional.interpolate(
+            attention, (height, width), mode="bilinear", align_corners=False
+        )
+        weights_B1THW = unfold_time(enlarged, time)
+        attended.insert(0, early * (1 + weights_B1THW))
+    return attended
+
+
+def _aggregate(maps: list[Tensor], links: nn.ModuleDict) -> None:
+    """Add every higher-resolution map, pooled and projected, into the lower-resolution ones, in
+    place.
+    """
+    for name, project in links.items():
+        source, target = (int(part) for part in name.split("_"))
+        height, width = maps[target].shape[3:]
+        maps[target] = project(
+            average_pool_space(maps[source], height, width), add=maps[target], relu=False
+        )

@@ -1,0 +1,3 @@
+"""Sampled frames of all cameras to class probabilities of clips."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Which cameras there are, their settings and states, and who watches over them."""
+
+__all__: list[str] = []

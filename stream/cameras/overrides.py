@@ -1,0 +1,178 @@
+"""What was changed over HTTP, kept in a file, so that a restart does not undo it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs import ConfigError, check_tree, is_file
+from stream.cameras.config import CameraConfig
+
+__all__ = ["CameraChanges"]
+
+
+class CameraChanges:
+    """Cameras that differ from the configuration file: added, changed, removed, paused.
+
+    The file may hold passwords; only its owner may read it. Without a file nothing is kept.
+
+    Raises:
+        ConfigError: the file is damaged, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._cameras: dict[str, CameraConfig | None] = {}
+        self._paused: set[str] = set()
+        self._configured: set[str] = set()
+        if path is not None and is_file(path):
+            self._read()
+
+    def apply(self, cameras: Sequence[CameraConfig]) -> list[CameraConfig]:
+        """The cameras of the configuration file as they are after all changes."""
+        self._configured = {camera.id for camera in cameras}
+        merged = {camera.id: camera for camera in cameras}
+        for camera_id, camera in self._cameras.items():
+            if camera is None:
+                merged.pop(camera_id, None)
+            else:
+                merged[camera_id] = camera
+        return list(merged.values())
+
+    def changed(self, camera_id: str) -> bool:
+        """Whether the camera is not as the configuration file has it."""
+        return camera_id in self._cameras
+
+    def summary(self) -> str | None:
+        """What differs from the configuration file, in one line for people; None if nothing
+        does.
+        """
+        parts = []
+        for verb, ids in (
+            (
+                "removed",
+                [camera_id for camera_id, camera in self._cameras.items() if camera is None],
+            ),
+            (
+                "changed",
+                [
+                    camera_id
+                    for camera_id, camera in self._cameras.items()
+                    if camera and camera_id in self._configured
+                ],
+            ),
+            (
+                "added",
+                [
+                    camera_id
+                    for camera_id, camera in self._cameras.items()
+                    if camera and camera_id not in self._configured
+                ],
+            ),
+            ("paused", sorted(self._paused)),
+        ):
+            if ids:
+                parts.append(f"{verb} {', '.join(ids)}")
+        return (
+            f"{self._path}, changes made over HTTP: {'; '.join(parts)} (delete the file to undo"
+            " them all)"
+            if parts
+            else None
+        )
+
+    def is_paused(self, camera_id: str) -> bool:
+        """Whether the camera waits to be resumed."""
+        return camera_id in self._paused
+
+    def note(self, camera_id: str, camera: CameraConfig | None) -> None:
+        """Keep a camera as it is now; None for one that was removed.
+
+        Raises:
+            ConfigError: the file cannot be written; then nothing has changed.
+        """
+        cameras = dict(self._cameras)
+        paused = set(self._paused)
+        is_known = cameras.get(camera_id) is not None or (
+            camera_id in self._configured and camera_id not in cameras
+        )
+        cameras[camera_id] = camera
+        if camera is None or not is_known:
+            paused.discard(camera_id)  # one of this name that was paused before is another
+        if camera is None and camera_id not in self._configured:
+            del cameras[camera_id]  # nothing is left to be undone
+        self._keep(cameras, paused)
+
+    def pause(self, camera_id: str, *, paused: bool) -> None:
+        """Keep that a camera is paused, or no longer.
+
+        Raises:
+            ConfigError: the file cannot be written; then nothing has changed.
+        """
+        self._keep(
+            dict(self._cameras),
+            self._paused | {camera_id} if paused else self._paused - {camera_id},
+        )
+
+    def _keep(self, cameras: dict[str, CameraConfig | None], paused: set[str]) -> None:
+        before = self._cameras, self._paused
+        self._cameras = cameras
+        self._paused = paused
+        try:
+            self._write()
+        except OSError as error:
+            self._cameras, self._paused = before
+            raise ConfigError(
+                f"changes of cameras cannot be kept in {self._path}: {error.strerror}; set"
+                " http.changes"
+            ) from None
+
+    def _read(self) -> None:
+        assert self._path is not None
+        try:
+            tree: Any = json.loads(self._path.read_text(encoding="utf-8"))
+            cameras = dict(tree["cameras"])
+            paused = set(tree["paused"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"http.changes: {self._path} cannot be read ({type(error).__name__}); mend it, or"
+                " delete it to undo all changes"
+            ) from None
+        self._paused = {str(camera_id) for camera_id in paused}
+        for camera_id, fields in cameras.items():
+            self._cameras[camera_id] = (
+                None
+                if fields is None
+                else check_tree(fields, CameraConfig, name=f"{self._path}, camera {camera_id}")
+            )
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        cameras = {
+            camera_id: None if camera is None else camera.model_dump(mode="json")
+            for camera_id, camera in self._cameras.items()
+        }
+        text = json.dumps({"cameras": cameras, "paused": sorted(self._paused)}, indent=2)
+        partial = self._path.with_name(self._path.name + ".part")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600, exist_ok=False)
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+            # some file systems cannot; the change is kept all the same
+            with contextlib.suppress(OSError):
+                folder = os.open(self._path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)  # the new name, too, must outlast a power cut
+                finally:
+                    os.close(folder)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Log lines: for people, or one JSON object each. Lines about one camera carry its name in the
+field `camera`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from stream.console.config import LogConfig
+from stream.events.event import rfc3339
+
+__all__ = ["JsonFormatter", "set_up_logs"]
+
+
+class JsonFormatter(logging.Formatter):
+    """`time` (RFC 3339, UTC), `level`, `logger`, `message`; `camera` and `error` where there are
+    such.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": rfc3339(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (camera := getattr(record, "camera", None)) is not None:
+            fields["camera"] = camera
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def set_up_logs(config: LogConfig) -> None:
+    """Send all log lines of this process to standard error in the format asked for; in colour
+    and wrapped only in a terminal.
+    """
+    handler: logging.Handler
+    if config.format == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    elif not sys.stderr.isatty():
+        handler = logging.StreamHandler()
+        formatter = logging.Formatter(
+            "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ"
+        )
+        formatter.converter = time.gmtime
+        handler.setFormatter(formatter)
+    else:
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=True)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)

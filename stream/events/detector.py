@@ -1,0 +1,145 @@
+"""What is published when an action starts and ends, and the state machine of a camera that says so.
+
+Nothing here reads a clock, a random source or a device: the same windows give the same events.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from configs import check_tree
+from model.detection import ActionDetector, Detection
+from stream.events.config import EventConfig
+from stream.events.event import ActionEvent, rfc3339
+from stream.types import BreakReason
+
+__all__ = ["EventDetector"]
+_NAMESPACE = uuid.UUID("5b0d6d4e-3f0b-5c7e-9d2a-6a1c4cf0a7e1")
+
+
+class EventDetector:
+    """The state machine of one camera (and region).
+
+    Args:
+        config: thresholds and durations, as `EventConfig` or as the section `events`; None for the
+            defaults.
+        labels: class names in the order of the probabilities.
+        background: the label that is ignored unless the configuration names others.
+        camera_id, model, region: copied into the events.
+        clip_seconds: length of a clip, from its first to its last frame; the default is 32 frames
+            at 15 a second.
+        first_sequence: number of the first event.
+        sequence: numbers of the events, where several detectors share them; `first_sequence` does
+            not count then.
+
+    Raises:
+        ConfigError: a setting is wrong, or names a label that does not exist.
+    """
+
+    def __init__(
+        self,
+        config: EventConfig | Mapping[str, Any] | None = None,
+        *,
+        labels: Sequence[str],
+        camera_id: str,
+        clip_seconds: float = 31 / 15,
+        background: str | None = None,
+        model: str = "",
+        region: str | None = None,
+        first_sequence: int = 1,
+        sequence: Iterator[int] | None = None,
+    ) -> None:
+        config = (
+            config
+            if isinstance(config, EventConfig)
+            else check_tree(dict(config or {}), EventConfig, name="events")
+        )
+        self._detector = ActionDetector(
+            config, labels=labels, clip_seconds=clip_seconds, background=background
+        )
+        self._top_k = config.top_k
+        self._labels = tuple(labels)
+        self._camera_id = camera_id
+        self._region = region
+        self._model = model
+        self._sequence = itertools.count(first_sequence) if sequence is None else sequence
+        # of each action that goes on: event_id, and when it started in seconds since 1970
+        self._open: dict[str, tuple[str, float]] = {}
+        self._wall_end = 0.0
+
+    @property
+    def open_events(self) -> dict[str, str]:
+        """The event_id of each action that goes on."""
+        return {action: event_id for action, (event_id, _) in self._open.items()}
+
+    @property
+    def active(self) -> dict[str, float]:
+        """Actions going on now, with their latest confidence."""
+        return self._detector.active
+
+    def push(
+        self, probabilities: Sequence[float], *, pts_end_seconds: float, wall_end_seconds: float
+    ) -> list[ActionEvent]:
+        """Take the result of the next clip, which ended at these times; returns the events it
+        causes.
+
+        Raises:
+            DataError: not one probability, finite and between 0 and 1, per label.
+        """
+        found = self._detector.push(probabilities, pts_end_seconds)
+        self._wall_end = wall_end_seconds
+        return [
+            self._event(detection, reason="over" if detection.kind == "ended" else None)
+            for detection in found
+        ]
+
+    def finish(self, reason: BreakReason) -> list[ActionEvent]:
+        """The time line breaks here: end what goes on and forget what was rising."""
+        return [self._event(detection, reason=reason) for detection in self._detector.finish()]
+
+    def _event(self, found: Detection, *, reason: str | None) -> ActionEvent:
+        number = next(self._sequence)
+        if found.kind == "started":
+            started_at = self._wall(found, found.start_seconds)
+            name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
+            self._open[found.action] = (str(uuid.uuid5(_NAMESPACE, name)), started_at)
+        event_id, started_at = self._open[found.action]
+        ended_at = None
+        if found.end_seconds is not None:
+            # As long as the stream says, for clocks are set; but a file that is read faster than it
+            # plays ends no later than now.
+            ended_at = max(
+                started_at,
+                min(started_at + found.end_seconds - found.start_seconds, self._wall_end),
+            )
+        ranked = (
+            sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1])
+            if found.smoothed
+            else []
+        )
+        event = ActionEvent(
+            event_id=event_id,
+            kind=found.kind,
+            camera_id=self._camera_id,
+            region=self._region,
+            action=found.action,
+            confidence=round(found.confidence, 4),
+            started_at=rfc3339(started_at),
+            ended_at=None if ended_at is None else rfc3339(ended_at),
+            pts_start_seconds=round(found.start_seconds, 3),
+            sequence=number,
+            model=self._model,
+            reason=reason,
+            pts_end_seconds=None if found.end_seconds is None else round(found.end_seconds, 3),
+            top_k=tuple((name, round(value, 4)) for name, value in ranked[: self._top_k]),
+            produced_at=rfc3339(self._wall_end),
+        )
+        if found.kind == "ended":
+            del self._open[found.action]
+        return event
+
+    def _wall(self, found: Detection, seconds: float) -> float:
+        return self._wall_end - (found.at_seconds - seconds)

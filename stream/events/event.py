@@ -1,0 +1,199 @@
+"""What is published when an action starts, goes on and ends: schema `action-event/1`."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import numbers
+from collections.abc import Mapping
+from typing import get_args
+
+from configs import DataError
+from model.detection import DetectionKind
+
+__all__ = ["SCHEMA", "ActionEvent", "EventKind", "StoredEvent", "rfc3339"]
+SCHEMA = "action-event/1"
+EventKind = DetectionKind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActionEvent:
+    """What is published: schema `action-event/1`, described in `docs/action-event.schema.json`.
+
+    `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are
+    presentation times of the stream. The events of one action share `event_id`; `sequence` counts a
+    camera's events without a gap. `snapshot` names the action's picture where pictures are kept;
+    without one the JSON does not hold the field. Times may be given as aware `datetime`s, `top_k`
+    as pairs or as in the JSON.
+
+    Raises:
+        DataError: a field is not of its kind, or does not go with `kind`.
+    """
+
+    event_id: str
+    kind: EventKind
+    camera_id: str
+    action: str
+    confidence: float
+    started_at: str
+    pts_start_seconds: float
+    sequence: int
+    top_k: tuple[tuple[str, float], ...]
+    model: str
+    produced_at: str
+    ended_at: str | None = None
+    pts_end_seconds: float | None = None
+    region: str | None = None
+    reason: str | None = None
+    snapshot: str | None = None
+    schema: str = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise DataError(f"an event's schema is {SCHEMA}, got {self.schema!r}")
+        if self.kind not in get_args(EventKind):
+            raise DataError(f"an event's kind is started, updated or ended, got {self.kind!r}")
+        try:
+            self._normalise()
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise DataError(f"no event: {error}") from None
+        ends = (
+            self.ended_at is not None,
+            self.pts_end_seconds is not None,
+            self.reason is not None,
+        )
+        if ends != (self.kind == "ended",) * 3:
+            raise DataError(
+                "an event has ended_at, pts_end_seconds and reason exactly when it has ended; kind"
+                f" is {self.kind}"
+            )
+
+    def _normalise(self) -> None:
+        """Every field in its one form, whatever number, time or list it was given as; what is
+        none is an error.
+        """
+        for name in ("event_id", "camera_id", "action", "model", "region", "reason", "snapshot"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (
+                value is None and name in ("region", "reason", "snapshot")
+            ):
+                raise TypeError(f"{name} is a text, got {value!r}")
+            (value or "").encode()  # half a character cannot be stored or sent
+        for name in ("started_at", "produced_at", "ended_at"):
+            if name != "ended_at" or self.ended_at is not None:
+                self._set(name, _moment(name, getattr(self, name)))
+        self._set("confidence", _share("confidence", self.confidence))
+        self._set("pts_start_seconds", _number("pts_start_seconds", self.pts_start_seconds))
+        if self.pts_end_seconds is not None:
+            self._set("pts_end_seconds", _number("pts_end_seconds", self.pts_end_seconds))
+        if (
+            isinstance(self.sequence, bool)
+            or not isinstance(self.sequence, numbers.Integral)
+            or not 1 <= self.sequence < 2**63
+        ):
+            raise ValueError(f"sequence is a whole number from 1 on, got {self.sequence!r}")
+        self._set("sequence", int(self.sequence))
+        pairs = [
+            (entry["action"], entry["confidence"]) if isinstance(entry, Mapping) else tuple(entry)
+            for entry in self.top_k
+        ]
+        if not all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+            raise TypeError(
+                f"top_k is a list of labels, each with its confidence, got {self.top_k!r}"
+            )
+        "".join(str(pair[0]) for pair in pairs).encode()
+        self._set(
+            "top_k",
+            tuple(
+                (label, _share("confidence in top_k", confidence)) for label, confidence in pairs
+            ),
+        )
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def to_json(self) -> str:
+        """The event as one line of JSON."""
+        fields = {field: getattr(self, field) for field in _FIELDS}
+        if self.snapshot is None:
+            del fields["snapshot"]
+        fields["top_k"] = [
+            {"action": action, "confidence": confidence} for action, confidence in self.top_k
+        ]
+        return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ActionEvent:
+        """The inverse of `to_json`.
+
+        Raises:
+            DataError: the text is not an event of this schema.
+        """
+        try:
+            fields = json.loads(text)
+            if fields["schema"] != SCHEMA:
+                raise ValueError(f"schema is {fields['schema']!r}")
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"not an event of schema {SCHEMA}: {error}") from None
+
+
+# In the order of the schema.
+_FIELDS = (
+    "schema",
+    "event_id",
+    "kind",
+    "camera_id",
+    "region",
+    "action",
+    "confidence",
+    "started_at",
+    "ended_at",
+    "pts_start_seconds",
+    "pts_end_seconds",
+    "sequence",
+    "top_k",
+    "model",
+    "produced_at",
+    "reason",
+    "snapshot",
+)
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise TypeError(f"{name} is a finite number, got {value!r}")
+    return float(value)
+
+
+def _share(name: str, value: object) -> float:
+    number = _number(name, value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{name} is between 0 and 1, got {number}")
+    return number
+
+
+def _moment(name: str, value: object) -> str:
+    try:
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(moment, datetime.datetime) and moment.tzinfo is not None:
+            return value if isinstance(value, str) else rfc3339(moment.timestamp())
+    except ValueError:
+        pass
+    raise ValueError(f"{name} is a time with its zone, as in 2026-01-31T12:00:00Z, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredEvent:
+    """An event with its place in an outbox."""
+
+    id: int
+    event: ActionEvent
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since 1970 as a time in UTC."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,3 @@
+"""One camera: packets in, sampled frames out."""
+
+__all__: list[str] = []

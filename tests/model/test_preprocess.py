@@ -1,0 +1,158 @@
+"""The graph against PyTorch's own resampling, and the three paths through it against each other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from configs import ShapeError
+from model.media.preprocess import (
+    MEAN_RGB,
+    STD_RGB,
+    PreprocessConfig,
+    Preprocessor,
+    View,
+    normalise_clips,
+)
+from model.media.video import decode_frames, frame_picture
+from stream.analysis.ring import ClipRing
+from stream.ingest.config import ClipConfig
+from stream.ingest.sampler import Sampler
+from stream.types import DecodedFrame, SampledFrame
+from train.data.clip_plan import EvaluationViews, PlannedClip
+from train.data.clip_store import ClipStore
+from train.data.loader import batches
+from train.data.manifest import ManifestEntry
+from train.data.readers import InProcessReader
+
+CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
+
+
+def smooth_picture(height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(height * width)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 6, 8)))
+    enlarged = functional.interpolate(
+        coarse, (height, width), mode="bicubic", align_corners=False
+    ).clamp(0, 255)
+    return enlarged[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
+
+
+def by_torch(picture: np.ndarray, short_side: int) -> np.ndarray:
+    """Anti-aliased bilinear resize, then a centre crop of 48 x 80 or black borders, in PyTorch."""
+    height, width = picture.shape[:2]
+    scale = short_side / min(height, width)
+    size = (round(height * scale), round(width * scale))
+    x = torch.from_numpy(picture).permute(2, 0, 1)[None].double()
+    x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)[
+        0
+    ].permute(1, 2, 0)
+    out = torch.zeros(48, 80, 3, dtype=torch.float64)
+    top = round((size[0] - 48) / 2)
+    left = (size[1] - 80) / 2
+    if left >= 0:
+        first = int(np.floor(left + 0.5))
+        out[:] = x[top : top + 48, first : first + 80]
+    else:
+        first = int(np.floor(-left))
+        out[:, first : first + size[1]] = x[top : top + 48]
+    return out.numpy()
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(360, 640), (720, 1280), (480, 640), (96, 160), (321, 481)]
+)
+def test_the_graph_resizes_as_torch_does(height: int, width: int) -> None:
+    picture = smooth_picture(height, width)
+    ours = Preprocessor(CONFIG, max_batch=2)([picture[None]])[0, 0].numpy().astype(float)
+    # One pixel of leeway sideways: DALI rounds half-pixel crops its own way.
+    errors = [
+        np.abs(np.roll(by_torch(picture, 48), shift, axis=1) - ours)[:, 4:-4].mean()
+        for shift in (-1, 0, 1)
+    ]
+    assert min(errors) < 1.0
+
+
+def test_views_crop_and_mirror() -> None:
+    picture = smooth_picture(48, 160)
+    graph = Preprocessor(CONFIG, max_batch=3)
+    views = [View(48, crop_x=0.0), View(48, crop_x=1.0), View(48, crop_x=0.0, mirror=True)]
+    left, right, mirrored = graph([picture[None]] * 3, views).numpy()[:, 0]
+    np.testing.assert_array_equal(left, picture[:, :80])
+    np.testing.assert_array_equal(right, picture[:, 80:])
+    np.testing.assert_array_equal(mirrored, picture[:, :80][:, ::-1])
+
+
+def test_normalising_is_mean_and_deviation_and_moves_nothing() -> None:
+    clips = torch.randint(0, 256, (2, 4, 5, 6, 3), dtype=torch.uint8)
+    normal = normalise_clips(clips, CONFIG)
+    expected = (clips.double().numpy() - np.array(MEAN_RGB)) / np.array(STD_RGB)
+    np.testing.assert_allclose(normal.numpy(), expected.transpose(0, 4, 1, 2, 3), atol=1e-5)
+    assert normal.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_weights_may_want_other_channel_statistics() -> None:
+    clips = torch.randint(0, 256, (1, 4, 5, 6, 3), dtype=torch.uint8)
+    config = CONFIG.model_copy(update={"mean_rgb": (10.0, 20.0, 30.0), "std_rgb": (2.0, 4.0, 8.0)})
+    expected = (clips.double().numpy() - np.array((10, 20, 30))) / np.array((2, 4, 8))
+    np.testing.assert_allclose(
+        normalise_clips(clips, config).numpy(), expected.transpose(0, 4, 1, 2, 3), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [],
+        [np.zeros((1, 4, 4, 3))],
+        [np.zeros((1, 4, 4, 1), np.uint8)],
+        [np.zeros((1, 0, 4, 3), np.uint8)],
+        [np.zeros((1, 4, 4, 3), np.uint8)] * 3,
+    ],
+)
+def test_bad_batches_are_named(bad: list[np.ndarray]) -> None:
+    with pytest.raises(ShapeError):
+        Preprocessor(CONFIG, max_batch=2)(bad)
+
+
+def live_clip(path: Path) -> torch.Tensor:
+    """The last 32 frames of a file as the live pipeline sees them: frame by frame through
+    sampler, graph and ring.
+    """
+    ring = ClipRing(1, height=48, width=80)
+    slot = ring.acquire()
+    graph = Preprocessor(CONFIG, max_batch=1)
+    sampler = Sampler("a", ClipConfig(), frame_picture)
+    for frame in decode_frames(path):
+        for item in sampler.push(
+            DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height)
+        ):
+            assert isinstance(item, SampledFrame)
+            ring.push(slot, graph([item.picture_HWC[None]])[0, 0])
+    return ring.gather([slot])
+
+
+def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
+    for path in sorted((scenes / "clips").glob("*/0000.mp4"))[:4]:
+        store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
+        entry = ManifestEntry(path, "fall")
+        options = {"reader": InProcessReader(store), "preprocess": CONFIG}
+        training = next(batches([PlannedClip(entry, 1.0, View(48), 0)], 1, **options)).clips_BTHWC  # type: ignore[arg-type]
+        plan = EvaluationViews(clips=3).plan([entry], ["fall"])
+        evaluation = next(batches(plan, 3, **options)).clips_BTHWC[2:]  # type: ignore[arg-type]
+        live = live_clip(path)
+        assert torch.equal(training, live)
+        assert torch.equal(evaluation, live)
+        assert torch.equal(normalise_clips(training, CONFIG), normalise_clips(live, CONFIG))
+
+
+def test_pictures_that_have_their_size_pass_the_resize_by_unchanged() -> None:
+    rng = np.random.default_rng(3)
+    clips = [rng.integers(0, 256, (2, 48, 70 + 10 * i, 3), dtype=np.uint8) for i in range(2)]
+    views = [View(48, 0.2, 0.5, True), View(0, 0.9, 0.5)]
+    graph = Preprocessor(CONFIG, max_batch=3)
+    short = graph(clips, views).clone()
+    graph._pipelines["sized_clip_graph"] = None  # the long way: a third clip needs resizing
+    third = rng.integers(0, 256, (2, 96, 160, 3), dtype=np.uint8)
+    assert torch.equal(graph([*clips, third], [*views, View(0)])[:2], short)

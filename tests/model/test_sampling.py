@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs import ConfigError
+from model.media.sampling import TimeGrid
+
+
+def sampled(
+    times: list[float], fps: float = 15.0, gap: float = float("inf")
+) -> list[tuple[float, float, bool]]:
+    grid: TimeGrid[float] = TimeGrid(fps, gap)
+    return [(s.pts_seconds, s.item, s.repeated) for time in times for s in grid.push(time, time)[0]]
+
+
+@pytest.mark.parametrize("fps", [12, 15, 25, 29.97, 30, 60, 120])
+def test_every_camera_gives_the_same_grid(fps: float) -> None:
+    times = [3.2 + index / fps for index in range(int(fps * 4))]
+    samples = sampled(times)
+    np.testing.assert_allclose(np.diff([position for position, _, _ in samples]), 1 / 15, atol=1e-9)
+    assert max(abs(position - item) for position, item, _ in samples) <= 0.5 / fps + 0.001
+
+
+@given(
+    st.lists(st.integers(1, 200_000), min_size=1, max_size=80), st.sampled_from([5.0, 15.0, 30.0])
+)
+def test_each_position_takes_the_nearest_frame(steps: list[int], fps: float) -> None:
+    times = np.concatenate([[0], np.cumsum(steps)]) / 1e6
+    samples = sampled([float(time) for time in times], fps)
+    expected = np.arange(len(samples)) / fps
+    assert (
+        len(samples) == int(np.floor((times[-1] + 0.001) * fps)) + 1
+        or abs((times[-1] + 0.001) * fps % 1) < 1e-6
+    )
+    for (position, item, _), wanted in zip(samples, expected, strict=True):
+        assert abs(position - wanted) < 1e-9
+        # A later frame may be nearer by no more than the tolerance for rounded time bases.
+        assert abs(item - wanted) <= np.abs(times - wanted).min() + 0.001 + 1e-9
+
+
+def test_a_slow_camera_repeats_and_says_so() -> None:
+    repeated = [flag for _, _, flag in sampled([index / 5 for index in range(10)])]
+    assert sum(repeated) == len(repeated) - 10
+
+
+def test_gaps_and_steps_backwards_begin_a_new_grid() -> None:
+    grid: TimeGrid[str] = TimeGrid(10, 1.0)
+    grid.push("a", 0.0)
+    samples, reason = grid.push("b", 1.5)
+    assert (reason, [sample.pts_seconds for sample in samples]) == ("gap", [1.5])
+    samples, reason = grid.push("c", 0.3)
+    assert (reason, [sample.item for sample in samples]) == ("backwards", ["c"])
+    assert grid.push("d", 0.3) == ([], None)
+
+
+def test_a_grid_stays_exact_over_days() -> None:
+    grid: TimeGrid[int] = TimeGrid(15, 10.0)
+    grid.push(0, 0.0)
+    grid._next = 15 * 86_400 * 30
+    grid._previous = (86_400 * 30 - 0.05, 0)
+    samples, _ = grid.push(1, 86_400 * 30.0)
+    assert [sample.pts_seconds for sample in samples] == [86_400 * 30.0]
+
+
+@pytest.mark.parametrize(("fps", "gap"), [(0, 1), (-1, 1), (float("nan"), 1), (15, 0)])
+def test_senseless_rates_are_refused(fps: float, gap: float) -> None:
+    with pytest.raises(ConfigError):
+        TimeGrid(fps, gap)

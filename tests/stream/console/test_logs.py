@@ -1,0 +1,45 @@
+import json
+import logging
+import subprocess
+import sys
+
+SCRIPT = """
+import logging
+from stream.console.logs import LogConfig, set_up_logs
+set_up_logs(LogConfig(format="FORMAT", level="info"))
+log = logging.getLogger("stream.x")
+log.debug("not shown")
+log.warning("camera %s is away, %s", "a" * 100, "long line " * 20, extra={"camera": "a"})
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("bad")
+"""
+
+
+def printed(form: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.replace("FORMAT", form)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def test_json_lines_carry_the_camera_and_the_error() -> None:
+    warning, error = (json.loads(line) for line in printed("json"))
+    assert (warning["level"], warning["logger"], warning["camera"]) == ("warning", "stream.x", "a")
+    assert warning["time"].endswith("Z")
+    assert "camera" not in error
+    assert "ZeroDivisionError" in error["error"]
+
+
+def test_in_a_file_each_line_is_whole_and_dated() -> None:
+    lines = printed("text")
+    assert lines[0].endswith("long line " * 20)
+    assert lines[0][10] == "T"
+    assert " WARNING " in lines[0]
+    assert logging.getLevelName(logging.ERROR) in lines[1]
+    assert lines[-1].startswith("ZeroDivisionError")

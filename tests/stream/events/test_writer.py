@@ -1,0 +1,177 @@
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import stream.events.writer
+from configs import OutboxError
+from stream.events.config import OutboxConfig
+from stream.events.event import ActionEvent
+from stream.events.outbox import Outbox, read_events
+from stream.events.writer import EventWriter
+from stream.metrics import Metrics
+from tests.support.factory import make_event
+from tests.support.waiting import until
+
+
+class Disk:
+    """An outbox that can be full."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.stored = list[ActionEvent]()
+
+    def append(self, events: Sequence[ActionEvent]) -> None:
+        if self.is_full:
+            raise OutboxError("the disk is full")
+        self.stored += events
+
+    def next_sequence(self, camera_id: str) -> int:
+        return (
+            max(
+                (event.sequence for event in self.stored if event.camera_id == camera_id), default=0
+            )
+            + 1
+        )
+
+
+@contextlib.contextmanager
+def running(writer: EventWriter) -> Iterator[None]:
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        writer.close()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
+    disk = Disk()
+    metrics = Metrics()
+    writer = EventWriter(disk, metrics)
+    with running(writer):
+        writer.put([make_event(1)])
+        assert until(lambda: disk.stored == [make_event(1)], 5)
+        disk.is_full = True
+        writer.put([make_event(2)])
+        assert until(lambda: writer.problem == "the disk is full", 5)
+        writer.put([make_event(3), make_event(4)])
+        assert writer.next_sequence("cam") == 5  # those that wait have their numbers, too
+        assert writer.next_sequence("other") == 1
+        assert until(lambda: metrics.total(metrics.outbox_failures) > 2, 5)
+        assert disk.stored == [make_event(1)]
+        assert writer.unsaved == 3
+        disk.is_full = False
+        assert until(lambda: writer.problem is None, 5)
+        assert disk.stored == [make_event(number) for number in range(1, 5)]
+        disk.is_full = True
+        monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 1000.0)
+        writer.put([make_event(5)])
+        assert until(lambda: writer.problem is not None, 5)
+        threading.Timer(0.5, lambda: setattr(disk, "is_full", False)).start()
+    # at the end it is tried again, whenever the next try would have been
+    assert disk.stored[-1] == make_event(5)
+
+
+def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.events.writer, "_LAST_SECONDS", 0.3)
+    disk = Disk()
+    disk.is_full = True
+    writer = EventWriter(disk, Metrics())
+    with running(writer):
+        writer.put([make_event(1)])
+    assert writer.unsaved == 1
+
+
+def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
+    seconds: list[float] = []
+
+    class Slow(Disk):
+        def append(self, events: Sequence[ActionEvent]) -> None:
+            time.sleep(0.03)
+            super().append(events)
+
+    writer = EventWriter(Slow(), Metrics(), seconds.append)
+    with running(writer):
+        for number in range(1, 101):
+            writer.put([make_event(number)], [time.monotonic()])
+            time.sleep(0.02)
+            if number == 50:
+                middle = time.monotonic()
+        assert writer.beat_monotonic > middle
+        assert len(seconds) > 50  # not only when there is a pause at last
+    assert len(seconds) == 100
+
+
+def test_what_waits_is_bounded_and_updates_give_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stream.events.writer, "_MOST_UNSAVED", 20)
+    metrics = Metrics()
+    writer = EventWriter(Disk(), metrics)
+    kinds = ["started", "updated", "updated", "ended"] * 5
+    writer.put([make_event(number, kind=kind) for number, kind in enumerate(kinds, 1)])
+    assert writer.unsaved == 20
+    writer.put([make_event(21, kind="started")])
+    assert writer.unsaved == 18  # a tenth of the room at once
+    writer.put([make_event(number, kind="started") for number in range(22, 40)])
+    assert writer.unsaved == 18
+    dropped = {
+        kind: metrics.outbox_dropped.labels(kind)._value.get()
+        for kind in ("started", "updated", "ended")
+    }
+    assert dropped == {"started": 6, "updated": 10, "ended": 5}
+    assert writer.lost == writer.unsaved + 21
+    assert caplog.text.count("events wait in memory; the oldest are dropped") == 1
+
+
+def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
+    seconds: list[float] = []
+    disk = Disk()
+    writer = EventWriter(disk, Metrics(), seconds.append)
+    with running(writer):
+        disk.is_full = True
+        writer.put([make_event(1)], [time.monotonic(), time.monotonic() - 10])
+        assert until(lambda: writer.problem is not None, 5)
+        writer.put([], [time.monotonic() - 100])  # what gave no event waits for no disk
+        assert [round(value) for value in seconds] == [100]
+        time.sleep(0.5)
+        assert len(seconds) == 1
+        disk.is_full = False
+        assert until(lambda: len(seconds) == 3, 5)
+    assert 0.5 < seconds[1] < 5
+    assert 10.5 < seconds[2] < 15
+
+
+def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    writer = EventWriter(outbox, Metrics())
+    outbox._wait_for_locks(30.0)
+    with (
+        contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign,
+        running(writer),
+    ):
+        foreign.execute("begin immediate")
+        slowest = 0.0
+        for number in range(1, 41):
+            begun = time.monotonic()
+            writer.put([make_event(number)])
+            assert writer.next_sequence("cam") == number + 1
+            slowest = max(slowest, time.monotonic() - begun)
+            time.sleep(0.02)
+        assert writer.unsaved == 40
+        assert slowest < 10
+        foreign.execute("rollback")
+        assert until(lambda: writer.unsaved == 0, 5)
+    assert [item.event.sequence for item in read_events(tmp_path / "o.db")] == list(range(1, 41))
+    outbox.close()

@@ -1,0 +1,185 @@
+"""A proxy that asks for a login the way a Kafka broker does, in front of one that does not: SASL
+PLAIN and SCRAM (RFC 5802).
+
+The messages are those of https://kafka.apache.org/protocol: SaslHandshake 1, SaslAuthenticate 0 to
+2.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import contextlib
+import hashlib
+import hmac
+import socket
+import ssl
+import struct
+
+from tests.support.broker import Proxy
+
+_HANDSHAKE = 17
+_API_VERSIONS = 18
+_AUTHENTICATE = 36
+_UNSUPPORTED_MECHANISM = 33
+_AUTHENTICATION_FAILED = 58
+_ITERATIONS = 4096
+
+
+class SaslProxy(Proxy):
+    """Forwards a connection once it has logged in.
+
+    Args:
+        users: the password of each user.
+        mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    """
+
+    def __init__(
+        self,
+        upstream_port: int,
+        port: int,
+        *,
+        users: dict[str, str],
+        mechanism: str,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._users = users
+        self._mechanism = mechanism
+        self.logins: collections.Counter[str] = collections.Counter()
+        super().__init__(upstream_port, port, tls)
+
+    def is_let_in(self, client: socket.socket, server: socket.socket) -> bool:
+        """Answer requests until the login is done; only versions may be asked for before."""
+        login = (
+            _Plain(self._users)
+            if self._mechanism == "PLAIN"
+            else _Scram(self._users, self._mechanism)
+        )
+        client.settimeout(5)
+        with contextlib.suppress(OSError, struct.error):
+            while not login.is_done:
+                request = _receive(client)
+                key, version, correlation, name_length = struct.unpack_from(">hhih", request)
+                body = request[10 + max(0, name_length) :]
+                if key == _API_VERSIONS:
+                    _send(server, request)
+                    _send(client, _receive(server))
+                elif key == _HANDSHAKE:
+                    mechanism = self._mechanism.encode()
+                    error = 0 if body[2:] == mechanism else _UNSUPPORTED_MECHANISM
+                    _send(
+                        client,
+                        struct.pack(">ihih", correlation, error, 1, len(mechanism)) + mechanism,
+                    )
+                elif key == _AUTHENTICATE:
+                    try:
+                        _send(
+                            client,
+                            _authenticated(
+                                correlation, version, 0, login.answer(_token(body, version))
+                            ),
+                        )
+                    except PermissionError:
+                        self.logins["refused"] += 1
+                        _send(
+                            client,
+                            _authenticated(correlation, version, _AUTHENTICATION_FAILED, b""),
+                        )
+                        return False
+                else:
+                    self.logins["without login"] += 1
+                    return False
+        self.logins["let in"] += login.is_done
+        client.settimeout(None)
+        return login.is_done
+
+
+class _Plain:
+    """RFC 4616: one message with user and password."""
+
+    def __init__(self, users: dict[str, str]) -> None:
+        self._users = users
+        self.is_done = False
+
+    def answer(self, token: bytes) -> bytes:
+        _, user, password = token.decode().split("\0")
+        if self._users.get(user) != password:
+            raise PermissionError
+        self.is_done = True
+        return b""
+
+
+class _Scram:
+    """RFC 5802: the server's side of the exchange."""
+
+    def __init__(self, users: dict[str, str], mechanism: str) -> None:
+        self._users = users
+        self._hash = mechanism.removeprefix("SCRAM-").lower().replace("-", "")
+        self._first = ""
+        self._nonce = ""
+        self._salted = b""
+        self.is_done = False
+
+    def answer(self, token: bytes) -> bytes:
+        return (
+            self._answer_proof(token.decode()) if self._first else self._answer_name(token.decode())
+        )
+
+    def _answer_name(self, message: str) -> bytes:
+        bare = message.removeprefix("n,,")
+        fields = dict(part.split("=", 1) for part in bare.split(","))
+        salt = b"a salt of the tests"
+        self._nonce = fields["r"] + "theirs"
+        self._salted = hashlib.pbkdf2_hmac(
+            self._hash, self._users.get(fields["n"], "").encode(), salt, _ITERATIONS
+        )
+        answer = f"r={self._nonce},s={base64.b64encode(salt).decode()},i={_ITERATIONS}"
+        self._first = f"{bare},{answer}"
+        return answer.encode()
+
+    def _answer_proof(self, message: str) -> bytes:
+        without_proof, proof = message.rsplit(",p=", 1)
+        said = f"{self._first},{without_proof}".encode()
+        client_key = hmac.digest(self._salted, b"Client Key", self._hash)
+        signature = hmac.digest(hashlib.new(self._hash, client_key).digest(), said, self._hash)
+        expected = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+        if base64.b64decode(proof) != expected or f"r={self._nonce}" not in without_proof:
+            raise PermissionError
+        self.is_done = True
+        server_key = hmac.digest(self._salted, b"Server Key", self._hash)
+        return b"v=" + base64.b64encode(hmac.digest(server_key, said, self._hash))
+
+
+def _receive(end: socket.socket) -> bytes:
+    (length,) = struct.unpack(">i", _exactly(end, 4))
+    return _exactly(end, length)
+
+
+def _exactly(end: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        part = end.recv(length - len(data))
+        if not part:
+            raise ConnectionResetError
+        data += part
+    return data
+
+
+def _send(end: socket.socket, message: bytes) -> None:
+    end.sendall(struct.pack(">i", len(message)) + message)
+
+
+def _token(body: bytes, version: int) -> bytes:
+    if version < 2:
+        return body[4:]
+    # Header tags, length as a varint of one or two bytes (up to 16,383), token, body tags.
+    return body[2 if body[1] < 128 else 3 : -1]
+
+
+def _authenticated(correlation: int, version: int, error: int, answer: bytes) -> bytes:
+    if version < 2:
+        lifetime = b"" if version == 0 else bytes(8)
+        return struct.pack(">ihhi", correlation, error, -1, len(answer)) + answer + lifetime
+    length = len(answer) + 1
+    varint = bytes([length]) if length < 128 else bytes([length % 128 + 128, length // 128])
+    return struct.pack(">ibhb", correlation, 0, error, 0) + varint + answer + bytes(8) + b"\0"

@@ -1,0 +1,153 @@
+"""The paper's ablations: which networks they are, the runs that are kept, and the tables made of
+them.
+"""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+import train.ablations
+from configs import ConfigError, DataError, example_path, load_config, parse_config
+from train.__main__ import main
+from train.ablations import (
+    PAPER_TABLES,
+    CompareConfig,
+    Result,
+    compare,
+    markdown,
+    result_rows,
+    variants,
+)
+from train.engine.trainer import StoppedError
+
+
+@pytest.fixture
+def config(scenes: Path, tmp_path: Path) -> CompareConfig:
+    manifest = scenes / "clips/manifest.csv"
+    small = {"epochs": 1, "batch": 8}
+    return load_config(
+        example_path("compare-scenes.yaml"),
+        CompareConfig,
+        [
+            f"out={tmp_path}/runs",
+            "seeds=[0, 1]",
+            "tables=[4b]",
+            "run.precision=float32",
+            "run.model.width=8",
+            "run.model.num_classes=13",
+            f"run.data.train={manifest}",
+            f"run.data.validation={manifest}",
+            f"run.data.cache={tmp_path}/cache",
+            "run.preprocess={short_side: 48, height: 48, width: 80}",
+            "run.data.short_side_min=48",
+            "run.data.short_side_max=48",
+            f"run.optimiser={json.dumps(small)}",
+            f"backbone={json.dumps(small)}",
+            (
+                "run.data.labels=[background, fall, get_up, sit_down, stand_up, walk_right,"
+                " walk_left, raise_arm, lower_arm, pick_up, put_down, enter, leave]"
+            ),
+        ],
+    )
+
+
+def test_the_tables_hold_the_papers_figures_and_eleven_networks() -> None:
+    config = load_config(example_path("compare-scenes.yaml"), CompareConfig)
+    assert len(variants(config)) == 11
+    full = config.run.model
+    # also two directions, CIDC, along time, affine
+    assert variants(config)["multi-scale-attention"] == full
+    assert [row.paper[-1] for row in PAPER_TABLES["4b"].rows] == [73.8, 73.9, 74.2, 74.5]
+    assert [row.paper[0] for row in PAPER_TABLES["5a"].rows] == [92.9, 63.2, 94.7, 95.3]
+    uni = variants(config)["one-direction"].cidc
+    assert uni is not None
+    assert (uni.direction, uni.scales) == ("uni", "multi_attention")
+    assert variants(config)["lstm"].cidc is None
+
+
+def test_runs_are_kept_and_a_stopped_one_goes_on(
+    config: CompareConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StoppedError):
+        compare(config, quiet=True, stop=stop)
+    results = compare(config, quiet=True)
+    assert sorted(results) == [
+        "backbone-average-pooling",
+        "multi-scale-attention",
+        "no-direction",
+        "one-direction",
+    ]
+    assert all(len(found) == 2 for found in results.values())
+    backbones = {
+        json.loads((config.out / f"{name}-seed1/config.json").read_text())["backbone_from"]
+        for name in results
+    }
+    assert backbones == {str(config.out / "backbone-seed1/model.safetensors")}
+    monkeypatch.setattr(train.ablations, "train", None)
+    assert compare(config, quiet=True) == results
+    other = config.model_copy(update={"backbone": config.backbone.model_copy(update={"epochs": 2})})
+    with pytest.raises(
+        DataError, match=r"backbone-seed0 holds a run with other settings \(optimiser\)"
+    ):
+        compare(other, quiet=True)
+
+
+def test_rows_are_means_and_spreads_by_hand(config: CompareConfig) -> None:
+    found = {name: [Result(0.5, 0.75), Result(0.7, 0.85)] for name in variants(config)}
+    found["no-direction"] = [Result(0.1, None), Result(0.1, None)]
+    rows = result_rows(config, found)
+    assert rows[0]["top1"] == (60.0, 14.14)
+    assert rows[0]["pairs"] == (80.0, 7.07)
+    assert rows[1]["pairs"] is None
+    alone = result_rows(config, {name: results[:1] for name, results in found.items()})
+    assert alone[0]["top1"] == (50.0, None)  # one seed has no spread
+    assert "| two directions | 50.0 | 75.0 |" in markdown(alone)
+    text = markdown(rows)
+    assert "| two directions | 60.0 ± 14.1 | 80.0 ± 7.1 | 97.2 | 74.9 | 74.5 |" in text
+    assert "| no direction | 10.0 ± 0.0 |  | 94.1 | 72.5 | 73.9 |" in text
+
+
+def test_the_command_writes_tables_and_a_picture(
+    config: CompareConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(config.model_dump_json())
+    assert (
+        main(
+            [
+                "compare",
+                "--config",
+                str(path),
+                "--set",
+                "seeds=[3]",
+                "--set",
+                "tables=[normalisation]",
+            ]
+        )
+        == 0
+    )
+    assert "minmax" in capsys.readouterr().out
+    facts = json.loads((config.out / "compare.json").read_text())
+    assert [row["row"] for row in facts["rows"]] == ["affine", "minmax"]
+    assert (config.out / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert "minmax" in (config.out / "compare.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("tables=[7c]", "7c"),
+        ("seeds=[1, 1]", "twice"),
+        ("run.model.cidc=null", "cidc"),
+        ("run.backbone_from=x", "backbone_from"),
+    ],
+)
+def test_impossible_comparisons_are_refused(change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(example_path("compare-scenes.yaml"), CompareConfig, [change])
+    with pytest.raises(ConfigError, match="out"):
+        parse_config("{}", CompareConfig)

@@ -1,0 +1,191 @@
+"""Two processes that train together against one that sees the same batches."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from configs import ConfigError
+from model import ModelConfig, load_model
+from model.media.preprocess import PreprocessConfig
+from tests import ROOT
+from train.config import DataConfig, OptimiserConfig, TrainConfig
+from train.data.clip_plan import EvaluationViews
+from train.data.clip_store import ClipStore
+from train.data.readers import InProcessReader
+from train.distributed import Group, joined
+from train.engine.trainer import train
+from train.evaluation.clip_accuracy import evaluate_network
+from train.synthetic import LABELS
+
+
+@pytest.fixture
+def config(scenes: Path, tmp_path: Path) -> TrainConfig:
+    manifest = scenes / "clips/manifest.csv"
+    return TrainConfig(
+        name="test",
+        out=tmp_path / "one",
+        precision="float32",
+        device="cpu",
+        checkpoint_minutes=0.0,
+        model=ModelConfig(depth=18, num_classes=len(LABELS), width=8, dropout=0.0),
+        preprocess=PreprocessConfig(short_side=48, height=48, width=80),
+        data=DataConfig(
+            train=manifest,
+            validation=manifest,
+            labels=LABELS,
+            background="background",
+            cache=tmp_path / "cache",
+            short_side_min=48,
+            short_side_max=56,
+            flip_labels={"walk_left": "walk_right", "walk_right": "walk_left"},
+        ),
+        optimiser=OptimiserConfig(epochs=2, batch=8, accumulate=2, learning_rate=0.005),
+    )
+
+
+def torchrun(
+    config: TrainConfig, tmp_path: Path, *options: str, processes: int = 2
+) -> subprocess.Popen[str]:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(json.loads(config.model_dump_json())))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+        "-m",
+        "train",
+        "--config",
+        str(path),
+        *options,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+    )
+
+
+def steps_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_equal_one(config: TrainConfig, tmp_path: Path) -> None:
+    """Losses, weights, running statistics and validation, from shares of the same batches, in
+    parts.
+    """
+    torch.set_num_threads(1)
+    train(config, quiet=True)
+    pair = config.model_copy(update={"out": tmp_path / "two"})
+    process = torchrun(pair, tmp_path)
+    text, _ = process.communicate(timeout=250)
+    assert process.returncode == 0, text
+    ours = steps_of(pair.out)
+    theirs = steps_of(config.out)
+    assert len(ours) == 4
+    assert [step["loss"] for step in ours] == pytest.approx(
+        [step["loss"] for step in theirs], rel=1e-3
+    )
+    one = load_model(config.out / "model.safetensors").state_dict()
+    other = load_model(pair.out / "model.safetensors").state_dict()
+    for name, value in one.items():
+        torch.testing.assert_close(
+            other[name], value, rtol=2e-2, atol=2e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    lines = [
+        [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
+        for run in (config, pair)
+    ]
+    assert [line["validation"]["videos"] for line in lines[1]] == [16, 16]
+    assert [line["top1"] for line in lines[1]] == pytest.approx(
+        [line["top1"] for line in lines[0]], abs=0.13
+    )
+    assert text.count('"within_pairs_mean"') == 3  # two epochs in the log, and the result once
+
+
+def test_one_process_asked_to_stop_stops_both_and_any_number_goes_on(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    run = config.model_copy(
+        update={"optimiser": config.optimiser.model_copy(update={"epochs": 40})}
+    )
+    process = torchrun(run, tmp_path)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (run.out / "last.safetensors").is_file():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    ranks = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(ranks[-1]), signal.SIGTERM)
+    text, _ = process.communicate(timeout=100)
+    assert text.count("`--resume` goes on there") == 2, text
+    done = len(steps_of(run.out))
+    short = run.model_copy(
+        update={"optimiser": run.optimiser.model_copy(update={"epochs": done // 2 + 1})}
+    )
+    train(short, resume=True, quiet=True)
+    assert [(step["epoch"], step["step"]) for step in steps_of(run.out)] == [
+        (e + 1, s) for e in range(done // 2 + 1) for s in (1, 2)
+    ]
+
+
+def test_shares_cover_everything_once() -> None:
+    for size in (1, 2, 3, 7):
+        parts = [Group(rank, size).share(range(10)) for rank in range(size)]
+        assert [item for part in parts for item in part] == list(range(10))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_batch_that_does_not_divide_is_refused(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Group, "share", lambda _, items: items)
+    monkeypatch.setattr(Group, "gather", lambda _, items: items)
+    monkeypatch.setattr(Group, "wait", lambda _: None)
+    with pytest.raises(ConfigError, match=r"at least one whole batch: .* 24, there are 16 videos"):
+        train(
+            config.model_copy(update={"optimiser": OptimiserConfig(batch=24)}),
+            quiet=True,
+            group=Group(0, 2),
+        )
+    with pytest.raises(
+        ConfigError, match=r"optimiser\.batch \(8\) must be a multiple of 3 processes x .* = 6"
+    ):
+        train(config, quiet=True, group=Group(0, 3))
+
+
+def test_a_rank_without_validation_videos_has_nothing_to_say(tiny_weights: Path) -> None:
+    network = load_model(tiny_weights)
+    reader = InProcessReader(ClipStore(fps=15, frames=32, short_side=None, cache=None))
+    picture = PreprocessConfig(short_side=48, height=48, width=80)
+    options = {
+        "labels": LABELS,
+        "background": None,
+        "reader": reader,
+        "preprocess": picture,
+        "dtype": torch.float32,
+    }
+    scores = evaluate_network(network, [], EvaluationViews(2, 3), **options)  # type: ignore[arg-type]
+    assert scores.probabilities_NK.shape == (0, len(LABELS))
+    assert scores.truth_N.tolist() == []
+
+
+def test_a_scheduler_that_says_half_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="start with torchrun"), joined("cpu"):
+        pass

@@ -1,0 +1,191 @@
+import csv
+import hashlib
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from configs import ConfigError
+from train.data.manifest import read_manifest
+from train.synthetic import ACTIONS, LABELS, PAIRS, ScenesPlan, write_scenes
+from train.synthetic.actions import Place, draw_motion, reverse
+from train.synthetic.film import Look, film, frame_times
+from train.synthetic.script import CLIP_SECONDS, clip_script, recording_script, training_segments
+from train.synthetic.stage import draw_room, render
+
+PLACE = Place(0.0, 4.5, 0.5, 5.5)
+PLAIN = Look(15.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 0.0, 24, "ultrafast", 2.0, 0)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
+    for name, jobs, seed in (("one", 1, 3), ("two", 2, 3), ("other", 2, 4)):
+        plan = ScenesPlan(
+            out=tmp_path / name,
+            seed=seed,
+            clips_per_action=1,
+            background_share=1,
+            recordings=1,
+            minutes=0.1,
+            jobs=jobs,
+        )
+        write_scenes(plan, quiet=True)
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+    one = digest(tmp_path / "one")
+    other = digest(tmp_path / "other")
+    assert all(one[name] != other[name] for name in one if name.endswith(".mp4"))
+
+
+def test_files_are_real_h264_listed_with_their_labels(scenes: Path) -> None:
+    manifest = read_manifest(scenes / "clips/manifest.csv")
+    assert set(manifest.counts) == set(LABELS)
+    for entry in manifest.entries:
+        with av.open(str(entry.path)) as container:
+            stream = container.streams.video[0]
+            assert stream.codec_context.name == "h264"
+            assert 360 <= stream.height <= 720
+            times = [frame.time for frame in container.decode(video=0)]
+            assert all(step > 0 for step in np.diff(times))
+            assert times[-1] >= CLIP_SECONDS - 0.25
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_pairs_are_each_others_time_reversal(first: str, second: str) -> None:
+    forward = draw_motion(first, np.random.default_rng(8), PLACE)
+    backward = draw_motion(second, np.random.default_rng(8), PLACE)
+    assert (forward.label, backward.label) == (first, second)
+    for u in np.linspace(0, 1, 23):
+        one = forward.at(float(u))
+        other = backward.at(1.0 - float(u))
+        np.testing.assert_allclose(one.angles, other.angles, atol=1e-9)
+        np.testing.assert_allclose(
+            (one.x, one.z, one.yaw), (other.x, other.z, other.yaw), atol=1e-9
+        )
+        if abs(u - 0.5) > 1e-6:
+            assert one.carried == other.carried
+    assert reverse(reverse(forward)).label == first
+
+
+def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None:
+    """Filmed with the same draws and nothing but the motion moving, the two members share every
+    frame.
+    """
+    for first, second in PAIRS:
+        rng = np.random.default_rng(2)
+        script = clip_script(first, rng)
+        background = draw_room(script.room, script.camera)
+        forward = draw_motion(first, np.random.default_rng(5), PLACE)
+        backward = draw_motion(second, np.random.default_rng(5), PLACE)
+        body = script.people(script.seconds / 2)[0].body
+        for u in (0.2, 0.5, 0.9):
+            pictures = [
+                render(
+                    background,
+                    script.room,
+                    script.camera,
+                    [type(script.people(0.0)[0])(motion.at(t), body)],
+                )
+                for motion, t in ((forward, u), (backward, 1 - u))
+            ]
+            np.testing.assert_array_equal(*pictures)
+
+
+@pytest.mark.parametrize("label", ACTIONS)
+def test_truth_is_where_the_picture_changes(label: str, tmp_path: Path) -> None:
+    """Most of the change between frames of a clip lies inside its interval, measured on the
+    decoded file.
+    """
+    inside = []
+    outside = []
+    for seed in range(4):
+        rng = np.random.default_rng([seed, 99])
+        script = clip_script(label, rng)
+        film(script, tmp_path / "a.mp4", rng, PLAIN)
+        with av.open(str(tmp_path / "a.mp4")) as container:
+            frames = [
+                (frame.time, frame.to_ndarray(format="gray").astype(float))
+                for frame in container.decode(video=0)
+            ]
+        (interval,) = script.intervals
+        for (_, before), (time, after) in itertools.pairwise(frames):
+            moving = interval.start_seconds < time <= interval.end_seconds
+            (inside if moving else outside).append(float(np.abs(after - before).mean()))
+    assert np.mean(inside) > 2 * np.mean(outside)
+
+
+def test_recordings_list_what_happens_without_overlap() -> None:
+    seen: set[str] = set()
+    for seed in range(6):
+        script = recording_script(150.0, np.random.default_rng([seed, 7]))
+        for one, other in itertools.pairwise(script.intervals):
+            assert one.end_seconds + 2.0 < other.start_seconds
+        assert all(0 <= one.start_seconds < one.end_seconds <= 150.0 for one in script.intervals)
+        seen |= {interval.label for interval in script.intervals}
+    assert seen == set(ACTIONS)
+
+
+def test_the_truth_file_has_the_intervals(scenes: Path) -> None:
+    with (scenes / "recordings/truth.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["path"] for row in rows} <= {"camera-1.mp4", "camera-2.mp4"}
+    assert {row["label"] for row in rows} <= set(ACTIONS)
+
+
+def test_every_window_of_a_training_segment_deserves_its_label() -> None:
+    for seed in range(5):
+        intervals = recording_script(120.0, np.random.default_rng([seed, 7])).intervals
+        segments = training_segments(intervals, 120.0)
+        assert sum(segment.label != "background" for segment in segments) == len(intervals)
+        for segment in segments:
+            for start in np.linspace(
+                segment.start_seconds,
+                max(segment.start_seconds, segment.end_seconds - CLIP_SECONDS),
+                9,
+            ):
+                shown = {
+                    interval: min(interval.end_seconds, start + CLIP_SECONDS)
+                    - max(interval.start_seconds, start)
+                    for interval in intervals
+                }
+                shares = {
+                    i: max(0.0, s) / min(i.end_seconds - i.start_seconds, CLIP_SECONDS)
+                    for i, s in shown.items()
+                }
+                best = max(shares, key=lambda interval: shares[interval])
+                if segment.label == "background":
+                    assert sum(shares.values()) <= 0.36 + 1e-6
+                elif segment.start_seconds > 0 and segment.end_seconds < 120:
+                    assert best.label == segment.label
+                    assert shares[best] >= 0.62 - 1e-6
+
+
+def test_variable_rate_cameras_wander_between_12_and_30() -> None:
+    look = Look(15.0, True, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 0.0, 24, "ultrafast", 2.0, 0)
+    steps = np.diff(frame_times(look, 20.0, np.random.default_rng(0)))
+    assert steps.min() >= 1 / 30 - 1e-9
+    assert steps.max() <= 1 / 12 + 1e-9
+    assert steps.std() > 0.01
+
+
+@pytest.mark.parametrize("fields", [{"minutes": 0}, {"clips_per_action": -1}, {"seed": -2}])
+def test_senseless_plans_are_refused(fields: dict[str, float], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        ScenesPlan(out=tmp_path, **fields)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_scenes(
+            ScenesPlan(out=tmp_path / "file", clips_per_action=0, recordings=1, minutes=0.1),
+            quiet=True,
+        )

@@ -1,0 +1,221 @@
+"""How good a network is on labelled clips: top-1, per class, and within the confusable pairs.
+
+Letters: B clips, K classes, N videos.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs import DataError
+from model.media.preprocess import PreprocessConfig, normalise_clips
+from model.network import ActionNetwork
+from train.data.clip_plan import EvaluationViews
+from train.data.loader import batches
+from train.data.manifest import ManifestEntry
+from train.data.readers import ClipReader
+from train.synthetic.actions import PAIRS
+
+__all__ = ["Comparison", "Scores", "evaluate_network", "parse_views"]
+
+_BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Probabilities `probabilities_NK` and true classes `truth_N` of the evaluated videos."""
+
+    probabilities_NK: Tensor
+    truth_N: Tensor
+    labels: tuple[str, ...]
+    background: str | None = None
+
+    def top1(self) -> float:
+        """Share of videos whose likeliest class is the true one, over all classes."""
+        return _mean(self.probabilities_NK.argmax(1) == self.truth_N)
+
+    def top5(self) -> float:
+        """Share of videos whose true class is among the five likeliest."""
+        best = self.probabilities_NK.topk(min(5, len(self.labels)), dim=1).indices
+        return _mean((best == self.truth_N.unsqueeze(1)).any(1))
+
+    def actions_top1(self) -> float:
+        """As `top1`, over the videos of actions and among the action classes: background is left
+        out of both.
+        """
+        classes = [index for index, label in enumerate(self.labels) if label != self.background]
+        chosen = torch.isin(self.truth_N, torch.tensor(classes))
+        best = torch.tensor(classes)[self.probabilities_NK[chosen][:, classes].argmax(1)]
+        return _mean(best == self.truth_N[chosen])
+
+    def within_pairs(self) -> dict[str, float]:
+        """For each time-reversed pair that has videos: how often the true member is rated above
+        the other (chance is 0.5).
+        """
+        known = set(self.labels)
+        seen = set(self.per_class())
+        return {
+            f"{first}/{second}": self.pair_accuracy(first, second)
+            for first, second in PAIRS
+            if {first, second} <= known and {first, second} & seen
+        }
+
+    def per_class(self) -> dict[str, float]:
+        """Top-1 of each class that has videos."""
+        best = self.probabilities_NK.argmax(1)
+        return {
+            label: _mean(best[self.truth_N == index] == index)
+            for index, label in enumerate(self.labels)
+            if (self.truth_N == index).any()
+        }
+
+    def confusion(self) -> Tensor:
+        """How many videos of each class (rows) are taken for each class (columns): `K K`."""
+        classes = len(self.labels)
+        return torch.bincount(
+            self.truth_N * classes + self.probabilities_NK.argmax(1), minlength=classes**2
+        ).view(classes, classes)
+
+    def most_confused(self, count: int = 10) -> list[tuple[str, str, float]]:
+        """Pairs of classes that are most often taken for one another, and for which share of the
+        videos of both (paper, table 6).
+        """
+        taken = self.confusion()
+        videos = torch.bincount(self.truth_N, minlength=len(self.labels))
+        pairs = []
+        for first in range(len(self.labels)):
+            for second in range(first + 1, len(self.labels)):
+                wrong = int(taken[first, second] + taken[second, first])
+                both = int(videos[first] + videos[second])
+                if wrong:
+                    pairs.append((self.labels[first], self.labels[second], wrong / both))
+        return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))[:count]
+
+    def pair_accuracy(self, first: str, second: str) -> float:
+        """Among the videos of two classes: how often the true one is rated above the other."""
+        pair = torch.tensor([self.labels.index(first), self.labels.index(second)])
+        chosen = torch.isin(self.truth_N, pair)
+        return _mean(pair[self.probabilities_NK[chosen][:, pair].argmax(1)] == self.truth_N[chosen])
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as one JSON value."""
+        pairs = self.within_pairs()
+        facts: dict[str, Any] = {
+            "videos": len(self.truth_N),
+            "top1": round(self.top1(), 4),
+            "top5": round(self.top5(), 4),
+        }
+        if self.background is not None:
+            facts["actions_top1"] = round(self.actions_top1(), 4)
+        if pairs:
+            facts["within_pairs_mean"] = round(sum(pairs.values()) / len(pairs), 4)
+            facts["within_pairs"] = {name: round(value, 4) for name, value in pairs.items()}
+        facts["per_class"] = {name: round(value, 4) for name, value in self.per_class().items()}
+        return facts
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two models on the same videos, class by class and on the pairs that the first confuses
+    most (paper, table 6).
+    """
+
+    classes: tuple[tuple[str, float, float], ...]
+    pairs: tuple[tuple[str, str, float, float], ...]
+
+    @classmethod
+    def of(cls, first: Scores, second: Scores, *, pairs: int = 10) -> Comparison:
+        """Compare; classes are sorted by what the second gains.
+
+        Raises:
+            DataError: the models have other labels, or saw other videos.
+        """
+        if first.labels != second.labels:
+            raise DataError(
+                f"the models have different labels: {list(first.labels)} and {list(second.labels)}"
+            )
+        if not torch.equal(first.truth_N, second.truth_N):
+            raise DataError("the models were evaluated on different videos")
+        one = first.per_class()
+        other = second.per_class()
+        classes = sorted(
+            ((label, one[label], other[label]) for label in one), key=lambda row: row[1] - row[2]
+        )
+        confused = [(a, b) for a, b, _ in first.most_confused(pairs)]
+        return cls(
+            tuple(classes),
+            tuple(
+                (a, b, first.pair_accuracy(a, b), second.pair_accuracy(a, b)) for a, b in confused
+            ),
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as one JSON value."""
+        return {
+            "classes": {
+                label: [round(one, 4), round(other, 4)] for label, one, other in self.classes
+            },
+            "pairs": {
+                f"{a}/{b}": [round(one, 4), round(other, 4)] for a, b, one, other in self.pairs
+            },
+        }
+
+
+def parse_views(text: str) -> EvaluationViews:
+    """`10x3` is ten clips by three crops.
+
+    Raises:
+        DataError: anything else than two positive whole numbers joined by an x.
+    """
+    clips, cross, crops = text.partition("x")
+    if not (
+        cross
+        and clips.isascii()
+        and clips.isdigit()
+        and crops.isascii()
+        and crops.isdigit()
+        and int(clips)
+        and int(crops)
+    ):
+        raise DataError(f"--views takes CLIPSxCROPS such as 10x3 or 1x1, got {text!r}")
+    return EvaluationViews(int(clips), int(crops))
+
+
+@torch.no_grad()
+def evaluate_network(
+    network: ActionNetwork,
+    entries: Sequence[ManifestEntry],
+    views: EvaluationViews,
+    *,
+    labels: tuple[str, ...],
+    background: str | None,
+    reader: ClipReader,
+    preprocess: PreprocessConfig,
+    dtype: torch.dtype,
+) -> Scores:
+    """Average the probabilities of every view of every entry (paper, section 3.3)."""
+    network.eval()
+    device = next(network.parameters()).device
+    planned = views.plan(entries, labels)
+    parts = []
+    feed = batches(planned, _BATCH, reader=reader, preprocess=preprocess, device=device)
+    with contextlib.closing(feed):  # type: ignore[type-var]
+        for batch in feed:
+            clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
+            with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
+                logits_BK = network(clips)
+            parts.append(torch.softmax(logits_BK, dim=1).cpu())
+    probabilities = torch.cat(parts) if parts else torch.zeros(0, len(labels))
+    per_view = probabilities.view(len(entries), views.clips * views.crops, len(labels))
+    truth = torch.tensor([labels.index(entry.label) for entry in entries], dtype=torch.long)
+    return Scores(per_view.mean(dim=1), truth, labels, background)
+
+
+def _mean(hits: Tensor) -> float:
+    return float(hits.float().mean()) if len(hits) else float("nan")
