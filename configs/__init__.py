@@ -24,16 +24,14 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.loader import (
+    from configs.files import exists, is_file, replaced_file
+    from configs.loader import example_path, load_config, parse_config
+    from configs.settings import (
         OutputPath,
         StrictModel,
         check_tree,
-        example_path,
-        exists,
-        is_file,
-        load_config,
         merged,
-        parse_config,
+        with_current_names,
     )
 
 __all__ = [
@@ -58,12 +56,27 @@ __all__ = [
     "load_config",
     "merged",
     "parse_config",
+    "replaced_file",
+    "with_current_names",
 ]
 
 
 if not TYPE_CHECKING:
+    _HOME = {
+        "OutputPath": "configs.settings",
+        "StrictModel": "configs.settings",
+        "check_tree": "configs.settings",
+        "example_path": "configs.loader",
+        "exists": "configs.files",
+        "is_file": "configs.files",
+        "load_config": "configs.loader",
+        "merged": "configs.settings",
+        "parse_config": "configs.loader",
+        "replaced_file": "configs.files",
+        "with_current_names": "configs.settings",
+    }
 
     def __getattr__(name: str) -> object:
-        if name not in __all__:
+        if name not in _HOME:
             raise AttributeError(f"module 'configs' has no attribute {name!r}")
-        return getattr(importlib.import_module("configs.loader"), name)
+        return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,71 @@
+"""Renamed settings, and files that are replaced as a whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from configs import ConfigError, StrictModel, check_tree, replaced_file, with_current_names
+
+
+class Inner(StrictModel):
+    """A section with a renamed setting."""
+
+    max_things: int = 1
+    renamed: ClassVar[Mapping[str, str]] = {"most_things": "max_things"}
+
+
+class Outer(StrictModel):
+    """A section that holds others."""
+
+    inner: Inner = Inner()
+    many: tuple[Inner, ...] = ()
+
+
+def test_an_old_name_works_and_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        first = check_tree({"inner": {"most_things": 7}}, Outer, name="file")
+        second = check_tree({"many": [{"most_things": 8}]}, Outer, name="file")
+    assert first.inner.max_things == 7
+    assert second.many[0].max_things == 8
+    lines = [line for line in caplog.messages if "most_things" in line]
+    assert lines == [
+        "setting most_things is now called max_things; the old name works until version 0.3.0"
+    ]
+
+
+def test_old_and_new_name_together_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="inner: most_things is the old name of max_things"):
+        check_tree({"inner": {"most_things": 7, "max_things": 7}}, Outer, name="file")
+    with pytest.raises(ConfigError, match="most_things is the old name of max_things"):
+        with_current_names({"inner": {"most_things": 7, "max_things": 7}}, Outer)
+
+
+def test_names_are_made_current_at_any_depth() -> None:
+    tree = {"inner": {"most_things": 2}, "many": [{"most_things": 3}, {"max_things": 4}]}
+    expected = {"inner": {"max_things": 2}, "many": [{"max_things": 3}, {"max_things": 4}]}
+    assert with_current_names(tree, Outer) == expected
+    assert tree["inner"] == {"most_things": 2}
+
+
+def write_half(path: Path) -> None:
+    with replaced_file(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.txt"
+    with replaced_file(path, mode=0o600, durable=True) as partial:
+        partial.write_text("first")
+        assert not path.exists()
+    assert path.read_text() == "first"
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(RuntimeError):
+        write_half(path)
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
