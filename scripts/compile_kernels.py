@@ -22,9 +22,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from model.clip_gather import gather_kernels
 from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
 from model.mixing.plan import instantiations, run_backward, run_forward
-from model.window import window_kernels
 
 # What CuPy compiles with besides our own options.
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def every_kernel() -> list[str]:
     """Names of all kernels of the project."""
-    return [*instantiations(), *window_kernels()]
+    return [*instantiations(), *gather_kernels()]
 
 
 def why_no_nvrtc() -> str:

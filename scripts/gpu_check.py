@@ -188,7 +188,7 @@ def _sanitizer(folder: Path) -> tuple[bool, list[str]]:
             "--kernel-name",
             "kernel_substring=mix_",
         ]
-        command += ["--kernel-name", "kernel_substring=gather_windows"]
+        command += ["--kernel-name", "kernel_substring=gather_clips"]
         command += ["--report-api-errors", "no"] if check == "memcheck" else []
         command += [sys.executable, "-m", "scripts.gpu_parts", "small-kernels"]
         status, text = _run(command, LIMITS["sanitizer"] // 2, PYTORCH_NO_CUDA_MEMORY_CACHING="1")

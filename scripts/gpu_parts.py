@@ -28,12 +28,12 @@ def main() -> int:
 
 
 def small_kernels() -> None:
-    """Every small case once, forwards and backwards, and the window gather: for a sanitizer to
+    """Every small case once, forwards and backwards, and the clip gather: for a sanitizer to
     watch.
     """
+    from model.clip_gather import ClipGather
     from model.kernels import run_on_gpu
     from model.mixing.plan import run_backward, run_forward
-    from model.window import WindowGather
     from tests.support.mixing_cases import CASES
 
     for number, case in enumerate(CASES):
@@ -49,7 +49,7 @@ def small_kernels() -> None:
     statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
     for size in ((3, 7), (4, 8)):
         ring = torch.zeros(2, 4, *size, 3, dtype=torch.uint8, device="cuda")
-        WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(
+        ClipGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(
             ring, [(1, 3), (0, 0)]
         )
     torch.cuda.synchronize()
@@ -63,7 +63,7 @@ def _carried(values: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def network() -> None:
-    """Parity with the CPU, the window gather's rate, clips a second: eager, CUDA graph,
+    """Parity with the CPU, the clip gather's rate, clips a second: eager, CUDA graph,
     compiled; and where the time goes.
     """
     from benchmarks.mixing import copy_bytes_per_second
@@ -190,17 +190,17 @@ def _print_decoding() -> None:
 
 
 def _print_gather() -> None:
-    from model.window import WindowGather
+    from model.clip_gather import ClipGather
 
     statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
     ring = torch.randint(0, 256, (64, 32, 224, 224, 3), dtype=torch.uint8, device="cuda")
-    windows = [(slot, slot % 32) for slot in range(64)]
+    clips = [(slot, slot % 32) for slot in range(64)]
     for path in ("cuda", "reference"):
-        gather = WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path=path)  # type: ignore[arg-type]
-        seconds = 64 / _rate(lambda gather=gather: gather(ring, windows), 64)
+        gather = ClipGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path=path)  # type: ignore[arg-type]
+        seconds = 64 / _rate(lambda gather=gather: gather(ring, clips), 64)
         rate = 3 * ring.numel() / seconds / 1e9
         print(
-            f"- window gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}:"
+            f"- clip gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}:"
             f" {1e3 * seconds:.2f} ms, {rate:.0f} GB/s"
         )
 

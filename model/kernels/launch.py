@@ -32,7 +32,7 @@ SOURCES = {
     "mix_forward": _MODEL / "mixing" / "mixing.cu",
     "mix_backward": _MODEL / "mixing" / "mixing.cu",
     "mix_backward_weights": _MODEL / "mixing" / "mixing.cu",
-    "gather_windows": _MODEL / "window.cu",
+    "gather_clips": _MODEL / "clip_gather.cu",
 }
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from model.activation import newest_map, overlay_map
 from model.checkpoints.weights import ModelSpec, load_model
 from model.cidc import use_mixing
+from model.clip_gather import ClipGather
 from model.mixing import mixing_choice
 from model.network import fold_for_inference
 from model.runtime import pick_device, pick_dtype
-from model.window import WindowGather
 from stream.analysis.config import InferConfig, weights_path
 
 __all__ = ["Recogniser"]
@@ -51,7 +51,7 @@ class Recogniser:
         self.mixing, self.mixing_reason = mixing_choice(config.mixing, self.device)
         self._network = fold_for_inference(network, self.dtype).to(self.device)
         use_mixing(self._network, config.mixing)
-        self._gather = WindowGather(
+        self._gather = ClipGather(
             self.spec.preprocess, dtype=self.dtype, device=self.device, path=config.mixing
         )
         if self.device.type == "cpu" and config.device == "auto":

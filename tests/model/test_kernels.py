@@ -21,14 +21,14 @@ SOME = (
     "mix_backward<bfloat16, 4, 4, 4, true, true, true>",
     "mix_backward<float, 2, 16, 4, false, true, true>",
     "mix_backward_weights<double>",
-    "gather_windows<bfloat16, 8>",
+    "gather_clips<bfloat16, 8>",
 )
 WIDE = (
     "mix_forward<bfloat16, 8, 4, true>",
     "mix_forward<bfloat16, 8, 4, false>",
     "mix_forward<float, 4, 4, false>",
     "mix_backward<bfloat16, 4, 4, 4, true, true, true>",
-    "gather_windows<bfloat16, 8>",
+    "gather_clips<bfloat16, 8>",
 )
 
 
@@ -120,10 +120,10 @@ def test_the_kernels_need_neither_dali_nor_pydantic() -> None:
     )
     modules = (
         "model.mixing",
-        "model.window",
+        "model.clip_gather",
         "tests.conftest",
         "tests.gpu.test_mixing",
-        "tests.gpu.test_window",
+        "tests.gpu.test_clip_gather",
     )
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({missing}))\nimport {', '.join(modules)}\n"
@@ -140,7 +140,7 @@ def test_the_kernels_need_neither_dali_nor_pydantic() -> None:
 def test_the_network_needs_no_dali() -> None:
     code = (
         "import sys\nsys.modules['nvidia.dali'] = None\nfrom model import ModelConfig,"
-        " build_model\nimport model.window, model.media.preprocess"
+        " build_model\nimport model.clip_gather, model.media.preprocess"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

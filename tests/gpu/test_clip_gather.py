@@ -1,4 +1,4 @@
-"""The window gather's kernel against its twin on the CPU."""
+"""The clip gather's kernel against its twin on the CPU."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.window import WindowGather
+from model.clip_gather import ClipGather
 
 STATISTICS: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
 
@@ -16,16 +16,14 @@ STATISTICS: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 
 @pytest.mark.parametrize("size", [(112, 112), (224, 224), (3, 7)])
 def test_the_kernel_gives_what_the_cpu_gives(size: tuple[int, int], dtype: torch.dtype) -> None:
     ring = torch.randint(0, 256, (5, 32, *size, 3), dtype=torch.uint8)
-    windows = [(4, 0), (0, 31), (2, 7), (2, 8)]
-    on_cpu = WindowGather(STATISTICS, dtype=torch.float32, device=torch.device("cpu"))(
-        ring, windows
-    )
-    on_gpu = WindowGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="cuda")(
-        ring.cuda(), windows
+    clips = [(4, 0), (0, 31), (2, 7), (2, 8)]
+    on_cpu = ClipGather(STATISTICS, dtype=torch.float32, device=torch.device("cpu"))(ring, clips)
+    on_gpu = ClipGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="cuda")(
+        ring.cuda(), clips
     )
     assert on_gpu.is_contiguous(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(on_gpu.cpu().float(), on_cpu, rtol=torch.finfo(dtype).eps, atol=4e-7)
-    plain = WindowGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="reference")(
-        ring.cuda(), windows
+    plain = ClipGather(STATISTICS, dtype=dtype, device=torch.device("cuda"), path="reference")(
+        ring.cuda(), clips
     )
     torch.testing.assert_close(on_gpu, plain, rtol=torch.finfo(dtype).eps, atol=4e-7)
