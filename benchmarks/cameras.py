@@ -37,8 +37,9 @@ from rich.table import Table
 from benchmarks.stages import wide_script
 from model import load_model
 from model.checkpoints.weights import ModelSpec
+from model.media.container import open_container, video_stream
+from model.media.conversion import FrameConverter
 from model.media.preprocess import Preprocessor, normalise_clips
-from model.media.video import PictureConverter, open_container, video_stream
 from model.runtime import keep_freed_memory
 from stream.analysis.config import InferConfig, weights_path
 from stream.analysis.recogniser import Recogniser
@@ -319,7 +320,7 @@ def _print_costs(video: Path) -> None:
         seconds[name] += time.perf_counter() - begun
         return done
 
-    convert = PictureConverter(recogniser.spec.preprocess.live_short_side)
+    convert = FrameConverter(recogniser.spec.preprocess.live_short_side)
     pictures = []
     count = 0
     with open_container(str(video)) as container:

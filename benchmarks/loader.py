@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from model.media.preprocess import PreprocessConfig, View
+from model.media.preprocess import CropSpec, PreprocessConfig
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipStore
 from train.data.loader import batches
@@ -171,7 +171,7 @@ def make_plan(files: Sequence[Path], count: int) -> list[PlannedClip]:
         PlannedClip(
             ManifestEntry(files[number % len(files)], "x"),
             float(rng.random()),
-            View(
+            CropSpec(
                 int(rng.integers(128, 161)),
                 float(rng.random()),
                 float(rng.random()),

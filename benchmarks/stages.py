@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.checkpoints.weights import read_spec
+from model.media.conversion import rgb_frame
 from model.media.preprocess import Preprocessor, normalise_clips
-from model.media.video import decode_frames, frame_picture
+from model.media.video import decode_frames
 from model.runtime import keep_freed_memory
 from stream.analysis.config import InferConfig, weights_path
 from stream.analysis.recogniser import Recogniser
@@ -73,8 +74,8 @@ def _decode_rows(table: Table, path: Path) -> list[np.ndarray]:
     frames = list(decode_frames(path))
     seconds = _times(lambda: sum(1 for _ in decode_frames(path)), 5)
     _row(table, "decode, per 720p frame", [value / len(frames) for value in seconds])
-    _row(table, "convert to RGB, per 720p frame", _times(lambda: frame_picture(frames[0]), 30))
-    return [frame_picture(frame) for frame in frames[:8]]
+    _row(table, "convert to RGB, per 720p frame", _times(lambda: rgb_frame(frames[0]), 30))
+    return [rgb_frame(frame) for frame in frames[:8]]
 
 
 def _preprocess_rows(table: Table, pictures: list[np.ndarray]) -> None:

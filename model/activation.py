@@ -23,8 +23,9 @@ from torch import Tensor
 from configs import MediaError
 from model.checkpoints.weights import ModelSpec
 from model.cidc_network import attention_map
+from model.media.conversion import RGBFrame
 from model.media.preprocess import PreprocessConfig, Preprocessor, normalise_clips
-from model.media.video import Picture, grid_pictures
+from model.media.video import grid_frames
 from model.network import ActionNetwork
 
 __all__ = [
@@ -82,19 +83,17 @@ def analyse_video(
     seen = Preprocessor(spec.preprocess, max_batch=1)
     shown = Preprocessor(_enlarged(spec.preprocess), max_batch=1)
 
-    def analyse(pictures: list[Picture], begin_seconds: float) -> ClipMaps:
+    def analyse(pictures: list[RGBFrame], begin_seconds: float) -> ClipMaps:
         clip = np.stack(pictures + [pictures[-1]] * (frames - len(pictures)))
         return _analyse_clip(
             network, spec, seen([clip]), shown([clip])[0].numpy().copy(), begin_seconds
         )
 
-    held: list[Picture] = []
+    held: list[RGBFrame] = []
     begin_seconds = 0.0
     count = 0
     try:
-        for pts_seconds, picture, anew in grid_pictures(
-            path, spec.fps, start_seconds=start_seconds
-        ):
+        for pts_seconds, picture, anew in grid_frames(path, spec.fps, start_seconds=start_seconds):
             if anew or not held:
                 held = []
                 begin_seconds = pts_seconds
@@ -202,8 +201,8 @@ def newest_map(network: ActionNetwork, clip_BCTHW: Tensor) -> NDArray[np.float32
 
 
 def overlay_map(
-    picture: Picture, strength_HW: NDArray[np.float32], framing: PreprocessConfig
-) -> Picture:
+    picture: RGBFrame, strength_HW: NDArray[np.float32], framing: PreprocessConfig
+) -> RGBFrame:
     """A map painted over that part of a whole picture which the network sees."""
     height, width = picture.shape[:2]
     scale = min(height, width) / framing.short_side
@@ -286,7 +285,7 @@ def write_overlay(clips: Iterable[ClipMaps], path: str | Path, *, fps: float) ->
         raise MediaError(f"cannot write the video {path}: {error}") from error
 
 
-def _overlay_frames(clips: Iterable[ClipMaps]) -> Iterator[Picture]:
+def _overlay_frames(clips: Iterable[ClipMaps]) -> Iterator[RGBFrame]:
     for clip in clips:
         scaled = _scaled(clip)
         per_sub_clip = len(clip.pictures_THWC) // _sub_clips(clip)
@@ -314,17 +313,17 @@ def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return (values - values.min()) / span if span > 0 else np.zeros_like(values)
 
 
-def _overlaid(picture: Picture, strength_HW: NDArray[np.float32]) -> Picture:
+def _overlaid(picture: RGBFrame, strength_HW: NDArray[np.float32]) -> RGBFrame:
     height, width = picture.shape[:2]
     enlarged = cv2.resize(strength_HW, (width, height), interpolation=cv2.INTER_LINEAR)
     colours = cv2.cvtColor(
         cv2.applyColorMap((255 * enlarged).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB
     )
-    mixed: Picture = cv2.addWeighted(picture, 0.5, colours, 0.5, 0.0).astype(np.uint8)
+    mixed: RGBFrame = cv2.addWeighted(picture, 0.5, colours, 0.5, 0.0).astype(np.uint8)
     return mixed
 
 
-def _titled(picture: Picture, title: str) -> Picture:
+def _titled(picture: RGBFrame, title: str) -> RGBFrame:
     band = np.zeros((_BAND, picture.shape[1], 3), np.uint8)
     cv2.putText(band, title, (8, _BAND - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _WHITE, 1, cv2.LINE_AA)
     return np.vstack([band, picture])

@@ -1,3 +1,3 @@
-"""Video in: decoding, sampling on a time grid, the frame the network sees."""
+"""Video in: reading files, frames on the time grid, preprocessing for the network."""
 
 __all__: list[str] = []

@@ -1,8 +1,7 @@
-"""Frames on a time grid: the same clip from a 12, 25, 30 or 120 frames-a-second or variable-rate
-camera.
+"""The time grid: cameras of 12, 25, 30 or 120 frames a second, or a varying rate, give alike clips.
 
-Times are presentation times in seconds. Training and the live pipeline both take their frames
-through `TimeGrid`.
+Times are presentation times in seconds. Training and the live pipeline both pick their frames
+with `TimeGrid`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ __all__ = ["GridSample", "ResetReason", "TimeGrid"]
 
 Item = TypeVar("Item")
 ResetReason = Literal["gap", "backwards"]
-# Time bases round presentation times; a frame this early still counts as on time.
+# Time bases round presentation times: a frame that is this early still counts as on time.
 _TOLERANCE_SECONDS = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
 class GridSample(Generic[Item]):
-    """One position of the grid. `repeated` says that the position before it took the same frame."""
+    """One position of the grid; `repeated` if the position before it has the same frame."""
 
     pts_seconds: float
     item: Item
@@ -30,12 +29,11 @@ class GridSample(Generic[Item]):
 
 
 class TimeGrid(Generic[Item]):
-    """For every multiple of 1/fps after the first frame, the frame whose presentation time is
-    nearest.
+    """Picks the frame nearest in time for every multiple of 1/fps after the first frame.
 
     Args:
         fps: grid positions per second.
-        max_gap_seconds: a longer distance between two frames starts the grid anew.
+        max_gap_seconds: a longer distance between two frames restarts the grid.
 
     Raises:
         ConfigError: a value is not positive.
@@ -60,8 +58,11 @@ class TimeGrid(Generic[Item]):
     def push(
         self, item: Item, pts_seconds: float
     ) -> tuple[list[GridSample[Item]], ResetReason | None]:
-        """Take the next frame; returns the grid positions it settles, and why the grid began
-        anew, if it did.
+        """Take the next frame.
+
+        Returns:
+            The grid positions whose frame is now known, and why the grid restarted, or None if it
+            did not.
         """
         reason = self._reset_reason(pts_seconds)
         if reason is not None:
@@ -75,9 +76,8 @@ class TimeGrid(Generic[Item]):
         if pts_seconds == previous_pts:
             return [], None
         samples = []
-        while (
-            position := self._origin + self._next / self._fps
-        ) <= pts_seconds + _TOLERANCE_SECONDS:
+        latest = pts_seconds + _TOLERANCE_SECONDS
+        while (position := self._origin + self._next / self._fps) <= latest:
             nearest = previous if position - previous_pts < pts_seconds - position else item
             samples.append(self._emit(position, nearest))
             self._next += 1

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from model.media.video import PictureConverter
+from model.media.conversion import FrameConverter
 from stream.cameras.status import CameraStatus
 from stream.cameras.supervisor import Worker
 from stream.ingest.config import ClipConfig, SourceConfig
@@ -65,7 +65,7 @@ class CameraReader:
             self._rest,
         )
         self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
-        self._convert = PictureConverter(short_side)
+        self._convert = FrameConverter(short_side)
         self._convert_time = metrics.stage.labels("convert")
         self._decode_time = metrics.stage.labels("decode")
         self._sampler = Sampler(

@@ -10,7 +10,9 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from model.media.video import PresentationOrder, frame_rate, quarter_turns
+from model.media.container import frame_rate
+from model.media.conversion import quarter_turns
+from model.media.presentation_order import PresentationOrder
 from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["Decoder"]

@@ -21,7 +21,7 @@ from typing import Any
 from av.error import ExitError, FFmpegError
 
 from configs import MediaError
-from model.media.video import explain, frame_rate, open_container, video_stream
+from model.media.container import explain, frame_rate, open_container, video_stream
 from stream.cameras.config import CameraConfig, redact_url
 from stream.ingest.config import SourceConfig
 from stream.types import CameraState, CodedPacket, PacketClock

@@ -8,15 +8,17 @@ import torch
 from torch.nn import functional
 
 from configs import ShapeError
+from model.media import dali_graph
+from model.media.conversion import rgb_frame
 from model.media.preprocess import (
     MEAN_RGB,
     STD_RGB,
+    CropSpec,
     PreprocessConfig,
     Preprocessor,
-    View,
     normalise_clips,
 )
-from model.media.video import decode_frames, frame_picture
+from model.media.video import decode_frames
 from stream.analysis.ring import ClipRing
 from stream.ingest.config import ClipConfig
 from stream.ingest.sampler import Sampler
@@ -74,11 +76,15 @@ def test_the_graph_resizes_as_torch_does(height: int, width: int) -> None:
     assert min(errors) < 1.0
 
 
-def test_views_crop_and_mirror() -> None:
+def test_crops_are_cut_and_mirrored() -> None:
     picture = smooth_picture(48, 160)
     graph = Preprocessor(CONFIG, max_batch=3)
-    views = [View(48, crop_x=0.0), View(48, crop_x=1.0), View(48, crop_x=0.0, mirror=True)]
-    left, right, mirrored = graph([picture[None]] * 3, views).numpy()[:, 0]
+    crops = [
+        CropSpec(48, crop_x=0.0),
+        CropSpec(48, crop_x=1.0),
+        CropSpec(48, crop_x=0.0, mirror=True),
+    ]
+    left, right, mirrored = graph([picture[None]] * 3, crops).numpy()[:, 0]
     np.testing.assert_array_equal(left, picture[:, :80])
     np.testing.assert_array_equal(right, picture[:, 80:])
     np.testing.assert_array_equal(mirrored, picture[:, :80][:, ::-1])
@@ -123,7 +129,7 @@ def live_clip(path: Path) -> torch.Tensor:
     ring = ClipRing(1, height=48, width=80)
     slot = ring.acquire()
     graph = Preprocessor(CONFIG, max_batch=1)
-    sampler = Sampler("a", ClipConfig(), frame_picture)
+    sampler = Sampler("a", ClipConfig(), rgb_frame)
     for frame in decode_frames(path):
         for item in sampler.push(
             DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height)
@@ -138,7 +144,9 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
         entry = ManifestEntry(path, "fall")
         options = {"reader": InProcessReader(store), "preprocess": CONFIG}
-        training = next(batches([PlannedClip(entry, 1.0, View(48), 0)], 1, **options)).clips_BTHWC  # type: ignore[arg-type]
+        training = next(
+            batches([PlannedClip(entry, 1.0, CropSpec(48), 0)], 1, **options)
+        ).clips_BTHWC  # type: ignore[arg-type]
         plan = EvaluationViews(clips=3).plan([entry], ["fall"])
         evaluation = next(batches(plan, 3, **options)).clips_BTHWC[2:]  # type: ignore[arg-type]
         live = live_clip(path)
@@ -147,12 +155,18 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         assert torch.equal(normalise_clips(training, CONFIG), normalise_clips(live, CONFIG))
 
 
-def test_pictures_that_have_their_size_pass_the_resize_by_unchanged() -> None:
+def test_frames_of_the_right_size_skip_the_resize_unchanged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rng = np.random.default_rng(3)
     clips = [rng.integers(0, 256, (2, 48, 70 + 10 * i, 3), dtype=np.uint8) for i in range(2)]
-    views = [View(48, 0.2, 0.5, True), View(0, 0.9, 0.5)]
-    graph = Preprocessor(CONFIG, max_batch=3)
-    short = graph(clips, views).clone()
-    graph._pipelines["sized_clip_graph"] = None  # the long way: a third clip needs resizing
+    crops = [CropSpec(48, 0.2, 0.5, True), CropSpec(0, 0.9, 0.5)]
+    short = Preprocessor(CONFIG, max_batch=3)(clips, crops).clone()
+    # The long way: a third clip needs resizing, so all three do.
+    monkeypatch.delattr(dali_graph, "sized_clip_graph")
     third = rng.integers(0, 256, (2, 96, 160, 3), dtype=np.uint8)
-    assert torch.equal(graph([*clips, third], [*views, View(0)])[:2], short)
+    long = Preprocessor(CONFIG, max_batch=3)([*clips, third], [*crops, CropSpec(0)])
+    assert torch.equal(long[:2], short)
+    # And the short way was another graph.
+    with pytest.raises(AttributeError, match="sized_clip_graph"):
+        Preprocessor(CONFIG, max_batch=3)(clips, crops)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from configs import ConfigError, MediaError, TrainingError
-from model.media.preprocess import EncodedClip, PreprocessConfig, View
+from model.media.preprocess import CropSpec, EncodedClip, PreprocessConfig
 from train.config import DataConfig
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipStore, PlannedPart
@@ -132,8 +132,8 @@ def test_scaling_in_the_conversion_is_within_a_grey_level_or_two(scenes: Path) -
     entry = read_manifest(scenes / "clips/manifest.csv").entries[0]
     early = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
     planned = [
-        PlannedClip(entry, 0.5, View(60, 0.3, 1.0, True), 0),
-        PlannedClip(entry, 0.0, View(0), 0),
+        PlannedClip(entry, 0.5, CropSpec(60, 0.3, 1.0, True), 0),
+        PlannedClip(entry, 0.0, CropSpec(0), 0),
     ]
     assert {min(early.clip(PlannedPart(entry, 0.5, 60)).shape[1:3])} == {60}
     # never enlarged
@@ -177,7 +177,7 @@ def test_workers_outlive_a_signal_to_the_group_and_start_without_what_is_kept_he
 def test_dali_decodes_the_clip_that_software_decodes(tmp_path: Path) -> None:
     path = write_vp9(tmp_path / "a.webm")
     planned = [
-        PlannedClip(ManifestEntry(path, "x"), start, View(side, place, 0.5, mirror), 0)
+        PlannedClip(ManifestEntry(path, "x"), start, CropSpec(side, place, 0.5, mirror), 0)
         for start, side, place, mirror in (
             (0.0, 48, 0.0, False),
             (0.4, 60, 0.7, True),
@@ -209,7 +209,7 @@ def test_what_dali_cannot_decode_is_decoded_in_software(
     cut.write_bytes(good.read_bytes()[:-400])
     (tmp_path / "none.webm").write_bytes(b"")
     planned = [
-        PlannedClip(ManifestEntry(path, "x"), 1.0, View(48), 0)
+        PlannedClip(ManifestEntry(path, "x"), 1.0, CropSpec(48), 0)
         for path in (good, h264, cut, tmp_path / "none.webm")
     ]
     quarantine = Quarantine(tmp_path / "q.csv", most=2)

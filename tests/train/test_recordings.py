@@ -90,7 +90,7 @@ def test_a_recording_that_jumps_gives_unbroken_parts(
     breaks = {50, 70}
     monkeypatch.setattr(
         train.evaluation.recordings,
-        "grid_pictures",
+        "grid_frames",
         lambda *_, **__: ((t, picture, i in breaks) for i, t in enumerate(times)),
     )
     timelines = recording_timelines(

@@ -19,7 +19,7 @@ import yaml
 
 from configs import CheckpointError, DataError, MediaError, example_path, load_config
 from model import ActionNetwork, ModelConfig, load_model
-from model.media.preprocess import PreprocessConfig, View
+from model.media.preprocess import CropSpec, PreprocessConfig
 from tests import ROOT
 from train.__main__ import main
 from train.config import DataConfig, OptimiserConfig, TrainConfig
@@ -169,7 +169,8 @@ def test_a_video_that_goes_bad_on_the_way_is_replaced_by_one_of_its_label(
         path.write_bytes(source)
     entries = [ManifestEntry(path, path.name.partition("-")[0]) for path in videos]
     planned = [
-        PlannedClip(entry, 0.5, View(48), ("fall", "wave").index(entry.label)) for entry in entries
+        PlannedClip(entry, 0.5, CropSpec(48), ("fall", "wave").index(entry.label))
+        for entry in entries
     ]
     for path in (videos[0], videos[4]):
         path.write_bytes(b"no longer a video")

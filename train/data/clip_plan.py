@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.media.preprocess import View
+from model.media.preprocess import CropSpec
 from train.config import DataConfig
 from train.data.manifest import ManifestEntry
 
@@ -24,7 +24,7 @@ class PlannedClip:
 
     entry: ManifestEntry
     start: float
-    view: View
+    view: CropSpec
     label: int
 
 
@@ -57,7 +57,7 @@ class TrainingPlan:
         mirror = bool(rng.random() < 0.5) and data.flip and entry.label not in data.no_flip_labels
         label = data.flip_labels.get(entry.label, entry.label) if mirror else entry.label
         return PlannedClip(
-            entry, start, View(short_side, crop_x, crop_y, mirror), self._index[label]
+            entry, start, CropSpec(short_side, crop_x, crop_y, mirror), self._index[label]
         )
 
 
@@ -74,7 +74,7 @@ class EvaluationViews:
         starts = _spread(self.clips)
         places = _spread(self.crops)
         return [
-            PlannedClip(entry, start, View(0, place, place), index[entry.label])
+            PlannedClip(entry, start, CropSpec(0, place, place), index[entry.label])
             for entry in entries
             for start in starts
             for place in places

@@ -16,14 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import MediaError
-from model.media.video import (
-    VideoGrid,
-    decode_frames,
-    grid_pictures_at,
-    quarter_turns,
-    sampled_frames,
-    video_grid,
-)
+from model.media.conversion import quarter_turns
+from model.media.video import VideoGrid, decode_frames, rgb_frames_at, sampled_frames, video_grid
 from train.data.manifest import ManifestEntry
 
 __all__ = ["ClipStore", "Frames", "PlannedPart"]
@@ -151,7 +145,7 @@ class ClipStore:
             grid = self._grid(part.entry)
             if grid is not None:
                 wanted = [grid.pts[index] for index in self._indices(part, len(grid.pts))]
-                pictures = grid_pictures_at(
+                pictures = rgb_frames_at(
                     part.entry.path,
                     wanted,
                     short_side=part.short_side if self._scale_early else None,

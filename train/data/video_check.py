@@ -15,7 +15,8 @@ import av
 from rich.progress import Progress
 
 from configs import DataError, MediaError
-from model.media.video import decode_frames, open_container
+from model.media.container import open_container
+from model.media.video import decode_frames
 from train.data.manifest import Manifest
 
 __all__ = [

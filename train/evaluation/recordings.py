@@ -24,8 +24,9 @@ from torch import Tensor
 from configs import ConfigError, DataError, parse_config
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, DetectionConfig
+from model.media.conversion import RGBFrame
 from model.media.preprocess import Preprocessor, normalise_clips
-from model.media.video import Picture, grid_pictures
+from model.media.video import grid_frames
 from model.network import ActionNetwork, fold_for_inference
 from train.data.manifest import Manifest
 from train.data.video_check import recording_hours
@@ -153,11 +154,11 @@ def _parts(
     """The unbroken parts of a recording, each to be read to its end before the next: when its
     clips end, and the clips.
     """
-    pictures = grid_pictures(path, spec.fps, short_side=spec.preprocess.live_short_side)
-    first: list[tuple[float, Picture]] = []  # the picture with which the next part begins
+    pictures = grid_frames(path, spec.fps, short_side=spec.preprocess.live_short_side)
+    first: list[tuple[float, RGBFrame]] = []  # the picture with which the next part begins
 
     def part() -> Iterator[tuple[float, Clip]]:
-        recent: collections.deque[Picture] = collections.deque(maxlen=spec.model.frames)
+        recent: collections.deque[RGBFrame] = collections.deque(maxlen=spec.model.frames)
         count = 0
         latest = 0.0
         is_new = False

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from model.media.video import frame_picture
+from model.media.conversion import rgb_frame
 from stream.ingest.config import ClipConfig
 from stream.ingest.decoder import Decoder
 from stream.ingest.sampler import Sampler
@@ -20,7 +20,7 @@ def run(path: Path, **clip: float) -> tuple[list[SampledFrame], list[StreamBreak
 
     def convert(native: object) -> np.ndarray:
         counts["converted"] += 1
-        return frame_picture(native)
+        return rgb_frame(native)
 
     def repeat() -> None:
         counts["repeated"] += 1
@@ -95,7 +95,7 @@ def test_a_frame_that_cannot_be_converted_breaks_the_clip_and_nothing_else(
         broken.append(1)
         if len(broken) == 10:
             raise ValueError("bad colours")
-        return frame_picture(native)
+        return rgb_frame(native)
 
     sampler = Sampler("a", ClipConfig(), convert, on_corrupt=lambda: broken.append(0))
     corrupt = broken
