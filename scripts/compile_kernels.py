@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model.clip_gather import gather_kernels
 from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
-from model.mixing.plan import instantiations, run_backward, run_forward
+from model.mixing.cuda import kernel_names, run_backward, run_forward
 
 # What CuPy compiles with besides our own options.
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def every_kernel() -> list[str]:
     """Names of all kernels of the project."""
-    return [*instantiations(), *gather_kernels()]
+    return [*kernel_names(), *gather_kernels()]
 
 
 def why_no_nvrtc() -> str:
@@ -236,7 +236,9 @@ def _print_launches() -> None:
         )
         logits = torch.zeros(2, channels, 2, 4)
         run_forward(print, x, logits, mapping="affine", masked=True)
-        run_backward(print, x, x, logits, mapping="affine", masked=True, of_map=True, of_given=True)
+        run_backward(
+            print, x, x, logits, mapping="affine", masked=True, needs_map=True, needs_given=True
+        )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def small_kernels() -> None:
     """
     from model.clip_gather import ClipGather
     from model.kernels import run_on_gpu
-    from model.mixing.plan import run_backward, run_forward
+    from model.mixing.cuda import run_backward, run_forward
     from tests.support.mixing_cases import CASES
 
     for number, case in enumerate(CASES):
@@ -43,7 +43,14 @@ def small_kernels() -> None:
         mapping = ("affine", "plain", "minmax")[number % 3]
         run_forward(run_on_gpu, x, given, mapping=mapping, masked=True)  # type: ignore[arg-type]
         run_backward(
-            run_on_gpu, grad, x, given, mapping=mapping, masked=True, of_map=True, of_given=True
+            run_on_gpu,
+            grad,
+            x,
+            given,
+            mapping=mapping,
+            masked=True,
+            needs_map=True,
+            needs_given=True,
         )  # type: ignore[arg-type]
         torch.cuda.synchronize()
     statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))

@@ -1,4 +1,4 @@
-"""Directional mixing in plain PyTorch: the definition that every faster path is held against.
+"""Directional mixing in plain PyTorch: the definition that faster code is tested against.
 
 Letters: B clips, C channels, T time in, T' time out, H and W space, D directions (1 or 2).
 """
@@ -28,8 +28,8 @@ def directional_mask(t_out: int, t_in: int, *, device: torch.device | None = Non
     """Which inputs each output row may not see: bool `[t_out, t_in]`, True where masked.
 
     Row r (from 0) sees columns 0 to floor(r (t_in - 1) / (t_out - 1)); a single row sees
-    everything. This is the strict upper triangle resized bilinearly with aligned corners, every
-    entry above zero masked (paper, section 3.3).
+    everything. This equals the strict upper triangle, resized bilinearly with aligned corners,
+    with every entry above zero masked (paper, section 3.3).
 
     Raises:
         ShapeError: a size is below 1.
@@ -48,8 +48,9 @@ def directional_mask(t_out: int, t_in: int, *, device: torch.device | None = Non
 def directional_weights(
     logits_CTT: Tensor, *, normalisation: Normalisation = "affine", masked: bool = True
 ) -> Tensor:
-    """Mixing weights from learnable logits: masked softmax along each row, then mapped to [-1, 1]
-    (equation 5).
+    """Mixing weights from learnable logits: a masked softmax per row, mapped to [-1, 1].
+
+    This is equation 5 of the paper.
 
     Args:
         logits_CTT: `[..., T', T]`, usually `C T' T` or `D C T' T`.
@@ -82,11 +83,12 @@ def directional_weights(
 
 
 def mix_by_einsum(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
-    """`out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`, the second direction reading time from
-    the end, its rows after the first's.
+    """Directional mixing as its formula says; see `directional_mix`.
 
-    Traceable by `torch.export`, differentiable any number of times; `B C D*T' H W` in the dtype of
-    the map.
+    `torch.export` can trace it, and it can be differentiated any number of times.
+
+    Returns:
+        `B C D*T' H W` in the dtype of the map.
     """
     return torch.einsum(
         "bcthw,cst->bcshw", x_BCTHW, rows_in_map_time(weights_DCTT).to(x_BCTHW.dtype)
@@ -94,8 +96,9 @@ def mix_by_einsum(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
 
 
 def rows_in_map_time(weights_DCTT: Tensor) -> Tensor:
-    """`D C T' T` as `C D*T' T`: reading time from the end with weights w is reading it from the
-    start with w reversed.
+    """`D C T' T` as `C D*T' T`, all in the map's time.
+
+    Reading time from the end with weights w equals reading it from the start with w reversed.
     """
     return torch.cat([weights_DCTT[0], *(rows.flip(-1) for rows in weights_DCTT[1:])], dim=1)
 
@@ -103,31 +106,31 @@ def rows_in_map_time(weights_DCTT: Tensor) -> Tensor:
 def weights_gradient(
     grad_DCTT: Tensor, logits_DCTT: Tensor, *, normalisation: Normalisation, masked: bool
 ) -> Tensor:
-    """The gradient of the logits from that of `directional_weights`, in closed form; ties of a
-    row's extremes share theirs.
+    """The gradient of the logits from the gradient of `directional_weights`, in closed form.
 
-    What autograd gives, for places where it does not run: inside an operator.
+    It equals autograd's, which does not run inside an operator. Entries tied for a row's smallest
+    or largest divide that gradient equally.
     """
     mask = directional_mask(*logits_DCTT.shape[-2:], device=logits_DCTT.device)
     if not masked:
         mask = torch.zeros_like(mask)
-    share = torch.softmax(logits_DCTT.masked_fill(mask, float("-inf")), dim=-1)
+    softmax = torch.softmax(logits_DCTT.masked_fill(mask, float("-inf")), dim=-1)
     grad = grad_DCTT.masked_fill(mask, 0.0)
     if normalisation == "affine":
-        of_share = 2 * grad
+        of_softmax = 2 * grad
     else:
-        smallest = share.masked_fill(mask, float("inf")).amin(-1, keepdim=True)
-        largest = share.amax(-1, keepdim=True)
+        smallest = softmax.masked_fill(mask, float("inf")).amin(-1, keepdim=True)
+        largest = softmax.amax(-1, keepdim=True)
         span = largest - smallest
         flat = span <= 0
         scale = torch.where(flat, 0.0, 2 / span.masked_fill(flat, 1.0))
-        rise = (share - smallest) / span.masked_fill(flat, 1.0)
-        low = (share == smallest) & ~mask
-        high = (share == largest) & ~mask
+        rise = (softmax - smallest) / span.masked_fill(flat, 1.0)
+        low = (softmax == smallest) & ~mask
+        high = (softmax == largest) & ~mask
         of_low = -(scale * grad * (1 - rise)).sum(-1, keepdim=True) / low.sum(-1, keepdim=True)
         of_high = -(scale * grad * rise).sum(-1, keepdim=True) / high.sum(-1, keepdim=True)
-        of_share = scale * grad + low * of_low + high * of_high
-    return share * (of_share - (share * of_share).sum(-1, keepdim=True))
+        of_softmax = scale * grad + low * of_low + high * of_high
+    return softmax * (of_softmax - (softmax * of_softmax).sum(-1, keepdim=True))
 
 
 def _minmax(softmax: Tensor, mask: Tensor) -> Tensor:
