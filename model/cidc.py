@@ -1,4 +1,4 @@
-"""The channel-independent directional convolution unit (paper, sections 3.1 and 3.3, figure 2).
+"""The CIDC unit: channel-independent directional convolution (paper, 3.1, 3.3 and figure 2).
 
 Letters: B clips, C channels, T time, H and W space, D directions.
 """
@@ -29,11 +29,11 @@ class CIDCUnit(nn.Module):
     """Directional mixing over time, then a 1x1x1 convolution, batch norm and ReLU.
 
     Args:
-        channels: C, in and out.
+        channels: C of input and output.
         t_in: T of the input.
-        t_out: T of the output; a `bi` unit's two halves together, so it must be even there.
-        direction: `none` (every row sees all), `uni` (each row sees no later than its place), `bi`
-            (both ways).
+        t_out: T of the output; for `bi` it must be even, half for each direction.
+        direction: `none` (every output row sees all frames), `uni` (no later frames than its own
+            place in time), `bi` (half of the rows forwards, half backwards in time).
         normalisation: how softmax values are mapped to [-1, 1]; see `directional_weights`.
 
     Raises:
@@ -51,8 +51,8 @@ class CIDCUnit(nn.Module):
         super().__init__()
         if min(channels, t_in, t_out) < 1:
             raise ShapeError(
-                f"CIDCUnit sizes must be at least 1, got channels={channels}, t_in={t_in},"
-                f" t_out={t_out}"
+                "CIDCUnit sizes must be at least 1,"
+                f" got channels={channels}, t_in={t_in}, t_out={t_out}"
             )
         if direction == "bi" and t_out % 2:
             raise ShapeError(f"a bi unit's t_out counts both halves and must be even, got {t_out}")
@@ -69,11 +69,11 @@ class CIDCUnit(nn.Module):
 
     @property
     def masked(self) -> bool:
-        """Whether rows see no further than their place."""
+        """Whether rows see no frames beyond their own place in time."""
         return self.direction != "none"
 
     def mixing_weights(self) -> Tensor:
-        """The weights in use, `D C T' T`."""
+        """The mixing weights that the logits give, `D C T' T`."""
         return directional_weights(
             self._wide_logits(), normalisation=self.normalisation, masked=self.masked
         )
@@ -91,18 +91,18 @@ class CIDCUnit(nn.Module):
         return y
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
-        """The inference twin: mixing weights computed once, batch norm inside the convolution."""
+        """The same function for inference: mixing weights fixed, batch norm in the convolution."""
         mixer = FixedMixer(self.mixing_weights(), dtype, masked=self.masked)
         mixer.mixing = self.mixing
         return nn.Sequential(mixer, self.project.folded(dtype))
 
     def _wide_logits(self) -> Tensor:
-        """At least float32: a softmax of a few entries costs nothing and rounds badly."""
+        """The logits in float32 or wider: in bfloat16 a softmax would round badly."""
         return self.logits_DCTT.to(torch.promote_types(self.logits_DCTT.dtype, torch.float32))
 
 
 def use_mixing(network: nn.Module, path: MixingPath) -> None:
-    """Set the path that every unit's directional mixing takes; see `directional_mix`."""
+    """Choose how every unit mixes; see the argument `path` of `directional_mix`."""
     for module in network.modules():
         if isinstance(module, CIDCUnit | FixedMixer):
             module.mixing = path

@@ -1,5 +1,4 @@
-"""The temporal models the paper compares with (table 5a). Each turns the last map into features for
-the classifier.
+"""The temporal heads that the paper compares with (table 5a): last map to features.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -16,12 +15,13 @@ __all__ = ["LSTMHead", "SelfAttentionHead"]
 
 
 class LSTMHead(nn.Module):
-    """Two LSTM layers over the spatially pooled map; the last step's output joins the pooled map's
-    channels.
+    """Two LSTM layers over the spatially pooled map.
+
+    Features are the pooled map's channels and the output of the last step.
 
     Args:
         channels: C of the map.
-        hidden: units of each layer (512 in the paper).
+        hidden: size of each layer (512 in the paper).
     """
 
     def __init__(self, channels: int, *, hidden: int = 512) -> None:
@@ -37,15 +37,15 @@ class LSTMHead(nn.Module):
 
 
 class SelfAttentionHead(nn.Module):
-    """Layers of multi-head self-attention over all places of the map, joined to it along time.
+    """Layers of multi-head self-attention over all places of the map.
 
-    As in Vaswani et al. (Attention Is All You Need), with 1x1x1 convolutions for the linear layers,
-    as the paper says. There is no position encoding: like the non-local block, it sees a set of
-    places.
+    They follow Vaswani et al. (Attention Is All You Need), with 1x1x1 convolutions as linear
+    layers, as the paper says. Without a position encoding, they see places in no order, like the
+    non-local block. Features are the mean over the map and the result, joined along time.
 
     Args:
         channels: C of the map.
-        layers: how many (2 in the paper).
+        layers: number of layers (2 in the paper).
         heads: attention heads of a layer.
     """
 

@@ -1,3 +1,3 @@
-"""Residual networks and their parts."""
+"""Backbones: residual networks over clips, and their parts."""
 
 __all__: list[str] = []

@@ -1,5 +1,6 @@
-"""The non-local block with the sub-sampling trick (Wang, Girshick, Gupta, He: Non-local Neural
-Networks, CVPR 2018).
+"""The non-local block: attention of every place of a map to every other.
+
+From Wang, Girshick, Gupta, He: Non-local Neural Networks, CVPR 2018, with their sub-sampling.
 
 Letters: B clips, C channels, T time, H and W space, N and M places.
 """
@@ -18,17 +19,20 @@ __all__ = ["NonLocalBlock", "NonLocalPooling", "non_local_block", "non_local_blo
 
 NonLocalPooling = Literal["paper", "before", "after", "none"]
 
-# How many blocks stages 2 to 5 get: five, as in the paper.
+# Non-local blocks in stages 2 to 5: five, as in the paper.
 _BLOCKS_IN_STAGE = (0, 2, 3, 0)
 
 
 def non_local_blocks(blocks: int, stage: int) -> tuple[int, ...]:
-    """After which residual blocks of a stage (0 to 3 for stages 2 to 5) a non-local block stands,
-    evenly spread.
+    """The residual blocks of a stage that a non-local block follows, evenly spread.
 
-    ResNet-50: after the second and fourth of stage 3, and the second, fourth and sixth of stage 4;
-    ResNet-101: the seventh, fourteenth and twenty-first there. A stage with fewer blocks than that
-    gets one after each.
+    In ResNet-50 these are the second and fourth block of stage 3, and the second, fourth and sixth
+    of stage 4; in ResNet-101 the seventh, fourteenth and twenty-first of stage 4. In a stage with
+    fewer blocks, one follows each.
+
+    Args:
+        blocks: residual blocks of the stage.
+        stage: 0 to 3 for stages 2 to 5.
     """
     wanted = min(_BLOCKS_IN_STAGE[stage], blocks)
     step = blocks // max(wanted, 1)
@@ -36,11 +40,11 @@ def non_local_blocks(blocks: int, stage: int) -> tuple[int, ...]:
 
 
 def non_local_block(channels: int, stage: int, pooling: NonLocalPooling) -> NonLocalBlock:
-    """The block for a stage (1 or 2 for stages 3 and 4).
+    """Make the block for a stage (1 or 2 for stages 3 and 4).
 
-    `paper` pools after the convolutions, and only in stage 3, where the map is large: of the
-    readings that the text allows, the one whose cost lies within 5 % of all four rows of table 1
-    that have non-local blocks.
+    `paper` pools after the convolutions, and only in stage 3, where the map is large. The paper
+    does not say this; with it, the cost is within 5 % of all four rows of table 1 that have
+    non-local blocks.
     """
     if pooling == "paper":
         return NonLocalBlock(channels, pool="after" if stage == 1 else "none")
@@ -51,9 +55,9 @@ class NonLocalBlock(nn.Module):
     """Embedded-Gaussian attention of every place to every other, added to the map.
 
     Args:
-        channels: C, in and out; half as many inside.
-        pool: where keys and values are pooled over 2 x 2 places: before or after their
-            convolutions, or not at all.
+        channels: C of input and output; inside there are half as many.
+        pool: where keys and values are pooled over 2 x 2 places: before their convolutions, after
+            them, or not at all.
     """
 
     def __init__(self, channels: int, *, pool: Literal["before", "after", "none"]) -> None:
@@ -73,7 +77,7 @@ class NonLocalBlock(nn.Module):
         key_BMC, value_BMC = (
             _places(self._pooled(x_BCTHW, project)) for project in (self.phi, self.g)
         )
-        # One head: an axis of 1, which exporters ask for.
+        # Exporters need the axis of attention heads, even for one head.
         heads = (query_BNC.unsqueeze(1), key_BMC.unsqueeze(1), value_BMC.unsqueeze(1))
         mixed_BNC = functional.scaled_dot_product_attention(*heads).squeeze(1)
         batch, _, time, height, width = x_BCTHW.shape

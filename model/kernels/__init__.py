@@ -1,6 +1,4 @@
-"""CUDA kernels: compiled at first use by NVRTC through CuPy, launched on PyTorch's current
-stream.
-"""
+"""CUDA kernels: compiled when first used, by NVRTC, and launched through CuPy."""
 
 from model.kernels.launch import (
     COMPILE_OPTIONS,

@@ -1,9 +1,10 @@
-"""One launch as a value, and the one place that compiles and launches, through CuPy."""
+"""A kernel launch as a value, and the one place that compiles and launches kernels, with CuPy."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,30 @@ Argument = Tensor | np.int32 | np.int64 | np.float32
 
 COMPILE_OPTIONS = ("--std=c++17",)
 _MODEL = Path(__file__).parent.parent
-# Which file defines a kernel, by the kernel's name.
+# The file that defines a kernel, by the kernel's name.
 SOURCES = {
-    "mix_forward": _MODEL / "mixing" / "mixing.cu",
-    "mix_backward": _MODEL / "mixing" / "mixing.cu",
-    "mix_backward_weights": _MODEL / "mixing" / "mixing.cu",
+    "mix_forward": _MODEL / "mixing" / "forward.cu",
+    "mix_backward": _MODEL / "mixing" / "backward.cu",
+    "mix_backward_weights": _MODEL / "mixing" / "backward.cu",
     "gather_clips": _MODEL / "clip_gather.cu",
 }
+_HEADERS = {
+    "elements.cuh": _MODEL / "kernels" / "elements.cuh",
+    "weights.cuh": _MODEL / "mixing" / "weights.cuh",
+}
+_INCLUDE = re.compile(r'#include "(\w+\.cuh)"')
 
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """One kernel over one grid.
+    """One launch of one kernel.
 
     Args:
         kernel: its C++ name with template arguments, such as `mix_forward<float, 4, 4, true>`.
         grid: blocks along x, y, z.
         block: threads along x, y.
         shared_bytes: dynamic shared memory of a block.
-        arguments: tensors (their address is passed) and NumPy scalars, in the kernel's order.
+        arguments: tensors (the kernel gets their address) and NumPy scalars, in order.
     """
 
     kernel: str
@@ -62,14 +68,17 @@ class Launch:
 
 
 def kernel_source(kernel: str) -> str:
-    """The CUDA C++ text that defines a kernel, its header in place."""
-    header = (
-        (_MODEL / "kernels" / "elements.cuh")
-        .read_text(encoding="utf-8")
-        .replace("#pragma once", "")
-    )
-    source = SOURCES[kernel.partition("<")[0]].read_text(encoding="utf-8")
-    return source.replace('#include "elements.cuh"', header)
+    """The CUDA C++ source that defines a kernel, with its headers inserted."""
+    return _with_headers(SOURCES[kernel.partition("<")[0]])
+
+
+def _with_headers(path: Path) -> str:
+    """A file's text with each `#include` of ours replaced by that header's text.
+
+    No header of a kernel may be included twice.
+    """
+    text = path.read_text(encoding="utf-8").replace("#pragma once\n", "")
+    return _INCLUDE.sub(lambda found: _with_headers(_HEADERS[found[1]]), text)
 
 
 @functools.cache
@@ -98,7 +107,7 @@ def run_on_gpu(launch: Launch) -> None:
     """Launch on PyTorch's current stream, on the device of the first tensor.
 
     Raises:
-        KernelError: the kernel does not compile or does not start; the message carries CuPy's own.
+        KernelError: the kernel does not compile or does not start; the message quotes CuPy.
     """
     import cupy
 
@@ -113,8 +122,8 @@ def run_on_gpu(launch: Launch) -> None:
             _compiled(launch.kernel)(
                 launch.grid, (*launch.block, 1), arguments, shared_mem=launch.shared_bytes
             )
-    # CuPy's compiler, driver and runtime errors; what NVRTC's search for CUDA's files and an
-    # unwritable cache folder raise.
+    # CuPy's compiler, driver and runtime errors; and the errors of missing CUDA files and of a
+    # cache folder that is not writable.
     except (cupy.cuda.compiler.CompileException, RuntimeError, OSError) as error:
         words = str(error).strip() or type(error).__name__
         raise KernelError(f"{launch!r} on {device}: {words.splitlines()[0]}") from error
@@ -122,7 +131,7 @@ def run_on_gpu(launch: Launch) -> None:
 
 @functools.cache
 def _compiled(kernel: str) -> Any:
-    """A kernel that CuPy compiles for each device it is launched on, and keeps on disk."""
+    """A kernel function; CuPy compiles it per device and keeps the result on disk."""
     import cupy
 
     module = cupy.RawModule(

@@ -60,11 +60,11 @@ def test_a_sheet_has_a_column_for_each_sub_clip_and_a_row_for_each_map(tmp_path:
     write_sheet(clip, tmp_path / "s.png")
     sheet = cv2.imread(str(tmp_path / "s.png"))[..., ::-1]
     assert sheet.shape == (4 * 270, 4 * 432, 3)
-    np.testing.assert_array_equal(sheet[30:270, 432:864], clip.pictures_THWC[12])
+    np.testing.assert_array_equal(sheet[30:270, 432:864], clip.frames_THWC[12])
     strongest = np.unravel_index(clip.maps["without"].argmax(), (4, 3, 5))
     row = 300 + int((strongest[1] + 0.5) * 80)
     column = int(strongest[0]) * 432 + int((strongest[2] + 0.5) * 86.4)
-    picture = clip.pictures_THWC[8 * strongest[0] + 4, row - 300, column - int(strongest[0]) * 432]
+    picture = clip.frames_THWC[8 * strongest[0] + 4, row - 300, column - int(strongest[0]) * 432]
     overlay = 2 * sheet[row, column].astype(int) - picture
     assert overlay[0] > max(overlay[1], overlay[2])  # the top of the colour map is red
 

@@ -172,7 +172,7 @@ def broken(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
         ("nan", "not finite"),
         ("blocks", "no ResNet"),
         ("classifier", "classifier"),
-        ("names", "none of the layouts"),
+        ("names", "none of the packages"),
         ("one class", "num_classes"),
         ("flat", "classifier"),
         ("integers", "int8"),

@@ -1,8 +1,8 @@
-"""How public packages name the weights of a residual net, and what those names are here.
+"""How public packages name the weights of a residual network, and their names here.
 
-One table per package. A rule's pattern matches the beginning of a name; what follows (`weight`,
-`running_mean`, ...) is kept. `{s}` is a stage, counted from the number its package gives to stage
-2; `{b}` a block; `{k}` a convolution of the block.
+There is one table per package. A rule's pattern matches the beginning of a name; the rest
+(`weight`, `running_mean`, ...) is kept. `{s}` is the number of a stage, 0 for stage 2; `{b}` of a
+block; `{k}` of a convolution in the block.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal
 
 from model.media.preprocess import MEAN_RGB, STD_RGB
 
-__all__ = ["LAYOUTS", "Layout", "LayoutName", "detect_layout"]
+__all__ = ["NAMINGS", "Naming", "PackageName", "detect_package"]
 
-LayoutName = Literal["torchvision", "pytorchvideo", "pyslowfast", "mmaction2", "gluoncv"]
+PackageName = Literal["torchvision", "pytorchvideo", "pyslowfast", "mmaction2", "gluoncv"]
 
 Statistics = tuple[float, float, float]
-# Facebook's video models: 0.45 and 0.225 of white for every channel.
+# Facebook's video models: a mean of 0.45 and a deviation of 0.225 in every channel.
 _SLOWFAST_STATISTICS = ((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
 _CONV = {"a": "1", "b": "2", "c": "3"}
 _STAGE = r"(?P<s>\d+)"
@@ -27,24 +27,24 @@ _BLOCK = r"(?P<b>\d+)"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One package's names.
+class Naming:
+    """How one package names its weights, and how it trains.
 
     Attributes:
-        signature: a name that every file of this layout holds and no file of another.
-        rules: pattern to name here; the first that matches counts.
-        aliases: names of tensors that the file holds a second time under a name above.
-        frames_sampled: True where the package feeds r2d and i3d every fourth frame, False where it
-            strides over all.
-        statistics: means and deviations of the channels in grey levels, as its training normalised
-            pictures.
-        non_local_pooling: where its non-local blocks pool; None if they compute something else than
-            those here.
+        signature: a name that all files of this package hold, and no file of another package.
+        rules: patterns of the package's names, and the names here; the first match counts.
+        duplicates: patterns of tensors that the file also holds under another name.
+        frames_sampled: whether r2d and i3d get every fourth frame; if not, they get all frames
+            and stride over them.
+        non_local_pooling: where non-local blocks pool; None if they compute something else than
+            the blocks here.
+        statistics: means and deviations of the channels, in grey levels, that training normalised
+            frames with.
     """
 
     signature: str
     rules: tuple[tuple[str, str], ...]
-    aliases: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
     frames_sampled: bool = True
     non_local_pooling: Literal["before", "none"] | None = None
     statistics: tuple[Statistics, Statistics] = (MEAN_RGB, STD_RGB)
@@ -56,18 +56,15 @@ class Layout:
         self._compiled.extend((re.compile(pattern), target) for pattern, target in self.rules)
 
     def stages(self, names: Iterable[str]) -> dict[str, int]:
-        """The package's number of each stage to the number here, 0 for stage 2."""
-        found = {
-            match["s"]
-            for name in names
-            for match in [self._match(name)[0]]
-            if match and "s" in match.groupdict()
-        }
+        """Map the package's number of each stage to its number here, 0 for stage 2."""
+        matches = (self._match(name)[0] for name in names)
+        found = {match["s"] for match in matches if match and "s" in match.groupdict()}
         return {number: index for index, number in enumerate(sorted(found, key=int))}
 
     def translate(self, name: str, stages: dict[str, int]) -> str | None:
-        """The name here of one of the package's tensors; None for what is not part of the
-        network.
+        """The name here of one of the package's tensors; None if the network has no such part.
+
+        `stages` is the result of the method `stages`.
         """
         match, target = self._match(name)
         if match is None:
@@ -104,10 +101,10 @@ _TORCHVISION_RULES = (
     (r"fc\.", "classifier."),
 )
 
-LAYOUTS: dict[LayoutName, Layout] = {
+NAMINGS: dict[PackageName, Naming] = {
     # Also timm, and GluonCV's SlowOnly and R2D.
-    "torchvision": Layout("layer1.0.conv1.weight", _TORCHVISION_RULES),
-    "pytorchvideo": Layout(
+    "torchvision": Naming("layer1.0.conv1.weight", _TORCHVISION_RULES),
+    "pytorchvideo": Naming(
         "blocks.0.conv.weight",
         (
             (r"blocks\.0\.conv\.", "backbone.stem.conv."),
@@ -132,7 +129,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
         ),
         statistics=_SLOWFAST_STATISTICS,
     ),
-    "pyslowfast": Layout(
+    "pyslowfast": Naming(
         "s1.pathway0_stem.conv.weight",
         (
             (r"s1\.pathway0_stem\.conv\.", "backbone.stem.conv."),
@@ -168,7 +165,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
         non_local_pooling="before",
         statistics=_SLOWFAST_STATISTICS,
     ),
-    "mmaction2": Layout(
+    "mmaction2": Naming(
         "backbone.layer1.0.conv1.conv.weight",
         (
             (r"backbone\.conv1\.conv\.", "backbone.stem.conv."),
@@ -201,7 +198,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
         ),
         frames_sampled=False,
     ),
-    "gluoncv": Layout(
+    "gluoncv": Naming(
         "first_stage.0.weight",
         (
             (r"first_stage\.0\.", "backbone.stem.conv."),
@@ -234,14 +231,14 @@ LAYOUTS: dict[LayoutName, Layout] = {
             ),
             (r"fc\.", "classifier."),
         ),
-        aliases=(r"head\.1\.", r"res_layers\.\d+\.\d+\.nonlocal_block\.W_bn\."),
+        duplicates=(r"head\.1\.", r"res_layers\.\d+\.\d+\.nonlocal_block\.W_bn\."),
         frames_sampled=False,
         non_local_pooling="none",
     ),
 }
 
 
-def detect_layout(names: Iterable[str]) -> LayoutName | None:
-    """Which package wrote these names; None if no layout here did."""
+def detect_package(names: Iterable[str]) -> PackageName | None:
+    """Which package uses these names; None if it is not one of those here."""
     present = set(names)
-    return next((name for name, layout in LAYOUTS.items() if layout.signature in present), None)
+    return next((name for name, naming in NAMINGS.items() if naming.signature in present), None)
