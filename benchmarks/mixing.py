@@ -15,26 +15,24 @@ tensor moves on this device.
 On a GPU times are the device's own: calls are queued behind a wait, so that Python is not in them;
 `from Python` at batch 1 is with Python, `CUDA graph` replays twenty captured calls. Each call gets
 other inputs than the last, 256 MB of them in turn, so that no cache holds them. Contenders take
-turns. Machines are shared: compare ratios.
+turns. Other programs may use the machine: compare ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.mixing_table import Line, as_markdown, measured, print_lines
+from benchmarks.timing import captured, copy_bytes_per_second, take_turns
 from model.mixing import directional_mask, directional_mix, directional_mix_logits, mixing_choice
 from model.mixing.reference import mix_by_einsum
 from model.runtime import keep_freed_memory, pick_device
@@ -44,51 +42,6 @@ __all__ = ["main"]
 
 MAPS = ((512, 28), (1024, 14), (2048, 7))
 Mix = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One measurement: milliseconds a call."""
-
-    memory: str
-    map: str
-    batch: int
-    step: str
-    contender: str
-    median: float
-    p20: float
-    p80: float
-    of_copy: float
-
-    @property
-    def group(self) -> tuple[str, str, str, str]:
-        """What is compared: all but the contender."""
-        return self.memory, self.map, str(self.batch), self.step
-
-    def cells(self, ours: float) -> list[str]:
-        """As text; the last is this contender's time over ours."""
-        times = [f"{value:.3f}" for value in (self.median, self.p20, self.p80)]
-        return [
-            *self.group,
-            self.contender,
-            *times,
-            f"{self.of_copy:.2f}",
-            f"{self.median / ours:.2f}",
-        ]
-
-
-HEADER = (
-    "memory",
-    "map",
-    "batch",
-    "pass",
-    "contender",
-    "median ms",
-    "p20",
-    "p80",
-    "of copy",
-    "over ours",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,14 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     graphs=options.graphs,
                 )
             if options.markdown is not None:
-                options.markdown.write_text(_markdown(lines, title), encoding="utf-8")
-    _print(lines, title)
+                options.markdown.write_text(as_markdown(lines, title), encoding="utf-8")
+    print_lines(lines, title)
     return 0
 
 
 def _contenders(*, compiled: bool) -> dict[str, Mix]:
-    """By name; what is compiled anew for every map, or the compiler gives up after eight shapes
-    and runs eagerly without a word.
+    """The contenders by name.
+
+    The compiler is reset for every map: after eight shapes it would silently run eagerly.
     """
     contenders: dict[str, Mix] = {
         "ours": partial(directional_mix, masked=True),
@@ -176,13 +130,6 @@ def flip_convolve_concatenate(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
         )
         halves.append(mixed.reshape(batch, channels, -1, height, width))
     return torch.cat(halves, dim=2)
-
-
-def copy_bytes_per_second(device: torch.device) -> float:
-    """What copying a tensor too large for any cache moves, bytes read and written."""
-    size = 1 << (30 if device.type == "cuda" else 28)
-    source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
-    return 2 * size / statistics.median(_time([lambda _: target.copy_(source)], device, calls=3)[0])
 
 
 def _is_right(name: str, mix: Mix, case: Case, device: torch.device) -> bool:
@@ -233,36 +180,28 @@ def _measure(
     def note(step: str, timed: list[list[float]]) -> None:
         moved = _bytes(case, step)
         lines.extend(
-            _line(case, step, name, seconds, moved, copied)
+            measured(case, step, name, seconds, moved, copied)
             for name, seconds in zip(contenders, timed, strict=True)
         )
 
     on_gpu = device.type == "cuda"
     calls = 5 if device.type == "cuda" else 1
-    note("forward", _time(forward, device, calls))
+    note("forward", take_turns(forward, device, calls))
     if on_gpu and case.batch == 1:
-        note("forward, from Python", _time(forward, device, 20, queued=False))
+        note("forward, from Python", take_turns(forward, device, 20, queued=False))
     if on_gpu and case.batch == 1 and graphs:
         note(
             "forward, CUDA graph",
             [
                 [seconds / 20 for seconds in timed]
-                for timed in _time([_captured(run) for run in forward], device, 1)
+                for timed in take_turns([captured(run) for run in forward], device, 1)
             ],
         )
-    note("backward", _time([_backward_of(mix, sets) for mix in contenders.values()], device, calls))
+    note(
+        "backward",
+        take_turns([_backward_of(mix, sets) for mix in contenders.values()], device, calls),
+    )
     return lines
-
-
-def _captured(run: Callable[[int], object], calls: int = 20) -> Callable[[int], object]:
-    """One of many launches in a graph: nothing but the device's own time is left."""
-    run(0)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for index in range(calls):
-            run(index)
-    return lambda _: graph.replay()
 
 
 def _inputs(case: Case, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -312,91 +251,6 @@ def _backward_of(
 def _bytes(case: Case, step: str) -> int:
     frames = case.times + case.directions * case.rows + (case.times if step == "backward" else 0)
     return 2 * case.batch * case.channels * frames * case.height * case.width
-
-
-def _line(
-    case: Case, step: str, name: str, seconds: Sequence[float], moved: int, copied: float
-) -> Line:
-    cuts = statistics.quantiles([1e3 * value for value in seconds], n=10, method="inclusive")
-    size = f"{case.channels}x{case.times}x{case.height}x{case.width}"
-    return Line(
-        case.memory,
-        size,
-        case.batch,
-        step,
-        name,
-        cuts[4],
-        cuts[1],
-        cuts[7],
-        moved / (1e-3 * cuts[4]) / copied,
-    )
-
-
-def _time(
-    runs: Sequence[Callable[[int], object]],
-    device: torch.device,
-    calls: int,
-    *,
-    queued: bool = True,
-) -> list[list[float]]:
-    """Seconds of one call of each, taken in turns until each has had a fair share: at least five
-    samples of `calls` calls, at most 40.
-    """
-    times: list[list[float]] = [[] for _ in runs]
-    budget = 0.4 * len(runs) if device.type == "cuda" else 4.0 * len(runs)
-    begun = time.perf_counter()
-    for turn in range(42):
-        if turn >= 7 and time.perf_counter() - begun > budget:
-            break
-        for number, run in enumerate(runs):
-            seconds = _one_sample(run, device, turn * calls, calls, queued=queued)
-            if turn >= 2:
-                times[number].append(seconds)
-    return times
-
-
-def _one_sample(
-    run: Callable[[int], object], device: torch.device, first: int, calls: int, *, queued: bool
-) -> float:
-    if device.type == "cpu":
-        begun = time.perf_counter()
-        for index in range(first, first + calls):
-            run(index)
-        return (time.perf_counter() - begun) / calls
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    if queued:
-        # about two milliseconds: all calls are queued before the first begins
-        torch.cuda._sleep(4_000_000)
-    start.record()
-    for index in range(first, first + calls):
-        run(index)
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) * 1e-3 / calls
-
-
-def _cells(lines: Sequence[Line]) -> list[list[str]]:
-    ours = {line.group: line.median for line in lines if line.contender == "ours"}
-    return [line.cells(ours[line.group]) for line in lines]
-
-
-def _markdown(lines: Sequence[Line], title: str) -> str:
-    rows = [f"| {' | '.join(cells)} |" for cells in _cells(lines)]
-    return "\n".join(
-        [title, "", f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER), *rows, ""]
-    )
-
-
-def _print(lines: Sequence[Line], title: str) -> None:
-    table = Table(*HEADER, title=title)
-    before = None
-    for line, cells in zip(lines, _cells(lines), strict=True):
-        if before is not None and line.group != before:
-            table.add_section()
-        before = line.group
-        table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Compile every kernel for every architecture, with NVRTC and with nvcc, and print what each takes;
-no GPU, no driver needed.
+"""Compile every kernel for every architecture, with NVRTC and nvcc, and print what each uses.
 
-Fails if a kernel does not compile, or keeps anything in local memory (a spill or a stack frame).
+It needs neither a GPU nor a driver. It fails if a kernel does not compile, or uses local memory (a
+spill or a stack frame).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from model.clip_gather import gather_kernels
 from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
 from model.mixing.cuda import kernel_names, run_backward, run_forward
 
-# What CuPy compiles with besides our own options.
+# Options that CuPy adds to ours.
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 _REPORT = re.compile(
@@ -39,9 +39,7 @@ _REPORT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one kernel takes, as ptxas reports it: bytes of stack, of spilling and of static
-    shared memory, and registers.
-    """
+    """What one kernel uses, as ptxas reports it; `shared_bytes` is static shared memory."""
 
     compiler: str
     architecture: str
@@ -57,13 +55,15 @@ class Resources:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Status 0 if all is well, 1 if a kernel fails or uses local memory, 2 if there is no
-    compiler.
+    """Compile and report.
+
+    Returns:
+        0 if all is well, 1 if a kernel uses local memory, 2 if there is no compiler.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="kernels whose name contains this")
     parser.add_argument(
-        "--table", action="store_true", help="one line a kernel, not only the summary"
+        "--table", action="store_true", help="one line per kernel, not only the summary"
     )
     given = parser.parse_args(arguments)
     names = [name for name in every_kernel() if given.only in name]
@@ -77,13 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing[compiler]:
             print(f"{compiler}: not run: {missing[compiler]}")
             continue
-        begun = time.monotonic()
+        started_at = time.monotonic()
         with ThreadPoolExecutor() as pool:
             results = list(pool.map(lambda arch, run=compile_all: run(names, arch), ARCHITECTURES))
         resources = [item for result in results for item in result]
         print(
             f"{compiler}: {len(names)} kernels for {', '.join(ARCHITECTURES)} in"
-            f" {time.monotonic() - begun:.0f} s"
+            f" {time.monotonic() - started_at:.0f} s"
         )
         found += resources
     if not found:
@@ -136,7 +136,7 @@ def with_nvrtc(names: Sequence[str], architecture: str) -> list[Resources]:
         except nvrtc.NVRTCError as error:
             raise RuntimeError(f"NVRTC, {architecture}: {nvrtc.getProgramLog(program)}") from error
         lowered = {nvrtc.getLoweredName(program, name): name for name in group}
-        found += _parse(nvrtc.getProgramLog(program), lowered, "NVRTC", architecture)
+        found += parse_report(nvrtc.getProgramLog(program), lowered, "NVRTC", architecture)
         nvrtc.destroyProgram(program)
     return found
 
@@ -169,7 +169,7 @@ def with_nvcc(names: Sequence[str], architecture: str) -> list[Resources]:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"nvcc, {architecture}: {done.stderr}")
-        found += _parse(done.stderr, {}, "nvcc", architecture)
+        found += parse_report(done.stderr, {}, "nvcc", architecture)
     if len(found) != len(names):
         raise RuntimeError(
             f"nvcc, {architecture}: {len(names)} kernels asked for, {len(found)} reported"
@@ -184,7 +184,16 @@ def _by_source(names: Iterable[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _parse(log: str, lowered: dict[str, str], compiler: str, architecture: str) -> list[Resources]:
+def parse_report(
+    log: str, lowered: dict[str, str], compiler: str, architecture: str
+) -> list[Resources]:
+    """Read a compiler's report of what kernels use.
+
+    Args:
+        log: the report.
+        lowered: the kernels' names by their mangled names; an unknown name stays as it is.
+        compiler, architecture: what wrote it, and for which GPUs.
+    """
     found = []
     for symbol, stack, stores, loads, registers, rest in _REPORT.findall(log):
         shared = re.search(r"(\d+) bytes smem", rest)
@@ -214,26 +223,20 @@ def _print(found: Sequence[Resources], *, table: bool) -> None:
                 if (item.compiler, item.architecture) == (compiler, architecture)
             ]
             spilling = sum(item.uses_local_memory for item in own)
-            most = max(item.registers for item in own)
+            max_registers = max(item.registers for item in own)
             print(
-                f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {most} registers,"
-                f" {spilling} with local memory"
+                f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {max_registers}"
+                f" registers, {spilling} with local memory"
             )
 
 
 def _print_launches() -> None:
-    """How the paper's maps are laid over a GPU at batch 64: blocks, threads and dynamic shared
-    memory.
-    """
+    """Print the launches for the paper's maps at batch 64."""
     print("launches of the paper's maps, batch 64, bfloat16, channels-last:")
     for channels, side in ((512, 28), (1024, 14), (2048, 7)):
-        # One clip's values seen 64 times: nothing is run, and strides are what a launch is made
-        # from.
-        x = (
-            torch.zeros(1, 4, side, side, channels, dtype=torch.bfloat16)
-            .expand(64, -1, -1, -1, -1)
-            .permute(0, 4, 1, 2, 3)
-        )
+        # One clip viewed as 64: nothing runs, and only shapes and strides decide the launch.
+        clip = torch.zeros(1, 4, side, side, channels, dtype=torch.bfloat16)
+        x = clip.expand(64, -1, -1, -1, -1).permute(0, 4, 1, 2, 3)
         logits = torch.zeros(2, channels, 2, 4)
         run_forward(print, x, logits, mapping="affine", masked=True)
         run_backward(

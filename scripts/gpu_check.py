@@ -1,10 +1,9 @@
-"""One command for a machine with a GPU: tests, sanitizer, benchmarks and rates, and one Markdown
-report of them all.
+"""Check a machine with a GPU: tests, sanitizer, benchmarks and rates, in one Markdown report.
 
-Needs PyTorch, CuPy and pytest; what else is missing (DALI, PyAV, pydantic, compute-sanitizer) is
-reported, and what needs it left out. Uses no network. Every part runs in a process of its own with
-a time limit, so that one that hangs or crashes costs only itself; together they take at most nine
-minutes.
+It needs PyTorch, CuPy and pytest, and no network. Other packages that are missing (DALI, PyAV,
+pydantic, compute-sanitizer) are reported, and the parts that need them are skipped. Every part runs
+in a process of its own with a time limit, so that a hang or crash affects that part alone; all
+parts together take at most nine minutes.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ PACKAGES = (
     "av",
     "kafka-python",
 )
-# What may be missing; a module of our own that is not found is a failure.
+# Packages that may be missing. If a module of ours is not found, that is a failure.
 _MISSING = re.compile(
     r"ModuleNotFoundError: No module named"
     r" '(pydantic|pydantic_core|nvidia|av|safetensors|rich|yaml|cv2)[\w.]*'"
 )
-# Packages carried here by `make gpu-wheels`, used if they are there.
+# Packages that `make gpu-wheels` downloaded; used if they are here.
 WHEELS = ROOT / ".gpu-wheels"
-# Seconds for each part. The sum is the promise above.
+# Seconds for each part; their sum is the time that the docstring above states.
 LIMITS = {
     "tests": 160,
     "sanitizer": 90,
@@ -68,7 +67,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("error: PyTorch finds no CUDA device; this check needs one", file=sys.stderr)
         return 2
-    begun = time.monotonic()
+    started_at = time.monotonic()
     passed = []
     with tempfile.TemporaryDirectory() as folder:
         _use_wheels(Path(folder) / "site")
@@ -78,10 +77,10 @@ def main() -> int:
             good, text = run(Path(folder))
             passed.append(good)
             lines += ["", f"## {title}{'' if good else ': FAILED'}", "", *text]
-            # Written after every part: what was measured stays if a later one takes the machine
+            # Written after every part, so that results survive if a later part brings the machine
             # down.
             report.write_text(
-                "\n".join([*lines, "", f"{time.monotonic() - begun:.0f} s in all.", ""]),
+                "\n".join([*lines, "", f"{time.monotonic() - started_at:.0f} s in all.", ""]),
                 encoding="utf-8",
             )
     print(report.read_text(encoding="utf-8"))
@@ -89,7 +88,7 @@ def main() -> int:
 
 
 def _use_wheels(site: Path) -> None:
-    """Install what was carried here and the machine lacks into a folder of this check's own."""
+    """Install downloaded packages that the machine lacks, into a folder of this check."""
     wheels = sorted(
         str(path)
         for path in WHEELS.glob("*.whl")
@@ -168,17 +167,14 @@ def _tests(folder: Path) -> tuple[bool, list[str]]:
 
 
 def _sanitizer(folder: Path) -> tuple[bool, list[str]]:
-    """Memory errors and races of the small cases, each allocation its own so that none hides in
-    another's.
-    """
+    """Check small cases for memory errors and races; each tensor is an allocation of its own."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return True, ["Not run: compute-sanitizer is not on the PATH."]
     lines = []
     good = True
     for check in ("memcheck", "racecheck"):
-        # Kernels of PyTorch run too and are not ours to check; nor are calls of its libraries that
-        # fail on purpose.
+        # PyTorch's kernels are not checked, nor are calls in its libraries that fail on purpose.
         command = [
             tool,
             "--tool",
@@ -242,8 +238,8 @@ def _part(name: str) -> tuple[bool, list[str]]:
             *shown,
             "",
             (
-                f"The rest was not measured: {last}. `make gpu-wheels` where there is a network"
-                " packs what is missing."
+                f"The rest was not measured: {last}. `make gpu-wheels`, on a machine with a"
+                " network, downloads what is missing."
             ),
         ]
     return status == 0, shown if status == 0 else [*shown, "", *_block(text, 20)]
@@ -260,8 +256,9 @@ PARTS = {
 
 
 def _run(command: Sequence[str], seconds: float, **environment: str) -> tuple[int, str]:
-    """Status and output; 124 if it ran out of time, 127 if it is not there. What it started ends
-    with it.
+    """Run a command and return its status and output: 124 if out of time, 127 if not found.
+
+    Processes that it started end with it.
     """
     try:
         process = subprocess.Popen(

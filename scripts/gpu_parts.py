@@ -28,9 +28,7 @@ def main() -> int:
 
 
 def small_kernels() -> None:
-    """Every small case once, forwards and backwards, and the clip gather: for a sanitizer to
-    watch.
-    """
+    """Run every small case of mixing and the clip gather once, under a sanitizer."""
     from model.clip_gather import ClipGather
     from model.kernels import run_on_gpu
     from model.mixing.cuda import run_backward, run_forward
@@ -63,22 +61,20 @@ def small_kernels() -> None:
 
 
 def _carried(values: Tensor) -> Tensor:
-    """The same memory layout on the GPU, by one copy and no kernel of PyTorch's."""
+    """Copy to the GPU with the same memory layout, without a kernel of PyTorch's."""
     storage = torch.empty(0, dtype=values.dtype).set_(values.untyped_storage()).cuda()
     return storage.as_strided(values.shape, values.stride(), values.storage_offset())
 
 
 @torch.inference_mode()
 def network() -> None:
-    """Parity with the CPU, the clip gather's rate, clips a second: eager, CUDA graph,
-    compiled; and where the time goes.
-    """
-    from benchmarks.mixing import copy_bytes_per_second
+    """Compare with the CPU; measure the clip gather, clips per second, and single kernels."""
+    from benchmarks.timing import copy_bytes_per_second
 
     device = torch.device("cuda")
     print(f"- a copy moves {copy_bytes_per_second(device) / 1e9:.0f} GB/s")
     _print_gather()
-    # from here on pydantic is needed
+    # Everything below needs pydantic.
     from model.network import ModelConfig, build_model, fold_for_inference
 
     _print_parity()
@@ -93,12 +89,12 @@ def network() -> None:
             f"| {batch} | {_rate(lambda clips=clips: folded(clips), batch):.0f} |"
             f" {_rate(_graph_of(folded, clips), batch):.0f} |"
         )
-    _print_shares(folded, _clips(8))
+    _print_kernels(folded, _clips(8))
 
 
 @torch.inference_mode()
 def compiled_network() -> None:
-    """Clips a second of the network as torch.compile makes it, not folded."""
+    """Measure clips per second of the network under torch.compile, not folded."""
     from model.network import ModelConfig, build_model, to_channels_last
 
     torch.manual_seed(0)
@@ -111,9 +107,9 @@ def compiled_network() -> None:
         f"- CIDC on I3D-50, batch 8: {_rate(lambda: plain(clips), 8):.0f} clips/s eager and not"
         " folded"
     )
-    begun = time.monotonic()
+    started_at = time.monotonic()
     compiled(clips)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started_at
     print(
         f"- the same by torch.compile: {_rate(lambda: compiled(clips), 8):.0f} clips/s, built in"
         f" {seconds:.0f} s"
@@ -121,7 +117,7 @@ def compiled_network() -> None:
 
 
 def training() -> None:
-    """Clips a second of a training step, and of the loader that decodes H.264 on the GPU."""
+    """Measure clips per second of a training step, and of the loader on H.264 files."""
     from model.media.preprocess import PreprocessConfig
     from model.network import ModelConfig, build_model, to_channels_last
     from train.config import DataConfig, OptimiserConfig, TrainConfig
@@ -162,9 +158,7 @@ def training() -> None:
 
 
 def _print_decoding() -> None:
-    """The whole loader, from H.264 files to clips on the device, by DALI's decoder and in
-    software.
-    """
+    """Measure the whole loader, with DALI's decoder on the GPU and with software decoding."""
     from benchmarks.loader import SIZES, make_plan, write_file
     from model.media.preprocess import PreprocessConfig
     from train.data.clip_store import ClipStore
@@ -172,7 +166,7 @@ def _print_decoding() -> None:
     from train.data.readers import EncodedReader, WorkerReader
 
     store = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
-    picture = PreprocessConfig(short_side=112, height=112, width=112)
+    framing = PreprocessConfig(short_side=112, height=112, width=112)
     print(
         "\n- clips a second from H.264, batches of 8, 112 x 112 on the device:\n\n| files | DALI on"
         " the GPU | 8 workers |\n|---|---|---|"
@@ -186,12 +180,12 @@ def _print_decoding() -> None:
             )
             rates = []
             for reader in (EncodedReader(store), workers):
-                list(batches(plan[:32], 8, reader=reader, preprocess=picture, device="cuda"))
-                begun = time.monotonic()
-                for _ in batches(plan, 8, reader=reader, preprocess=picture, device="cuda"):
+                list(batches(plan[:32], 8, reader=reader, preprocess=framing, device="cuda"))
+                started_at = time.monotonic()
+                for _ in batches(plan, 8, reader=reader, preprocess=framing, device="cuda"):
                     pass
                 torch.cuda.synchronize()
-                rates.append(len(plan) / (time.monotonic() - begun))
+                rates.append(len(plan) / (time.monotonic() - started_at))
         print(f"| {size[0]}x{size[1]} | {rates[0]:.0f} | {rates[1]:.0f} |")
     workers.close()
 
@@ -213,15 +207,13 @@ def _print_gather() -> None:
 
 
 def _print_parity() -> None:
-    """The weights that ship, on the same clips: labels and probabilities on the CPU in float32
-    and on the GPU.
-    """
+    """Compare labels and probabilities of the shipped weights, CPU in float32 and GPU."""
     from model.checkpoints.weights import load_model
     from model.network import fold_for_inference
 
     path = next((Path(__file__).parent.parent / "model" / "pretrained").glob("*.safetensors"))
-    picture = load_model(path).spec.preprocess  # type: ignore[union-attr]
-    clips = torch.randn(16, 3, 32, picture.height, picture.width)
+    framing = load_model(path).spec.preprocess  # type: ignore[union-attr]
+    clips = torch.randn(16, 3, 32, framing.height, framing.width)
     expected = torch.softmax(load_model(path).eval()(clips), dim=1)
     torch.backends.cudnn.allow_tf32 = False
     for dtype in (torch.float32, torch.bfloat16):
@@ -238,17 +230,17 @@ def _print_parity() -> None:
         assert difference < (1e-2 if dtype == torch.float32 else 0.15), "CPU and GPU disagree"
 
 
-def _print_shares(folded: torch.nn.Module, clips: Tensor) -> None:
-    """The kernels that take most of the GPU's time."""
+def _print_kernels(folded: torch.nn.Module, clips: Tensor) -> None:
+    """Print the kernels that take most of the GPU's time."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         folded(clips)
         torch.cuda.synchronize()
     rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)[:12]
     total = sum(row.self_device_time_total for row in profile.key_averages())
     if not total:
-        print("\n- no shares of kernels: the profiler saw none on this machine")
+        print("\n- no times of kernels: the profiler saw none on this machine")
         return
-    print("\n| kernel, batch 8 | share of GPU time |\n|---|---|")
+    print("\n| kernel, batch 8 | fraction of GPU time |\n|---|---|")
     for row in rows:
         print(f"| `{row.key[:90].replace('|', ' ')}` | {row.self_device_time_total / total:.3f} |")
 
@@ -269,7 +261,7 @@ def _graph_of(folded: torch.nn.Module, clips: Tensor) -> Callable[[], None]:
 
 
 def _rate(run: Callable[[], object], items: int, samples: int = 10) -> float:
-    """Items a second, the median of several samples by the device's own clock."""
+    """Items per second: the median of several samples, on the device's own clock."""
     for _ in range(3):
         run()
     seconds = []

@@ -1,6 +1,4 @@
-"""Compiling without a GPU, and running kernels with nothing but PyTorch, NumPy and CuPy
-installed.
-"""
+"""Kernels compile without a GPU, and need only PyTorch, NumPy and CuPy."""
 
 import importlib.util
 import re
@@ -88,7 +86,7 @@ def test_a_spill_is_seen(compiling: ModuleType) -> None:
         " properties for k\n    16 bytes stack frame, 8 bytes spill stores, 4 bytes spill"
         " loads\nptxas info    : Used 24 registers, 48 bytes smem\n"
     )
-    (found,) = compiling._parse(log, {}, "nvcc", "sm_90")
+    (found,) = compiling.parse_report(log, {}, "nvcc", "sm_90")
     assert found.uses_local_memory
     assert (found.stack_bytes, found.spill_bytes, found.registers, found.shared_bytes) == (
         16,
