@@ -117,9 +117,7 @@ def _contenders(*, compiled: bool) -> dict[str, Mix]:
 
 
 def flip_convolve_concatenate(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
-    """The obvious way: for each direction a grouped 1x1 convolution with time as its channels,
-    the second on the flipped map.
-    """
+    """The obvious way: a grouped convolution over time per direction, one on the flipped map."""
     batch, channels, times, height, width = x_BCTHW.shape
     halves = []
     for direction, weights_CTT in enumerate(weights_DCTT):
@@ -205,9 +203,7 @@ def _measure(
 
 
 def _inputs(case: Case, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Sets of map, weights and gradient: on a GPU 256 MB of maps, at least two; large ones are
-    drawn there.
-    """
+    """Sets of map, weights and gradient; on a GPU at least two sets, with 256 MB of maps."""
     small = dataclasses.replace(case, batch=1)
     x = small.map(torch.bfloat16, device.type)
     given = _masked_weights(case, device)

@@ -22,7 +22,7 @@ def clip_graph(device: str, height: int, width: int) -> Any:
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def sized_clip_graph(device: str, height: int, width: int) -> Any:
-    """Crop and flip clips that have the right size: a resize would cost time and do nothing."""
+    """Crop and flip clips that already have the right size: a resize would only cost time."""
     frames = fn.external_source(name="frames", layout="FHWC", no_copy=True)
     return _cropped(frames.gpu() if device == "gpu" else frames, height, width)
 

@@ -192,8 +192,10 @@ def access_widths(dtype: torch.dtype, times: int, frame_values: int) -> tuple[in
 
 
 def strides_of(x_BCTHW: Tensor, channels_last: bool) -> tuple[int, int, int]:
-    """Elements to the next clip, the next pixel (channels-last) or channel (planar), and the next
-    frame; 0 along a size of 1.
+    """Elements to the next clip, to the next pixel or channel, and to the next frame.
+
+    In channels-last memory the second is the distance to the next pixel, in planar memory to the
+    next channel. Along a size of 1 the distance is 0.
     """
     batches, channels, times, height, width = x_BCTHW.shape
     by_batch, by_channel, by_time, by_row, by_column = x_BCTHW.stride()

@@ -88,9 +88,7 @@ def test_gradcheck(memory: str, mapping: str) -> None:
 
 
 def test_work_goes_to_the_current_stream() -> None:
-    """The map is written late, on a stream of its own: a launch elsewhere would read it too
-    early.
-    """
+    """The map is written late, on its own stream: another stream would read it too early."""
     case = PAPER[0]
     x = case.map(torch.float32, "cuda")
     weights = case.given(torch.float32, "cuda")

@@ -30,9 +30,7 @@ def test_the_count_is_that_of_a_net_counted_by_hand() -> None:
 
 
 def test_public_parameter_counts() -> None:
-    """As the public packages' own networks of 400 classes count (tests/public_nets.py builds
-    them).
-    """
+    """Counts of the public packages' own networks with 400 classes; see tests/support."""
     counts = {
         row.name: cost.parameters for row, cost in measure_paper([*PAPER_NETWORKS, *NOT_COMPARED])
     }

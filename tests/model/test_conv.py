@@ -1,6 +1,4 @@
-"""Folding: the inference form computes what the definition computes, whatever the layout, size
-and number format.
-"""
+"""Folding: the form for inference computes what the definition computes, in all forms and sizes."""
 
 from pathlib import Path
 
@@ -79,9 +77,7 @@ def test_a_folded_convolution_is_the_convolution(
 
 
 def test_this_build_has_the_fused_convolutions() -> None:
-    """Everything below is only as fast as measured where they work; this build of PyTorch is
-    pinned.
-    """
+    """Measured speeds need them; this build of PyTorch is pinned."""
     assert fused_convolutions_work()
 
 
@@ -171,10 +167,8 @@ def test_stacked_frames_make_the_stem_a_2d_convolution(
 
 
 @torch.no_grad()
-def test_sampled_frames_are_stacked_where_they_lie() -> None:
-    """Every fourth frame of a clip is a view with gaps; it must give what its copy gives, and
-    take the same road.
-    """
+def test_sampled_frames_are_stacked_without_a_copy() -> None:
+    """Every fourth frame is a view with gaps: it must give what a copy gives, by the same code."""
     clips = torch.randn(2, 3, 32, 16, 20).contiguous(memory_format=LAST)
     sampled = clips[:, :, ::4]
     assert _stackable(sampled)

@@ -1,6 +1,4 @@
-"""The CUDA source itself, on the CPU: every address checked by AddressSanitizer, results against
-float64.
-"""
+"""The CUDA source on the CPU: AddressSanitizer checks every address, float64 every result."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -35,9 +33,7 @@ def backward_runs(run, case: Case, dtype: torch.dtype, mapping: str, masked: boo
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Shim:
-    """One program with every kernel that the cases need: a compiler's start costs more than a
-    kernel.
-    """
+    """Programs with all kernels that the cases need: starting a compiler is what takes time."""
     wanted: list[str] = []
 
     def note(launch: Launch) -> None:

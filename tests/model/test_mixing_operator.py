@@ -95,9 +95,7 @@ def test_the_closed_gradient_of_the_weights_is_autograds(
 
 @pytest.mark.parametrize("path", ["auto", "reference"])
 def test_autocast_leaves_the_map_its_dtype(path: str) -> None:
-    """In a network under autocast the map comes from a convolution in bfloat16; the logits stay
-    float32, and so do their gradients.
-    """
+    """Under autocast the map is bfloat16; the logits and their gradients stay float32."""
     unit = CIDCUnit(8, 4, 4)
     use_mixing(unit, path)  # type: ignore[arg-type]
     x = torch.randn(2, 8, 4, 3, 3).requires_grad_()

@@ -32,7 +32,7 @@ from train.data.readers import InProcessReader
 CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
 
 
-def smooth_picture(height: int, width: int) -> np.ndarray:
+def smooth_frame(height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(height * width)
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 6, 8)))
     enlarged = functional.interpolate(
@@ -41,12 +41,12 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
     return enlarged[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
 
 
-def by_torch(picture: np.ndarray, short_side: int) -> np.ndarray:
+def by_torch(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
     """Anti-aliased bilinear resize, then a centre crop of 48 x 80 or black borders, in PyTorch."""
-    height, width = picture.shape[:2]
+    height, width = frame_HWC.shape[:2]
     scale = short_side / min(height, width)
     size = (round(height * scale), round(width * scale))
-    x = torch.from_numpy(picture).permute(2, 0, 1)[None].double()
+    x = torch.from_numpy(frame_HWC).permute(2, 0, 1)[None].double()
     x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)[
         0
     ].permute(1, 2, 0)
@@ -66,28 +66,28 @@ def by_torch(picture: np.ndarray, short_side: int) -> np.ndarray:
     ("height", "width"), [(360, 640), (720, 1280), (480, 640), (96, 160), (321, 481)]
 )
 def test_the_graph_resizes_as_torch_does(height: int, width: int) -> None:
-    picture = smooth_picture(height, width)
-    ours = Preprocessor(CONFIG, max_batch=2)([picture[None]])[0, 0].numpy().astype(float)
+    frame_HWC = smooth_frame(height, width)
+    ours = Preprocessor(CONFIG, max_batch=2)([frame_HWC[None]])[0, 0].numpy().astype(float)
     # One pixel of leeway sideways: DALI rounds half-pixel crops its own way.
     errors = [
-        np.abs(np.roll(by_torch(picture, 48), shift, axis=1) - ours)[:, 4:-4].mean()
+        np.abs(np.roll(by_torch(frame_HWC, 48), shift, axis=1) - ours)[:, 4:-4].mean()
         for shift in (-1, 0, 1)
     ]
     assert min(errors) < 1.0
 
 
 def test_crops_are_cut_and_mirrored() -> None:
-    picture = smooth_picture(48, 160)
+    frame_HWC = smooth_frame(48, 160)
     graph = Preprocessor(CONFIG, max_batch=3)
     crops = [
         CropSpec(48, crop_x=0.0),
         CropSpec(48, crop_x=1.0),
         CropSpec(48, crop_x=0.0, mirror=True),
     ]
-    left, right, mirrored = graph([picture[None]] * 3, crops).numpy()[:, 0]
-    np.testing.assert_array_equal(left, picture[:, :80])
-    np.testing.assert_array_equal(right, picture[:, 80:])
-    np.testing.assert_array_equal(mirrored, picture[:, :80][:, ::-1])
+    left, right, mirrored = graph([frame_HWC[None]] * 3, crops).numpy()[:, 0]
+    np.testing.assert_array_equal(left, frame_HWC[:, :80])
+    np.testing.assert_array_equal(right, frame_HWC[:, 80:])
+    np.testing.assert_array_equal(mirrored, frame_HWC[:, :80][:, ::-1])
 
 
 def test_normalising_is_mean_and_deviation_and_moves_nothing() -> None:
@@ -123,9 +123,7 @@ def test_bad_batches_are_named(bad: list[np.ndarray]) -> None:
 
 
 def live_clip(path: Path) -> torch.Tensor:
-    """The last 32 frames of a file as the live pipeline sees them: frame by frame through
-    sampler, graph and ring.
-    """
+    """The last 32 frames of a file as the live pipeline sees them: sampler, graph and ring."""
     ring = ClipRing(1, height=48, width=80)
     slot = ring.acquire()
     graph = Preprocessor(CONFIG, max_batch=1)

@@ -62,9 +62,7 @@ def build(name: str) -> tuple[nn.Module, PublicNet]:
 
 @torch.no_grad()
 def randomise(net: nn.Module, seed: int) -> None:
-    """Random weights and batch-norm statistics, scaled so that activations stay moderate and
-    attention is neither flat nor one-hot.
-    """
+    """Set random weights and batch-norm statistics that keep activations moderate."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(tensor: Tensor, scale: float) -> None:
