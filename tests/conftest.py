@@ -42,11 +42,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folder of scenes: one clip per action, four of background, two recordings of 18
     seconds.
     """
-    from train.synthetic import ScenesPlan, write_scenes
+    from train.synthetic import ScenesOptions, write_scenes
 
     out = tmp_path_factory.mktemp("scenes")
     write_scenes(
-        ScenesPlan(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3), quiet=True
+        ScenesOptions(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3), quiet=True
     )
     return out
 

@@ -224,14 +224,14 @@ def _print_comparison(comparison: Comparison, first: str, second: str) -> None:
 
 def run_scenes(options: argparse.Namespace) -> int:
     """Write generated video."""
-    from train.synthetic import ScenesPlan, write_scenes
+    from train.synthetic import ScenesOptions, write_scenes
 
     write_scenes(
-        ScenesPlan(
+        ScenesOptions(
             out=options.out,
             seed=options.seed,
             clips_per_action=options.clips,
-            background_share=options.background_share,
+            background_ratio=options.background_share,
             recordings=options.recordings,
             minutes=options.minutes,
             jobs=options.jobs,
