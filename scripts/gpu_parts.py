@@ -118,7 +118,7 @@ def training() -> None:
     from model.media.preprocess import PreprocessConfig
     from model.network import ModelConfig, build_model, to_channels_last
     from train.config import DataConfig, OptimiserConfig, TrainConfig
-    from train.distributed import Group
+    from train.distributed import Ranks
     from train.engine.step import Stepper
 
     data = DataConfig(train=Path("t"), validation=Path("v"), labels=("a", "b"))
@@ -139,12 +139,12 @@ def training() -> None:
         )
         network = build_model(model).to(device)
         to_channels_last(network)
-        stepper = Stepper(network, config, device=device, dtype=torch.bfloat16, group=Group())
+        stepper = Stepper(network, config, device=device, dtype=torch.bfloat16, ranks=Ranks())
         clips = torch.randint(0, 256, (batch, 32, 224, 224, 3), dtype=torch.uint8, device=device)
         labels = torch.zeros(batch, dtype=torch.long)
         rate = _rate(
             lambda clips=clips, labels=labels, run=stepper: run(
-                clips, labels, rate=1e-3, place=(0, 0)
+                clips, labels, rate=1e-3, position=(0, 0)
             ),
             batch,
             samples=5,

@@ -1,17 +1,14 @@
-"""Settings of a training run: data, network, augmentation and schedule, each with its default
-and meaning.
-"""
+"""Settings of a training run: data, network, augmentation and schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
-from configs import ConfigError, StrictModel, load_config, parse_config
+from configs import ConfigError, StrictModel, check_tree, load_config
 from model.media.preprocess import PreprocessConfig
 from model.mixing import MixingPath
 from model.network import ModelConfig
@@ -38,7 +35,7 @@ class DataConfig(StrictModel):
     background: str | None = Field(None, description="the label that stands for no action")
     fps: float = Field(15.0, gt=0, le=120, description="frames per second of a clip")
     cache: Path | None = Field(
-        None, description="folder for decoded frames; null decodes anew every time"
+        None, description="folder for decoded frames; null decodes again every time"
     )
     cache_in_memory: bool = Field(
         False,
@@ -47,8 +44,8 @@ class DataConfig(StrictModel):
     decoder: Literal["auto", "software", "dali"] = Field(
         "auto",
         description=(
-            "who decodes: software (PyAV), or DALI, on the GPU; auto: DALI where there is a GPU and"
-            " no cache"
+            "what decodes: software (PyAV), or dali (on the GPU); auto: dali where there is a GPU"
+            " and no cache"
         ),
     )
     workers: int | None = Field(
@@ -56,20 +53,21 @@ class DataConfig(StrictModel):
         ge=0,
         le=256,
         description=(
-            "processes that decode in software; 0 for none, null: as many as cores, none with a"
-            " cache"
+            "processes that decode in software; 0 for none, null: one per core, none with a cache"
         ),
     )
-    short_side_min: int = Field(256, ge=32, description="random shorter side: smallest, pixels")
-    short_side_max: int = Field(320, ge=32, description="random shorter side: largest, pixels")
+    short_side_min: int = Field(256, ge=32, description="smallest random shorter side, in pixels")
+    short_side_max: int = Field(320, ge=32, description="largest random shorter side, in pixels")
     flip: bool = Field(True, description="mirror half of the clips")
     flip_labels: dict[str, str] = Field(
-        {}, description="labels that a mirror changes, and what they become"
+        {}, description="labels that mirroring changes, and what they become"
     )
     no_flip_labels: tuple[str, ...] = Field((), description="labels whose clips are never mirrored")
-    max_bad_share: float = Field(
-        0.05, ge=0, le=1, description="stop if more than this share of the videos is unreadable"
+    max_bad_fraction: float = Field(
+        0.05, ge=0, le=1, description="stop if more than this fraction of the videos is unreadable"
     )
+
+    renamed: ClassVar[Mapping[str, str]] = {"max_bad_share": "max_bad_fraction"}
 
     @property
     def cached(self) -> bool:
@@ -78,23 +76,30 @@ class DataConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
-        if self.labels_from is not None and (
-            self.labels or self.flip_labels or self.no_flip_labels
-        ):
+        self._check_labels()
+        self._check_mirroring()
+        if self.short_side_min > self.short_side_max:
             raise ValueError(
-                "labels_from stands in place of labels, flip_labels and no_flip_labels; give it or"
-                " them"
+                f"short_side_min ({self.short_side_min}) is above short_side_max"
+                f" ({self.short_side_max})"
+            )
+        if self.background is not None and self.background not in self.labels:
+            raise ValueError(f"background {self.background!r} is not one of the labels")
+        return self
+
+    def _check_labels(self) -> None:
+        described_here = self.labels or self.flip_labels or self.no_flip_labels
+        if self.labels_from is not None and described_here:
+            raise ValueError(
+                "labels_from replaces labels, flip_labels and no_flip_labels; give it or them"
             )
         if self.labels_from is None and len(self.labels) < 2:
             raise ValueError(
                 f"labels: at least two are needed, got {list(self.labels)}; or name the data set's"
                 " data.yaml in labels_from"
             )
-        if self.short_side_min > self.short_side_max:
-            raise ValueError(
-                f"short_side_min ({self.short_side_min}) is above short_side_max"
-                f" ({self.short_side_max})"
-            )
+
+    def _check_mirroring(self) -> None:
         unknown = (set(self.flip_labels) | set(self.flip_labels.values())) - set(self.labels)
         if unknown:
             raise ValueError(f"flip_labels names {sorted(unknown)}, which are not among the labels")
@@ -103,21 +108,17 @@ class DataConfig(StrictModel):
             raise ValueError(
                 f"no_flip_labels names {sorted(unknown)}, which are not among the labels"
             )
+        handled = {*self.flip_labels, *self.no_flip_labels}
         sided = [
-            label
-            for label in self.labels
-            if swap_sides(label) != label and label not in {*self.flip_labels, *self.no_flip_labels}
+            label for label in self.labels if swap_sides(label) != label and label not in handled
         ]
         if self.flip and sided:
             raise ValueError(
-                f"labels {sided} name a side, and a mirror would change it: name them in"
-                " flip_labels or no_flip_labels, or set flip: false"
+                f"labels {sided} name a side, which mirroring changes: name them in flip_labels or"
+                " no_flip_labels, or set flip: false"
             )
         if any(self.flip_labels.get(new) != old for old, new in self.flip_labels.items()):
             raise ValueError("flip_labels must go both ways: mirroring twice gives the label back")
-        if self.background is not None and self.background not in self.labels:
-            raise ValueError(f"background {self.background!r} is not one of the labels")
-        return self
 
 
 class OptimiserConfig(StrictModel):
@@ -132,7 +133,7 @@ class OptimiserConfig(StrictModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd)")
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on all weights")
     milestones: tuple[float, ...] = Field(
-        (0.4, 0.8), description="shares of the run after which the rate drops to a tenth"
+        (0.4, 0.8), description="fractions of the run after which the rate drops to a tenth"
     )
     warmup_epochs: float = Field(
         0.0, ge=0, description="epochs over which the rate rises linearly from zero"
@@ -142,7 +143,9 @@ class OptimiserConfig(StrictModel):
         1, ge=1, description="parts that a batch is computed in, one after the other; saves memory"
     )
     base_batch: int | None = Field(
-        None, ge=1, description="batch that learning_rate is meant for, and scales from; null: any"
+        None,
+        ge=1,
+        description="batch for which learning_rate is meant; null: learning_rate is not scaled",
     )
 
     @model_validator(mode="after")
@@ -163,28 +166,30 @@ class TrainConfig(StrictModel):
     device: DeviceChoice = Field("auto", description="where to train")
     precision: Precision = Field("auto", description="number format of convolutions")
     mixing: MixingPath = Field(
-        "auto", description="CUDA kernels: where they can run; cuda: insist; reference: never"
+        "auto", description="CUDA kernels: auto: where they can run; cuda: insist; reference: never"
     )
     backbone_from: Path | None = Field(
         None, description="weights file whose backbone this run starts from (paper, section 3.3)"
     )
     weights_from: Path | None = Field(
-        None, description="weights file this run starts from; other classes, new classifier"
+        None,
+        description="weights file this run starts from; with other classes, the classifier is new",
     )
     weights_format: Literal["float32", "bfloat16"] = Field(
         "float32", description="number format of the weights file that is written"
     )
     activation_checkpointing: bool = Field(
-        False, description="compute the backbone's maps again in the backward pass; saves memory"
+        False,
+        description="compute the backbone's maps again in the backward pass, which saves memory",
     )
     checkpoint_minutes: float = Field(
-        10.0, ge=0, description="save the state so often within an epoch; 0 for every step"
+        10.0, ge=0, description="save the state this often within an epoch; 0 for every step"
     )
     keep_every: int = Field(
         0,
         ge=0,
         description=(
-            "keep the weights of every so many epochs beside the last and the best; 0 for none"
+            "also keep the weights of every epoch divisible by this, beside last and best; 0: none"
         ),
     )
     tensorboard: bool = Field(
@@ -194,7 +199,7 @@ class TrainConfig(StrictModel):
         False, description="torch.compile the network; needs a C++ compiler on CPUs"
     )
     model: ModelConfig = Field(description="the network")
-    preprocess: PreprocessConfig = Field(description="the picture the network sees")
+    preprocess: PreprocessConfig = Field(description="the frames the network sees")
     data: DataConfig = Field(description="videos and clips")
     optimiser: OptimiserConfig = Field(OptimiserConfig(), description="schedule")
 
@@ -209,10 +214,10 @@ class TrainConfig(StrictModel):
 
 
 def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Read a training configuration, and the labels from where it says.
+    """Read a training configuration, and its labels from `data.labels_from` if it names a file.
 
     Raises:
-        ConfigError: it is malformed, or the data set's description is missing, malformed or of
+        ConfigError: it is malformed, or the data set's description is missing, malformed or has
             other labels.
     """
     config = load_config(path, TrainConfig, overrides)
@@ -221,8 +226,8 @@ def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
         return config
     if not source.is_file():
         raise ConfigError(
-            f"{path}: data.labels_from names {source}, which is not there; write it with `python -m"
-            " train manifest`"
+            f"{path}: data.labels_from names {source}, which is not there; write it with"
+            " `python -m train manifest`"
         )
     described = load_config(source, _Described).data
     tree = config.model_dump()
@@ -230,10 +235,12 @@ def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
         "labels_from": None,
         **described.model_dump(include={"labels", "flip_labels", "no_flip_labels"}),
     }
-    return parse_config(yaml.safe_dump(_plain(tree)), TrainConfig, name=f"{path} with {source}")
+    return check_tree(tree, TrainConfig, name=f"{path} with {source}")
 
 
 class _DescribedData(StrictModel):
+    """The section that `python -m train manifest` writes."""
+
     train: Path
     validation: Path
     labels: tuple[str, ...]
@@ -242,13 +249,6 @@ class _DescribedData(StrictModel):
 
 
 class _Described(StrictModel):
+    """The file that `python -m train manifest` writes."""
+
     data: _DescribedData
-
-
-def _plain(value: Any) -> Any:
-    """What YAML can say."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -1,5 +1,4 @@
-"""The processes that train together under torchrun, or this one alone; and batch norm over all of
-their clips.
+"""The processes that train together under torchrun, and batch norm over the clips of all of them.
 
 Gradients and metrics are summed over gloo on CPUs and over NCCL on GPUs. Letters: B clips, C
 channels, T time, H and W space.
@@ -22,16 +21,16 @@ from torch.autograd.function import FunctionCtx
 
 from configs import ConfigError
 
-__all__ = ["Group", "joined", "synchronise_norms"]
+__all__ = ["Ranks", "joined_ranks", "synchronise_norms"]
 
 Item = TypeVar("Item")
-# every rank waits for the one that reads its share of the videos last; torchrun notices the dead
+# Long, because all ranks wait for the slowest reader of videos; torchrun notices dead processes.
 _TIMEOUT = datetime.timedelta(hours=6)
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """This process's place among those that train together."""
+class Ranks:
+    """The processes that train together, and which of them this one is."""
 
     rank: int = 0
     size: int = 1
@@ -39,19 +38,17 @@ class Group:
     local_size: int = 1  # processes on this machine
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that writes files."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This rank's part of a batch or a list: consecutive items, as equal in number as can
-        be.
-        """
+    def part_of(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return this rank's part of a list: consecutive items, in number like those of others."""
         bounds = [len(items) * rank // self.size for rank in range(self.size + 1)]
         return items[bounds[self.rank] : bounds[self.rank + 1]]
 
     def gather(self, items: list[Item]) -> list[Item]:
-        """The shares of all ranks, put together again in order; on every rank."""
+        """Return the parts of all ranks together, in order, on every rank."""
         if self.size == 1:
             return items
         parts: list[list[Item]] = [[] for _ in range(self.size)]
@@ -59,7 +56,7 @@ class Group:
         return [item for part in parts for item in part]
 
     def total(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """Sums over all ranks."""
+        """Return the sums over all ranks."""
         if self.size == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64, device=device)
@@ -67,58 +64,69 @@ class Group:
         return cast("list[float]", sums.tolist())
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks are here."""
         if self.size > 1:
             torch.distributed.barrier()
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Group]:
-    """Join the processes that torchrun started; alone without it.
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Join the processes that torchrun started; without torchrun this process is alone.
 
     Raises:
-        ConfigError: torchrun started more processes than there are GPUs, or something else set its
-            variables in part.
+        ConfigError: torchrun started more processes than there are GPUs, or only some of its
+            environment variables are set.
     """
+    ranks = _ranks_of_environment()
+    if ranks.size == 1:
+        yield ranks
+        return
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        _take_gpu(ranks.local_rank)
+    # Weights of 1x1x1 convolutions have one memory layout under two names: nothing more is copied.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+    try:
+        yield ranks
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _ranks_of_environment() -> Ranks:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Group()
-        return
+        return Ranks()
     if not {"RANK", "LOCAL_RANK"} <= set(os.environ):
         raise ConfigError(
             f"WORLD_SIZE is {size}, but RANK and LOCAL_RANK are not set: start with torchrun, or"
             " unset WORLD_SIZE"
         )
-    group = Group(
-        int(os.environ["RANK"]),
-        size,
-        int(os.environ["LOCAL_RANK"]),
-        int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+    return Ranks(
+        rank=int(os.environ["RANK"]),
+        size=size,
+        local_rank=int(os.environ["LOCAL_RANK"]),
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
     )
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if on_gpu:
-        if group.local_rank >= torch.cuda.device_count():
-            found = torch.cuda.device_count()
-            raise ConfigError(
-                f"torchrun started process {group.local_rank} here, but there are {found} GPUs;"
-                " lower --nproc-per-node"
-            )
-        torch.cuda.set_device(group.local_rank)
-    # Weights of 1x1x1 convolutions have one layout under two names; nothing is copied that would
-    # not be otherwise.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
-    try:
-        yield group
-    finally:
-        torch.distributed.destroy_process_group()
+
+
+def _take_gpu(local_rank: int) -> None:
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise ConfigError(
+            f"torchrun started process {local_rank} here, but there are {found} GPUs; lower"
+            " --nproc-per-node"
+        )
+    torch.cuda.set_device(local_rank)
 
 
 def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network, changed in place, every batch norm of which takes its statistics over the clips
-    of all ranks.
+    """Let every batch norm take its statistics over the clips of all ranks.
 
-    On GPUs PyTorch's own does so, and saves memory; it knows no CPUs.
+    On GPUs PyTorch's own module does that and saves memory; it does not support CPUs.
+
+    Returns:
+        The network, changed in place.
     """
     if device.type == "cuda":
         return cast("nn.Module", nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
@@ -131,13 +139,11 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SynchronisedBatchNorm3d(nn.BatchNorm3d):
-    """Batch norm whose mean and variance in training are those of all ranks' clips together, on
-    any device.
-    """
+    """Batch norm whose mean and variance in training are those of all ranks' clips together."""
 
     @classmethod
     def of(cls, norm: nn.BatchNorm3d) -> SynchronisedBatchNorm3d:
-        """A twin that shares the parameters and buffers of `norm`."""
+        """Return a module that shares the parameters and buffers of `norm`."""
         twin = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
         twin._parameters = norm._parameters
         twin._buffers = norm._buffers
@@ -145,24 +151,24 @@ class SynchronisedBatchNorm3d(nn.BatchNorm3d):
         return twin
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to the same."""
+        """Normalise `B C T H W`."""
         if not self.training:
             return super().forward(x_BCTHW)
         x = x_BCTHW.float()
-        places = torch.tensor([x.numel() / x.shape[1]], device=x.device)
-        sums = _SumOverRanks.apply(torch.cat([x.sum(dim=(0, 2, 3, 4)), places]))  # type: ignore[no-untyped-call]
+        values = torch.tensor([x.numel() / x.shape[1]], device=x.device)
+        sums = _SumOverRanks.apply(torch.cat([x.sum(dim=(0, 2, 3, 4)), values]))  # type: ignore[no-untyped-call]
         count = sums[-1].detach()
         mean_C = sums[:-1] / count
         squares = (x - mean_C.view(1, -1, 1, 1, 1)).square().sum(dim=(0, 2, 3, 4))
         var_C = _SumOverRanks.apply(squares) / count  # type: ignore[no-untyped-call]
-        self._remember(mean_C.detach(), var_C.detach() * count / (count - 1).clamp(min=1))
+        self._update_running(mean_C.detach(), var_C.detach() * count / (count - 1).clamp(min=1))
         scale_C = self.weight * torch.rsqrt(var_C + self.eps)
         shift_C = self.bias - mean_C * scale_C
         return torch.addcmul(shift_C.view(1, -1, 1, 1, 1), x, scale_C.view(1, -1, 1, 1, 1)).to(
             x_BCTHW.dtype
         )
 
-    def _remember(self, mean_C: Tensor, var_C: Tensor) -> None:
+    def _update_running(self, mean_C: Tensor, var_C: Tensor) -> None:
         momentum = 0.1 if self.momentum is None else self.momentum
         cast("Tensor", self.num_batches_tracked).add_(1)
         cast("Tensor", self.running_mean).lerp_(mean_C, momentum)
@@ -170,6 +176,8 @@ class SynchronisedBatchNorm3d(nn.BatchNorm3d):
 
 
 class _SumOverRanks(torch.autograd.Function):
+    """The sum over all ranks, through which gradients flow."""
+
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
         total = values.contiguous().clone()

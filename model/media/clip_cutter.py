@@ -7,7 +7,9 @@ from typing import Generic, TypeVar
 
 from configs import ConfigError
 
-__all__ = ["ClipCutter"]
+__all__ = ["DEFAULT_STRIDE", "ClipCutter"]
+
+DEFAULT_STRIDE = 4  # frames from one clip to the next, live and in evaluation
 
 Frame = TypeVar("Frame")
 

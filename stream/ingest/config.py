@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from configs import StrictModel, is_file
+from model.media.clip_cutter import DEFAULT_STRIDE
 
 __all__ = ["ClipConfig", "SourceConfig"]
 
@@ -73,7 +74,9 @@ class ClipConfig(StrictModel):
         le=120,
         description="sampled frames per second; must be what the weights were trained with",
     )
-    hop: int = Field(4, ge=1, le=1024, description="a clip is due every this many sampled frames")
+    hop: int = Field(
+        DEFAULT_STRIDE, ge=1, le=1024, description="a clip is due every this many sampled frames"
+    )
     max_gap_seconds: float = Field(
         1.0,
         gt=0,

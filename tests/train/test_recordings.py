@@ -1,6 +1,4 @@
-"""Events on untrimmed recordings: the same as the live pipeline's, counted against the truth,
-and tuned.
-"""
+"""Events on untrimmed recordings: those of the live pipeline, measured and tuned."""
 
 import json
 import re
@@ -13,25 +11,26 @@ import torch
 import yaml
 
 import train.evaluation.recordings
-from configs import ConfigError, DataError, load_config
+from configs import ConfigError, DataError, example_path, load_config
 from model import ModelSpec, load_model
 from model.detection import ActionRule, DetectionConfig
 from stream.config import StreamConfig
 from stream.events.config import EventConfig
 from stream.events.outbox import read_events
+from stream.ingest.config import ClipConfig
 from stream.pipeline import Pipeline
 from tests import ROOT
 from train.__main__ import main
 from train.data.manifest import Manifest, ManifestEntry, read_manifest
-from train.evaluation.event_metrics import score_events
+from train.evaluation.event_metrics import measure_events
 from train.evaluation.recordings import (
     Timeline,
     detect,
-    read_detection,
     recording_timelines,
     recordings_of,
 )
-from train.evaluation.tune import tune, write_events
+from train.evaluation.stream_file import read_detection, write_events
+from train.evaluation.tune import tune
 
 
 def stream_config(tmp_path: Path, weights: Path, recordings: list[Path]) -> Path:
@@ -55,17 +54,18 @@ def stream_config(tmp_path: Path, weights: Path, recordings: list[Path]) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_the_events_are_those_of_the_live_pipeline(scenes: Path, tmp_path: Path) -> None:
     truth = read_manifest(scenes / "recordings/truth.csv")
     weights = ROOT / "model/pretrained/scenes-r2d18-cidc.safetensors"
     config = stream_config(tmp_path, weights, recordings_of(truth))
     Pipeline(load_config(config, StreamConfig)).run(threading.Event())
     live = [stored.event for stored in read_events(tmp_path / "outbox.db")]
-    detection, hop = read_detection(config)
+    detection, stride = read_detection(config)
     network = load_model(weights)
     assert network.spec is not None
     timelines = recording_timelines(
-        network, recordings_of(truth), hop=hop, dtype=torch.float32, quiet=True
+        network, recordings_of(truth), stride=stride, dtype=torch.float32, quiet=True
     )
     found = detect(timelines, detection, spec=network.spec)
     started = [event for event in live if event.kind == "started"]
@@ -81,7 +81,7 @@ def test_the_events_are_those_of_the_live_pipeline(scenes: Path, tmp_path: Path)
 def test_a_recording_that_jumps_gives_unbroken_parts(
     tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = np.full((60, 100, 3), 90, np.uint8)
+    frame = np.full((60, 100, 3), 90, np.uint8)
     times = (
         [i / 15 for i in range(50)]
         + [100 + i / 15 for i in range(20)]
@@ -91,10 +91,10 @@ def test_a_recording_that_jumps_gives_unbroken_parts(
     monkeypatch.setattr(
         train.evaluation.recordings,
         "grid_pictures",
-        lambda *_, **__: ((t, picture, i in breaks) for i, t in enumerate(times)),
+        lambda *_, **__: ((t, frame, i in breaks) for i, t in enumerate(times)),
     )
     timelines = recording_timelines(
-        load_model(tiny_weights), [Path("r/a.mp4")], hop=4, dtype=torch.float32, quiet=True
+        load_model(tiny_weights), [Path("r/a.mp4")], stride=4, dtype=torch.float32, quiet=True
     )
     ends = [timeline.ends_N for timeline in timelines]
     # the part between is shorter than a clip
@@ -115,9 +115,7 @@ def spec(tiny_spec: ModelSpec) -> ModelSpec:
 
 
 def timelines_and_truth() -> tuple[list[Timeline], Manifest]:
-    """Falls rise to 0.45 a second after their start; waves reach 0.45 without being true, and
-    0.75 when they are.
-    """
+    """Falls reach 0.45 a second after they start; true waves reach 0.75, false ones 0.45."""
     ends = [2.0 + 0.25 * i for i in range(400)]
     rows = []
     entries = []
@@ -137,9 +135,9 @@ def timelines_and_truth() -> tuple[list[Timeline], Manifest]:
 
 def test_tuning_finds_what_separates(spec: ModelSpec) -> None:
     timelines, truth = timelines_and_truth()
-    before = score_events(truth, detect(timelines, DetectionConfig(), spec=spec), hours=1.0)
+    before = measure_events(truth, detect(timelines, DetectionConfig(), spec=spec), hours=1.0)
     config = tune(timelines, truth, spec=spec, tolerance_seconds=1.0, quiet=True)
-    after = score_events(truth, detect(timelines, config, spec=spec), hours=1.0)
+    after = measure_events(truth, detect(timelines, config, spec=spec), hours=1.0)
     assert before.f1 < 0.7
     assert (after.found, after.false) == (10, 0)
     assert config.actions["fall"].enter <= 0.45 < config.actions["wave"].enter
@@ -198,18 +196,111 @@ def test_the_events_section_is_replaced_and_nothing_else(tmp_path: Path) -> None
         write_events(DetectionConfig(), tmp_path / "nowhere.yaml", target)
 
 
-def test_stream_configurations_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    assert read_detection(None) == (DetectionConfig(), 4)
+def test_everything_but_the_events_section_stays_byte_for_byte(tmp_path: Path) -> None:
+    before = """\
+---
+# All cameras of the hall.
+cameras:
+    - id: 'north'           # single quotes
+      url: "rtsp://h/1"
+      loop: False
+    - {id: south, url: b.mp4, hop: null}
+
+clip: &clip
+    fps: 15.00
+    hop: 010   # in YAML 1.1 that is eight
+# The events section is found by a program.
+"""
+    events = """\
+events:
+    smoothing: 9   # clips
+    # The rule of every action.
+    default: {enter: 0.7}
+    top_k: 7
+"""
+    after = """\
+
+# Copies of the section above,
+# kept for later.
+http:
+    port: 0x1A
+    token: ~
+other: *clip
+last: yes
+"""
+    source = tmp_path / "in.yaml"
+    source.write_text(before + events + after)
+    rule = ActionRule(enter=0.5, exit=0.2)
+    config = DetectionConfig(smoothing=3, default=rule, actions={"fall": rule})
+    write_events(config, source, tmp_path / "out.yaml")
+    text = (tmp_path / "out.yaml").read_text()
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert "    smoothing: 3   # clips\n    # The rule of every action.\n" in text
+    written = yaml.safe_load(text)["events"]
+    assert written.pop("top_k") == 7
+    assert DetectionConfig.model_validate(written) == config
+    write_events(config, tmp_path / "out.yaml", tmp_path / "again.yaml")
+    assert (tmp_path / "again.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("name", ["stream.yaml", "demo.yaml"])
+def test_shipped_stream_configurations_keep_all_other_lines(name: str, tmp_path: Path) -> None:
+    source = example_path(name)
+    write_events(DetectionConfig(smoothing=2), source, tmp_path / name)
+    lines = source.read_text().splitlines()
+    start = lines.index("events:")
+    end = next(n for n in range(start + 1, len(lines)) if lines[n][0] not in " #")
+    written = (tmp_path / name).read_text().splitlines()
+    assert written[: start + 1] == lines[: start + 1]
+    assert written[-(len(lines) - end) :] == lines[end:]
+
+
+def test_a_section_that_shares_an_anchor_leaves_the_other_places_as_they_were(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "in.yaml"
+    source.write_text("events:\n  default: &rule {enter: 0.9}\nnote: *rule\n")
+    write_events(DetectionConfig(default=ActionRule(enter=0.4)), source, tmp_path / "out.yaml")
+    tree = yaml.safe_load((tmp_path / "out.yaml").read_text())
+    assert tree["events"]["default"]["enter"] == 0.4
+    assert tree["note"] == {"enter": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", r"s\.yaml is not valid YAML"),
+        ("- 1", r"s\.yaml must be a mapping"),
+        ("events: {smoothing: 0}", r"s\.yaml: events\.smoothing: .* greater than or equal to 1"),
+        ("events: {smothing: 3}", r"s\.yaml: events\.smothing: unknown setting; did you mean"),
+        ("events: {actions: {fall: {enter: 2}}}", r"s\.yaml: events\.actions\.fall\.enter: "),
+        ("events: 3", r"s\.yaml: events: must be a section of settings"),
+        ("clip: {hop: 0}", r"s\.yaml: clip\.hop: "),
+        ("clip: {hop: x}", r"s\.yaml: clip\.hop: "),
+        ("clip: [1]", r"s\.yaml: clip: must be a section of settings"),
+    ],
+)
+def test_malformed_sections_are_named_with_file_and_path(
+    text: str, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "s.yaml"
-    for text, message in (
-        ("a: [", "s.yaml"),
-        ("events: {smoothing: 0}", "smoothing"),
-        ("clip: {hop: 0}", "hop"),
-        ("- 1", "s.yaml"),
-    ):
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_detection(path)
+
+
+def test_missing_sections_are_the_defaults_and_other_sections_are_not_read(tmp_path: Path) -> None:
+    defaults = (DetectionConfig(), ClipConfig().hop)
+    assert read_detection(None) == defaults
+    path = tmp_path / "s.yaml"
+    for text in ("", "events:\nclip:\n", "cameras: 3\nnonsense: {a: 1}\nclip: {fps: fast}\n"):
         path.write_text(text)
-        with pytest.raises(ConfigError, match=message):
-            read_detection(path)
+        assert read_detection(path) == defaults
+    path.write_text("clip: {hop: 7}\nevents: {smoothing: 2, top_k: 9}\n")
+    assert read_detection(path) == (DetectionConfig(smoothing=2), 7)
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read"):
+        read_detection(tmp_path / "nowhere.yaml")
 
 
 def test_two_recordings_of_one_name_are_refused() -> None:
@@ -221,6 +312,7 @@ def test_two_recordings_of_one_name_are_refused() -> None:
         recordings_of(Manifest(Path("t"), entries))
 
 
+@pytest.mark.slow
 def test_the_commands(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = scenes / "recordings/truth.csv"
     weights = ROOT / "model/pretrained/scenes-r2d18-cidc.safetensors"
@@ -263,12 +355,11 @@ def test_the_commands(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         main(["streaming", *common, "--tolerance", "-1"])
 
 
+@pytest.mark.slow
 def test_falls_of_real_people(
     shared_files: list[dict[str, str]], shared_data: Path, tmp_path: Path
 ) -> None:
-    """The weights that ship have seen generated people only; what they find on real recordings
-    is small, and must not become less.
-    """
+    """The weights that ship were trained on generated people; they find some real falls."""
     lines = ["path,label,start_seconds,end_seconds"]
     for row in shared_files:
         if "gmdcsa24" in row["path"]:

@@ -1,3 +1,5 @@
+"""Generated video: reproducible, labelled truly, and reversible in time."""
+
 import csv
 import hashlib
 import itertools
@@ -30,6 +32,7 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
     for name, jobs, seed in (("one", 1, 3), ("two", 2, 3), ("other", 2, 4)):
         options = ScenesOptions(
@@ -100,6 +103,7 @@ def test_the_frames_of_a_pair_are_the_same_in_the_other_order() -> None:
             np.testing.assert_array_equal(*frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ACTIONS)
 def test_truth_is_where_the_frames_change(label: str, tmp_path: Path) -> None:
     """Decoded frames change more inside the true interval of a video than outside it."""

@@ -1,5 +1,4 @@
-"""From a video file to clips: all sampled frames with a cache on disk or in memory, or only the
-frames of one clip.
+"""From a video file to clips: all its sampled frames, kept in a cache or not, or one clip alone.
 
 Letters: F and T frames, H and W space, C channels (RGB).
 """
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from configs import MediaError
+from configs import MediaError, replaced_file
 from model.media.video import (
     VideoGrid,
     decode_frames,
@@ -26,18 +25,17 @@ from model.media.video import (
 )
 from train.data.manifest import ManifestEntry
 
-__all__ = ["ClipStore", "Frames", "PlannedPart"]
+__all__ = ["ClipRequest", "ClipStore", "Frames"]
 
 Frames = NDArray[np.uint8]
-_GRIDS_KEPT = 20_000
+_MAX_GRIDS = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannedPart:
-    """The clip of a video that begins at `start` of the time it has to spare: 0 is its first clip,
-    1 its last.
+class ClipRequest:
+    """A clip of a video: `start` is 0 for its first possible clip and 1 for its last.
 
-    `short_side` is the shorter side that its pictures will be resized to, in pixels.
+    `short_side` is the shorter side that the frames will be resized to, in pixels.
     """
 
     entry: ManifestEntry
@@ -46,18 +44,18 @@ class PlannedPart:
 
 
 class ClipStore:
-    """Sampled frames of manifest entries, resized once to a store size, optionally kept on disk.
+    """Gives sampled frames of videos, resized once to a store size and kept if there is a cache.
 
     Videos shorter than a clip repeat their last frame.
 
     Args:
         fps, frames: the clip.
-        short_side: shorter side of stored pictures in pixels; None keeps the video's own size.
-        cache: folder for decoded frames; None decodes anew every time.
+        short_side: shorter side of stored frames in pixels; None keeps the video's own size.
+        cache: folder for decoded frames; None decodes again every time.
         in_memory: keep decoded frames in memory as well.
-        scale_early: without a cache, let the colour conversion scale a clip's pictures down to
-            where it is wanted: two to three times as fast as to convert them whole and resize them
-            afterwards, and within a grey level or two of that.
+        scale_early: without a cache, let the colour conversion scale a clip's frames down to the
+            size that is asked for. That takes a half to a third of the time of converting them
+            whole and resizing them afterwards, and differs from it by a grey level or two.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class ClipStore:
     ) -> None:
         self._scale_early = scale_early
         self._latest: tuple[ManifestEntry, Frames] | None = None
-        self._latest_clip: tuple[PlannedPart, Frames] | None = None
+        self._latest_clip: tuple[ClipRequest, Frames] | None = None
         self._grids: dict[ManifestEntry, VideoGrid | None] = {}
         self._memory: dict[ManifestEntry, Frames] | None = {} if in_memory else None
         self._fps = fps
@@ -83,7 +81,7 @@ class ClipStore:
             cache.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, entry: ManifestEntry) -> Frames:
-        """`F H W C` uint8 with F of at least one clip.
+        """Return all sampled frames of a video, `F H W C` uint8, with F at least one clip.
 
         Raises:
             MediaError: the video does not decode; the message names it.
@@ -98,47 +96,46 @@ class ClipStore:
         return self._memory[entry]
 
     def __getstate__(self) -> dict[str, object]:
-        """What a worker process starts with: the settings, not what is kept here."""
-        kept: dict[ManifestEntry, Frames] | None = None if self._memory is None else {}
+        """Return what a worker process starts with: the settings, not the frames kept here."""
+        memory: dict[ManifestEntry, Frames] | None = None if self._memory is None else {}
         return {
             **self.__dict__,
             "_latest": None,
             "_latest_clip": None,
             "_grids": {},
-            "_memory": kept,
+            "_memory": memory,
         }
 
-    def clip(self, part: PlannedPart) -> Frames:
-        """The clip's frames, `T H W C` uint8.
+    def clip(self, request: ClipRequest) -> Frames:
+        """Return the frames of a clip, `T H W C` uint8.
 
-        Without a cache only the clip's part of the file is decoded; what that gives is what the
-        whole file gives there, save in files whose pictures change their size.
+        Without a cache only the clip's part of the file is decoded. That gives the same frames as
+        decoding the whole file, except in files whose frames change their size.
 
         Raises:
             MediaError: the video does not decode; the message names it.
         """
-        if self._cache is None and self._memory is None:
-            if self._latest_clip is None or self._latest_clip[0] != part:
-                self._latest_clip = (part, self._decode_clip(part))
-            return self._latest_clip[1]
-        return self._cut(part)
+        if self._cache is not None or self._memory is not None:
+            return self._cut(request)
+        if self._latest_clip is None or self._latest_clip[0] != request:
+            self._latest_clip = (request, self._decode_clip(request))
+        return self._latest_clip[1]
 
-    def frame_places(self, part: PlannedPart) -> list[int] | None:
-        """Which frames of the file, counted in presentation order, make the clip; None if its
-        packets do not tell.
+    def frame_places(self, request: ClipRequest) -> list[int] | None:
+        """Return which frames of the file make the clip, counted in presentation order.
+
+        None if the packets of the file do not tell.
 
         Raises:
             MediaError: the file cannot be opened or has no video.
         """
-        grid = self._grid(part.entry)
-        return (
-            None
-            if grid is None
-            else [grid.places[index] for index in self._indices(part, len(grid.places))]
-        )
+        grid = self._grid(request.entry)
+        if grid is None:
+            return None
+        return [grid.places[index] for index in self._indices(request, len(grid.places))]
 
     def is_upright(self, entry: ManifestEntry) -> bool:
-        """Whether the file's pictures are shown as they are coded.
+        """Tell whether the file's frames are shown as they are coded, without a rotation.
 
         Raises:
             MediaError: it does not decode.
@@ -146,39 +143,38 @@ class ClipStore:
         with contextlib.closing(decode_frames(entry.path)) as frames:  # type: ignore[type-var]
             return quarter_turns(next(frames)) == 0
 
-    def _decode_clip(self, part: PlannedPart) -> Frames:
+    def _decode_clip(self, request: ClipRequest) -> Frames:
+        path = request.entry.path
+        short_side = request.short_side if self._scale_early else None
         try:
-            grid = self._grid(part.entry)
+            grid = self._grid(request.entry)
             if grid is not None:
-                wanted = [grid.pts[index] for index in self._indices(part, len(grid.pts))]
-                pictures = grid_pictures_at(
-                    part.entry.path,
-                    wanted,
-                    short_side=part.short_side if self._scale_early else None,
-                )
-                if pictures is not None:
-                    return np.stack(pictures)
+                wanted = [grid.pts[index] for index in self._indices(request, len(grid.pts))]
+                frames = grid_pictures_at(path, wanted, short_side=short_side)
+                if frames is not None:
+                    return np.stack(frames)
         except MediaError as error:
-            raise MediaError(f"{part.entry.path}: {error}") from error
+            raise MediaError(f"{path}: {error}") from error
         # The packets do not say which frames come out, or other frames came out than they said:
-        # decode it all.
-        return self._cut(part)
+        # decode the whole file.
+        return self._cut(request)
 
-    def _cut(self, part: PlannedPart) -> Frames:
-        frames = self(part.entry)
-        return frames[self._first(part, len(frames)) :][: self._frames]
+    def _cut(self, request: ClipRequest) -> Frames:
+        frames = self(request.entry)
+        first = self._first_index(request, len(frames))
+        return frames[first : first + self._frames]
 
-    def _first(self, part: PlannedPart, samples: int) -> int:
-        return round(part.start * (samples - self._frames))
+    def _first_index(self, request: ClipRequest, samples: int) -> int:
+        return round(request.start * (samples - self._frames))
 
-    def _indices(self, part: PlannedPart, samples: int) -> list[int]:
-        """Grid positions of the clip; a video shorter than a clip repeats its last."""
-        first = self._first(part, max(samples, self._frames))
+    def _indices(self, request: ClipRequest, samples: int) -> list[int]:
+        """Return the grid positions of the clip; a shorter video repeats its last position."""
+        first = self._first_index(request, max(samples, self._frames))
         return [min(first + index, samples - 1) for index in range(self._frames)]
 
     def _grid(self, entry: ManifestEntry) -> VideoGrid | None:
         if entry not in self._grids:
-            if len(self._grids) >= _GRIDS_KEPT:
+            if len(self._grids) >= _MAX_GRIDS:
                 del self._grids[next(iter(self._grids))]
             self._grids[entry] = video_grid(
                 entry.path,
@@ -197,17 +193,17 @@ class ClipStore:
                 cached: Frames = np.load(path, allow_pickle=False)
                 return cached
             except (ValueError, OSError, EOFError):
-                path.unlink(missing_ok=True)  # cut short by a full disk or a kill: decode it again
+                path.unlink(missing_ok=True)  # damaged by a full disk: decode the video again
         frames = self._decode(entry)
-        partial = path.with_suffix(f".{np.random.default_rng().integers(2**40):x}.part")
-        with partial.open("wb") as file:
+        # Several processes may write the same file at the same time: each has its own partial one.
+        suffix = f".{np.random.default_rng().integers(2**40):x}.part"
+        with replaced_file(path, suffix=suffix) as partial, partial.open("wb") as file:
             np.save(file, frames)
-        partial.replace(path)
         return frames
 
     def _decode(self, entry: ManifestEntry) -> Frames:
         try:
-            pictures = sampled_frames(
+            frames = sampled_frames(
                 entry.path,
                 self._fps,
                 start_seconds=entry.start_seconds,
@@ -215,12 +211,12 @@ class ClipStore:
             )
         except MediaError as error:
             raise MediaError(f"{entry.path}: {error}") from error
-        pictures += [pictures[-1]] * (self._frames - len(pictures))
-        stacked = np.stack(pictures)
+        frames += [frames[-1]] * (self._frames - len(frames))
+        stacked = np.stack(frames)
         return stacked if self._short_side is None else _shrink(stacked, self._short_side)
 
     def _key(self, entry: ManifestEntry) -> str:
-        """Changes with everything that the stored frames depend on."""
+        """Return a name that changes with everything that the stored frames depend on."""
         stat = entry.path.stat() if entry.path.exists() else None
         parts = (
             entry.path.resolve(),
@@ -235,12 +231,11 @@ class ClipStore:
 
 
 def _shrink(frames_FHWC: Frames, short_side: int) -> Frames:
-    """Resize so that the shorter side is `short_side`; smaller pictures stay as they are."""
+    """Resize so that the shorter side is `short_side`; smaller frames stay as they are."""
     height, width = frames_FHWC.shape[1:3]
     if min(height, width) <= short_side:
         return frames_FHWC
     scale = short_side / min(height, width)
     size = (round(width * scale), round(height * scale))
-    return np.stack(
-        [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_FHWC]
-    ).astype(np.uint8)
+    resized = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_FHWC]
+    return np.stack(resized).astype(np.uint8)

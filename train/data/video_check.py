@@ -1,6 +1,4 @@
-"""Which files of a manifest decode, and which do not and why; and the report of it, which
-training goes by.
-"""
+"""Checks which files of a manifest decode, and keeps the report, which training reads."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import DataError, MediaError
+from configs import DataError, MediaError, replaced_file
 from model.media.video import decode_frames, open_container
 from train.data.manifest import Manifest
 
@@ -33,7 +31,7 @@ _COLUMNS = ("path", "bytes", "modified_ns", "frames", "problem")
 
 @dataclasses.dataclass(frozen=True)
 class FileReport:
-    """What a full decode of one file found; `problem` is None for a good file."""
+    """What decoding all of one file found; `problem` is None for a good file."""
 
     path: Path
     frames: int
@@ -43,10 +41,12 @@ class FileReport:
 def validate_manifest(
     manifest: Manifest, *, threads: int | None = None, quiet: bool = False
 ) -> list[FileReport]:
-    """Decode every file of the manifest from end to end, once each, in parallel with a progress
-    bar.
+    """Decode every file of the manifest from end to end, in parallel, with a progress bar.
 
-    A file is good if every packet of its video reads and decodes.
+    A file is good if every packet of its video can be read and decoded.
+
+    Args:
+        threads: files at once; None for as many as there are cores.
     """
     paths = list(dict.fromkeys(entry.path for entry in manifest.entries))
     with (
@@ -62,38 +62,27 @@ def validate_manifest(
 
 
 def summary_line(reports: Sequence[FileReport]) -> str:
-    """`files 12, good 10, bad 2`."""
+    """Count the files: `files 12, good 10, bad 2`."""
     bad = sum(report.problem is not None for report in reports)
     return f"files {len(reports)}, good {len(reports) - bad}, bad {bad}"
 
 
 def report_path(manifest: Path) -> Path:
-    """Where the report of a manifest lies: beside it."""
+    """Return where the report of a manifest is kept: beside it."""
     return manifest.with_name(f"{manifest.stem}.checked.csv")
 
 
 def write_report(reports: Sequence[FileReport], path: Path) -> None:
-    """A CSV line a file, with its size and time of change, by which a later reader knows whether
-    the line is about the same file.
+    """Write a CSV line for each file.
+
+    Its size and time of change are written as well, so that a file that has changed since is known.
 
     Raises:
         DataError: it cannot be written.
     """
     try:
-        partial = path.with_name(path.name + ".part")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(_COLUMNS)
-            rows.writerows(
-                [
-                    report.path.resolve(),
-                    *_identity(report.path),
-                    report.frames,
-                    report.problem or "",
-                ]
-                for report in reports
-            )
-        partial.replace(path)
+        with replaced_file(path) as partial:
+            _write_rows(reports, partial)
     except OSError as error:
         raise DataError(
             f"the report {path} cannot be written: {error}; name another file with --report"
@@ -101,11 +90,12 @@ def write_report(reports: Sequence[FileReport], path: Path) -> None:
 
 
 def read_report(path: Path) -> dict[Path, str | None]:
-    """What is wrong with each file of a report that has not changed since, None if nothing; empty
-    without a report.
+    """Return what is wrong with each file of a report, or None for a good file.
+
+    Files that have changed since are left out; without a report there are none.
 
     Raises:
-        DataError: it is not such a report.
+        DataError: the file is not such a report.
     """
     if not path.is_file():
         return {}
@@ -124,7 +114,18 @@ def read_report(path: Path) -> dict[Path, str | None]:
         ) from None
 
 
+def _write_rows(reports: Sequence[FileReport], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for report in reports:
+            size, modified_ns = _identity(report.path)
+            problem = report.problem or ""
+            writer.writerow([report.path.resolve(), size, modified_ns, report.frames, problem])
+
+
 def _identity(path: Path) -> tuple[int, int]:
+    """Return size and time of change; (-1, -1) if the file is missing."""
     try:
         facts = path.stat()
     except OSError:
@@ -133,7 +134,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def recording_hours(manifest: Manifest) -> float:
-    """Length of all files of a manifest together, in hours, from their containers.
+    """Return the length of all files of a manifest together, in hours, as their headers say.
 
     Raises:
         MediaError: a file cannot be opened.

@@ -1,3 +1,3 @@
-"""The training run: the loop, one step, its state, its log."""
+"""The training run: its loop, one step of it, its state and its log."""
 
 __all__: list[str] = []

@@ -1,6 +1,4 @@
-"""Where a run's weights come from: a trained backbone, as in the paper's second stage, or a
-whole trained network.
-"""
+"""Weights that a run starts from: a trained backbone, as in the paper, or a whole network."""
 
 from __future__ import annotations
 
@@ -12,12 +10,12 @@ from model.checkpoints.weights import load_model
 from model.media.preprocess import PreprocessConfig
 from model.network import ActionNetwork
 
-__all__ = ["start_backbone", "start_whole"]
+__all__ = ["load_backbone", "load_whole"]
 
 _log = logging.getLogger(__name__)
 
 
-def start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessConfig) -> None:
+def load_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessConfig) -> None:
     """Take the backbone of a trained network, as the paper does before it trains the CIDC network.
 
     Raises:
@@ -45,8 +43,8 @@ def start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessCon
     network.backbone.load_state_dict(source.backbone.state_dict())
 
 
-def start_whole(network: ActionNetwork, path: Path) -> None:
-    """Take all of a trained network; where the classes are others, all but the classifier.
+def load_whole(network: ActionNetwork, path: Path) -> None:
+    """Take all of a trained network; the classifier is left out if the classes are others.
 
     Raises:
         CheckpointError: it is another network.
@@ -57,12 +55,11 @@ def start_whole(network: ActionNetwork, path: Path) -> None:
         raise CheckpointError(f"weights_from: {path} is of another network ({source.config!r})")
     state = source.state_dict()
     if source.config.num_classes != network.config.num_classes:
-        state |= {
-            f"classifier.{name}": value for name, value in network.classifier.state_dict().items()
-        }
+        classifier = network.classifier.state_dict()
+        state |= {f"classifier.{name}": value for name, value in classifier.items()}
         _log.info(
-            "weights_from: the classifier starts anew, %d classes instead of %d",
-            ours["num_classes"],
+            "weights_from: the classifier is new, it has %d classes instead of %d",
+            network.config.num_classes,
             source.config.num_classes,
         )
     network.load_state_dict(state)

@@ -1,0 +1,288 @@
+"""One run: trains an epoch step by step, validates, and saves what `--resume` goes on from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from rich.progress import Progress
+
+from model.checkpoints.weights import ModelSpec, save_model
+from model.network import ActionNetwork
+from train.config import TrainConfig
+from train.data.batch_maker import Batch
+from train.data.clip_plan import PlannedClip, TrainingClipPlan
+from train.data.loader import batches
+from train.data.manifest import ManifestEntry
+from train.data.quarantine import Quarantine
+from train.data.readers import ClipReader
+from train.distributed import Ranks
+from train.engine.checkpoint import load_state, save_state
+from train.engine.run_log import ScalarBoard, keep_lines
+from train.engine.run_state import RunState
+from train.engine.step import Stepper, learning_rate_at
+from train.engine.validation import validate
+from train.evaluation.clip_accuracy import Predictions
+
+__all__ = ["StoppedError", "TrainingRun"]
+
+_log = logging.getLogger(__name__)
+
+
+class StoppedError(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+class TrainingRun:
+    """A run that is set up; `train.engine.run_setup` makes it.
+
+    Args:
+        config: the whole configuration.
+        network: the network that is trained.
+        stepper: one step of gradient descent on it.
+        ranks: the processes that train together; the first one writes files.
+        clip_plan: the clips of each epoch.
+        validation: the validation videos.
+        reader: decodes the clips.
+        quarantine: takes videos that become unreadable on the way.
+        device, dtype: where and in which number format the network runs.
+        stop: when set, the run stops after the step at hand.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        network: ActionNetwork,
+        stepper: Stepper,
+        ranks: Ranks,
+        clip_plan: TrainingClipPlan,
+        validation: Sequence[ManifestEntry],
+        reader: ClipReader,
+        quarantine: Quarantine,
+        device: torch.device,
+        dtype: torch.dtype,
+        stop: threading.Event,
+    ) -> None:
+        self.state = RunState()
+        self._config = config
+        self._network = network
+        self._stepper = stepper
+        self._ranks = ranks
+        self._clip_plan = clip_plan
+        self._validation = validation
+        self._reader = reader
+        self._quarantine = quarantine
+        self._device = device
+        self._dtype = dtype
+        self._stop = stop
+        self._steps = max(1, len(clip_plan) // config.optimiser.batch)
+        self._saved_at = time.monotonic()
+        self._board = ScalarBoard(config.out, None)
+
+    def resume(self) -> None:
+        """Take up the saved state: weights, optimiser, position, running figures.
+
+        Raises:
+            CheckpointError: there is none, or it belongs to another network.
+        """
+        path = self._config.out / "last.safetensors"
+        facts = load_state(path, self._network, self._stepper.optimiser)
+        self.state = RunState.from_facts(facts)
+        _log.info("resumed at epoch %d, step %d", self.state.epoch + 1, self.state.step + 1)
+
+    def open_logs(self) -> None:
+        """Open the logs, and drop the lines that this run will write (again)."""
+        if not self._ranks.is_first:
+            return
+        out = self._config.out
+        done = (self.state.epoch, self.state.step)
+        if self._config.tensorboard:
+            self._board = ScalarBoard(out, self._global_step() + 1)
+        keep_lines(out / "metrics.jsonl", lambda line: line["epoch"] <= done[0])
+        keep_lines(out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done)
+
+    def train_epoch(self, progress: Progress) -> dict[str, float]:
+        """Train the rest of an epoch.
+
+        Returns:
+            Loss, accuracy, clips per second and the fraction of the time spent waiting for data.
+
+        Raises:
+            StoppedError: the run was asked to stop; its state is saved.
+        """
+        self._network.train()
+        title = f"epoch {self.state.epoch + 1}/{self._config.optimiser.epochs}"
+        task = progress.add_task(title, total=self._steps, completed=self.state.step, facts="")
+        feed = self._feed(self._clips_left())
+        with contextlib.closing(feed), self._open_step_log() as log:
+            while self.state.step < self._steps:
+                asked_to_stop = self._train_step(feed, log)
+                progress.update(task, advance=1, facts=self.state.meter.line())
+                seconds = time.monotonic() - self._saved_at
+                if asked_to_stop or seconds >= 60 * self._config.checkpoint_minutes:
+                    log.flush()
+                    self._save()
+                if asked_to_stop:
+                    raise StoppedError(
+                        f"stopped in epoch {self.state.epoch + 1} after step {self.state.step} of"
+                        f" {self._steps}; `--resume` goes on there"
+                    )
+        return self.state.meter.facts()
+
+    def validate(self) -> Predictions:
+        """Return the predictions for all validation videos."""
+        return validate(
+            self._network,
+            self._validation,
+            self._config,
+            reader=self._reader,
+            dtype=self._dtype,
+            ranks=self._ranks,
+        )
+
+    def finish_epoch(self, facts: dict[str, float], predictions: Predictions) -> None:
+        """Write the figures of the epoch, weights and state."""
+        top1 = predictions.top1()
+        self.state.next_epoch()
+        if not self._ranks.is_first:
+            return
+        epoch = self.state.epoch
+        line: dict[str, Any] = {"epoch": epoch, **facts, "validation": predictions.summary()}
+        with (self._config.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        _log.info("epoch %d: %s", epoch, json.dumps(line))
+        self._board.add(
+            self._global_step(),
+            **{f"epoch__{name}": value for name, value in facts.items()},
+            validation__top1=top1,
+            validation__top5=predictions.top5(),
+        )
+        names = ["model"]
+        if top1 > self.state.best_top1:
+            self.state.best_top1 = top1
+            names.append("best")
+        if self._config.keep_every and epoch % self._config.keep_every == 0:
+            names.append(f"epoch-{epoch:04d}")
+        for name in names:
+            self._save_weights(name)
+        self._save()
+
+    def first_step(self) -> dict[str, Any]:
+        """Do one step; returns its figures, and how large the run would be."""
+        clips = self._clip_plan.epoch(0)
+        batch = next(self._feed(clips[: self._config.optimiser.batch]))
+        started = time.perf_counter()
+        self._network.train()
+        rate = learning_rate_at(0.0, self._config.optimiser)
+        loss, _ = self._stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, position=(0, 0))
+        return {
+            "training_videos": len(clips),
+            "validation_videos": len(self._validation),
+            "steps_per_epoch": self._steps,
+            "parameters": sum(weights.numel() for weights in self._network.parameters()),
+            "clips": tuple(batch.clips_BTHWC.shape),
+            "first_loss": round(loss, 4),
+            "step_seconds": round(time.perf_counter() - started, 3),
+            "device": str(self._device),
+            "dtype": str(self._dtype).removeprefix("torch."),
+        }
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        self._reader.close()
+        self._board.close()
+
+    def _train_step(self, feed: Iterator[Batch], log: TextIO) -> bool:
+        """Train one step; returns whether any rank was asked to stop."""
+        started = time.perf_counter()
+        batch = next(feed)
+        waited = time.perf_counter() - started
+        position = (self.state.epoch, self.state.step)
+        rate = learning_rate_at(position[0] + position[1] / self._steps, self._config.optimiser)
+        mean, right = self._stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, position=position)
+        mine = len(batch.labels_B)
+        loss_sum, correct, clips, asked_to_stop = self._ranks.total(
+            [mean * mine, right, mine, self._stop.is_set()], self._device
+        )
+        loss = loss_sum / clips
+        self.state.step += 1
+        self.state.meter.add(
+            loss=loss,
+            correct=int(correct),
+            clips=int(clips),
+            waited=waited,
+            spent=time.perf_counter() - started,
+        )
+        line = {
+            "epoch": self.state.epoch + 1,
+            "step": self.state.step,
+            "loss": loss,
+            "learning_rate": rate,
+        }
+        log.write(json.dumps(line) + "\n")
+        self._board.add(self._global_step(), train__loss=loss, train__learning_rate=rate)
+        return bool(asked_to_stop)
+
+    def _global_step(self) -> int:
+        """Return how many steps are done in all."""
+        return self.state.epoch * self._steps + self.state.step
+
+    def _clips_left(self) -> list[PlannedClip]:
+        """Return this rank's clips of the steps that the epoch has left."""
+        size = self._config.optimiser.batch
+        planned = self._clip_plan.epoch(self.state.epoch)
+        left = range(self.state.step, self._steps)
+        steps = [planned[step * size : (step + 1) * size] for step in left]
+        return [clip for step in steps for clip in self._clips_of_rank(step)]
+
+    def _clips_of_rank(self, batch: Sequence[PlannedClip]) -> list[PlannedClip]:
+        """Return this rank's clips of every part that a batch is computed in.
+
+        So batch norm sees the same clips together as in a single process.
+        """
+        size = -(-len(batch) // self._config.optimiser.accumulate)
+        parts = [batch[first : first + size] for first in range(0, len(batch), size)]
+        return [clip for part in parts for clip in self._ranks.part_of(part)]
+
+    def _feed(self, planned: Sequence[PlannedClip]) -> Generator[Batch, None, None]:
+        return batches(
+            planned,
+            self._config.optimiser.batch // self._ranks.size,
+            reader=self._reader,
+            preprocess=self._config.preprocess,
+            device=self._device,
+            quarantine=self._quarantine,
+        )
+
+    def _open_step_log(self) -> TextIO:
+        path = self._config.out / "steps.jsonl" if self._ranks.is_first else Path(os.devnull)
+        return path.open("a", encoding="utf-8")
+
+    def _save(self) -> None:
+        """Save the whole state."""
+        self._saved_at = time.monotonic()
+        if self._ranks.is_first:
+            path = self._config.out / "last.safetensors"
+            save_state(path, self._network, self._stepper.optimiser, self.state.facts())
+
+    def _save_weights(self, name: str) -> None:
+        data = self._config.data
+        spec = ModelSpec(
+            name=self._config.name,
+            model=self._config.model,
+            labels=data.labels,
+            background=data.background,
+            fps=data.fps,
+            preprocess=self._config.preprocess,
+        )
+        dtype = getattr(torch, self._config.weights_format)
+        save_model(self._network, self._config.out / f"{name}.safetensors", spec=spec, dtype=dtype)
