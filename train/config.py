@@ -91,7 +91,8 @@ class DataConfig(StrictModel):
         described_here = self.labels or self.flip_labels or self.no_flip_labels
         if self.labels_from is not None and described_here:
             raise ValueError(
-                "labels_from replaces labels, flip_labels and no_flip_labels; give it or them"
+                "labels_from stands in place of labels, flip_labels and no_flip_labels; give it or"
+                " them"
             )
         if self.labels_from is None and len(self.labels) < 2:
             raise ValueError(

@@ -139,7 +139,7 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         entry = ManifestEntry(path, "fall")
         options = {"reader": InProcessReader(store), "preprocess": CONFIG}
         training = next(batches([PlannedClip(entry, 1.0, View(48), 0)], 1, **options)).clips_BTHWC  # type: ignore[arg-type]
-        plan = EvaluationViews(clips=3).plan([entry], ["fall"])
+        plan = EvaluationViews(clips=3).clip_plan([entry], ["fall"])
         evaluation = next(batches(plan, 3, **options)).clips_BTHWC[2:]  # type: ignore[arg-type]
         live = live_clip(path)
         assert torch.equal(training, live)

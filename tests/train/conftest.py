@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model import ModelConfig
-from tests.train.runs import PICTURE
+from tests.train.runs import SMALL_FRAMES
 from train.config import DataConfig, OptimiserConfig, TrainConfig
 from train.synthetic import LABELS
 
@@ -20,7 +20,7 @@ def config(scenes: Path, tmp_path: Path) -> TrainConfig:
         precision="float32",
         device="cpu",
         model=ModelConfig(depth=18, num_classes=len(LABELS), width=8),
-        preprocess=PICTURE,
+        preprocess=SMALL_FRAMES,
         data=DataConfig(
             train=manifest,
             validation=manifest,

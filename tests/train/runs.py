@@ -6,9 +6,9 @@ from pathlib import Path
 
 from model.media.preprocess import PreprocessConfig
 
-__all__ = ["PICTURE", "StopAt", "steps_of"]
+__all__ = ["SMALL_FRAMES", "StopAt", "steps_of"]
 
-PICTURE = PreprocessConfig(short_side=48, height=48, width=80)
+SMALL_FRAMES = PreprocessConfig(short_side=48, height=48, width=80)
 
 
 def steps_of(out: Path) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from configs import DataError
-from tests.train.runs import PICTURE
+from tests.train.runs import SMALL_FRAMES
 from train.config import TrainConfig
 from train.data.clip_plan import EvaluationViews, TrainingClipPlan
 from train.data.clip_store import ClipStore
@@ -49,7 +49,7 @@ def test_mirrored_clips_have_mirrored_frames(config: TrainConfig, scenes: Path) 
         dataclasses.replace(plan, view=dataclasses.replace(plan.view, mirror=flag, crop_x=0.5))
         for flag in (False, True)
     ]
-    batch = next(batches(pair, 2, reader=InProcessReader(store), preprocess=PICTURE))
+    batch = next(batches(pair, 2, reader=InProcessReader(store), preprocess=SMALL_FRAMES))
     assert torch.equal(batch.clips_BTHWC[0], batch.clips_BTHWC[1].flip(2))
 
 

@@ -14,9 +14,8 @@ import yaml
 
 from configs import ConfigError
 from model import ModelConfig, load_model
-from model.media.preprocess import PreprocessConfig
 from tests import ROOT
-from tests.train.runs import steps_of
+from tests.train.runs import SMALL_FRAMES, steps_of
 from train.config import DataConfig, OptimiserConfig, TrainConfig
 from train.data.clip_plan import EvaluationViews
 from train.data.clip_store import ClipStore
@@ -37,7 +36,7 @@ def config(scenes: Path, tmp_path: Path) -> TrainConfig:
         device="cpu",
         checkpoint_minutes=0.0,
         model=ModelConfig(depth=18, num_classes=len(LABELS), width=8, dropout=0.0),
-        preprocess=PreprocessConfig(short_side=48, height=48, width=80),
+        preprocess=SMALL_FRAMES,
         data=DataConfig(
             train=manifest,
             validation=manifest,
@@ -168,12 +167,11 @@ def test_a_batch_that_does_not_divide_is_refused(
 def test_a_rank_without_validation_videos_has_no_predictions(tiny_weights: Path) -> None:
     network = load_model(tiny_weights)
     reader = InProcessReader(ClipStore(fps=15, frames=32, short_side=None, cache=None))
-    picture = PreprocessConfig(short_side=48, height=48, width=80)
     options = {
         "labels": LABELS,
         "background": None,
         "reader": reader,
-        "preprocess": picture,
+        "preprocess": SMALL_FRAMES,
         "dtype": torch.float32,
     }
     predictions = evaluate_network(network, [], EvaluationViews(2, 3), **options)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import torch
 
 from configs import CheckpointError
 from model import load_model
-from tests.train.runs import PICTURE
+from tests.train.runs import SMALL_FRAMES
 from train.config import TrainConfig
 from train.engine.trainer import train
 from train.synthetic import LABELS
@@ -88,7 +88,7 @@ def test_a_run_can_start_from_a_trained_backbone_and_only_from_its_own(
     grey = one.model_copy(
         update={
             "backbone_from": weights,
-            "preprocess": PICTURE.model_copy(update={"mean_rgb": (114.75,) * 3}),
+            "preprocess": SMALL_FRAMES.model_copy(update={"mean_rgb": (114.75,) * 3}),
         }
     )
     with pytest.raises(CheckpointError, match=r"preprocess\.mean_rgb"):

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from configs import ConfigError, MediaError, TrainingError
-from model.media.preprocess import EncodedClip, PreprocessConfig, View
+from model.media.preprocess import EncodedClip, View
+from tests.train.runs import SMALL_FRAMES
 from train.config import DataConfig
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipRequest, ClipStore
@@ -20,8 +21,6 @@ from train.data.loader import batches, open_reader, open_store
 from train.data.manifest import ManifestEntry, read_manifest
 from train.data.quarantine import Quarantine
 from train.data.readers import EncodedReader, InProcessReader, WorkerReader
-
-PICTURE = PreprocessConfig(short_side=48, height=48, width=80)
 
 
 def store() -> ClipStore:
@@ -44,7 +43,7 @@ def write_vp9(path: Path, *, frames: int = 70, rate: int = 30, codec: str = "lib
         stream.pix_fmt = "yuv420p"
         slope = np.linspace(30, 220, 160, dtype=np.uint8)
         for number in range(frames):
-            picture = np.stack(
+            frame = np.stack(
                 [
                     np.tile(slope, (96, 1)),
                     np.full((96, 160), 110, np.uint8),
@@ -52,8 +51,8 @@ def write_vp9(path: Path, *, frames: int = 70, rate: int = 30, codec: str = "lib
                 ],
                 axis=2,
             )
-            picture[30:60, 2 * number % 120 :][:, :30] = 200
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+            frame[30:60, 2 * number % 120 :][:, :30] = 200
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -144,8 +143,8 @@ def test_scaling_in_the_conversion_is_within_a_grey_level_or_two(scenes: Path) -
         early.clip(ClipRequest(entry, 0.5, 5000)).shape
         == store().clip(ClipRequest(entry, 0.5)).shape
     )
-    (ours,) = batches(planned, 2, reader=InProcessReader(early), preprocess=PICTURE)
-    (exact,) = batches(planned, 2, reader=InProcessReader(store()), preprocess=PICTURE)
+    (ours,) = batches(planned, 2, reader=InProcessReader(early), preprocess=SMALL_FRAMES)
+    (exact,) = batches(planned, 2, reader=InProcessReader(store()), preprocess=SMALL_FRAMES)
     difference = (ours.clips_BTHWC.int() - exact.clips_BTHWC.int()).abs().float()
     assert difference.mean() < 2
     assert (
@@ -195,8 +194,8 @@ def test_dali_decodes_the_clip_that_software_decodes(tmp_path: Path) -> None:
         isinstance(item, EncodedClip)
         for item in encoded.read([ClipRequest(item.entry, item.start) for item in planned])
     )
-    (ours,) = batches(planned, 3, reader=encoded, preprocess=PICTURE)
-    (theirs,) = batches(planned, 3, reader=InProcessReader(store()), preprocess=PICTURE)
+    (ours,) = batches(planned, 3, reader=encoded, preprocess=SMALL_FRAMES)
+    (theirs,) = batches(planned, 3, reader=InProcessReader(store()), preprocess=SMALL_FRAMES)
     difference = (ours.clips_BTHWC.int() - theirs.clips_BTHWC.int()).abs().float()
     assert difference.mean() < 3  # colour conversion rounds differently
     # A frame too early or too late would show: neighbours in time differ by more than the two
@@ -220,13 +219,13 @@ def test_what_dali_cannot_decode_is_decoded_in_software(
     ]
     quarantine = Quarantine(tmp_path / "q.csv", max_videos=2)
     (ours,) = batches(
-        planned, 4, reader=EncodedReader(store()), preprocess=PICTURE, quarantine=quarantine
+        planned, 4, reader=EncodedReader(store()), preprocess=SMALL_FRAMES, quarantine=quarantine
     )
     (theirs,) = batches(
         planned,
         4,
         reader=InProcessReader(store()),
-        preprocess=PICTURE,
+        preprocess=SMALL_FRAMES,
         quarantine=Quarantine(tmp_path / "q2.csv", max_videos=1),
     )
     assert torch.equal(ours.clips_BTHWC[1], theirs.clips_BTHWC[1])

@@ -10,7 +10,7 @@ import pytest
 from configs import DataError, MediaError
 from model import ModelConfig
 from model.media.preprocess import PreprocessConfig, View
-from tests.train.runs import PICTURE, steps_of
+from tests.train.runs import SMALL_FRAMES, steps_of
 from train.__main__ import main
 from train.config import DataConfig, OptimiserConfig, TrainConfig
 from train.data.clip_plan import PlannedClip
@@ -57,7 +57,7 @@ def test_a_video_that_becomes_unreadable_is_replaced_by_one_of_its_label(
         path.write_bytes(b"no longer a video")
     options = {
         "reader": InProcessReader(ClipStore(fps=15, frames=32, short_side=None, cache=None)),
-        "preprocess": PICTURE,
+        "preprocess": SMALL_FRAMES,
     }
     quarantine = Quarantine(tmp_path / "quarantine.csv", max_videos=2)
     (batch,) = batches(planned, 6, **options, quarantine=quarantine)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def test_a_video_that_becomes_unreadable_is_replaced_by_one_of_its_label(
     again = Quarantine(tmp_path / "quarantine.csv", max_videos=2)
     assert [entry in again for entry in entries] == [True, False, False, False, True, False]
     videos[1].write_bytes(b"")
-    with pytest.raises(DataError, match=r"3 videos went bad during the run .*fall-1\.mp4"):
+    with pytest.raises(DataError, match=r"3 videos became unreadable during the run .*fall-1\.mp4"):
         list(batches(planned, 6, **options, quarantine=again))  # type: ignore[arg-type]
     with pytest.raises(MediaError, match=r"fall-0\.mp4"):
         list(batches(planned, 6, **options))  # type: ignore[arg-type]
@@ -91,8 +91,8 @@ def test_two_hundred_corrupt_videos_of_a_thousand(
         stream.height = 32
         stream.pix_fmt = "yuv420p"
         for number in range(34):
-            picture = np.full((32, 48, 3), 5 * number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            frame = np.full((32, 48, 3), 5 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     whole = good.read_bytes()
     lines = []

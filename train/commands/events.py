@@ -211,5 +211,5 @@ def _line(metrics: EventMetrics, tolerance: float) -> str:
         f"found {facts['found']} of {facts['true_events']} true events (start within {tolerance:g}"
         f" s), {facts['false']} false: precision {metrics.precision:.3f}, recall"
         f" {metrics.recall:.3f}, F1 {metrics.f1:.3f}, {facts['false_per_camera_hour']} false events"
-        " per camera-hour" + ("" if delay is None else f", told {delay:g} s after the start")
+        " per camera-hour" + ("" if delay is None else f", announced {delay:g} s after the start")
     )

@@ -35,7 +35,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 def add_commands(commands: Any) -> None:
     """Add `compare`."""
     parser = commands.add_parser(
-        "compare", help="the paper's ablations over several seeds, as tables and a picture"
+        "compare", help="the paper's ablations over several seeds, as tables and a plot"
     )
     add_settings(parser, help_text="ablations (YAML), such as configs/compare-scenes.yaml")
     parser.set_defaults(run=_compare)

@@ -50,6 +50,6 @@ class Quarantine:
         _log.warning("left out from now on: %s", problem)
         if len(self._paths) > self._max_videos:
             raise DataError(
-                f"{len(self._paths)} videos went bad during the run (last: {problem}); see"
-                f" data.max_bad_fraction and {self._path}"
+                f"{len(self._paths)} videos became unreadable during the run (last: {problem});"
+                f" see data.max_bad_fraction and {self._path}"
             )

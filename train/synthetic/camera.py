@@ -43,6 +43,10 @@ class Camera:
         rows = self.height / 2 - self.focal_pixels * y / z
         return np.stack([columns, rows], axis=1)
 
+    def project_points(self, *points: tuple[float, float, float]) -> FloatArray:
+        """Project single points (x, y, z), as `project` does."""
+        return self.project(np.array(points, np.float64))
+
     def scale(self, z: float) -> float:
         """Return the pixels per metre at distance z."""
         return self.focal_pixels / max(z, 0.3)

@@ -35,7 +35,7 @@ def render(
     """
     frame = background.copy()
     for x, z in on_floor:
-        pixel = camera.project(np.array([[x, 0.09, z]]))[0]
+        pixel = camera.project_points((x, 0.09, z))[0]
         _draw_object(frame, pixel, camera.scale(z), room.object_colour)
     for person in sorted(people, key=lambda person: -person.figure.z):
         if person.figure.z > room.wall_z:

@@ -32,10 +32,9 @@ def draw_room(room: Room, camera: Camera) -> Frame:
 
 def opening_pixels(opening: Opening, room: Room, camera: Camera) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of an opening in pixels, cut to the frame."""
-    corners = np.array(
-        [[opening.x0, opening.y1, room.wall_z], [opening.x1, opening.y0, room.wall_z]]
-    )
-    (left, top), (right, bottom) = camera.project(corners)
+    top_left = (opening.x0, opening.y1, room.wall_z)
+    bottom_right = (opening.x1, opening.y0, room.wall_z)
+    (left, top), (right, bottom) = camera.project_points(top_left, bottom_right)
     left, right = (int(np.clip(value, 0, camera.width)) for value in (left, right))
     top, bottom = (int(np.clip(value, 0, camera.height)) for value in (top, bottom))
     return left, top, right, bottom
@@ -44,10 +43,12 @@ def opening_pixels(opening: Opening, room: Room, camera: Camera) -> tuple[int, i
 def _paint_floor(frame: Frame, room: Room, camera: Camera, rng: np.random.Generator) -> None:
     near = 0.6
     wide = 9.0
-    corners = np.array(
-        [[-wide, 0, near], [wide, 0, near], [wide, 0, room.wall_z], [-wide, 0, room.wall_z]]
+    polygon = camera.project_points(
+        (-wide, 0, near),
+        (wide, 0, near),
+        (wide, 0, room.wall_z),
+        (-wide, 0, room.wall_z),
     )
-    polygon = camera.project(corners)
     polygon[:2, 1] = camera.height + 10
     draw_polygon(frame, polygon, room.floor)
     if rng.random() >= 0.7:
@@ -56,10 +57,10 @@ def _paint_floor(frame: Frame, room: Room, camera: Camera, rng: np.random.Genera
     spacing = rng.uniform(0.3, 1.0)
     colour = shaded(room.floor, float(rng.choice([0.85, 1.12])))
     for x in np.arange(-wide, wide, spacing):
-        start, end = camera.project(np.array([[x, 0, near], [x, 0, room.wall_z]]))
+        start, end = camera.project_points((x, 0, near), (x, 0, room.wall_z))
         draw_line(frame, start, end, colour, 1)
     for z in np.arange(near, room.wall_z, spacing * float(rng.choice([1.0, 3.0]))):
-        start, end = camera.project(np.array([[-wide, 0, z], [wide, 0, z]]))
+        start, end = camera.project_points((-wide, 0, z), (wide, 0, z))
         draw_line(frame, start, end, colour, 1)
 
 
@@ -71,7 +72,7 @@ def _paint_opening(
         return
     inside = colour_of(rng.uniform(15, 220) + rng.normal(0, 20, 3))
     frame[top:bottom, left:right] = inside
-    floor_row = int(camera.project(np.array([[0.0, 0.0, room.wall_z + 1.5]]))[0, 1])
+    floor_row = int(camera.project_points((0.0, 0.0, room.wall_z + 1.5))[0, 1])
     frame[max(top, min(floor_row, bottom)) : bottom, left:right] = shaded(inside, 0.7)
     border = colour_of(rng.uniform(20, 240, 3))
     thickness = max(1, int(0.05 * camera.scale(room.wall_z)))
@@ -85,37 +86,49 @@ def _paint_chair(frame: Frame, camera: Camera, chair: Chair) -> None:
     right = chair.x + 0.24
     for x in (left, right):
         for z in (chair.z + 0.12, chair.z + 0.42):
-            foot, top = camera.project(np.array([[x, 0, z], [x, seat, z]]))
+            foot, top = camera.project_points((x, 0, z), (x, seat, z))
             draw_line(frame, foot, top, shaded(chair.colour, 0.7), 0.04 * camera.scale(z))
     front_z = chair.z + 0.1
     seat_z = chair.z + 0.45
     back_z = chair.z + 0.47
-    back = np.array(
-        [
-            [left, seat, seat_z],
-            [right, seat, seat_z],
-            [right, back_height, back_z],
-            [left, back_height, back_z],
-        ]
+    back = camera.project_points(
+        (left, seat, seat_z),
+        (right, seat, seat_z),
+        (right, back_height, back_z),
+        (left, back_height, back_z),
     )
-    cushion = np.array(
-        [[left, seat, front_z], [right, seat, front_z], [right, seat, seat_z], [left, seat, seat_z]]
+    cushion = camera.project_points(
+        (left, seat, front_z),
+        (right, seat, front_z),
+        (right, seat, seat_z),
+        (left, seat, seat_z),
     )
-    draw_polygon(frame, camera.project(back), shaded(chair.colour, 0.85))
-    draw_polygon(frame, camera.project(cushion), chair.colour)
+    draw_polygon(frame, back, shaded(chair.colour, 0.85))
+    draw_polygon(frame, cushion, chair.colour)
 
 
 def _paint_thing(frame: Frame, camera: Camera, thing: Thing) -> None:
     left = thing.x
     right = thing.x + thing.width
+    bottom = thing.y
     top = thing.y + thing.height
     z = thing.z
-    front = np.array([[left, thing.y, z], [right, thing.y, z], [right, top, z], [left, top, z]])
-    draw_polygon(frame, camera.project(front), thing.colour)
-    if thing.y == 0.0:
-        behind = z + 0.35
-        lid = np.array([[left, top, z], [right, top, z], [right, top, behind], [left, top, behind]])
-        draw_polygon(frame, camera.project(lid), shaded(thing.colour, 1.2))
+    front = camera.project_points(
+        (left, bottom, z),
+        (right, bottom, z),
+        (right, top, z),
+        (left, top, z),
+    )
+    draw_polygon(frame, front, thing.colour)
+    if bottom > 0.0:
+        return
+    lid = camera.project_points(
+        (left, top, z),
+        (right, top, z),
+        (right, top, z + 0.35),
+        (left, top, z + 0.35),
+    )
+    draw_polygon(frame, lid, shaded(thing.colour, 1.2))
 
 
 def _paint_texture(frame: Frame, rng: np.random.Generator, strength: float) -> None:
