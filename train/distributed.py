@@ -43,7 +43,7 @@ class Ranks:
         return self.rank == 0
 
     def part_of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return this rank's part of a list: consecutive items, in number like those of others."""
+        """Return this rank's part of a list; the ranks divide it evenly, in order."""
         bounds = [len(items) * rank // self.size for rank in range(self.size + 1)]
         return items[bounds[self.rank] : bounds[self.rank + 1]]
 

@@ -17,7 +17,7 @@ __all__ = ["cells", "header", "markdown", "result_rows", "tables_of"]
 def result_rows(
     config: AblationConfig, results: Mapping[str, Sequence[RunResult]]
 ) -> list[dict[str, Any]]:
-    """Return a row for each row of the tables.
+    """Return the figures for each row of the wanted tables.
 
     Accuracies are mean and standard deviation over seeds, in per cent.
     """

@@ -48,7 +48,7 @@ def run_ablations(
         For each variant a result per seed.
 
     Raises:
-        StoppedError: `stop` was set; the run at hand is saved, and the next call goes on there.
+        StoppedError: `stop` was set; the current run is saved, and the next call goes on there.
         DataError: the folder holds runs with other settings.
         CidcError: as `train`.
     """

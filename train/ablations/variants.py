@@ -29,7 +29,7 @@ def variants(config: AblationConfig) -> dict[str, ModelConfig]:
 
 
 def model_of(row: PaperRow, config: AblationConfig) -> ModelConfig:
-    """Return the network of a row."""
+    """Return the network that a row of a table describes."""
     full = config.run.model
     assert full.cidc is not None  # AblationConfig has checked it
     cidc = None if row.cidc is None else {**full.cidc.model_dump(), **row.cidc}

@@ -1,4 +1,4 @@
-"""Commands that SIGTERM and Ctrl-C stop after the step at hand, with their state saved."""
+"""Commands that SIGTERM and Ctrl-C stop after the current step, with their state saved."""
 
 from __future__ import annotations
 

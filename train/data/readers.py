@@ -118,7 +118,7 @@ class WorkerReader:
 
 
 class EncodedReader:
-    """Reads files as they are, for DALI's decoder, and which of their frames make the clip.
+    """Gives encoded files to DALI's decoder, with the numbers of the frames that make the clip.
 
     What DALI's decoder would show differently is decoded in software: rotated videos, files whose
     frames have no times, files too large to hold in memory.

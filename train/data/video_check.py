@@ -68,7 +68,7 @@ def summary_line(reports: Sequence[FileReport]) -> str:
 
 
 def report_path(manifest: Path) -> Path:
-    """Return where the report of a manifest is kept: beside it."""
+    """Return the path of a manifest's report, which is beside the manifest."""
     return manifest.with_name(f"{manifest.stem}.checked.csv")
 
 

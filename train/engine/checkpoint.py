@@ -34,7 +34,7 @@ def save_state(
 
 
 def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a saved state back and return its facts.
+    """Load a saved state into network and optimiser; return its facts.
 
     Raises:
         CheckpointError: the file is missing or damaged, or belongs to another network.

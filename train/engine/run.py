@@ -54,7 +54,7 @@ class TrainingRun:
         reader: decodes the clips.
         quarantine: takes videos that become unreadable on the way.
         device, dtype: where and in which number format the network runs.
-        stop: when set, the run stops after the step at hand.
+        stop: when set, the run stops after the current step.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TrainingRun:
         self._board = ScalarBoard(config.out, None)
 
     def resume(self) -> None:
-        """Take up the saved state: weights, optimiser, position, running figures.
+        """Restore the saved state: weights, optimiser, position, running figures.
 
         Raises:
             CheckpointError: there is none, or it belongs to another network.

@@ -58,7 +58,7 @@ class RunState:
     """What is saved beside weights and optimiser, so that a run can be resumed after any step."""
 
     epoch: int = 0  # finished epochs
-    step: int = 0  # finished steps of the epoch at hand
+    step: int = 0  # finished steps of the current epoch
     best_top1: float = -1.0
     meter: EpochMeter = dataclasses.field(default_factory=EpochMeter)
 
@@ -82,7 +82,7 @@ class RunState:
         }
 
     def next_epoch(self) -> None:
-        """Finish the epoch at hand."""
+        """Count the current epoch as finished."""
         self.epoch += 1
         self.step = 0
         self.meter = EpochMeter()

@@ -41,7 +41,7 @@ def train(
     Args:
         resume: go on from the saved state; the losses are then those of a run that was never
             stopped.
-        stop: when set, the state is saved after the step at hand.
+        stop: when set, the state is saved after the current step.
         store: where frames come from; by default one as configured. Runs on the same videos can
             share one.
         ranks: the processes that train together, each of which calls this; by default this

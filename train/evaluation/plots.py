@@ -20,7 +20,7 @@ _MAX_NAMED_CLASSES = 40  # with more, a confusion matrix goes without names
 
 
 def plot_confusion(predictions: Predictions, path: Path) -> None:
-    """Draw for each true class (rows) the fractions taken for each class (columns)."""
+    """Draw how often each true class (rows) is taken for each class (columns)."""
     counts_KK = predictions.confusion().numpy().astype(float)
     fractions_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
     classes = len(predictions.labels)

@@ -122,7 +122,7 @@ def _merge(old: CommentedMap, new: Mapping[str, Any]) -> None:
 
 
 def _can_change(node: Any) -> bool:
-    """Tell whether a mapping is used in no other place of the file, by an anchor."""
+    """Tell whether changing a mapping changes no other place, through an anchor."""
     return isinstance(node, CommentedMap) and node.yaml_anchor() is None
 
 

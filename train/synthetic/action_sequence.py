@@ -72,7 +72,7 @@ class ActionSequence:
         return self._rest(len(self._motions), t)
 
     def on_floor(self, t: float) -> list[tuple[float, float]]:
-        """Return where (x, z) things lie at time t: not yet picked up, or put down already."""
+        """Return where things lie on the floor at time t: (x, z) in metres."""
         return objects_on_floor(self._motions)(t)
 
     def _rest(self, index: int, t: float) -> Figure | None:

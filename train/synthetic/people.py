@@ -36,7 +36,7 @@ def play(motion: Motion, start: float) -> Callable[[float], Figure]:
 
 
 def objects_on_floor(motions: Sequence[tuple[float, Motion]]) -> SpotsAt:
-    """Tell where objects lie at any time: before they are picked up and after they were put down.
+    """Return where objects lie at any time: not yet picked up, or put down again.
 
     Args:
         motions: when each motion starts, in seconds, and the motion.

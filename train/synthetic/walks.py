@@ -56,9 +56,10 @@ def walk(rng: np.random.Generator, place: Place, target: tuple[float, float] | N
 
 
 def _gait(rng: np.random.Generator) -> Callable[[float, float], FloatArray]:
-    """Draw a way of walking: the pose at a time in seconds, the same forwards and backwards.
+    """Draw a way of walking that looks the same forwards and backwards in time.
 
-    The second argument of the result, from 0 to 1, fades the pose from standing to walking.
+    The result is the pose at a time in seconds; its second argument, from 0 to 1, fades it from
+    standing to walking.
     """
     phase = rng.uniform(0, 2 * np.pi)
     rate = rng.uniform(0.8, 1.15)
