@@ -1,0 +1,91 @@
+"""Reading events back from a topic of a real broker."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from configs import BrokerError
+from stream.events.config import KafkaConfig, OutboxConfig
+from stream.events.consumer import read_topic
+from stream.events.kafka import kafka
+from stream.events.outbox import Outbox
+from stream.events.publisher import Publisher
+from tests.support.broker import free_port, running_broker
+from tests.support.factory import make_event
+from tests.support.topics import all_records
+from tests.support.waiting import until
+
+
+def test_a_reader_leaves_repetitions_out(tmp_path: Path) -> None:
+    with running_broker() as bootstrap:
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
+        # the second outbox sends the same events again, as a process that died may
+        for attempt in range(2):
+            outbox = Outbox(OutboxConfig(path=tmp_path / f"{attempt}.db"))
+            outbox.append([make_event(1), make_event(2, event=1, kind="ended")])
+            publisher = Publisher(config, outbox)
+            assert until(lambda box=outbox: len(box) == 0, 20)  # type: ignore[misc]
+            publisher.close()
+            outbox.close()
+        assert len(all_records(bootstrap, config.topic)) == 4
+        assert [
+            event.sequence for event in read_topic(config, threading.Event(), follow=False)
+        ] == [1, 2]
+
+
+def test_a_topic_or_broker_that_is_not_there_is_named() -> None:
+    with pytest.raises(BrokerError, match="cannot be reached"):
+        list(
+            read_topic(
+                KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",)),
+                threading.Event(),
+                follow=False,
+                timeout_seconds=1.0,
+            )
+        )
+
+
+def test_a_reader_skips_what_is_no_event_and_a_group_goes_on_where_it_left_off(
+    tmp_path: Path,
+) -> None:
+    with running_broker() as bootstrap:
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
+        producer = kafka.KafkaProducer(bootstrap_servers=bootstrap)
+        for value in (
+            make_event(1).to_json().encode(),
+            b"not an event",
+            make_event(2).to_json().encode(),
+        ):
+            producer.send(config.topic, value, key=b"cam").get(10)
+        assert [
+            event.sequence
+            for event in read_topic(config, threading.Event(), follow=False, group="g")
+        ] == [1, 2]
+        producer.send(config.topic, make_event(3).to_json().encode(), key=b"cam").get(10)
+        producer.close()
+        assert [
+            event.sequence
+            for event in read_topic(config, threading.Event(), follow=False, group="g")
+        ] == [3]
+
+
+def test_a_reader_that_stops_within_a_poll_has_read_what_it_was_given_before(
+    tmp_path: Path,
+) -> None:
+    with running_broker() as bootstrap:
+        config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
+        producer = kafka.KafkaProducer(bootstrap_servers=bootstrap)
+        for number in range(1, 7):
+            producer.send(config.topic, make_event(number).to_json().encode(), key=b"cam").get(10)
+        producer.close()
+        reading = read_topic(config, threading.Event(), follow=False, group="g")
+        assert [next(reading).sequence for _ in range(4)] == [1, 2, 3, 4]
+        reading.close()  # type: ignore[attr-defined]
+        # Nobody asked for what follows the fourth: it may not have been dealt with.
+        assert [
+            event.sequence
+            for event in read_topic(config, threading.Event(), follow=False, group="g")
+        ] == [4, 5, 6]
