@@ -32,7 +32,7 @@ def test_without_a_gpu_it_says_so(check: ModuleType, capsys: pytest.CaptureFixtu
     assert "finds no CUDA device" in capsys.readouterr().err
 
 
-def test_the_report_holds_what_ran_and_what_failed(
+def test_the_report_lists_what_ran_and_what_failed(
     check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.md"
@@ -49,7 +49,7 @@ def test_the_report_holds_what_ran_and_what_failed(
     assert "## Bad: FAILED\n\nbroken" in text
 
 
-def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) -> None:
+def test_parts_are_stopped_at_their_limit_and_keep_what_they_printed(check: ModuleType) -> None:
     # A grandchild holds the pipe open: it must end too, or it would go on using the GPU.
     code = (
         "import subprocess, sys, time; print('half', flush=True)\n"
@@ -65,7 +65,7 @@ def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) 
     assert sum(check.LIMITS.values()) <= 540
 
 
-def test_a_part_without_its_packages_is_left_out_and_named(
+def test_a_part_whose_packages_are_missing_is_skipped_and_named(
     check: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -35,13 +35,13 @@ from tests.support.factory import make_event
         ("outbox.path=/proc/none/o.db", "outbox /proc/none/o.db"),
     ],
 )
-def test_a_wrong_setting_is_one_message_and_status_2(
+def test_a_wrong_setting_gives_one_message_and_status_2(
     config: Path, override: str, says: str
 ) -> None:
     assert_one_error(stream("run", "--config", config, "--set", override), says)
 
 
-def test_check_finds_the_same_without_running(config: Path, tmp_path: Path) -> None:
+def test_check_reports_the_same_mistakes_without_running(config: Path, tmp_path: Path) -> None:
     done = stream("check", "--config", config)
     assert (done.returncode, done.stdout) == (0, "ok: 2 cameras, weights tiny with 13 labels\n")
     assert_one_error(
@@ -52,7 +52,7 @@ def test_check_finds_the_same_without_running(config: Path, tmp_path: Path) -> N
     )
 
 
-def test_what_was_changed_over_http_is_said_and_checked(config: Path, tmp_path: Path) -> None:
+def test_check_reports_cameras_that_were_changed_over_http(config: Path, tmp_path: Path) -> None:
     changes = tmp_path / "changes.json"
     CameraChanges(changes).note("yard", CameraConfig(id="yard", url="rtsp://h/yard"))
     done = stream("check", "--config", config, "--set", f"http.changes={changes}")
@@ -73,7 +73,7 @@ def test_what_was_changed_over_http_is_said_and_checked(config: Path, tmp_path: 
     )
 
 
-def test_events_say_when_and_in_which_region(tmp_path: Path) -> None:
+def test_the_table_of_events_shows_time_and_region(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([dataclasses.replace(make_event(1), region="gate")])
     outbox.close()
@@ -103,14 +103,14 @@ def test_a_port_in_use_is_named(config: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_asked_for_and_missing_is_an_error(config: Path) -> None:
+def test_asking_for_a_missing_device_is_an_error(config: Path) -> None:
     assert_one_error(
         stream("run", "--config", config, "--set", "infer.device=cuda"),
         "device: cuda was asked for",
     )
 
 
-def test_changes_are_kept_beside_the_outbox_so_that_runs_do_not_share_them(
+def test_camera_changes_are_kept_beside_the_outbox_so_runs_do_not_share_them(
     config: Path, tmp_path: Path
 ) -> None:
     CameraChanges(tmp_path / "outbox.db.cameras.json").note(
@@ -154,7 +154,7 @@ def test_events_can_be_followed_before_there_are_any(tmp_path: Path) -> None:
         process.communicate()
 
 
-def test_what_a_broker_refused_is_listed_with_its_error(tmp_path: Path) -> None:
+def test_dead_letters_are_listed_with_their_error(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([make_event(1), make_event(2)])
     outbox.set_aside(2, "MessageSizeTooLargeError: too large")
@@ -169,7 +169,7 @@ def test_what_a_broker_refused_is_listed_with_its_error(tmp_path: Path) -> None:
     )
 
 
-def test_a_closed_pipe_is_no_error(config: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(config: Path, tmp_path: Path) -> None:
     stream("run", "--config", config)
     command = (
         f"{sys.executable} -m stream events --outbox {tmp_path}/outbox.db --format jsonl | head"

@@ -100,7 +100,7 @@ def test_a_signal_drains_and_exits_cleanly(
     assert json.loads((tmp_path / "s.json").read_text())["cameras"]["a"]["state"] == "ended"
 
 
-def test_who_stops_a_start_gets_an_orderly_end(config: Path, tmp_path: Path) -> None:
+def test_a_signal_during_startup_ends_the_run_cleanly(config: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -137,7 +137,7 @@ def test_who_stops_a_start_gets_an_orderly_end(config: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("where", ["/dev/full", "pipe"])
-def test_standard_output_that_takes_nothing_stops_nothing(
+def test_a_full_or_unread_standard_output_does_not_stop_a_run(
     config: Path, tmp_path: Path, where: str
 ) -> None:
     command = [

@@ -25,7 +25,7 @@ from tests.support.schema import check_event
 from tests.support.waiting import until
 
 
-def test_every_clip_gets_the_result_it_gets_alone(
+def test_every_clip_gets_the_same_result_as_on_its_own(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))} | {
@@ -89,7 +89,7 @@ def test_events_are_stored_valid_and_complete(
     assert mine == list(range(1, len(mine) + 1))
 
 
-def test_the_recogniser_is_the_network_it_loaded(tiny_weights: Path) -> None:
+def test_the_recogniser_computes_what_the_loaded_network_computes(tiny_weights: Path) -> None:
     recogniser = Recogniser(
         InferConfig(weights=str(tiny_weights), device="cpu", precision="float32")
     )
@@ -104,7 +104,7 @@ def test_the_recogniser_is_the_network_it_loaded(tiny_weights: Path) -> None:
     assert OutboxConfig().path.name == "outbox.db"
 
 
-def test_the_metrics_say_what_mixes_and_why(
+def test_the_metrics_name_the_mixing_kernel_and_the_reason_for_it(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     urls = {"a": next((scenes / "recordings").glob("*.mp4"))}
@@ -122,7 +122,7 @@ def test_the_metrics_say_what_mixes_and_why(
         Recogniser(InferConfig(weights=str(tiny_weights), device="cpu", mixing="cuda"))
 
 
-def test_regions_are_analysed_apart_with_numbers_of_one_camera(
+def test_regions_are_analysed_separately_and_share_the_sequence_of_their_camera(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     path = next((scenes / "recordings").glob("*.mp4"))

@@ -19,7 +19,7 @@ from stream.pipeline import Pipeline
 from tests.support.pipelines import config_for
 
 
-def test_a_full_disk_stops_nothing_and_loses_nothing(
+def test_a_full_disk_stops_no_camera_and_loses_no_event(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
@@ -49,7 +49,7 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(
     assert len(events) == sum(sum(kinds.values()) for kinds in summary["events"].values())
 
 
-def test_health_tells_what_stands_still_and_what_a_restart_would_mend(
+def test_health_reports_standstills_and_asks_for_a_restart_only_where_it_helps(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     pipeline = Pipeline(
@@ -88,7 +88,7 @@ def test_health_tells_what_stands_still_and_what_a_restart_would_mend(
         assert health() == (True, False, True)
 
 
-def test_a_network_that_hangs_does_not_keep_the_pipeline_from_ending(
+def test_a_hanging_network_does_not_prevent_the_end_of_a_run(
     scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging = threading.Event()
@@ -111,7 +111,7 @@ def test_a_network_that_hangs_does_not_keep_the_pipeline_from_ending(
     release.set()
 
 
-def test_numbers_that_are_no_probabilities_cost_their_clip_alone(
+def test_non_finite_results_lose_only_their_own_clip(
     scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = next((scenes / "recordings").glob("*.mp4"))
@@ -129,7 +129,7 @@ def test_numbers_that_are_no_probabilities_cost_their_clip_alone(
     assert summary["cameras"]["a"]["windows"] == sum(calls[2:]) > 0
 
 
-def test_events_that_are_lost_are_said_to_be(
+def test_lost_events_are_counted_and_reported(
     scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream.events.writer, "_LAST_SECONDS", 0.2)
@@ -147,7 +147,7 @@ def test_events_that_are_lost_are_said_to_be(
     assert pipeline.failed
 
 
-def test_one_bad_camera_does_not_touch_the_others(
+def test_one_bad_camera_does_not_affect_the_others(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     good = next((scenes / "recordings").glob("*.mp4"))
@@ -201,7 +201,7 @@ def test_a_stage_that_fails_ends_the_run_instead_of_hanging(
     assert pipeline.failed
 
 
-def test_a_camera_that_will_not_wait_is_dropped_from_and_counted(
+def test_clips_dropped_under_overload_are_counted_and_spread_evenly(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     import time

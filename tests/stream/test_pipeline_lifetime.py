@@ -39,7 +39,7 @@ def test_stopping_drains_and_ends_open_events(
     assert "shutdown" in {event.reason for event in events}
 
 
-def test_what_died_is_closed_with_numbers_that_go_on(
+def test_events_of_a_crashed_run_are_ended_and_the_sequence_continues(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     from stream.events.outbox import Outbox
@@ -106,7 +106,7 @@ def test_cameras_come_and_go_while_the_others_are_analysed(
     assert summaries[0]["cameras"]["stays"]["windows"] > 0  # type: ignore[index]
 
 
-def test_a_camera_from_over_http_that_cannot_be_used_keeps_nobody_from_starting(
+def test_an_unusable_camera_added_over_http_does_not_prevent_a_start(
     scenes: Path, tiny_weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from stream.cameras.config import CameraConfig

@@ -30,7 +30,7 @@ from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
 
-def test_every_camera_comes_back_from_every_flap_and_leaves_nothing_behind(
+def test_cameras_recover_from_every_reset_and_leak_nothing(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     if problem := missing_rtsp():
@@ -86,7 +86,7 @@ def test_every_camera_comes_back_from_every_flap_and_leaves_nothing_behind(
     )
 
 
-def test_bad_cameras_do_not_change_what_good_ones_say(
+def test_bad_cameras_do_not_change_the_events_of_good_ones(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     recordings = sorted((scenes / "recordings").glob("*.mp4"))
@@ -166,7 +166,7 @@ def test_bad_cameras_do_not_change_what_good_ones_say(
     assert cameras_beside["tenth"]["frames_decoded"] > 0  # type: ignore[index]
 
 
-def test_a_fleet_under_fire_keeps_its_memory_and_its_stories(
+def test_a_fleet_under_attack_leaks_no_memory_and_ends_every_event(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     if problem := missing_rtsp():

@@ -32,7 +32,7 @@ from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
 
-def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(
+def test_no_event_is_lost_when_the_broker_goes_away_and_the_process_is_killed(
     scenes: Path, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -112,7 +112,7 @@ def test_a_broker_that_goes_and_a_process_that_is_killed_lose_nothing(
     assert all(by_key[event.event_id, event.kind, event.sequence] == event for event in records)
 
 
-def test_a_process_that_was_frozen_goes_on(scenes: Path, tmp_path: Path) -> None:
+def test_a_frozen_process_goes_on_after_it_is_resumed(scenes: Path, tmp_path: Path) -> None:
     """As when a laptop is closed, or a container or its machine is paused: longer than any of
     the sources' timeouts.
     """

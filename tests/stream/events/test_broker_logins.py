@@ -27,7 +27,7 @@ def test_a_password_is_never_shown() -> None:
     assert config.connection()["sasl_plain_password"] == "hunter2"
 
 
-def test_events_over_tls_and_only_to_a_broker_that_can_be_trusted(tmp_path: Path) -> None:
+def test_events_are_sent_over_tls_only_to_a_trusted_broker(tmp_path: Path) -> None:
     made = certificate(tmp_path)
     if made is None:
         pytest.skip("no openssl: apt-get install openssl")
@@ -59,7 +59,7 @@ def test_events_over_tls_and_only_to_a_broker_that_can_be_trusted(tmp_path: Path
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_events_of_whoever_logs_in_and_of_nobody_else(
+def test_only_a_publisher_with_the_right_password_gets_events_through(
     mechanism: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = certificate(tmp_path)

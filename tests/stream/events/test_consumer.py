@@ -19,7 +19,7 @@ from tests.support.topics import all_records
 from tests.support.waiting import until
 
 
-def test_a_reader_leaves_repetitions_out(tmp_path: Path) -> None:
+def test_a_reader_skips_repeated_events(tmp_path: Path) -> None:
     with running_broker() as bootstrap:
         config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
         # the second outbox sends the same events again, as a process that died may
@@ -36,7 +36,7 @@ def test_a_reader_leaves_repetitions_out(tmp_path: Path) -> None:
         ] == [1, 2]
 
 
-def test_a_topic_or_broker_that_is_not_there_is_named() -> None:
+def test_an_absent_broker_is_a_clear_error() -> None:
     with pytest.raises(BrokerError, match="cannot be reached"):
         list(
             read_topic(
@@ -48,7 +48,7 @@ def test_a_topic_or_broker_that_is_not_there_is_named() -> None:
         )
 
 
-def test_a_reader_skips_what_is_no_event_and_a_group_goes_on_where_it_left_off(
+def test_a_reader_skips_other_records_and_a_group_continues_where_it_stopped(
     tmp_path: Path,
 ) -> None:
     with running_broker() as bootstrap:
@@ -72,7 +72,7 @@ def test_a_reader_skips_what_is_no_event_and_a_group_goes_on_where_it_left_off(
         ] == [3]
 
 
-def test_a_reader_that_stops_within_a_poll_has_read_what_it_was_given_before(
+def test_a_reader_that_stops_within_a_poll_commits_only_what_it_handled(
     tmp_path: Path,
 ) -> None:
     with running_broker() as bootstrap:

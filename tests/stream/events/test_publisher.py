@@ -51,7 +51,7 @@ def test_events_arrive_with_key_headers_and_schema(tmp_path: Path) -> None:
         outbox.close()
 
 
-def test_an_event_too_large_for_the_broker_is_set_aside_and_the_others_go_on(
+def test_an_event_too_large_for_the_broker_becomes_a_dead_letter_and_the_others_are_published(
     tmp_path: Path,
 ) -> None:
     with running_broker() as bootstrap:
@@ -71,7 +71,7 @@ def test_an_event_too_large_for_the_broker_is_set_aside_and_the_others_go_on(
         assert "MessageSizeTooLargeError" in read_rejected(tmp_path / "o.db")[0][1]
 
 
-def test_a_topic_is_made_with_its_partitions_or_waited_for(tmp_path: Path) -> None:
+def test_a_missing_topic_is_created_with_its_partitions_or_waited_for(tmp_path: Path) -> None:
     with running_broker() as bootstrap:
         topic = f"t{free_port()}"
         failures = Counter[str]()
@@ -95,7 +95,7 @@ def test_a_topic_is_made_with_its_partitions_or_waited_for(tmp_path: Path) -> No
         consumer.close()
 
 
-def test_acknowledgements_survive_an_outbox_that_cannot_be_written(
+def test_acknowledged_events_are_removed_once_the_outbox_can_be_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_broker() as bootstrap:

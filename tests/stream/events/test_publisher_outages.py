@@ -90,7 +90,7 @@ def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> N
     outbox.close()
 
 
-def test_a_broker_that_comes_back_elsewhere_and_empty_gets_the_events(
+def test_a_broker_that_comes_back_empty_at_another_address_gets_the_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream.events.publisher, "_SUSPECT_SECONDS", 2.0)
@@ -117,7 +117,7 @@ def test_a_broker_that_comes_back_elsewhere_and_empty_gets_the_events(
     outbox.close()
 
 
-def test_looking_for_a_broker_that_is_away_leaves_no_thread_behind() -> None:
+def test_looking_for_an_absent_broker_leaves_no_thread_behind() -> None:
     from stream.events.publisher import _admin
 
     before = threading.active_count()

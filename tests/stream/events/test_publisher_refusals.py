@@ -22,7 +22,7 @@ from tests.support.producers import Refusing, scripted
 from tests.support.waiting import until
 
 
-def test_a_producer_that_cannot_be_made_is_made_later(
+def test_a_producer_that_cannot_be_created_is_created_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Refusing.refused = set()
@@ -56,7 +56,7 @@ def test_a_producer_that_cannot_be_made_is_made_later(
     outbox.close()
 
 
-def test_closing_flushes_through_a_locked_outbox(
+def test_closing_publishes_what_waits_even_if_the_outbox_was_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Refusing.refused = set()
@@ -76,7 +76,7 @@ def test_closing_flushes_through_a_locked_outbox(
     outbox.close()
 
 
-def test_one_refused_record_is_set_aside_and_no_other(
+def test_only_the_refused_record_becomes_a_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Refusing.refused = {7}
@@ -104,7 +104,7 @@ def test_one_refused_record_is_set_aside_and_no_other(
     ]
 
 
-def test_a_broker_that_refuses_the_producer_is_no_reason_to_set_events_aside(
+def test_a_refused_producer_makes_no_dead_letters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fates: list[Callable[[int], str]] = [lambda number: "fail"] * 3 + [lambda number: "store"]
@@ -114,7 +114,7 @@ def test_a_broker_that_refuses_the_producer_is_no_reason_to_set_events_aside(
         assert counts == {"replaced": 3}
 
 
-def test_a_producer_that_gets_nothing_through_is_replaced_when_others_would(
+def test_a_silent_producer_is_replaced_once_the_broker_answers_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream.events.publisher, "_SUSPECT_SECONDS", 0.4)
@@ -137,7 +137,7 @@ def test_a_producer_that_gets_nothing_through_is_replaced_when_others_would(
         assert counts == {"replaced": 1}
 
 
-def test_a_producer_that_never_took_a_record_is_replaced_too(
+def test_a_producer_that_accepts_no_record_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream.events.publisher, "_SUSPECT_SECONDS", 0.4)
@@ -156,7 +156,7 @@ def test_a_producer_that_never_took_a_record_is_replaced_too(
         assert counts == {"replaced": 1}
 
 
-def test_a_record_that_gets_no_answer_holds_up_no_other(
+def test_a_record_without_an_answer_does_not_block_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with scripted(

@@ -51,7 +51,7 @@ def running(writer: EventWriter) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(
+def test_events_wait_in_order_until_they_can_be_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
@@ -82,7 +82,7 @@ def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(
     assert disk.stored[-1] == make_event(5)
 
 
-def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_gives_up_on_a_full_disk_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.events.writer, "_LAST_SECONDS", 0.3)
     disk = Disk()
     disk.is_full = True
@@ -92,7 +92,7 @@ def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     assert writer.unsaved == 1
 
 
-def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
+def test_a_slow_disk_is_not_reported_as_a_standstill() -> None:
     seconds: list[float] = []
 
     class Slow(Disk):
@@ -112,7 +112,7 @@ def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
     assert len(seconds) == 100
 
 
-def test_what_waits_is_bounded_and_updates_give_way(
+def test_waiting_events_are_bounded_and_updates_are_dropped_first(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stream.events.writer, "_MOST_UNSAVED", 20)
@@ -134,7 +134,7 @@ def test_what_waits_is_bounded_and_updates_give_way(
     assert caplog.text.count("events wait in memory; the oldest are dropped") == 1
 
 
-def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_is_measured_until_the_event_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
     seconds: list[float] = []
     disk = Disk()
@@ -153,7 +153,7 @@ def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPa
     assert 10.5 < seconds[2] < 15
 
 
-def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
+def test_a_locked_database_blocks_only_the_writer(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     writer = EventWriter(outbox, Metrics())
     outbox._wait_for_locks(30.0)

@@ -15,7 +15,7 @@ from tests.support.live_cameras import seen
 from tests.support.waiting import until
 
 
-def test_another_size_begins_a_new_clip_and_so_does_another_codec(square: bytes) -> None:
+def test_a_new_size_or_codec_starts_a_new_clip(square: bytes) -> None:
     with (
         TcpCamera(
             streamed(mpegts([(320, 240), (640, 480)], fps=15, seconds_each=2.0), seconds=3.0)
@@ -56,7 +56,7 @@ def test_another_size_begins_a_new_clip_and_so_does_another_codec(square: bytes)
             assert 0 < later.pts_seconds - earlier.pts_seconds < 1
 
 
-def test_another_rotation_begins_a_new_clip() -> None:
+def test_a_new_rotation_starts_a_new_clip() -> None:
     from stream.ingest.sampler import Sampler
 
     sampler = Sampler("a", ClipConfig(), lambda native: np.zeros((4, 4, 3), np.uint8))

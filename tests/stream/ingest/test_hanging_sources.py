@@ -17,7 +17,7 @@ from tests.support.live_cameras import QUICK, seen
 from tests.support.waiting import until
 
 
-def test_a_camera_whose_thread_failed_or_could_not_be_started_is_started_again(
+def test_a_camera_whose_thread_failed_or_could_not_start_is_started_again(
     square: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream.cameras, "_PAUSE_SECONDS", 0.1)
@@ -41,7 +41,7 @@ def test_a_camera_whose_thread_failed_or_could_not_be_started_is_started_again(
         assert not watched.fleet.all_ended()
 
 
-def test_a_reader_that_hangs_is_replaced_and_goes_when_its_call_returns(
+def test_a_hanging_reader_is_replaced_and_ends_when_its_call_returns(
     square: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -109,7 +109,7 @@ def test_a_decoder_that_fails_unexpectedly_costs_one_connection(
         assert ("stalled", "unexpected error, see the log") in watched.states
 
 
-def test_readers_that_hang_are_not_piled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_hanging_readers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(stream.ingest.source, "open_container", lambda url, **_: release.wait(60))
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.05, "read_timeout_seconds": 0.05})

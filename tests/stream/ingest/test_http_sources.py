@@ -93,7 +93,7 @@ def test_mpegts_over_udp_comes_back_after_silence(square: bytes) -> None:
         assert "stalled" in watched.breaks
 
 
-def test_tls_is_checked_when_that_is_asked_for(square: bytes, tmp_path: Path) -> None:
+def test_tls_certificates_are_checked_when_asked_to(square: bytes, tmp_path: Path) -> None:
     made = certificate(tmp_path)
     if made is None:
         pytest.skip("no openssl: apt-get install openssl")
@@ -111,7 +111,7 @@ def test_tls_is_checked_when_that_is_asked_for(square: bytes, tmp_path: Path) ->
             assert until(lambda: len(watched.frames) > 5), watched.states
 
 
-def test_pictures_over_http_are_timed_by_their_arrival() -> None:
+def test_jpegs_over_http_are_timed_by_their_arrival() -> None:
     """FFmpeg stamps them 25 a second, whenever they come."""
     data = io.BytesIO()
     with av.open(data, "w", format="mjpeg") as out:

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_rtsp_asks_for_a_login(scenes: Path, transport: str) -> None:
+def test_rtsp_needs_the_right_password(scenes: Path, transport: str) -> None:
     if problem := missing_rtsp():
         pytest.skip(problem)
     with RtspServer({"/a": scenes / "clips/fall/0000.mp4"}, login="admin:hun@ter/2") as server:
@@ -35,7 +35,9 @@ def test_rtsp_asks_for_a_login(scenes: Path, transport: str) -> None:
                     assert not watched.frames
 
 
-def test_rtsps_and_only_from_a_camera_that_can_be_trusted(scenes: Path, tmp_path: Path) -> None:
+def test_rtsps_checks_the_certificate_of_the_camera_when_asked_to(
+    scenes: Path, tmp_path: Path
+) -> None:
     made = certificate(tmp_path)
     if problem := missing_rtsp() or (None if made else "no openssl: apt-get install openssl"):
         pytest.skip(problem)
@@ -94,7 +96,7 @@ def test_rtsp_frames_are_dated_by_the_camera(
         assert abs(watched.frames[-1].wall_seconds - time.time()) < 5
 
 
-def test_a_camera_whose_clock_is_wrong_is_not_believed() -> None:
+def test_a_wrong_clock_of_a_camera_is_ignored() -> None:
     class Packet:
         """A packet that says it was sent in 1970."""
 

@@ -48,7 +48,7 @@ def test_a_file_is_read_once_to_its_end(scenes: Path, never: threading.Event) ->
     assert log.states[-1][1] == "end of file"
 
 
-def test_a_looped_file_begins_again(scenes: Path) -> None:
+def test_a_looped_file_starts_again(scenes: Path) -> None:
     log = Log()
     stop = threading.Event()
     camera = CameraConfig(id="a", url=str(scenes / "clips/fall/0000.mp4"), pace="fast", loop=True)
@@ -130,7 +130,7 @@ def test_a_file_without_times_of_its_own_is_played_at_its_rate(
     assert time.monotonic() - begun >= 1.8
 
 
-def test_the_last_picture_of_a_raw_file_comes_after_the_others(
+def test_the_last_frame_of_a_raw_file_comes_after_the_others(
     tmp_path: Path, never: threading.Event
 ) -> None:
     path = raw_video(tmp_path / "raw.m2v", "mpeg2video", "mpeg2video", rate=25)
@@ -145,7 +145,7 @@ def test_the_last_picture_of_a_raw_file_comes_after_the_others(
     assert times == sorted(times)
 
 
-def test_a_broken_file_ends_with_its_reason(tmp_path: Path, never: threading.Event) -> None:
+def test_a_broken_file_ends_with_the_reason(tmp_path: Path, never: threading.Event) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"")
     log = Log()
@@ -168,7 +168,7 @@ def test_addresses_are_shown_without_secrets(url: str, shown: str) -> None:
     assert redact_url(url) == shown
 
 
-def test_nobody_there_backs_off_and_tries_again() -> None:
+def test_an_unreachable_camera_is_tried_again_with_pauses() -> None:
     log = Log()
     stop = threading.Event()
     source = log.source(
@@ -224,7 +224,7 @@ def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) ->
     assert all(step > 0 for step in steps[: len(expected) - 3])
 
 
-def test_a_camera_that_is_cut_comes_back(rtsp: RtspServer) -> None:
+def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None:
     log = Log()
     stop = threading.Event()
     source = log.source(

@@ -17,7 +17,7 @@ def nobody_known(*_arguments: object, **_options: object) -> list[object]:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
-def test_what_was_never_open_is_never_interrupted_and_trouble_is_logged_once(
+def test_a_camera_that_never_opened_gives_no_break_and_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -41,9 +41,7 @@ def test_what_was_never_open_is_never_interrupted_and_trouble_is_logged_once(
     ]
 
 
-def test_a_camera_that_is_back_is_said_to_be(
-    square: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_camera_that_is_back_is_logged(square: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     port = free_port()
     with seen(f"tcp://127.0.0.1:{port}") as watched:

@@ -29,7 +29,7 @@ def spoiled(data: bytes) -> bytes:
     return bytes(out)
 
 
-def test_packets_without_pictures_get_the_camera_opened_again(square: bytes) -> None:
+def test_a_camera_whose_packets_give_no_frame_is_reopened(square: bytes) -> None:
     config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
     with (
         TcpCamera(streamed(spoiled(square * 3), seconds=12.0)) as camera,
@@ -49,7 +49,7 @@ def frozen(
 
 
 @pytest.mark.parametrize("decode", [lambda self, coded: [], frozen], ids=["none", "frozen"])
-def test_a_decoder_without_new_pictures_gets_the_camera_opened_again(
+def test_a_camera_is_reopened_when_the_decoder_gives_no_new_frame(
     square: bytes, monkeypatch: pytest.MonkeyPatch, decode: Callable[..., list[DecodedFrame]]
 ) -> None:
     monkeypatch.setattr(Decoder, "decode", decode)
@@ -59,7 +59,7 @@ def test_a_decoder_without_new_pictures_gets_the_camera_opened_again(
     assert ("stalled", "packets come, but no new picture") in watched.states
 
 
-def test_a_camera_is_not_opened_again_because_we_are_slow(square: bytes) -> None:
+def test_a_camera_is_not_reopened_when_we_are_slow(square: bytes) -> None:
     config = QUICK.model_copy(
         update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 2.0, "queue_seconds": 0.5}
     )
@@ -78,7 +78,7 @@ def test_a_camera_is_not_opened_again_because_we_are_slow(square: bytes) -> None
         assert "dropped" in watched.breaks
 
 
-def test_a_picture_that_stands_still_while_sound_goes_on_is_noticed() -> None:
+def test_video_that_stops_while_sound_continues_is_noticed() -> None:
     data = io.BytesIO()
     with av.open(data, "w", format="mpegts") as container:
         video = container.add_stream("libx264", rate=15)
@@ -109,7 +109,7 @@ def test_a_picture_that_stands_still_while_sound_goes_on_is_noticed() -> None:
     assert any("no video for 1 s" in detail for _, detail in watched.states), watched.states
 
 
-def test_a_decoder_that_is_behind_drops_groups_and_says_so(
+def test_a_slow_decoder_drops_groups_and_reports_it(
     square: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Decoder.decode
