@@ -147,15 +147,15 @@ def test_random_configurations_are_taken_or_refused_in_one_sentence(tmp_path: Pa
         text = yaml.safe_dump(mutated(whole, rng, rng.choice((0.003, 0.01, 0.05))), sort_keys=False)
         if number % 3 == 0:
             text = torn(text, rng)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         complaint = answer(
             lambda source=text: check_settings(
                 parse_config(source, StreamConfig, name="random.yaml")
             )
-        )  # type: ignore[misc]
+        )
         taken += complaint is None
         assert complaint is None or (complaint and "\n" not in complaint)
-        longest = max(longest, time.monotonic() - begun)
+        longest = max(longest, time.monotonic() - started_at)
     print(f"{COUNT} configurations: {taken} taken, the others refused; longest {longest:.2f} s")
     assert 0 < taken < COUNT
     assert longest < 20

@@ -123,10 +123,11 @@ def test_a_mistake_in_common_settings_is_reported_once() -> None:
 
 
 def test_source_settings_of_a_camera_complete_the_common_ones() -> None:
-    tree = (
-        "{cameras: [{id: a, url: rtsp://h/a, max_gap_seconds: 3, source: {open_timeout_seconds:"
-        " 30}}], source: {read_timeout_seconds: 9}}"
-    )
+    tree = """
+        cameras:
+          - {id: a, url: rtsp://h/a, max_gap_seconds: 3, source: {open_timeout_seconds: 30}}
+        source: {read_timeout_seconds: 9}
+        """
     camera = parse_config(tree, StreamConfig).cameras[0]
     assert camera.source is not None
     assert (camera.source.open_timeout_seconds, camera.source.read_timeout_seconds) == (30, 9)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from stream.cameras.overrides import CameraChanges
 from stream.events.config import OutboxConfig
 from stream.events.outbox import Outbox
 from tests import ROOT
-from tests.support.command_line import assert_one_error, stream
+from tests.support.command_line import assert_one_error, command, overrides, stream
 from tests.support.factory import make_event
 
 
@@ -59,18 +59,8 @@ def test_check_reports_cameras_that_were_changed_over_http(config: Path, tmp_pat
     assert "changes made over HTTP: added yard (delete the file to undo them all)" in done.stdout
     assert "ok: 3 cameras" in done.stdout
     changes.write_text("{")
-    assert_one_error(
-        stream(
-            "check",
-            "--config",
-            config,
-            "--set",
-            "http.enabled=true",
-            "--set",
-            f"http.changes={changes}",
-        ),
-        "cannot be read",
-    )
+    options = overrides("http.enabled=true", f"http.changes={changes}")
+    assert_one_error(stream("check", "--config", config, *options), "cannot be read")
 
 
 def test_the_table_of_events_shows_time_and_region(tmp_path: Path) -> None:
@@ -117,28 +107,17 @@ def test_camera_changes_are_kept_beside_the_outbox_so_runs_do_not_share_them(
         "yard", CameraConfig(id="yard", url="rtsp://h/yard")
     )
     assert "ok: 3 cameras" in stream("check", "--config", config).stdout
-    assert (
-        "ok: 2 cameras"
-        in stream(
-            "check", "--config", config, "--set", f"outbox.path={tmp_path / 'other.db'}"
-        ).stdout
-    )
+    options = overrides(f"outbox.path={tmp_path / 'other.db'}")
+    assert "ok: 2 cameras" in stream("check", "--config", config, *options).stdout
 
 
 def test_events_can_be_followed_before_there_are_any(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "stream",
-        "events",
-        "--outbox",
-        str(tmp_path / "o.db"),
-        "--follow",
-        "--format",
-        "jsonl",
-    ]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("events", "--outbox", tmp_path / "o.db", "--follow", "--format", "jsonl"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     try:
@@ -171,11 +150,14 @@ def test_dead_letters_are_listed_with_their_error(tmp_path: Path) -> None:
 
 def test_a_closed_pipe_is_not_an_error(config: Path, tmp_path: Path) -> None:
     stream("run", "--config", config)
-    command = (
-        f"{sys.executable} -m stream events --outbox {tmp_path}/outbox.db --format jsonl | head"
-        " -n 1"
-    )
+    events = shlex.join(command("events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl"))
     done = subprocess.run(
-        command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ
+        f"{events} | head -n 1",
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
     assert "Traceback" not in done.stderr

@@ -10,16 +10,38 @@ import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests import ROOT
 from tests.support.broker import free_port, running_broker
-from tests.support.command_line import assert_one_error, stream, write_config
+from tests.support.command_line import (
+    assert_one_error,
+    command,
+    exposition,
+    overrides,
+    stream,
+    write_config,
+)
 from tests.support.schema import check_event
+from tests.support.waiting import until
+
+# SIGTERM comes while the network is loaded: the import of `stream.pipeline`, which brings torch,
+# follows the installation of the handlers.
+SIGNAL_DURING_STARTUP = """
+import os, signal, sys
+import stream.__main__ as main
+
+class Early:
+    def find_spec(self, name, *_):
+        if name == "stream.pipeline":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.modules.pop("stream.pipeline", None)
+sys.meta_path.insert(0, Early())
+sys.exit(main.main(sys.argv[1:]))
+"""
 
 
 def test_a_run_writes_its_summary_and_events_can_be_read(config: Path, tmp_path: Path) -> None:
@@ -46,49 +68,28 @@ def test_a_signal_drains_and_exits_cleanly(
     config: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "stream",
-        "run",
-        "--config",
-        str(config),
-        "--summary",
-        str(tmp_path / "s.json"),
-        "--set",
+    options = overrides(
         "cameras.0.loop=true",
-        "--set",
         "cameras.0.pace=realtime",
-        "--set",
         f"http.port={port}",
-        "--set",
         "events.default.enter=0.05",
-        "--set",
         "events.default.exit=0",
-    ]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
-    metrics = ""
-    while 'kind="started"' not in metrics and time.monotonic() < deadline:
-        time.sleep(0.2)
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
-                metrics = answer.read().decode()
-        except OSError:
-            continue
+    process = subprocess.Popen(
+        command("run", "--config", config, "--summary", tmp_path / "s.json", *options),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: 'kind="started"' in exposition(port), 60)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     assert "2 cameras" in out
-    events = [
-        json.loads(line)
-        for line in stream(
-            "events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl"
-        ).stdout.splitlines()
-    ]
+    read = stream("events", "--outbox", tmp_path / "outbox.db", "--format", "jsonl")
+    events = [json.loads(line) for line in read.stdout.splitlines()]
     started, ended = (
         {event["event_id"] for event in events if event["kind"] == kind}
         for kind in ("started", "ended")
@@ -101,31 +102,13 @@ def test_a_signal_drains_and_exits_cleanly(
 
 
 def test_a_signal_during_startup_ends_the_run_cleanly(config: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "stream",
-        "run",
-        "--config",
-        str(config),
-        "--summary",
-        str(tmp_path / "s.json"),
-        "--set",
-        "cameras.0.loop=true",
-    ]
-    # A signal that comes while the network is loaded: torch is imported after the handlers are
-    # there.
-    code = (
-        "import sys, os, signal; import stream.__main__ as main; sys.modules.pop('stream.pipeline',"
-        " None)"
-    )
-    code += (
-        "\nclass Early:\n def find_spec(self, name, *_):\n  if name == 'stream.pipeline':"
-        " os.kill(os.getpid(), signal.SIGTERM)"
-    )
-    code += "\nsys.meta_path.insert(0, Early()); sys.exit(main.main(sys.argv[1:]))"
+    arguments = ["run", "--config", str(config), "--summary", str(tmp_path / "s.json")]
     done = subprocess.run(
-        [sys.executable, "-c", code, *command[3:]],
+        [
+            *(sys.executable, "-c", SIGNAL_DURING_STARTUP),
+            *arguments,
+            *overrides("cameras.0.loop=true"),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -140,22 +123,12 @@ def test_a_signal_during_startup_ends_the_run_cleanly(config: Path, tmp_path: Pa
 def test_a_full_or_unread_standard_output_does_not_stop_a_run(
     config: Path, tmp_path: Path, where: str
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "stream",
-        "run",
-        "--config",
-        str(config),
-        "--duration",
-        "6",
-        "--summary",
-        str(tmp_path / "s.json"),
-        "--set",
-        "cameras.0.loop=true",
-        "--set",
-        "events.default={enter: 0.05, exit: 0.0, cooldown_seconds: 0.0}",
-    ]
+    options = overrides(
+        "cameras.0.loop=true", "events.default={enter: 0.05, exit: 0.0, cooldown_seconds: 0.0}"
+    )
+    run = command(
+        *("run", "--config", config, "--duration", "6", "--summary", tmp_path / "s.json"), *options
+    )
     reading, writing = os.pipe()
     try:
         if where == "pipe":  # one that is full, and that nobody reads
@@ -166,7 +139,7 @@ def test_a_full_or_unread_standard_output_does_not_stop_a_run(
             os.set_blocking(writing, True)
         with Path(where).open("w") if where != "pipe" else os.fdopen(os.dup(writing), "w") as out:
             done = subprocess.run(
-                command,
+                run,
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.PIPE,
@@ -186,11 +159,16 @@ def test_a_full_or_unread_standard_output_does_not_stop_a_run(
 
 
 def test_a_terminal_shows_a_live_table(config: Path) -> None:
-    """The same command on a pseudo-terminal, where the table is drawn."""
+    """On a pseudo-terminal the same command draws the table."""
     terminal, inside = pty.openpty()
-    command = [sys.executable, "-m", "stream", "run", "--config", str(config)]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "140", "LINES": "40"}
-    process = subprocess.Popen(command, cwd=ROOT, stdout=inside, stderr=inside, env=environment)
+    process = subprocess.Popen(
+        command("run", "--config", config),
+        cwd=ROOT,
+        stdout=inside,
+        stderr=inside,
+        env=environment,
+    )
     os.close(inside)
     shown = b""
     with contextlib.suppress(OSError):  # the terminal closes when the process ends
@@ -206,17 +184,8 @@ def test_a_terminal_shows_a_live_table(config: Path) -> None:
 
 
 def test_duration_ends_a_run(config: Path, tmp_path: Path) -> None:
-    done = stream(
-        "run",
-        "--config",
-        config,
-        "--set",
-        "cameras.0.loop=true",
-        "--duration",
-        "3",
-        "--summary",
-        tmp_path / "s.json",
-    )
+    options = ["--duration", "3", *overrides("cameras.0.loop=true")]
+    done = stream("run", "--config", config, "--summary", tmp_path / "s.json", *options)
     assert done.returncode == 0, done.stderr
     assert 3 <= json.loads((tmp_path / "s.json").read_text())["duration_seconds"] < 60
     assert stream("run", "--config", config, "--duration", "-1").returncode == 2
@@ -252,17 +221,8 @@ def test_every_hostile_file_is_analysed_or_explained(
 def test_events_go_through_a_broker(config: Path, tmp_path: Path) -> None:
     with running_broker() as bootstrap:
         topic = f"t{free_port()}"
-        done = stream(
-            "run",
-            "--config",
-            config,
-            "--set",
-            f"kafka.bootstrap=[{bootstrap}]",
-            "--set",
-            f"kafka.topic={topic}",
-            "--summary",
-            tmp_path / "s.json",
-        )
+        options = overrides(f"kafka.bootstrap=[{bootstrap}]", f"kafka.topic={topic}")
+        done = stream("run", "--config", config, "--summary", tmp_path / "s.json", *options)
         assert done.returncode == 0, done.stderr
         summary = json.loads((tmp_path / "s.json").read_text())
         assert summary["outbox_left"] == 0

@@ -40,7 +40,7 @@ def test_every_clip_gets_the_same_result_as_on_its_own(
         push = detector.push
         detector.push = lambda p, **times: (seen[view.camera_id].append(list(p)), push(p, **times))[
             1
-        ]  # type: ignore[method-assign]
+        ]
         return detector
 
     pipeline.recognition._new_detector = watched  # type: ignore[method-assign]
@@ -59,7 +59,7 @@ def test_events_are_stored_valid_and_complete(
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
     sections = {
         "events": EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}, update_seconds=0.5)
-    }  # type: ignore[arg-type]
+    }
     summary = Pipeline(config_for(tiny_weights, tmp_path, urls, **sections)).run(threading.Event())
     events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
     assert summary["outbox_left"] == len(events)
@@ -146,7 +146,7 @@ def test_regions_are_analysed_separately_and_share_the_sequence_of_their_camera(
         detector.push = lambda p, **times: (
             seen.setdefault(view, []).append(list(p)),
             push(p, **times),
-        )[1]  # type: ignore[method-assign]
+        )[1]
         return detector
 
     pipeline.recognition._new_detector = watched  # type: ignore[method-assign]
@@ -155,7 +155,7 @@ def test_regions_are_analysed_separately_and_share_the_sequence_of_their_camera(
     pipeline._analysis._preprocess = lambda crops: (
         shapes.update(crop.shape for crop in crops),
         preprocess(crops),
-    )[1]  # type: ignore[method-assign]
+    )[1]
     summary = pipeline.run(threading.Event())
     np.testing.assert_allclose(
         seen[View("a", "all")], one_by_one(path, tiny_weights, 4, short_side=640), atol=1e-4

@@ -17,6 +17,7 @@ from stream.events.config import EventConfig
 from stream.events.outbox import read_events
 from stream.pipeline import Pipeline
 from tests.support.pipelines import config_for
+from tests.support.waiting import until
 
 
 def test_a_full_disk_stops_no_camera_and_loses_no_event(
@@ -25,7 +26,7 @@ def test_a_full_disk_stops_no_camera_and_loses_no_event(
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
     sections = {
         "events": EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}, update_seconds=0.2)
-    }  # type: ignore[arg-type]
+    }
     whole = Pipeline(config_for(tiny_weights, tmp_path / "whole", urls, **sections)).run(
         threading.Event()
     )
@@ -36,9 +37,8 @@ def test_a_full_disk_stops_no_camera_and_loses_no_event(
     waited = threading.Event()
 
     def make_room() -> None:
-        while pipeline.writer.problem is None:
-            time.sleep(0.01)
-        waited.set()
+        if until(lambda: pipeline.writer.problem is not None, 60):
+            waited.set()
         database.execute("pragma max_page_count = 1000000")
 
     threading.Thread(target=make_room, daemon=True).start()
@@ -204,8 +204,6 @@ def test_a_stage_that_fails_ends_the_run_instead_of_hanging(
 def test_clips_dropped_under_overload_are_counted_and_spread_evenly(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    import time
-
     path = next((scenes / "recordings").glob("*.mp4"))
     cameras = [{"id": f"c{n}", "url": str(path)} for n in range(3)]
     sections = {

@@ -67,7 +67,7 @@ def test_cameras_come_and_go_while_the_others_are_analysed(
     sections = {
         "cameras": cameras,
         "events": EventConfig(smoothing=1, default={"enter": 0.05, "exit": 0.0}),
-    }  # type: ignore[arg-type]
+    }
     pipeline = Pipeline(config_for(tiny_weights, tmp_path, {}, **sections))
     stop = threading.Event()
     summaries: list[dict[str, object]] = []
@@ -87,7 +87,7 @@ def test_cameras_come_and_go_while_the_others_are_analysed(
             lambda why=reason: any(
                 s.event.reason == why for s in read_events(tmp_path / "outbox.db")
             )
-        )  # type: ignore[misc]
+        )
     manager.remove("guest")
     stop.set()
     runner.join(30)
@@ -121,7 +121,11 @@ def test_an_unusable_camera_added_over_http_does_not_prevent_a_start(
     gone.unlink()
     pipeline = Pipeline(config_for(tiny_weights, tmp_path, {"a": good}))
     stop = threading.Event()
-    threading.Timer(8.0, stop.set).start()
+    windows = pipeline.metrics.windows
+    threading.Thread(
+        target=lambda: (until(lambda: pipeline.metrics.total(windows) > 0, 30), stop.set()),
+        daemon=True,
+    ).start()
     summary = pipeline.run(stop)
     assert summary["cameras"]["a"]["windows"] > 0
     assert "file not found" in summary["cameras"]["late"]["detail"]

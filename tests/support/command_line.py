@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import yaml
@@ -11,12 +13,36 @@ import yaml
 from tests import ROOT
 
 
+def command(*arguments: str | Path) -> list[str]:
+    """Return the command line `python -m stream` with these arguments."""
+    return [sys.executable, "-m", "stream", *map(str, arguments)]
+
+
+def overrides(*settings: str) -> list[str]:
+    """Return the options that override settings, each `section.key=value`."""
+    return [part for setting in settings for part in ("--set", setting)]
+
+
 def stream(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Run `python -m stream` with these arguments to its end."""
-    command = [sys.executable, "-m", "stream", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+        command(*arguments),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
+
+
+def exposition(port: int) -> str:
+    """Read the metrics of a running process; empty while it does not answer."""
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer,
+    ):
+        return str(answer.read().decode())
+    return ""
 
 
 def write_config(folder: Path, weights: Path, urls: dict[str, Path], **sections: object) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 from stream.config import StreamConfig
 from stream.events.event import ActionEvent
 from stream.pipeline import Pipeline
+from tests.support.command_line import exposition
 from tests.support.topics import all_records
 
 MINUTES = float(os.environ.get("CIDC_SOAK_MINUTES", "0.3"))
@@ -84,13 +85,9 @@ def windows(port: int, camera: str) -> int:
 
 def counted(port: int, metric: str) -> int:
     """The value of a metric; 0 while there is none."""
-    with (
-        contextlib.suppress(OSError),
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer,
-    ):
-        for line in answer.read().decode().splitlines():
-            if line.startswith(metric + " "):
-                return int(float(line.split()[-1]))
+    for line in exposition(port).splitlines():
+        if line.startswith(metric + " "):
+            return int(float(line.split()[-1]))
     return 0
 
 

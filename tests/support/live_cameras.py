@@ -1,10 +1,9 @@
-"""What one camera gives to the pipeline, recorded: frames, breaks, states."""
+"""A camera whose frames, breaks and states are recorded instead of analysed."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 
 from stream.cameras.config import CameraConfig
@@ -14,6 +13,7 @@ from stream.ingest.camera_worker import CameraReader
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.metrics import Metrics
 from stream.types import CameraState, SampledFrame, StreamBreak
+from tests.support.waiting import until
 
 QUICK = SourceConfig(
     open_timeout_seconds=3.0,
@@ -24,7 +24,7 @@ QUICK = SourceConfig(
 
 
 class Seen:
-    """What a camera gave: frames, breaks, states."""
+    """The frames, breaks and states of one camera; while `slow` is set, none is taken."""
 
     def __init__(self, url: str, config: SourceConfig = QUICK, **camera: object) -> None:
         self.items: list[SampledFrame | StreamBreak] = []
@@ -53,8 +53,7 @@ class Seen:
         self, item: SampledFrame | StreamBreak, _status: CameraStatus, _worker: Worker
     ) -> None:
         self.items.append(item)
-        while self.slow.is_set():
-            time.sleep(0.02)
+        until(lambda: not self.slow.is_set(), 60)
 
     @property
     def frames(self) -> list[SampledFrame]:
@@ -67,6 +66,7 @@ class Seen:
 
 @contextlib.contextmanager
 def seen(url: str, config: SourceConfig = QUICK, **camera: object) -> Iterator[Seen]:
+    """Run a camera for as long as the block lasts."""
     watched = Seen(url, config, **camera)
     try:
         yield watched

@@ -23,8 +23,9 @@ Future = kafka.future.Future
 
 
 class Refusing:
-    """A producer that fails as kafka-python's does: one refused record takes all that are held,
-    and all that follow, with it.
+    """A producer that fails as kafka-python's does.
+
+    One refused record fails all records that are held with it, and all that follow.
     """
 
     refused: ClassVar[set[int]] = set()
@@ -68,9 +69,7 @@ class Refusing:
 
 
 class Scripted:
-    """A producer that does with each record what it is told: store it, fail with KafkaError, or
-    never say anything.
-    """
+    """A producer that does as told with each record: store, fail with KafkaError, never answer."""
 
     def __init__(self, fate: Callable[[int], str], stored: list[int]) -> None:
         self._fate = fate
@@ -97,8 +96,9 @@ def scripted(
     fates: list[Callable[[int], str]],
     find_topic: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[Outbox, list[int], Counter[str]]]:
-    """A publisher whose first, second, ... producers do as told, the last for ever; gives its
-    outbox, what was stored, and counts.
+    """Run a publisher whose first, second, ... producers do as told; the last one stays.
+
+    Gives the outbox, the numbers of the records that were stored, and counts.
     """
     made = itertools.count()
     stored = list[int]()

@@ -15,6 +15,7 @@ from stream.analysis.config import BatchConfig
 from stream.analysis.inbox import Inbox
 from stream.analysis.schedule import Schedule
 from stream.types import SampledFrame, StreamBreak, View, Window
+from tests.support.waiting import until
 
 VIEW = View("a")
 PIXEL = np.zeros((1, 1, 3), np.uint8)
@@ -107,8 +108,7 @@ def test_a_full_queue_blocks_its_own_camera_only_and_loses_nothing() -> None:
     )
     thread.start()
     deadline = time.monotonic() + 5
-    while not blocked and time.monotonic() < deadline:
-        time.sleep(0.001)
+    assert until(lambda: bool(blocked), 5)
     assert inbox.put(frame("b", 0), stop)
     seen: list[tuple[str, float]] = []
     while len(seen) < 21 and time.monotonic() < deadline:
@@ -203,8 +203,7 @@ def test_a_batch_goes_when_full_or_late() -> None:
     batch.add(4, window)
     assert batch.holds(4)
     assert not batch.is_due()
-    time.sleep(0.06)
-    assert batch.is_due()
+    assert until(batch.is_due, 5)
     assert [slot for slot, _ in batch.take()] == [4]
     assert not batch.holds(4)
     batch.add(1, window)
@@ -259,9 +258,10 @@ def test_repeated_breaks_are_kept_once_and_an_emptied_camera_can_put_again() -> 
     assert len(inbox) == 1
     inbox.put(frame("a", 0), stop)
     inbox.put(StreamBreak("a", "size"), stop)
-    putter = threading.Thread(target=lambda: inbox.put(frame("a", 1), stop))
+    blocked: list[bool] = []
+    putter = threading.Thread(target=lambda: inbox.put(frame("a", 1), stop, blocked.append))
     putter.start()
-    time.sleep(0.05)
+    assert until(lambda: bool(blocked), 5)
     taken = inbox.take(16, 0)
     putter.join(5)
     taken += inbox.take(16, 1.0)

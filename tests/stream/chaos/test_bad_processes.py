@@ -69,12 +69,12 @@ def test_no_event_is_lost_when_the_broker_goes_away_and_the_process_is_killed(
             if life == KILLS // 3:  # first it takes events and nobody is told, then it is away
                 assert until(
                     lambda: counted(config["http"]["port"], "cidc_published_total") > 0, 30
-                )  # type: ignore[index]
+                )
                 proxy.lose_replies()
                 assert until(lambda: waiting() > 1, 30)
-                time.sleep(1.0)
+                time.sleep(1.0)  # nothing here shows when the broker has stored what it was sent
                 proxy.cut()
-            time.sleep(rng.uniform(0.0, 8.0))
+            time.sleep(rng.uniform(0.0, 8.0))  # it is killed at any moment
             if life == 2 * KILLS // 3:
                 assert waiting() > 1
                 proxy.restore()
@@ -113,9 +113,7 @@ def test_no_event_is_lost_when_the_broker_goes_away_and_the_process_is_killed(
 
 
 def test_a_frozen_process_goes_on_after_it_is_resumed(scenes: Path, tmp_path: Path) -> None:
-    """As when a laptop is closed, or a container or its machine is paused: longer than any of
-    the sources' timeouts.
-    """
+    """A closed laptop or a paused container: frozen for longer than the sources' timeouts."""
     if problem := missing_rtsp():
         pytest.skip(problem)
     with RtspServer(
@@ -143,9 +141,9 @@ def test_a_frozen_process_goes_on_after_it_is_resumed(scenes: Path, tmp_path: Pa
         try:
             assert until(lambda: windows(port, "a") > 2 and windows(port, "b") > 2, 60)
             process.send_signal(signal.SIGSTOP)
-            time.sleep(FROZEN)
+            time.sleep(FROZEN)  # as long as it is frozen
             process.send_signal(signal.SIGCONT)
-            time.sleep(1.0)
+            time.sleep(1.0)  # the watchdogs have seen by now how long it was away
             assert is_ready(port)
             before = {camera: windows(port, camera) for camera in "ab"}
             assert until(

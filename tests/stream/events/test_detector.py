@@ -30,7 +30,7 @@ def detector(config: EventConfig = PLAIN, **options: object) -> EventDetector:
         model="m",
         background="background",
         **options,
-    )  # type: ignore[arg-type]
+    )
 
 
 def feed(machine: EventDetector, falls: list[float]) -> list[ActionEvent]:
@@ -278,7 +278,7 @@ def test_a_detector_with_defaults_takes_arrays() -> None:
     )
     [event] = machine.push(
         np.array([0.25, 0.75, 0.0], np.float32), pts_end_seconds=3.0, wall_end_seconds=1003.0
-    )  # type: ignore[arg-type]
+    )
     assert ActionEvent.from_json(event.to_json()) == event
     with pytest.raises(
         ConfigError, match=r"events: smoothin: unknown setting; did you mean 'smoothing'"

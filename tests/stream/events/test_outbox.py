@@ -177,10 +177,10 @@ def test_a_start_waits_for_another_programs_lock(tmp_path: Path) -> None:
         assert [event.kind for event in outbox.close_open_events()] == ["ended"]
     with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign:
         foreign.execute("begin immediate")
-        begun = time.monotonic()
+        started_at = time.monotonic()
         with pytest.raises(OutboxError, match="locked"):
             outbox.append([make_event(3)])
-        assert time.monotonic() - begun < 5  # while cameras run nobody waits for long
+        assert time.monotonic() - started_at < 5  # while cameras run nobody waits for long
     outbox.close()
 
 
@@ -206,7 +206,7 @@ def test_threads_can_share_an_outbox(tmp_path: Path) -> None:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         outbox.oldest(10)
-        time.sleep(0.005)
+        time.sleep(0.005)  # leave the lock to the writers now and then
     for camera in range(4):
         numbers = [
             item.event.sequence

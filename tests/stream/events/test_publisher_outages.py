@@ -47,15 +47,15 @@ def test_a_broker_cut_off_for_20_seconds_gets_everything_once_and_in_order(tmp_p
                         ]
                     )
                     sent.append(number)
-                time.sleep(0.05)
+                time.sleep(0.05)  # the pace at which events come
 
         announcer = threading.Thread(target=announce)
         announcer.start()
         assert until(lambda: len(expected["a"]) > 20 and len(outbox) < 10, 20)
         proxy.lose_replies()
-        time.sleep(0.3)
+        time.sleep(0.3)  # nothing here shows when the broker has stored what it was sent
         proxy.cut()
-        time.sleep(20)
+        time.sleep(20)  # as long as the broker is cut off
         waiting = len(outbox)
         proxy.restore()
         stop_after = len(expected["a"]) + 20
@@ -83,9 +83,9 @@ def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> N
     config = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",), flush_seconds=0.5)
     publisher = Publisher(config, outbox, on_failure=lambda error: failures.update([error]))
     assert until(lambda: failures["no_metadata"] > 0, 10)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     assert not publisher.close()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - started_at < 10
     assert len(outbox) == 1
     outbox.close()
 

@@ -110,7 +110,7 @@ def test_a_clock_that_was_ahead_neither_keeps_pictures_for_ever_nor_deletes_them
     store.offer(Snapshot(snapshot_name("a", event(1)), picture(1)))
     store.close()
     assert len(list(tmp_path.glob("a/*.jpg"))) == 2
-    begun = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: begun + 2 * 86400)
+    started_at = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: started_at + 2 * 86400)
     store._tidy()
     assert list(tmp_path.glob("*/*.jpg")) == []

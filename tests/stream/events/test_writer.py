@@ -104,7 +104,7 @@ def test_a_slow_disk_is_not_reported_as_a_standstill() -> None:
     with running(writer):
         for number in range(1, 101):
             writer.put([make_event(number)], [time.monotonic()])
-            time.sleep(0.02)
+            time.sleep(0.02)  # events come faster than the disk takes them
             if number == 50:
                 middle = time.monotonic()
         assert writer.beat_monotonic > middle
@@ -145,7 +145,7 @@ def test_latency_is_measured_until_the_event_is_stored(monkeypatch: pytest.Monke
         assert until(lambda: writer.problem is not None, 5)
         writer.put([], [time.monotonic() - 100])  # what gave no event waits for no disk
         assert [round(value) for value in seconds] == [100]
-        time.sleep(0.5)
+        time.sleep(0.5)  # nothing must happen meanwhile, and the event must be this late
         assert len(seconds) == 1
         disk.is_full = False
         assert until(lambda: len(seconds) == 3, 5)
@@ -164,11 +164,11 @@ def test_a_locked_database_blocks_only_the_writer(tmp_path: Path) -> None:
         foreign.execute("begin immediate")
         slowest = 0.0
         for number in range(1, 41):
-            begun = time.monotonic()
+            started_at = time.monotonic()
             writer.put([make_event(number)])
             assert writer.next_sequence("cam") == number + 1
-            slowest = max(slowest, time.monotonic() - begun)
-            time.sleep(0.02)
+            slowest = max(slowest, time.monotonic() - started_at)
+            time.sleep(0.02)  # the pace at which events come
         assert writer.unsaved == 40
         assert slowest < 10
         foreign.execute("rollback")

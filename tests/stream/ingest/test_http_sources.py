@@ -86,7 +86,7 @@ def test_mpegts_over_udp_comes_back_after_silence(square: bytes) -> None:
             assert until(lambda since=before: len(watched.frames) > since + 15, 25), (
                 round_,
                 watched.states,
-            )  # type: ignore[misc]
+            )
             stop.set()
             thread.join()
             assert until(lambda: watched.states[-1][0] in ("stalled", "connecting", "offline"))

@@ -68,9 +68,9 @@ def test_a_camera_is_not_reopened_when_we_are_slow(square: bytes) -> None:
         seen(camera.url, config) as watched,
     ):
         assert until(lambda: len(watched.frames) > 5)
-        # longer than any patience: meanwhile the queue overflows, and what comes next is its mark
+        # Meanwhile the queue overflows, and what comes next is its mark.
         watched.slow.set()
-        time.sleep(4.0)
+        time.sleep(4.0)  # longer than `read_timeout_seconds`: nothing must happen meanwhile
         watched.slow.clear()
         before = len(watched.frames)
         assert until(lambda: len(watched.frames) > before + 10)
@@ -115,7 +115,7 @@ def test_a_slow_decoder_drops_groups_and_reports_it(
     real = Decoder.decode
 
     def slow(self: Decoder, coded: CodedPacket) -> list[DecodedFrame]:
-        time.sleep(0.15)
+        time.sleep(0.15)  # slower than the frames come
         return real(self, coded)
 
     monkeypatch.setattr(Decoder, "decode", slow)
