@@ -1,5 +1,6 @@
-"""Random configurations against the loader: an answer or one clear error, never a traceback,
-never a hang. CIDC_FUZZ says how many.
+"""Random configurations against the loader: it answers or gives one clear error, and never hangs.
+
+CIDC_FUZZ says how many are tried.
 """
 
 from __future__ import annotations
@@ -64,10 +65,16 @@ JUNK: list[Any] = [
     b"\xff",
 ]
 
+# What is put into the middle of a text.
+FRAGMENTS = ["\t", ":", "- ", "&a *a", "{", "\x07", "!!python/object:os.system", "\n? ", "%", "|"]
+# What dotted paths are made of.
+NAMES = ["cameras", "clip", "hop", "kafka", "bootstrap", "url", "events", "actions"]
+
 
 def answer(attempt: Callable[[], object]) -> str | None:
-    """What is said against a configuration; None if it is taken. Anything but our own errors is
-    a failure.
+    """Return the error about a configuration, or None if it is accepted.
+
+    Any exception that is not our own fails the test.
     """
     try:
         attempt()
@@ -87,12 +94,8 @@ def mutated(tree: Any, rng: random.Random, rate: float) -> Any:
             if rng.random() > 2 * rate
         ]
         if rng.random() < rate:
-            items.append(
-                (
-                    rng.choice(["", "camera", "idd", 3, None, "__class__", "x" * 50]),
-                    rng.choice(JUNK),
-                )
-            )
+            key = rng.choice(["", "camera", "idd", 3, None, "__class__", "x" * 50])
+            items.append((key, rng.choice(JUNK)))
         rng.shuffle(items)
         return dict(items)
     if isinstance(tree, list):
@@ -111,24 +114,7 @@ def torn(text: str, rng: random.Random) -> str:
     if kind == 0:
         return text[:at]
     if kind == 1:
-        return (
-            text[:at]
-            + rng.choice(
-                [
-                    "\t",
-                    ":",
-                    "- ",
-                    "&a *a",
-                    "{",
-                    "\x07",
-                    "!!python/object:os.system",
-                    "\n? ",
-                    "%",
-                    "|",
-                ]
-            )
-            + text[at:]
-        )
+        return text[:at] + rng.choice(FRAGMENTS) + text[at:]
     return text[:at] + text[rng.randrange(len(text) + 1) :]
 
 
@@ -166,24 +152,6 @@ def test_random_overrides_are_taken_or_refused() -> None:
     text = example_path("stream.yaml").read_text()
     small = yaml.safe_dump({"cameras": yaml.safe_load(text)["cameras"]})
     for _ in range(COUNT // 5):
-        path = ".".join(
-            rng.choice(
-                [
-                    "cameras",
-                    "0",
-                    "clip",
-                    "hop",
-                    "kafka",
-                    "bootstrap",
-                    "url",
-                    "",
-                    "9",
-                    "x",
-                    "events",
-                    "actions",
-                ]
-            )
-            for _ in range(3)
-        )
+        path = ".".join(rng.choice([*NAMES, "", "0", "9", "x"]) for _ in range(3))
         override = f"{path}{rng.choice(['=', '', '=='])}{rng.choice([str(junk) for junk in JUNK])}"
         answer(lambda given=override: parse_config(small, StreamConfig, [given]))  # type: ignore[misc]

@@ -1,3 +1,5 @@
+"""The strict loader on the files that ship, on mistakes, and on overrides."""
+
 import contextlib
 import os
 import string
@@ -252,9 +254,7 @@ PAPER_FILES = [path for path in CONFIGS if path.name.startswith("paper-")]
 def test_the_experiments_of_the_paper_use_its_settings_and_the_labels_of_their_data_sets(
     path: Path, shared_data: Path, tmp_path: Path
 ) -> None:
-    """Each loads with the labels of the official lists, and starts from a run that another of
-    these files describes.
-    """
+    """Each file loads with the official labels; it starts from a run that another describes."""
     maps = {
         "kinetics400": "kinetics_label_map_k400",
         "ucf101": "ucf101_label_map",

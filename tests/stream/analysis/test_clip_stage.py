@@ -1,3 +1,5 @@
+"""From frames to clips: regions, frames too flat to use, restarts."""
+
 import threading
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""The clip ring against a deque, the inbox, the schedule under overload, and batches."""
+
 import collections
 import threading
 import time
@@ -167,9 +169,7 @@ def test_under_overload_cameras_take_turns_and_losses_are_counted() -> None:
 
 
 def test_a_late_clip_does_not_bring_the_next_one_forward() -> None:
-    """Otherwise cameras whose grid happens to lie well get a second clip before others get their
-    first.
-    """
+    """Otherwise some cameras would get a second clip before others get their first."""
     schedule = Schedule(clip=4)
     went = list[int]()
     for count in range(4, 40):
@@ -212,9 +212,7 @@ def test_a_batch_goes_when_full_or_late() -> None:
 
 
 def test_after_an_overload_every_clip_is_taken_and_a_silent_camera_blocks_nobody() -> None:
-    """Cameras ask one after the other, each four frames; the network first takes half of what is
-    due, then all.
-    """
+    """Each camera asks once in four frames; the network first takes half of the clips, then all."""
     schedule = Schedule(clip=4)
     views = [View(str(number)) for number in range(16)]
     waiting = 0.0

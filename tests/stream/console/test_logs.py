@@ -1,3 +1,5 @@
+"""Log lines as JSON and as text, printed by a real process."""
+
 import json
 import logging
 import subprocess

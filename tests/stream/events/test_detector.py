@@ -1,3 +1,5 @@
+"""The detector by hand and on random input, and which events are valid."""
+
 import dataclasses
 import datetime
 import json
@@ -196,9 +198,7 @@ def test_other_texts_are_not_events(text: str) -> None:
     ids=str,
 )
 def test_json_with_a_wrong_value_in_a_field_is_not_an_event(change: dict[str, object]) -> None:
-    """A flipped bit, or a record of somebody else's: it must be found here, not where the field
-    is used.
-    """
+    """A flipped bit or a foreign record must be found here, not where the field is used."""
     (started,) = feed(detector(), [0.9])
     with pytest.raises(DataError):
         ActionEvent.from_json(json.dumps(json.loads(started.to_json()) | change))

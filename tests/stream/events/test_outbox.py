@@ -1,3 +1,5 @@
+"""The outbox: order, bounds, what a crash leaves behind, and recovery of a damaged file."""
+
 import contextlib
 import dataclasses
 import os

@@ -1,3 +1,5 @@
+"""The writer: events wait in memory, in order and bounded, while the outbox takes none."""
+
 import contextlib
 import sqlite3
 import threading

@@ -43,8 +43,8 @@ def test_a_new_size_or_codec_starts_a_new_clip(square: bytes) -> None:
         seen(camera.url) as watched,
     ):
         assert until(lambda: len(watched.frames) > 20)
-        # Whatever FFmpeg makes of it: it is told apart or opened again, long before the stream
-        # ends, and nothing spans it.
+        # FFmpeg may go on or give up: either way the change is noticed or the camera is reopened,
+        # long before the stream ends, and no clip spans the change.
         assert until(lambda: "size" in watched.breaks or camera.connections > 1, 20), (
             watched.states,
             watched.breaks,

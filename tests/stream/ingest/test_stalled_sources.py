@@ -19,9 +19,7 @@ from tests.support.waiting import until
 
 
 def spoiled(data: bytes) -> bytes:
-    """The same transport stream with noise for pictures after its first second: packets come,
-    but none decodes.
-    """
+    """Replace the frames after the first second by noise: packets come, but none decodes."""
     rng = np.random.default_rng(0)
     out = bytearray(data)
     for at in range(len(data) // 4 // 188 * 188, len(data), 188):
@@ -44,7 +42,7 @@ def frozen(
     coded: CodedPacket,
     real: Callable[[Decoder, CodedPacket], list[DecodedFrame]] = Decoder.decode,
 ) -> list[DecodedFrame]:
-    """Pictures whose time stands still."""
+    """Decode frames whose time stands still."""
     return [dataclasses.replace(frame, pts_seconds=7.0) for frame in real(self, coded)]
 
 
