@@ -218,6 +218,7 @@ def test_every_hostile_file_is_analysed_or_explained(
     assert all(camera["windows"] >= 9 for camera in falls)
 
 
+@pytest.mark.broker
 def test_events_go_through_a_broker(config: Path, tmp_path: Path) -> None:
     with running_broker() as bootstrap:
         topic = f"t{free_port()}"

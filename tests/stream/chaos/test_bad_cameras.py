@@ -29,10 +29,13 @@ from tests.support.fleet import FLAPS, MINUTES, check_stories, config_for, runni
 from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 # Threads and connections of a camera that was cut off end a moment later.
 SETTLING_SECONDS = 2.0
 
 
+@pytest.mark.rtsp
 def test_cameras_recover_from_every_reset_and_leak_nothing(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +172,8 @@ def test_bad_cameras_do_not_change_the_events_of_good_ones(
     assert cameras_beside["tenth"]["frames_decoded"] > 0  # type: ignore[index]
 
 
+@pytest.mark.broker
+@pytest.mark.rtsp
 def test_a_fleet_under_attack_leaks_no_memory_and_ends_every_event(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:

@@ -31,7 +31,10 @@ from tests.support.fleet import (
 from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.broker
 def test_no_event_is_lost_when_the_broker_goes_away_and_the_process_is_killed(
     scenes: Path, tmp_path: Path
 ) -> None:
@@ -112,6 +115,7 @@ def test_no_event_is_lost_when_the_broker_goes_away_and_the_process_is_killed(
     assert all(by_key[event.event_id, event.kind, event.sequence] == event for event in records)
 
 
+@pytest.mark.rtsp
 def test_a_frozen_process_goes_on_after_it_is_resumed(scenes: Path, tmp_path: Path) -> None:
     """A closed laptop or a paused container: frozen for longer than the sources' timeouts."""
     if problem := missing_rtsp():

@@ -19,6 +19,7 @@ from tests.support.topics import all_records
 from tests.support.waiting import until
 
 
+@pytest.mark.broker
 def test_a_reader_skips_repeated_events(tmp_path: Path) -> None:
     with running_broker() as bootstrap:
         config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
@@ -48,6 +49,7 @@ def test_an_absent_broker_is_a_clear_error() -> None:
         )
 
 
+@pytest.mark.broker
 def test_a_reader_skips_other_records_and_a_group_continues_where_it_stopped(
     tmp_path: Path,
 ) -> None:
@@ -72,6 +74,7 @@ def test_a_reader_skips_other_records_and_a_group_continues_where_it_stopped(
         ] == [3]
 
 
+@pytest.mark.broker
 def test_a_reader_that_stops_within_a_poll_commits_only_what_it_handled(
     tmp_path: Path,
 ) -> None:

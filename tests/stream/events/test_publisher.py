@@ -22,6 +22,8 @@ from tests.support.schema import check_event
 from tests.support.topics import all_records
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.broker
+
 
 def test_events_arrive_with_key_headers_and_schema(tmp_path: Path) -> None:
     with running_broker() as bootstrap:

@@ -23,6 +23,8 @@ from tests.support.waiting import until
 KINDS = ("started", "updated", "ended")
 
 
+@pytest.mark.broker
+@pytest.mark.slow
 def test_a_broker_cut_off_for_20_seconds_gets_everything_once_and_in_order(tmp_path: Path) -> None:
     port = free_port()
     with running_broker(advertised_port=port) as bootstrap:
@@ -90,6 +92,8 @@ def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> N
     outbox.close()
 
 
+@pytest.mark.broker
+@pytest.mark.slow
 def test_a_broker_that_comes_back_empty_at_another_address_gets_the_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def rtsp(scenes: Path) -> Iterator[RtspServer]:
         yield server
 
 
+@pytest.mark.rtsp
 def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) -> None:
     import av
 
@@ -223,6 +224,7 @@ def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) ->
     assert all(step > 0 for step in steps[: len(expected) - 3])
 
 
+@pytest.mark.rtsp
 def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None:
     log = Log()
     stop = threading.Event()
@@ -247,6 +249,7 @@ def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None
     assert "stalled" in [state for state, _ in log.states]
 
 
+@pytest.mark.rtsp
 def test_a_frozen_camera_is_noticed(rtsp: RtspServer) -> None:
     log = Log()
     stop = threading.Event()
