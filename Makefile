@@ -1,5 +1,5 @@
-# make demo    watch four cameras being analysed, then see how many true events were found
-# make test    run the tests
+# make demo         watch four cameras being analysed, then see how many true events were found
+# make test         run the tests
 # make test-fast    run those that take seconds and need no broker and no other server
 # All of them set everything up by themselves the first time.
 

@@ -204,3 +204,8 @@ def process_state() -> dict[str, float]:
         "megabytes": int(fields["VmRSS"].split()[0]) / 1024,
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def rounded(states: list[dict[str, float]]) -> list[dict[str, int]]:
+    """Round the numbers of such states, to be printed."""
+    return [{name: round(value) for name, value in state.items()} for state in states]

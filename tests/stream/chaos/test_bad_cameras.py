@@ -21,6 +21,7 @@ from tests.support.chaos import (
     mpegts,
     noise,
     process_state,
+    rounded,
     silence,
     streamed,
     under_fire,
@@ -63,7 +64,7 @@ def test_cameras_recover_from_every_reset_and_leak_nothing(
             flaps = 0
             states = []
             while flaps < FLAPS + count:
-                # after one round everything that is built once has been built
+                # After one round of resets, whatever is built only once has been built.
                 if flaps >= len(states) * FLAPS / 4 + count:
                     time.sleep(SETTLING_SECONDS)
                     states.append(process_state())
@@ -75,16 +76,13 @@ def test_cameras_recover_from_every_reset_and_leak_nothing(
             time.sleep(SETTLING_SECONDS)
             states.append(process_state())
         proxy.cut()
-    print(
-        f"{flaps} flaps, by quarters:"
-        f" {[{name: round(value) for name, value in state.items()} for state in states]}"
-    )
+    print(f"{flaps} resets, by quarters: {rounded(states)}")
     assert states[-1]["threads"] <= states[0]["threads"] + 2
     assert states[-1]["descriptors"] <= states[0]["descriptors"] + 4
     # The heap settles during the first quarters, and is trimmed once a minute.
     assert states[-1]["megabytes"] <= states[1]["megabytes"] + 60
     assert sum(camera["reconnects"] for camera in summaries[0]["cameras"].values()) >= FLAPS  # type: ignore[attr-defined]
-    # A connection that was cut before it gave anything interrupts nothing.
+    # A connection that was cut before its first frame breaks no clip.
     assert (
         metrics.total(metrics.resets, reason="stalled")
         + metrics.total(metrics.resets, reason="reconnect")
@@ -125,8 +123,8 @@ def test_bad_cameras_do_not_change_the_events_of_good_ones(
         ]
         found = {}
         for name, cameras in (("alone", good), ("beside", bad + good)):
-            # Twelve recordings in real time are cameras that wait for their decoding; no clip may
-            # be left out for want of time.
+            # Twelve recordings in real time wait for their decoding; no clip may be dropped
+            # because it is late.
             pipeline = Pipeline(
                 config_for(
                     tiny_weights,
@@ -223,7 +221,7 @@ def test_a_fleet_under_attack_leaks_no_memory_and_ends_every_event(
                 ]
 
             assert until(lambda: min(analysed()) > 2, 60)
-            time.sleep(5.0)  # the heap grows a little after the first clips
+            time.sleep(5.0)  # threads and the heap settle after the start
             states.append(process_state())
             with under_fire(proxies, seed=11) as done:
                 for third in range(3):
@@ -256,10 +254,7 @@ def test_a_fleet_under_attack_leaks_no_memory_and_ends_every_event(
             )
         )
         broker.cut()
-    print(
-        f"{MINUTES} minutes: {done}; {len(read)} events;"
-        f" {[{k: round(v) for k, v in state.items()} for state in states]}"
-    )
+    print(f"{MINUTES} minutes: {done}; {len(read)} events; {rounded(states)}")
     assert alive is None
     assert summaries[0]["outbox_left"] == 0
     check_stories(read)
