@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from configs import CidcError, example_path, parse_config
@@ -118,6 +119,7 @@ def torn(text: str, rng: random.Random) -> str:
     return text[:at] + text[rng.randrange(len(text) + 1) :]
 
 
+@pytest.mark.slow
 def test_random_configurations_are_taken_or_refused_in_one_sentence(tmp_path: Path) -> None:
     rng = random.Random(20)
     taken = 0

@@ -27,6 +27,7 @@ def test_a_password_is_never_shown() -> None:
     assert config.connection()["sasl_plain_password"] == "hunter2"
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_events_are_sent_over_tls_only_to_a_trusted_broker(tmp_path: Path) -> None:
     made = certificate(tmp_path)
@@ -59,6 +60,7 @@ def test_events_are_sent_over_tls_only_to_a_trusted_broker(tmp_path: Path) -> No
         proxy.cut()
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_only_a_publisher_with_the_right_password_gets_events_through(

@@ -49,6 +49,7 @@ def test_an_absent_broker_is_a_clear_error() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_a_reader_skips_other_records_and_a_group_continues_where_it_stopped(
     tmp_path: Path,
@@ -74,6 +75,7 @@ def test_a_reader_skips_other_records_and_a_group_continues_where_it_stopped(
         ] == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.broker
 def test_a_reader_that_stops_within_a_poll_commits_only_what_it_handled(
     tmp_path: Path,

@@ -78,6 +78,7 @@ def test_a_broker_cut_off_for_20_seconds_gets_everything_once_and_in_order(tmp_p
     assert max(kinds.values()) == 1
 
 
+@pytest.mark.slow
 def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     failures = Counter[str]()
@@ -121,6 +122,7 @@ def test_a_broker_that_comes_back_empty_at_another_address_gets_the_events(
     outbox.close()
 
 
+@pytest.mark.slow
 def test_looking_for_an_absent_broker_leaves_no_thread_behind() -> None:
     from stream.events.publisher import _admin
 

@@ -22,6 +22,7 @@ from tests.support.producers import Refusing, scripted
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_a_producer_that_cannot_be_created_is_created_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ def test_closing_publishes_what_waits_even_if_the_outbox_was_locked(
     outbox.close()
 
 
+@pytest.mark.slow
 def test_only_the_refused_record_becomes_a_dead_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +106,7 @@ def test_only_the_refused_record_becomes_a_dead_letter(
     ]
 
 
+@pytest.mark.slow
 def test_a_refused_producer_makes_no_dead_letters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +117,7 @@ def test_a_refused_producer_makes_no_dead_letters(
         assert counts == {"replaced": 3}
 
 
+@pytest.mark.slow
 def test_a_silent_producer_is_replaced_once_the_broker_answers_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
