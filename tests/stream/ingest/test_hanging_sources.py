@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import stream.cameras
+import stream.cameras.supervisor
 import stream.ingest.source
 from stream.ingest.decoder import Decoder
 from stream.types import CodedPacket, DecodedFrame
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 def test_a_camera_whose_thread_failed_or_could_not_start_is_started_again(
     square: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream.cameras, "_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(stream.cameras.supervisor, "_PAUSE_SECONDS", 0.1)
     real = threading.Thread.start
     refused = []
 
