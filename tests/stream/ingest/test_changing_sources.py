@@ -7,6 +7,7 @@ import itertools
 
 import av
 import numpy as np
+import pytest
 
 from stream.ingest.config import ClipConfig
 from stream.types import DecodedFrame, SampledFrame, StreamBreak
@@ -15,6 +16,7 @@ from tests.support.live_cameras import seen
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_a_new_size_or_codec_starts_a_new_clip(square: bytes) -> None:
     with (
         TcpCamera(

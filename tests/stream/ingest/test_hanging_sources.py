@@ -40,6 +40,7 @@ def test_a_camera_whose_thread_failed_or_could_not_start_is_started_again(
         assert not watched.fleet.all_ended()
 
 
+@pytest.mark.slow
 def test_a_hanging_reader_is_replaced_and_ends_when_its_call_returns(
     square: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

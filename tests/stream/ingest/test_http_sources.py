@@ -111,6 +111,7 @@ def test_tls_certificates_are_checked_when_asked_to(square: bytes, tmp_path: Pat
             assert until(lambda: len(watched.frames) > 5), watched.states
 
 
+@pytest.mark.slow
 def test_jpegs_over_http_are_timed_by_their_arrival() -> None:
     """FFmpeg stamps them 25 a second, whenever they come."""
     data = io.BytesIO()

@@ -19,6 +19,7 @@ from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_rtsp_needs_the_right_password(scenes: Path, transport: str) -> None:
@@ -36,6 +37,7 @@ def test_rtsp_needs_the_right_password(scenes: Path, transport: str) -> None:
                     assert not watched.frames
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_rtsps_checks_the_certificate_of_the_camera_when_asked_to(
     scenes: Path, tmp_path: Path
@@ -65,6 +67,7 @@ def test_rtsps_checks_the_certificate_of_the_camera_when_asked_to(
         proxy.cut()
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_rtsp_frames_are_dated_by_the_camera(

@@ -62,6 +62,7 @@ def test_a_looped_file_starts_again(scenes: Path) -> None:
     assert log.states[-1] == ("ended", "stopped")
 
 
+@pytest.mark.slow
 def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.Event) -> None:
     path = scenes / "clips/fall/0000.mp4"
     started_at = time.monotonic()
@@ -78,6 +79,7 @@ def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.E
         assert coded.arrived_monotonic - packets[0].arrived_monotonic >= due - 0.01
 
 
+@pytest.mark.slow
 def test_a_paced_file_that_is_read_too_slowly_plays_slower(
     scenes: Path, never: threading.Event
 ) -> None:
@@ -200,6 +202,7 @@ def rtsp(scenes: Path) -> Iterator[RtspServer]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) -> None:
     import av
@@ -224,6 +227,7 @@ def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) ->
     assert all(step > 0 for step in steps[: len(expected) - 3])
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None:
     log = Log()

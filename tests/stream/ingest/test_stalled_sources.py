@@ -27,6 +27,7 @@ def spoiled(data: bytes) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.slow
 def test_a_camera_whose_packets_give_no_frame_is_reopened(square: bytes) -> None:
     config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
     with (
@@ -46,6 +47,7 @@ def frozen(
     return [dataclasses.replace(frame, pts_seconds=7.0) for frame in real(self, coded)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode", [lambda self, coded: [], frozen], ids=["none", "frozen"])
 def test_a_camera_is_reopened_when_the_decoder_gives_no_new_frame(
     square: bytes, monkeypatch: pytest.MonkeyPatch, decode: Callable[..., list[DecodedFrame]]
@@ -57,6 +59,7 @@ def test_a_camera_is_reopened_when_the_decoder_gives_no_new_frame(
     assert ("stalled", "packets come, but no new picture") in watched.states
 
 
+@pytest.mark.slow
 def test_a_camera_is_not_reopened_when_we_are_slow(square: bytes) -> None:
     config = QUICK.model_copy(
         update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 2.0, "queue_seconds": 0.5}
@@ -76,6 +79,7 @@ def test_a_camera_is_not_reopened_when_we_are_slow(square: bytes) -> None:
         assert "dropped" in watched.breaks
 
 
+@pytest.mark.slow
 def test_video_that_stops_while_sound_continues_is_noticed() -> None:
     data = io.BytesIO()
     with av.open(data, "w", format="mpegts") as container:
