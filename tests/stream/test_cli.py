@@ -21,6 +21,8 @@ from tests import ROOT
 from tests.support.command_line import assert_one_error, command, overrides, stream
 from tests.support.factory import make_event
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("override", "says"),

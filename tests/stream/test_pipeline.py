@@ -25,6 +25,7 @@ from tests.support.schema import check_event
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_every_clip_gets_the_same_result_as_on_its_own(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_every_clip_gets_the_same_result_as_on_its_own(
         assert summary["cameras"][name]["drops"] == {}
 
 
+@pytest.mark.slow
 def test_events_are_stored_valid_and_complete(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_the_metrics_name_the_mixing_kernel_and_the_reason_for_it(
         Recogniser(InferConfig(weights=str(tiny_weights), device="cpu", mixing="cuda"))
 
 
+@pytest.mark.slow
 def test_regions_are_analysed_separately_and_share_the_sequence_of_their_camera(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from tests.support.pipelines import config_for
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_no_camera_and_loses_no_event(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def test_lost_events_are_counted_and_reported(
     assert pipeline.failed
 
 
+@pytest.mark.slow
 def test_one_bad_camera_does_not_affect_the_others(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +203,7 @@ def test_a_stage_that_fails_ends_the_run_instead_of_hanging(
     assert pipeline.failed
 
 
+@pytest.mark.slow
 def test_clips_dropped_under_overload_are_counted_and_spread_evenly(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:

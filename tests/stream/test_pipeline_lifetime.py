@@ -59,6 +59,7 @@ def test_events_of_a_crashed_run_are_ended_and_the_sequence_continues(
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
 
 
+@pytest.mark.slow
 def test_cameras_come_and_go_while_the_others_are_analysed(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
