@@ -67,6 +67,7 @@ def test_the_tables_hold_the_papers_figures_and_eleven_networks() -> None:
     assert variants(config)["lstm"].cidc is None
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_a_stopped_one_goes_on(
     config: CompareConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_rows_are_means_and_spreads_by_hand(config: CompareConfig) -> None:
     assert "| no direction | 10.0 ± 0.0 |  | 94.1 | 72.5 | 73.9 |" in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_a_picture(
     config: CompareConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,7 @@ def steps_of(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(config: TrainConfig, tmp_path: Path) -> None:
     """Losses, weights, running statistics and validation, from shares of the same batches, in
     parts.
@@ -116,6 +117,7 @@ def test_two_processes_equal_one(config: TrainConfig, tmp_path: Path) -> None:
     assert text.count('"within_pairs_mean"') == 3  # two epochs in the log, and the result once
 
 
+@pytest.mark.slow
 def test_one_process_asked_to_stop_stops_both_and_any_number_goes_on(
     config: TrainConfig, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def write_vp9(path: Path, *, frames: int = 70, rate: int = 30, codec: str = "lib
     return path
 
 
+@pytest.mark.slow
 def test_a_part_is_what_the_whole_file_has_there(shared_data: Path) -> None:
     files = [
         path
@@ -102,6 +103,7 @@ def test_a_part_between_two_times_is_decoded_alone(scenes: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_clips_in_order_and_name_bad_videos(
     scenes: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +152,7 @@ def test_scaling_in_the_conversion_is_within_a_grey_level_or_two(scenes: Path) -
     ).abs().float().mean() > difference.mean()
 
 
+@pytest.mark.slow
 def test_workers_outlive_a_signal_to_the_group_and_start_without_what_is_kept_here(
     scenes: Path,
 ) -> None:

@@ -55,6 +55,7 @@ def stream_config(tmp_path: Path, weights: Path, recordings: list[Path]) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_the_events_are_those_of_the_live_pipeline(scenes: Path, tmp_path: Path) -> None:
     truth = read_manifest(scenes / "recordings/truth.csv")
     weights = ROOT / "model/pretrained/scenes-r2d18-cidc.safetensors"
@@ -221,6 +222,7 @@ def test_two_recordings_of_one_name_are_refused() -> None:
         recordings_of(Manifest(Path("t"), entries))
 
 
+@pytest.mark.slow
 def test_the_commands(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = scenes / "recordings/truth.csv"
     weights = ROOT / "model/pretrained/scenes-r2d18-cidc.safetensors"
@@ -263,6 +265,7 @@ def test_the_commands(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         main(["streaming", *common, "--tolerance", "-1"])
 
 
+@pytest.mark.slow
 def test_falls_of_real_people(
     shared_files: list[dict[str, str]], shared_data: Path, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
     for name, jobs, seed in (("one", 1, 3), ("two", 2, 3), ("other", 2, 4)):
         plan = ScenesPlan(
@@ -99,6 +100,7 @@ def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None
             np.testing.assert_array_equal(*pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ACTIONS)
 def test_truth_is_where_the_picture_changes(label: str, tmp_path: Path) -> None:
     """Most of the change between frames of a clip lies inside its interval, measured on the

@@ -287,6 +287,7 @@ def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(
     assert steps_of(killed) == steps_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_has_the_gradients_of_the_whole(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +352,7 @@ def test_training_learns_a_few_clips_by_heart(
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_part_of_a_video_is_what_the_whole_has_there(scenes: Path) -> None:
     import numpy as np
 
