@@ -19,7 +19,6 @@ from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
 
-@pytest.mark.slow
 @pytest.mark.rtsp
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_rtsp_needs_the_right_password(scenes: Path, transport: str) -> None:
@@ -37,7 +36,6 @@ def test_rtsp_needs_the_right_password(scenes: Path, transport: str) -> None:
                     assert not watched.frames
 
 
-@pytest.mark.slow
 @pytest.mark.rtsp
 def test_rtsps_checks_the_certificate_of_the_camera_when_asked_to(
     scenes: Path, tmp_path: Path

@@ -227,7 +227,6 @@ def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) ->
     assert all(step > 0 for step in steps[: len(expected) - 3])
 
 
-@pytest.mark.slow
 @pytest.mark.rtsp
 def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None:
     log = Log()
@@ -253,6 +252,7 @@ def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None
     assert "stalled" in [state for state, _ in log.states]
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_a_frozen_camera_is_noticed(rtsp: RtspServer) -> None:
     log = Log()
