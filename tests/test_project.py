@@ -139,15 +139,13 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         pytest.skip("not a git checkout")
     for name in files:
         path = ROOT / name
-        if (
-            path.suffix in (".safetensors", ".png")
-            or not path.is_file()
-            or path == Path(__file__).resolve()
-        ):
+        if not path.is_file() or path == Path(__file__).resolve():
             continue
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        if path.suffix not in (".safetensors", ".png", ".db", ".xz"):
+            data.decode("utf-8")
         for word in ("/" + "work/", "/" + "root/", "pypi" + ".org", "download.pytorch" + ".org"):
-            assert word not in text, f"{name} names {word}"
+            assert word.encode() not in data, f"{name} names {word}"
 
 
 def test_pins_cover_what_is_required() -> None:

@@ -126,7 +126,9 @@ class ActionEvent:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ActionEvent:
-        """The inverse of `to_json`.
+        """Read an event from its JSON.
+
+        Unknown fields are ignored, also in `top_k`: the schema grows by optional fields.
 
         Raises:
             DataError: the text is not an event of this schema.
@@ -135,7 +137,7 @@ class ActionEvent:
             fields = json.loads(text)
             if fields["schema"] != SCHEMA:
                 raise ValueError(f"schema is {fields['schema']!r}")
-            return cls(**fields)
+            return cls(**{name: fields[name] for name in _FIELDS if name in fields})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"not an event of schema {SCHEMA}: {error}") from None
 

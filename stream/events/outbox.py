@@ -22,7 +22,8 @@ from typing import IO, Any
 from configs import DataError, OutboxError, is_file
 from stream.events.config import OutboxConfig
 from stream.events.event import ActionEvent, StoredEvent
-from stream.events.recovery import BUSY_SECONDS, TABLES, finish_rescue, rescue
+from stream.events.migrations import migrate, open_for_reading
+from stream.events.recovery import BUSY_SECONDS, finish_rescue, rescue
 
 __all__ = ["Outbox", "read_events", "read_rejected"]
 
@@ -40,7 +41,8 @@ class Outbox:
     """The event store of one pipeline. Methods may be called from any thread.
 
     Raises:
-        OutboxError: the database cannot be opened or written; the message names the file.
+        OutboxError: the database cannot be opened or written, or a newer release wrote it; the
+            message names the file.
     """
 
     def __init__(
@@ -69,9 +71,10 @@ class Outbox:
                 with self._explained():
                     self._open()
             except OutboxError as error:
-                if self._is_damaged and not was_ours:
+                if not was_ours:
                     # or the next start would take the file for ours
                     _lock_path(config.path).unlink()
+                if self._is_damaged and not was_ours:
                     raise OutboxError(
                         f"outbox.path: {config.path} exists and is not a readable outbox; name"
                         " another file, or move it away"
@@ -220,6 +223,7 @@ class Outbox:
 
     def _open(self) -> None:
         path = self._config.path
+        self._refuse_newer(path)
         finish_rescue(path)  # a process may have died in the middle of one
         self._database = sqlite3.connect(
             path, timeout=_START_SECONDS, check_same_thread=False, isolation_level=None
@@ -234,7 +238,7 @@ class Outbox:
                     mode,
                 )
             self._database.execute("pragma synchronous = full")
-            self._database.executescript(TABLES)
+            migrate(self._database, path)
             self._count = int(self._database.execute("select count(*) from events").fetchone()[0])
             last = self._database.execute(
                 "select seq from sqlite_sequence where name = 'events'"
@@ -248,6 +252,12 @@ class Outbox:
         except BaseException:
             self._database.close()
             raise
+
+    def _refuse_newer(self, path: Path) -> None:
+        """Refuse a file that a newer release wrote, before anything is changed or moved."""
+        if is_file(path):
+            with contextlib.suppress(sqlite3.Error), open_for_reading(path, _START_SECONDS):
+                pass  # a file that cannot be read is dealt with when it is opened
 
     def _wait_for_locks(self, seconds: float) -> None:
         self._database.execute(f"pragma busy_timeout = {round(seconds * 1000)}")
@@ -370,7 +380,7 @@ def read_events(path: Path, *, after_id: int = 0, most: int = -1) -> list[Stored
     nothing.
 
     Raises:
-        OutboxError: the file is missing or is not an outbox.
+        OutboxError: the file is missing, is not an outbox, or a newer release wrote it.
     """
     stored = []
     for row_id, payload in _read(
@@ -391,7 +401,7 @@ def read_rejected(path: Path) -> list[tuple[str, str]]:
     its error.
 
     Raises:
-        OutboxError: the file is missing or is not an outbox.
+        OutboxError: the file is missing, is not an outbox, or a newer release wrote it.
     """
     rows = _read(path, "select cast(payload as blob), error from rejected order by id")
     return [(bytes(payload).decode(errors="replace"), error) for payload, error in rows]
@@ -401,9 +411,7 @@ def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:
     if not is_file(path):
         raise OutboxError(f"outbox not found: {path}")
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
-        ) as database:
+        with open_for_reading(path, _START_SECONDS) as database:
             return database.execute(query, values).fetchall()
     except sqlite3.Error as error:
         raise OutboxError(f"{path} is not a readable outbox: {error}") from None

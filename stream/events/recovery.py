@@ -15,23 +15,10 @@ from typing import Any
 
 from configs import DataError
 from stream.events.event import ActionEvent
+from stream.events.migrations import migrate
 
-__all__ = ["BUSY_SECONDS", "TABLES", "finish_rescue", "rescue"]
+__all__ = ["BUSY_SECONDS", "finish_rescue", "rescue"]
 
-TABLES = """
-create table if not exists events (
-    id integer primary key autoincrement,
-    event_id text not null,
-    kind text not null,
-    camera_id text not null,
-    payload text not null,
-    stored_at real not null);
-create table if not exists open_events (event_id text primary key, payload text not null);
-create table if not exists sequences (camera_id text primary key, last integer not null);
-create table if not exists rejected (
-    id integer primary key, payload text not null, error text not null, rejected_at real not null);
-create index if not exists updated on events (id) where kind = 'updated';
-"""
 # Foreign readers hold the database for milliseconds; whoever holds it for longer must not hold
 # others up.
 BUSY_SECONDS = 0.25
@@ -90,7 +77,7 @@ def _copy(damaged: Path, rescued: Path, sequences: dict[str, int], last_id: int)
         known[event.camera_id] = max(known.get(event.camera_id, 0), event.sequence)
 
     with contextlib.closing(sqlite3.connect(rescued, isolation_level=None)) as database:
-        database.executescript(TABLES)
+        migrate(database, rescued)
         database.execute("begin")
         for row, event in _events(
             damaged, "events", "cast(payload as blob), id, event_id, kind, camera_id, stored_at"

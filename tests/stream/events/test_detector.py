@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import ValidationError
 
 from configs import ConfigError, DataError
 from model.detection import ActionRule
 from stream import ActionEvent, EventDetector
 from stream.events.config import EventConfig
 from tests.support.factory import make_event
-from tests.support.schema import check_event
+from tests.support.schema import check_event, check_readable
 
 LABELS = ("background", "fall", "get_up")
 STEP = 0.25
@@ -188,10 +189,11 @@ def test_other_texts_are_not_events(text: str) -> None:
         {"top_k": [{"action": "fall", "confidence": "x"}]},
         {"region": 3},
         {"action": "\ud800"},
-        {"unheard": 1},
         {"pts_start_seconds": 10**400},
         {"sequence": 10**30},
         {"pts_start_seconds": float("inf")},
+        {"top_k": [{"action": "fall"}]},
+        {"top_k": [{"confidence": 0.5, "unheard": 1}]},
     ],
     ids=str,
 )
@@ -202,6 +204,30 @@ def test_json_with_something_else_in_a_field_is_no_event(change: dict[str, objec
     (started,) = feed(detector(), [0.9])
     with pytest.raises(DataError):
         ActionEvent.from_json(json.dumps(json.loads(started.to_json()) | change))
+
+
+def test_fields_that_a_reader_does_not_know_are_ignored() -> None:
+    event = make_event(1, kind="ended")
+    fields = json.loads(event.to_json())
+    fields["top_k"] = [entry | {"rank": number} for number, entry in enumerate(fields["top_k"])]
+    grown = json.dumps(fields | {"unheard": {"of": 1}})
+    check_readable(grown)
+    with pytest.raises(ValidationError, match="unheard"):
+        check_event(grown)  # but we do not publish it
+    assert ActionEvent.from_json(grown) == event
+
+
+@pytest.mark.parametrize("name", json.loads(make_event(1, kind="ended").to_json()))
+def test_an_event_without_a_required_field_is_refused(name: str) -> None:
+    fields = json.loads(make_event(1, kind="ended").to_json())
+    del fields[name]
+    with pytest.raises(ValidationError, match=name):
+        check_readable(json.dumps(fields))
+    if name == "region":  # always readable without: it means the whole frame
+        assert ActionEvent.from_json(json.dumps(fields)).region is None
+        return
+    with pytest.raises(DataError, match=name):
+        ActionEvent.from_json(json.dumps(fields))
 
 
 def test_json_without_an_end_is_no_event() -> None:

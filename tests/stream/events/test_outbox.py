@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import stream.events.migrations
 import stream.events.recovery
 from configs import OutboxError
 from stream.events.config import OutboxConfig
@@ -371,3 +372,93 @@ def test_a_payload_that_is_no_text_is_set_aside(tmp_path: Path) -> None:
     assert [stored.id for stored in outbox.oldest(10)] == [2]
     assert len(read_rejected(tmp_path / "o.db")) == 1
     outbox.close()
+
+
+def set_version(path: Path, version: int) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(f"pragma user_version = {version}")
+
+
+def version_of(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return int(database.execute("pragma user_version").fetchone()[0])
+
+
+def test_new_and_old_files_get_the_current_version_and_keep_their_events(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 3)
+    assert version_of(path) == 1
+    set_version(path, 0)
+    assert len(read_events(path)) == 3
+    assert read_rejected(path) == []
+    assert version_of(path) == 0  # reading changes nothing
+    Outbox(OutboxConfig(path=path)).close()
+    assert version_of(path) == 1
+    assert [stored.event.sequence for stored in read_events(path)] == [1, 2, 3]
+
+
+def test_a_file_of_a_newer_release_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 3)
+    set_version(path, 2)
+    before = path.read_bytes()
+    names = {each.name for each in tmp_path.iterdir()}
+    for use in (
+        lambda: Outbox(OutboxConfig(path=path)),
+        lambda: read_events(path),
+        lambda: read_rejected(path),
+    ):
+        with pytest.raises(
+            OutboxError, match=r"o\.db: the file has version 2, .* use the newer release"
+        ):
+            use()
+    assert path.read_bytes() == before
+    assert {each.name for each in tmp_path.iterdir()} - {"o.db-wal", "o.db-shm"} == names
+
+
+def test_a_damaged_file_of_a_newer_release_is_refused_and_not_recovered(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 500)
+    set_version(path, 2)
+    damage(path, slice(1, None))
+    with pytest.raises(OutboxError, match="use the newer release"):
+        Outbox(OutboxConfig(path=path))
+    assert not list(tmp_path.glob("*.damaged-*"))
+    assert not (tmp_path / "o.db.rescued").exists()
+
+
+def test_what_is_recovered_has_the_current_version(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 10)
+    set_version(path, 0)
+    damage(path, slice(0, 1))
+    Outbox(OutboxConfig(path=path)).close()
+    assert version_of(path) == 1
+    assert len(list(tmp_path.glob("o.db.damaged-*"))) >= 1
+
+
+def test_a_migration_that_stops_half_way_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "o.db"
+    filled(path, 3)
+    set_version(path, 0)
+
+    def half(database: sqlite3.Connection) -> None:
+        database.execute("delete from events")
+        database.execute("alter table rejected rename to dead_letters")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            stream.events.migrations, "MIGRATIONS", (*stream.events.migrations.MIGRATIONS, half)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            Outbox(OutboxConfig(path=path))
+    assert version_of(path) == 0
+    assert [stored.event.sequence for stored in read_events(path)] == [1, 2, 3]
+    assert read_rejected(path) == []
+    outbox = Outbox(OutboxConfig(path=path))
+    assert len(outbox) == 3
+    outbox.close()
+    assert version_of(path) == 1
