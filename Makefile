@@ -1,10 +1,11 @@
-# make demo    watch four cameras being analysed, then see how many true events were found
-# make test    run the tests
-# Both set everything up by themselves the first time.
+# make demo         watch four cameras being analysed, then see how many true events were found
+# make test         run the tests
+# make test-fast    run those that take seconds and need no broker and no other server
+# All of them set everything up by themselves the first time.
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test check kernels bench bench-network bench-mixing bench-loader bench-cameras bench-scaling bench-outbox soak gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test test-fast check kernels bench bench-network bench-mixing bench-loader bench-cameras bench-scaling bench-outbox soak gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
@@ -20,6 +21,11 @@ demo: setup
 
 test: setup
 	@.venv/bin/python -m pytest
+
+# Two workers, a file at a time; one thread each for PyTorch, so that they do not fight for cores.
+test-fast: setup
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile \
+		-m "not slow and not broker and not rtsp"
 
 check: setup
 	@.venv/bin/ruff check .
@@ -57,7 +63,7 @@ bench-outbox: setup
 # The fleet's bad days for as long as you like: make soak MINUTES=600
 soak: setup
 	@CIDC_SOAK_MINUTES=$(or $(MINUTES),5) CIDC_SOAK_FLAPS=$(or $(FLAPS),1000) CIDC_SOAK_KILLS=$(or $(KILLS),20) CIDC_FUZZ=10000 \
-		.venv/bin/python -m pytest -s --timeout 0 tests/stream/test_chaos.py tests/configs/test_config_fuzz.py
+		.venv/bin/python -m pytest -s --timeout 0 tests/stream/chaos tests/configs/test_config_fuzz.py
 
 gpu-wheels: setup
 	@scripts/gpu_wheels.sh

@@ -1,6 +1,4 @@
-"""Fixtures that many test files share: data that lies beside the project, a few generated
-scenes, a small network.
-"""
+"""Fixtures that many test files share: real clips, generated scenes, a small network."""
 
 from __future__ import annotations
 
@@ -14,12 +12,14 @@ import torch
 
 from tests import ROOT
 
-# What needs more than PyTorch is imported by the fixture that uses it: tests of the kernels run
-# without.
+# Fixtures import what they need beyond PyTorch themselves: tests of the kernels run without it.
 if TYPE_CHECKING:
     from model import ModelSpec
 
 SHARED = ROOT.parent / "shared" / "data"
+
+# A failed assertion in a helper shows its values, as one in a test does.
+pytest.register_assert_rewrite("tests.support")
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +39,9 @@ def shared_files(shared_data: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small folder of scenes: one clip per action, four of background, two recordings of 18
-    seconds.
+    """A small folder of scenes.
+
+    It holds one clip per action, four of background, and two recordings of 18 seconds.
     """
     from train.synthetic import ScenesPlan, write_scenes
 
@@ -70,9 +71,7 @@ def tiny_spec() -> ModelSpec:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of that network, untrained, with a last layer strong enough to give every label
-    its turn.
-    """
+    """Untrained weights of that network; its strong last layer gives every label sometimes."""
     from model import build_model, save_model
 
     torch.manual_seed(3)

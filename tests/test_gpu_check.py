@@ -1,6 +1,4 @@
-"""The GPU check's own workings, which a machine without a GPU can see: limits, what is missing,
-what failed.
-"""
+"""The parts of the GPU check that need no GPU: limits, what is missing, what failed."""
 
 import importlib.util
 import sys
@@ -12,6 +10,13 @@ import pytest
 import torch
 
 from tests import ROOT
+
+# A grandchild holds the pipe open: it must end too, or it would go on using the GPU.
+HANGING = """
+import subprocess, sys
+print("half", flush=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).wait()
+"""
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def test_without_a_gpu_it_says_so(check: ModuleType, capsys: pytest.CaptureFixtu
     assert "finds no CUDA device" in capsys.readouterr().err
 
 
-def test_the_report_holds_what_ran_and_what_failed(
+def test_the_report_lists_what_ran_and_what_failed(
     check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.md"
@@ -49,15 +54,10 @@ def test_the_report_holds_what_ran_and_what_failed(
     assert "## Bad: FAILED\n\nbroken" in text
 
 
-def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) -> None:
-    # A grandchild holds the pipe open: it must end too, or it would go on using the GPU.
-    code = (
-        "import subprocess, sys, time; print('half', flush=True)\n"
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).wait()"
-    )
-    begun = time.monotonic()
-    status, text = check._run([sys.executable, "-c", code], 2)
-    assert time.monotonic() - begun < 20
+def test_parts_are_stopped_at_their_limit_and_keep_what_they_printed(check: ModuleType) -> None:
+    started_at = time.monotonic()
+    status, text = check._run([sys.executable, "-c", HANGING], 2)
+    assert time.monotonic() - started_at < 20
     assert status == 124
     assert "half" in text
     assert "stopped after 2 s" in text
@@ -65,7 +65,7 @@ def test_parts_end_at_their_limit_and_keep_what_they_printed(check: ModuleType) 
     assert sum(check.LIMITS.values()) <= 540
 
 
-def test_a_part_without_its_packages_is_left_out_and_named(
+def test_a_part_whose_packages_are_missing_is_skipped_and_named(
     check: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -1,3 +1,5 @@
+"""The strict loader on the files that ship, on mistakes, and on overrides."""
+
 import contextlib
 import os
 import string
@@ -83,7 +85,7 @@ def test_bad_settings_are_named_with_value_and_remedy(text: str, says: str) -> N
     assert "hunter2" not in str(error.value)
 
 
-def test_what_a_rule_or_a_camera_does_not_name_is_as_for_all() -> None:
+def test_rules_and_cameras_inherit_the_common_settings() -> None:
     config = parse_config(
         """
         cameras:
@@ -109,7 +111,7 @@ def test_what_a_rule_or_a_camera_does_not_name_is_as_for_all() -> None:
     assert config.cameras[1].events is None
 
 
-def test_a_mistake_for_all_is_told_of_once() -> None:
+def test_a_mistake_in_common_settings_is_reported_once() -> None:
     for own, common in (
         ("{top_k: 1}", "{smothing: 2}"),
         ("null", "{default: {entr: 1}, actions: {fall: {enter: 0.9}}}"),
@@ -122,18 +124,19 @@ def test_a_mistake_for_all_is_told_of_once() -> None:
         assert str(raised.value).count("unknown setting") == 1
 
 
-def test_a_cameras_own_way_of_being_opened_completes_that_of_all() -> None:
-    tree = (
-        "{cameras: [{id: a, url: rtsp://h/a, max_gap_seconds: 3, source: {open_timeout_seconds:"
-        " 30}}], source: {read_timeout_seconds: 9}}"
-    )
+def test_source_settings_of_a_camera_complete_the_common_ones() -> None:
+    tree = """
+        cameras:
+          - {id: a, url: rtsp://h/a, max_gap_seconds: 3, source: {open_timeout_seconds: 30}}
+        source: {read_timeout_seconds: 9}
+        """
     camera = parse_config(tree, StreamConfig).cameras[0]
     assert camera.source is not None
     assert (camera.source.open_timeout_seconds, camera.source.read_timeout_seconds) == (30, 9)
     assert "rtsp" not in repr(camera)  # an address may hold a password
 
 
-def test_settings_that_repeat_themselves_without_end_are_refused_at_once() -> None:
+def test_settings_that_contain_themselves_are_refused_at_once() -> None:
     doubling = (
         "events: {actions: {a0: &a0 {enter: 1}"
         + "".join(f", a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}" for n in range(1, 40))
@@ -148,7 +151,7 @@ def test_settings_that_repeat_themselves_without_end_are_refused_at_once() -> No
             parse_config(text, StreamConfig)
 
 
-def test_a_section_without_settings_is_that_of_the_defaults_and_yes_is_no_number() -> None:
+def test_an_empty_section_means_the_defaults_and_yes_is_not_a_number() -> None:
     assert parse_config(CAMERA + "kafka:\nevents:\n", StreamConfig) == parse_config(
         CAMERA, StreamConfig
     )
@@ -166,7 +169,7 @@ def test_a_section_without_settings_is_that_of_the_defaults_and_yes_is_no_number
         )
 
 
-def test_a_camera_may_be_a_pipe_or_a_file_address_but_no_folder(tmp_path: Path) -> None:
+def test_a_camera_can_be_a_pipe_or_a_file_address_but_not_a_folder(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe with space")
     camera = CameraConfig(id="a", url=f"file://{tmp_path}/pipe%20with%20space")
     assert CameraConfig(id="a", url="file://localhost/x.mp4").url == "/x.mp4"
@@ -192,7 +195,7 @@ def test_a_camera_may_be_a_pipe_or_a_file_address_but_no_folder(tmp_path: Path) 
         ("cameras.a.url=rtsp://u:a#b@h/x", "%23 for #"),
     ],
 )
-def test_common_mistakes_are_answered_in_plain_words(override: str, says: str) -> None:
+def test_common_mistakes_get_a_plain_answer(override: str, says: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse_config("cameras: [{id: a, url: rtsp://h/a}]", StreamConfig, [override])
     assert says in str(raised.value)
@@ -226,7 +229,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "nowhere.yaml", Outer)
 
 
-def test_messages_about_overrides_do_not_show_values() -> None:
+def test_errors_about_overrides_do_not_show_values() -> None:
     for override in (
         "inner.size: hunter2",
         "inner.x.y=hunter2",
@@ -239,7 +242,7 @@ def test_messages_about_overrides_do_not_show_values() -> None:
 
 
 @given(st.text(alphabet=string.printable, max_size=60))
-def test_no_text_gives_anything_but_settings_or_a_config_error(text: str) -> None:
+def test_any_text_gives_settings_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse_config(text, StreamConfig)
 
@@ -248,12 +251,10 @@ PAPER_FILES = [path for path in CONFIGS if path.name.startswith("paper-")]
 
 
 @pytest.mark.parametrize("path", PAPER_FILES, ids=lambda path: path.stem)
-def test_the_papers_experiments_follow_its_recipe_and_their_data_sets_annotations(
+def test_the_experiments_of_the_paper_use_its_settings_and_the_labels_of_their_data_sets(
     path: Path, shared_data: Path, tmp_path: Path
 ) -> None:
-    """Each loads with the labels of the official lists, and starts from a run that another of
-    these files describes.
-    """
+    """Each file loads with the official labels; it starts from a run that another describes."""
     maps = {
         "kinetics400": "kinetics_label_map_k400",
         "ucf101": "ucf101_label_map",
@@ -302,7 +303,7 @@ def test_the_papers_experiments_follow_its_recipe_and_their_data_sets_annotation
     )
 
 
-def test_labels_come_from_the_data_set_or_from_the_file_never_both(tmp_path: Path) -> None:
+def test_labels_come_from_the_data_set_or_from_the_file_but_not_from_both(tmp_path: Path) -> None:
     path = example_path("paper-ucf101-cidc.yaml")
     with pytest.raises(
         ConfigError, match=r"labels_from names .*nowhere\.yaml, which is not there; write it with"

@@ -69,6 +69,7 @@ def test_a_sheet_has_a_column_for_each_sub_clip_and_a_row_for_each_map(tmp_path:
     assert overlay[0] > max(overlay[1], overlay[2])  # the top of the colour map is red
 
 
+@pytest.mark.slow
 def test_an_overlay_video_plays_and_has_every_frame(tmp_path: Path) -> None:
     write_overlay([made_up(), made_up()], tmp_path / "o.mp4", fps=15)
     with av.open(str(tmp_path / "o.mp4")) as container:
@@ -78,6 +79,7 @@ def test_an_overlay_video_plays_and_has_every_frame(tmp_path: Path) -> None:
     assert float(frames[-1].time or 0) == pytest.approx(63 / 15, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_command_draws_a_real_video(
     scenes: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

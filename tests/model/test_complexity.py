@@ -29,6 +29,7 @@ def test_the_count_is_that_of_a_net_counted_by_hand() -> None:
     assert cost.parameters == parameters
 
 
+@pytest.mark.slow
 def test_public_parameter_counts() -> None:
     """As the public packages' own networks of 400 classes count (tests/public_nets.py builds
     them).
@@ -60,6 +61,7 @@ def test_the_cidc_network_costs_what_the_papers_rows_imply() -> None:
     assert 41 <= round(whole.cidc_parameters / 1e6) <= 61
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_prints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,6 +226,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", NETWORKS, ids=lambda fields: fields["backbone"])
 @torch.no_grad()
 def test_a_folded_network_is_the_network(fields: dict[str, object]) -> None:
@@ -251,6 +252,7 @@ def test_a_folded_network_is_the_network(fields: dict[str, object]) -> None:
         )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_folded_network_in_bfloat16_stays_close_and_takes_other_sizes() -> None:
     network = build_model(ModelConfig(backbone="i3d", depth=18, width=16, num_classes=6))

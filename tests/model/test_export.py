@@ -17,6 +17,8 @@ from model.checkpoints.export import export_onnx
 from model.media.preprocess import PreprocessConfig
 from tests.model.test_conv import settle
 
+pytestmark = pytest.mark.slow
+
 PICTURE = PreprocessConfig(short_side=48, height=48, width=64)
 
 

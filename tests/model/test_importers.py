@@ -24,6 +24,7 @@ def clip(side: int) -> torch.Tensor:
     return torch.randn(1, 3, 32, side, side, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @needs_public_nets
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(public_nets.PUBLIC_NETS))

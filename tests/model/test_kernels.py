@@ -45,6 +45,7 @@ def compiling() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["with_nvrtc", "with_nvcc"])
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100", "sm_120"])
 def test_kernels_compile_and_keep_nothing_in_local_memory(
@@ -106,6 +107,7 @@ def test_without_a_device_the_reason_is_named() -> None:
     assert why_not() == "no CUDA device"
 
 
+@pytest.mark.slow
 def test_the_kernels_need_neither_dali_nor_pydantic() -> None:
     """A machine with PyTorch, NumPy and CuPy alone runs them and their tests."""
     missing = (
@@ -137,6 +139,7 @@ def test_the_kernels_need_neither_dali_nor_pydantic() -> None:
     assert done.stdout.strip() == "(1, 2, 4, 4, 4)"
 
 
+@pytest.mark.slow
 def test_the_network_needs_no_dali() -> None:
     code = (
         "import sys\nsys.modules['nvidia.dali'] = None\nfrom model import ModelConfig,"

@@ -74,6 +74,7 @@ def test_the_mix_matches_numpy(t_out: int, t_in: int, directions: int) -> None:
     np.testing.assert_allclose(mixed.numpy(), numpy_mix(x, weights), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalisation", ["affine", "minmax"])
 def test_gradients_are_those_of_finite_differences(normalisation: str) -> None:
     logits = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
@@ -92,6 +93,7 @@ def test_equal_logits_have_finite_gradients() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalisation", ["affine", "minmax"])
 @pytest.mark.parametrize("direction", ["none", "uni", "bi"])
 @pytest.mark.parametrize("t_in", range(1, 17))
@@ -154,6 +156,7 @@ def test_a_unit_has_the_gradients_of_finite_differences(
     assert torch.autograd.gradcheck(run, (x, *parameters.values()))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     t_in=st.integers(1, 16),

@@ -14,6 +14,8 @@ from model.mixing.plan import run_backward, run_forward
 from tests.support.mixing_cases import CASES, Case, agree, reference
 from tests.support.shim import ORDERS, Shim
 
+pytestmark = pytest.mark.slow
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # How weights come about rotates with the cases; each kernel takes it as an argument.
 WAYS = (("affine", True), ("plain", False), ("minmax", True), ("plain", True), ("affine", False))

@@ -19,6 +19,7 @@ from tests.support.mixing_cases import CASES, Case, agree, reference
 MAPPINGS = ("plain", "affine", "minmax")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapping", MAPPINGS)
 @pytest.mark.parametrize(
     "case", [CASES[2], CASES[3], CASES[8], CASES[11], CASES[20], CASES[23]], ids=str
@@ -34,6 +35,7 @@ def test_opcheck(case: Case, mapping: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("mapping", MAPPINGS)
 @pytest.mark.parametrize("memory", ["planar", "last"])
@@ -46,6 +48,7 @@ def test_gradcheck(memory: str, mapping: str, masked: bool) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_cpu_path_is_the_definition(case: Case, dtype: torch.dtype) -> None:

@@ -183,6 +183,7 @@ def test_the_self_attention_head_is_torchs_multi_head_attention() -> None:
     assert len(SelfAttentionHead(64).layers) == 2
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_three_fusions_are_their_definitions() -> None:
     networks = {}
@@ -278,6 +279,7 @@ def test_impossible_networks_are_refused(fields: dict[str, object], says: str) -
         ModelConfig.model_validate(fields)
 
 
+@pytest.mark.slow
 def test_recomputing_activations_changes_nothing() -> None:
     torch.manual_seed(0)
     network = build_model(

@@ -7,6 +7,7 @@ from configs import MediaError
 from model.media.video import PresentationOrder, decode_frames, frame_picture
 
 
+@pytest.mark.slow
 def test_frame_counts_match_the_list_made_with_another_decoder(
     shared_data: Path, shared_files: list[dict[str, str]]
 ) -> None:

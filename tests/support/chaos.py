@@ -1,5 +1,6 @@
-"""Cameras that behave as cameras do on bad days, and a proxy that makes good ones bad. All over
-real sockets.
+"""Cameras that behave as cameras do on bad days, and a proxy that makes good ones bad.
+
+Everything goes over real sockets.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ from tests.support.broker import Proxy, free_port
 
 
 class TcpCamera:
-    """Listens on a port and runs `serve` for every connection, each in a thread of its own,
-    until it returns or the peer goes.
-    """
+    """Listens on a port and runs `serve` for every connection, in a thread of its own."""
 
     def __init__(
         self, serve: Callable[[socket.socket, threading.Event], None], port: int = 0
@@ -49,7 +48,7 @@ class TcpCamera:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address of the camera."""
         return f"tcp://127.0.0.1:{self.port}"
 
     def _accept(self) -> None:
@@ -67,20 +66,21 @@ class TcpCamera:
 
 
 def noise(client: socket.socket, stop: threading.Event) -> None:
-    """Random bytes, a megabyte a second."""
+    """Send random bytes, a megabyte a second."""
     while not stop.is_set():
         client.sendall(os.urandom(10_000))
         stop.wait(0.01)
 
 
 def silence(client: socket.socket, stop: threading.Event) -> None:
-    """Accepts and says nothing."""
+    """Accept the connection and send nothing."""
     stop.wait(600)
 
 
 def mpegts(sizes: list[tuple[int, int]], *, fps: int, seconds_each: float) -> bytes:
-    """MPEG-TS of moving squares whose size changes from part to part, as a camera's own stream
-    does when it is set anew.
+    """Make MPEG-TS of a moving square, one part for each size.
+
+    This is what a camera sends whose settings are changed while it runs.
     """
     parts = io.BytesIO()
     clock = 0
@@ -93,10 +93,10 @@ def mpegts(sizes: list[tuple[int, int]], *, fps: int, seconds_each: float) -> by
             stream.pix_fmt = "yuv420p"
             stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(fps)}
             for number in range(round(seconds_each * fps)):
-                picture = np.full((height, width, 3), 90, np.uint8)
+                rgb_HWC = np.full((height, width, 3), 90, np.uint8)
                 left = number * 7 % (width - 40)
-                picture[height // 3 : height // 2, left : left + 40] = 220
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                rgb_HWC[height // 3 : height // 2, left : left + 40] = 220
+                frame = av.VideoFrame.from_ndarray(rgb_HWC, format="rgb24")
                 frame.pts = clock
                 clock += 1
                 container.mux(stream.encode(frame))
@@ -106,32 +106,33 @@ def mpegts(sizes: list[tuple[int, int]], *, fps: int, seconds_each: float) -> by
 
 
 def streamed(data: bytes, *, seconds: float) -> Callable[[socket.socket, threading.Event], None]:
-    """Serve these bytes at an even rate, once, over so many seconds."""
+    """Serve these bytes once, at an even rate, over this many seconds."""
 
     def serve(client: socket.socket, stop: threading.Event) -> None:
         steps = max(1, round(seconds * 20))
         size = len(data) // steps + 1
-        begun = time.monotonic()
+        started_at = time.monotonic()
         for step in range(steps):
             client.sendall(data[step * size : (step + 1) * size])
-            stop.wait(max(0.0, begun + (step + 1) / 20 - time.monotonic()))
+            stop.wait(max(0.0, started_at + (step + 1) / 20 - time.monotonic()))
 
     return serve
 
 
 class ChaosProxy(Proxy):
-    """A proxy, on a port of its own, whose `attack` does something to the connections."""
+    """A proxy on a port of its own whose `attack` disturbs the connections."""
 
     KINDS = ("cut", "freeze", "corrupt", "flood", "refuse")
 
     def __init__(self, upstream_port: int) -> None:
-        self._frozen = threading.Event()
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._corrupt = threading.Event()
         self._rng = random.Random(upstream_port)
         super().__init__(upstream_port, free_port())
 
     def attack(self, kind: str, seconds: float, stop: threading.Event) -> None:
-        """Do one thing to the connections, for a while where it lasts, and let them be again."""
+        """Disturb the connections in one of the `KINDS`; some last this many seconds."""
         if kind == "cut":
             self.reset()
         elif kind == "flood":
@@ -144,16 +145,18 @@ class ChaosProxy(Proxy):
             self.cut()
             stop.wait(seconds)
             self.restore()
-        else:
-            event = {"freeze": self._frozen, "corrupt": self._corrupt}[kind]
-            event.set()
+        elif kind == "freeze":
+            self._flowing.clear()
             stop.wait(seconds)
-            event.clear()
+            self._flowing.set()
+        else:
+            self._corrupt.set()
+            stop.wait(seconds)
+            self._corrupt.clear()
 
     def forwarded(self, data: bytes, is_reply: bool) -> bytes:
-        """What came, late while frozen, with bits flipped in replies while corrupt."""
-        while self._frozen.is_set():
-            time.sleep(0.05)
+        """Delay data while frozen, and flip bits of replies while corrupt."""
+        self._flowing.wait()
         if not (is_reply and self._corrupt.is_set() and len(data) > 64):
             return data
         spoiled = bytearray(data)
@@ -166,19 +169,17 @@ class ChaosProxy(Proxy):
 def under_fire(
     proxies: list[ChaosProxy], *, seed: int, pause_seconds: float = 2.0
 ) -> Iterator[dict[str, int]]:
-    """Attack one proxy after the other at random for as long as the block lasts; gives the
-    counts of what was done.
+    """Attack one proxy after the other, at random, for as long as the block lasts.
+
+    Gives the number of attacks of each kind.
     """
     stop = threading.Event()
     rng = random.Random(seed)
     done = dict.fromkeys(ChaosProxy.KINDS, 0)
 
     def attack() -> None:
-        for proxy, kind in zip(
-            itertools.cycle(proxies),
-            (rng.choice(ChaosProxy.KINDS) for _ in itertools.count()),
-            strict=False,
-        ):
+        for proxy in itertools.cycle(proxies):
+            kind = rng.choice(ChaosProxy.KINDS)
             if stop.wait(rng.uniform(0, pause_seconds)):
                 return
             done[kind] += 1
@@ -194,7 +195,7 @@ def under_fire(
 
 
 def process_state() -> dict[str, float]:
-    """Threads, open descriptors and resident megabytes of this process."""
+    """Count the threads, open descriptors and resident megabytes of this process."""
     status = Path("/proc/self/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines())
     return {
@@ -203,3 +204,8 @@ def process_state() -> dict[str, float]:
         "megabytes": int(fields["VmRSS"].split()[0]) / 1024,
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def rounded(states: list[dict[str, float]]) -> list[dict[str, int]]:
+    """Round the numbers of such states, to be printed."""
+    return [{name: round(value) for name, value in state.items()} for state in states]

@@ -1,4 +1,4 @@
-"""Events for tests."""
+"""Valid events for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def make_event(
     action: str = "fall",
     event: int | None = None,
 ) -> ActionEvent:
-    """A valid event; `event` numbers the action it belongs to (by default `number`)."""
+    """Make a valid event; `event` numbers the action it belongs to (by default `number`)."""
     ended = kind == "ended"
     return ActionEvent(
         event_id=str(

@@ -13,27 +13,31 @@ from typing import Any
 
 PYTHON = "/usr/bin/python3"
 REMEDY = (
-    "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base"
-    " gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+    "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0"
+    " gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
 )
+IMPORTS = """
+import gi
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GstRtspServer
+"""
 
 
 def missing_rtsp() -> str | None:
-    """Why no RTSP server can run here, with the remedy; None if one can."""
-    script = (
-        "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import"
-        " GstRtspServer"
-    )
+    """Say why no RTSP server can run here, and what to install; None if one can."""
     try:
-        done = subprocess.run([PYTHON, "-c", script], capture_output=True, check=False)
+        done = subprocess.run([PYTHON, "-c", IMPORTS], capture_output=True, check=False)
     except FileNotFoundError:
         return f"no RTSP server: {PYTHON} is missing; {REMEDY}"
     return None if done.returncode == 0 else f"no RTSP server: {REMEDY}"
 
 
 class RtspServer:
-    """The server process. `mounts` maps `/path` (looped) or `/path!` (once) to H.264 files;
-    `login` is `user:password`.
+    """The server process.
+
+    Args:
+        mounts: the H.264 file of each path; `/path` is looped, `/path!` is played once.
+        login: `user:password`, or empty for everybody.
     """
 
     def __init__(self, mounts: dict[str, Path], login: str = "") -> None:
@@ -62,14 +66,14 @@ class RtspServer:
         self.port = int(line.split()[1])
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill it at once, as a power cut would."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
 
     def url(self, mount: str) -> str:
-        """Where a mount is."""
+        """Return the address of a mount."""
         return f"rtsp://127.0.0.1:{self.port}{mount}"
 
 
@@ -142,8 +146,9 @@ def _factory(file: str, loop: bool) -> Any:
 
 
 def _access_units(file: str) -> tuple[Any, list[tuple[bytes, int, int, int, bool]], int]:
-    """The file's coded pictures as (bytes, pts, dts, duration, is key), in nanoseconds, and its
-    length.
+    """Read the coded frames of a file, with their caps and the length of the file.
+
+    A frame is (bytes, pts, dts, duration, is key); times are in nanoseconds.
     """
     from gi.repository import Gst, GstApp  # noqa: F401 - GstApp gives the sink its methods
 
@@ -162,15 +167,8 @@ def _access_units(file: str) -> tuple[Any, list[tuple[bytes, int, int, int, bool
         offset = segment.base - segment.start
         dts = buffer.dts if buffer.dts != Gst.CLOCK_TIME_NONE else buffer.pts
         key = not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
-        units.append(
-            (
-                buffer.extract_dup(0, buffer.get_size()),
-                buffer.pts + offset,
-                dts + offset,
-                buffer.duration,
-                key,
-            )
-        )
+        data = buffer.extract_dup(0, buffer.get_size())
+        units.append((data, buffer.pts + offset, dts + offset, buffer.duration, key))
     pipeline.set_state(Gst.State.NULL)
     if not units:
         sys.exit(f"no H.264 in {file}")

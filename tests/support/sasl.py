@@ -1,8 +1,7 @@
-"""A proxy that asks for a login the way a Kafka broker does, in front of one that does not: SASL
-PLAIN and SCRAM (RFC 5802).
+"""A proxy that asks for a login as a Kafka broker does: SASL PLAIN and SCRAM (RFC 5802).
 
-The messages are those of https://kafka.apache.org/protocol: SaslHandshake 1, SaslAuthenticate 0 to
-2.
+It stands in front of a broker that asks for none. The messages are those of
+https://kafka.apache.org/protocol: SaslHandshake 1, SaslAuthenticate 0 to 2.
 """
 
 from __future__ import annotations
@@ -49,12 +48,8 @@ class SaslProxy(Proxy):
         super().__init__(upstream_port, port, tls)
 
     def is_let_in(self, client: socket.socket, server: socket.socket) -> bool:
-        """Answer requests until the login is done; only versions may be asked for before."""
-        login = (
-            _Plain(self._users)
-            if self._mechanism == "PLAIN"
-            else _Scram(self._users, self._mechanism)
-        )
+        """Answer requests until the login is done; before that only versions can be asked for."""
+        login = self._new_login()
         client.settimeout(5)
         with contextlib.suppress(OSError, struct.error):
             while not login.is_done:
@@ -65,26 +60,9 @@ class SaslProxy(Proxy):
                     _send(server, request)
                     _send(client, _receive(server))
                 elif key == _HANDSHAKE:
-                    mechanism = self._mechanism.encode()
-                    error = 0 if body[2:] == mechanism else _UNSUPPORTED_MECHANISM
-                    _send(
-                        client,
-                        struct.pack(">ihih", correlation, error, 1, len(mechanism)) + mechanism,
-                    )
+                    _send(client, self._handshake(correlation, body))
                 elif key == _AUTHENTICATE:
-                    try:
-                        _send(
-                            client,
-                            _authenticated(
-                                correlation, version, 0, login.answer(_token(body, version))
-                            ),
-                        )
-                    except PermissionError:
-                        self.logins["refused"] += 1
-                        _send(
-                            client,
-                            _authenticated(correlation, version, _AUTHENTICATION_FAILED, b""),
-                        )
+                    if not self._authenticate(client, login, correlation, version, body):
                         return False
                 else:
                     self.logins["without login"] += 1
@@ -92,6 +70,34 @@ class SaslProxy(Proxy):
         self.logins["let in"] += login.is_done
         client.settimeout(None)
         return login.is_done
+
+    def _new_login(self) -> _Plain | _Scram:
+        if self._mechanism == "PLAIN":
+            return _Plain(self._users)
+        return _Scram(self._users, self._mechanism)
+
+    def _handshake(self, correlation: int, body: bytes) -> bytes:
+        mechanism = self._mechanism.encode()
+        error = 0 if body[2:] == mechanism else _UNSUPPORTED_MECHANISM
+        return struct.pack(">ihih", correlation, error, 1, len(mechanism)) + mechanism
+
+    def _authenticate(
+        self,
+        client: socket.socket,
+        login: _Plain | _Scram,
+        correlation: int,
+        version: int,
+        body: bytes,
+    ) -> bool:
+        """Answer one message of the login; returns whether it was accepted."""
+        try:
+            answer = login.answer(_token(body, version))
+        except PermissionError:
+            self.logins["refused"] += 1
+            _send(client, _authenticated(correlation, version, _AUTHENTICATION_FAILED, b""))
+            return False
+        _send(client, _authenticated(correlation, version, 0, answer))
+        return True
 
 
 class _Plain:
@@ -121,9 +127,8 @@ class _Scram:
         self.is_done = False
 
     def answer(self, token: bytes) -> bytes:
-        return (
-            self._answer_proof(token.decode()) if self._first else self._answer_name(token.decode())
-        )
+        message = token.decode()
+        return self._answer_proof(message) if self._first else self._answer_name(message)
 
     def _answer_name(self, message: str) -> bytes:
         bare = message.removeprefix("n,,")

@@ -1,4 +1,4 @@
-"""Waiting for what other threads do."""
+"""Waiting for a condition instead of for a fixed time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
-    """Wait for a condition, at most this long; returns whether it holds."""
+    """Wait until a condition holds, at most this long; returns whether it does."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -136,6 +136,7 @@ def test_unreadable_videos_are_left_out_up_to_a_share(
         readable_entries(manifest, config.data, store)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_losses_of_one_that_was_not(
     config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_not(
         assert torch.equal(value, other.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_a_video_that_goes_bad_on_the_way_is_replaced_by_one_of_its_label(
     config: TrainConfig, scenes: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +215,7 @@ class StopAt(threading.Event):
         return self.left < 0
 
 
+@pytest.mark.slow
 def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(config: TrainConfig, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     train(config, quiet=True)
@@ -234,6 +237,7 @@ def test_a_run_stopped_at_any_step_goes_on_bit_for_bit(config: TrainConfig, tmp_
         assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(
     config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -303,6 +307,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
         assert losses == pytest.approx(found[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_are_kept_as_asked(config: TrainConfig) -> None:
     train(config.model_copy(update={"keep_every": 1, "activation_checkpointing": True}), quiet=True)
     assert {"config.json", "environment.json", "log.txt", "metrics.jsonl", "steps.jsonl"} <= {
@@ -323,6 +328,7 @@ def test_weights_are_kept_as_asked(config: TrainConfig) -> None:
     }
 
 
+@pytest.mark.slow
 def test_training_learns_a_few_clips_by_heart(
     config: TrainConfig, scenes: Path, tmp_path: Path
 ) -> None:
@@ -360,6 +366,7 @@ def test_a_part_of_a_video_is_what_the_whole_has_there(scenes: Path) -> None:
     assert len(np.unique([hash(frame.tobytes()) for frame in part])) > 20
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_whole_weights_and_only_from_its_own(
     config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -405,6 +412,7 @@ def test_a_run_goes_on_from_whole_weights_and_only_from_its_own(
         train(narrow, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_a_trained_backbone_and_only_from_its_own(
     config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -514,6 +522,7 @@ def read_manifest_entries() -> list:  # type: ignore[type-arg]
     return [ManifestEntry(Path("a.mp4"), "x")]
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_and_evaluates(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -615,6 +624,7 @@ def test_files_that_ship_load_as_training_configurations() -> None:
         assert loaded.data.labels == LABELS
 
 
+@pytest.mark.slow
 def test_two_hundred_corrupt_videos_of_a_thousand(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -684,6 +694,7 @@ def test_two_hundred_corrupt_videos_of_a_thousand(
         readable_entries(read_manifest(manifest), data, store)
 
 
+@pytest.mark.slow
 def test_figures_for_tensorboard_and_pictures(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

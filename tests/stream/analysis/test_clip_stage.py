@@ -1,3 +1,5 @@
+"""From frames to clips: regions, frames too flat to use, restarts."""
+
 import threading
 from typing import Any
 
@@ -54,7 +56,7 @@ class Rig:
         ]
 
 
-def test_a_narrow_region_harms_no_other() -> None:
+def test_a_narrow_region_does_not_affect_the_others() -> None:
     rig = Rig(
         regions=[
             {"id": "door", "right": 0.5},
@@ -67,7 +69,7 @@ def test_a_narrow_region_harms_no_other() -> None:
     assert rig.metrics.total(rig.metrics.corrupt) == 0
 
 
-def test_a_flat_picture_is_none_and_starts_the_clip_anew() -> None:
+def test_a_frame_too_flat_to_use_restarts_the_clip() -> None:
     rig = Rig()
     rig.put(3)
     rig.put(1, np.zeros((2, 1280, 3), np.uint8))
@@ -77,7 +79,7 @@ def test_a_flat_picture_is_none_and_starts_the_clip_anew() -> None:
 
 
 @pytest.mark.parametrize("size", [(40, 1200), (1200, 40), (50, 2000)])
-def test_the_ends_of_a_strip_change_nothing(size: tuple[int, int]) -> None:
+def test_cutting_the_ends_of_a_long_strip_does_not_change_the_result(size: tuple[int, int]) -> None:
     height, width = size
     strip_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     cut_HWC = _crop(strip_HWC, RegionConfig(id="r"))
@@ -89,7 +91,7 @@ def test_the_ends_of_a_strip_change_nothing(size: tuple[int, int]) -> None:
     assert difference.float().mean() < 1
 
 
-def test_what_comes_after_a_camera_began_anew_is_in_a_slot_of_its_own() -> None:
+def test_a_restarted_camera_gets_a_slot_of_its_own() -> None:
     rig = Rig()
     rig.put(2)
     rig.inbox.put(StreamBreak("c", "changed"), threading.Event())

@@ -1,3 +1,5 @@
+"""The clip ring against a deque, the inbox, the schedule under overload, and batches."""
+
 import collections
 import threading
 import time
@@ -15,6 +17,7 @@ from stream.analysis.config import BatchConfig
 from stream.analysis.inbox import Inbox
 from stream.analysis.schedule import Schedule
 from stream.types import SampledFrame, StreamBreak, View, Window
+from tests.support.waiting import until
 
 VIEW = View("a")
 PIXEL = np.zeros((1, 1, 3), np.uint8)
@@ -50,7 +53,7 @@ def test_slots_come_back_empty() -> None:
         ring.gather([ring.acquire()])
 
 
-def test_wrong_pictures_are_named() -> None:
+def test_a_wrong_frame_or_slot_is_named_in_the_error() -> None:
     ring = ClipRing(1, height=2, width=3)
     for picture in (torch.zeros(3, 2, 3, dtype=torch.uint8), torch.zeros(2, 3, 3)):
         with pytest.raises(ShapeError, match=r"the ring holds uint8 \(2, 3, 3\)"):
@@ -62,7 +65,7 @@ def test_wrong_pictures_are_named() -> None:
             ring.gather(slot)
 
 
-def test_pictures_may_come_as_arrays() -> None:
+def test_frames_can_be_numpy_arrays() -> None:
     ring = ClipRing(2, height=2, width=3, frames=2)
     slot = ring.acquire()
     for value in (7, 8):
@@ -76,7 +79,7 @@ def frame(camera: str, number: int) -> SampledFrame:
     return SampledFrame(camera, PIXEL, number, 0.0, 0.0)
 
 
-def test_taking_goes_round_the_cameras_in_order(never: threading.Event) -> None:
+def test_items_are_taken_from_the_cameras_in_turn(never: threading.Event) -> None:
     inbox = Inbox(BatchConfig(camera_queue=100))
     for number in range(50):
         inbox.put(frame("busy", number), never)
@@ -107,8 +110,7 @@ def test_a_full_queue_blocks_its_own_camera_only_and_loses_nothing() -> None:
     )
     thread.start()
     deadline = time.monotonic() + 5
-    while not blocked and time.monotonic() < deadline:
-        time.sleep(0.001)
+    assert until(lambda: bool(blocked), 5)
     assert inbox.put(frame("b", 0), stop)
     seen: list[tuple[str, float]] = []
     while len(seen) < 21 and time.monotonic() < deadline:
@@ -133,7 +135,7 @@ def test_a_blocked_camera_can_be_stopped_and_breaks_never_wait() -> None:
     assert not inbox.put(frame("a", 2), stop)
 
 
-def test_clips_are_due_when_full_and_then_every_hop() -> None:
+def test_clips_are_due_when_full_and_then_every_stride() -> None:
     schedule = Schedule(clip=32)
     due = []
     for count in range(1, 60):
@@ -166,10 +168,8 @@ def test_under_overload_cameras_take_turns_and_losses_are_counted() -> None:
     assert lost > 250
 
 
-def test_a_clip_that_waited_brings_the_next_no_nearer() -> None:
-    """Otherwise cameras whose grid happens to lie well get a second clip before others get their
-    first.
-    """
+def test_a_late_clip_does_not_bring_the_next_one_forward() -> None:
+    """Otherwise some cameras would get a second clip before others get their first."""
     schedule = Schedule(clip=4)
     went = list[int]()
     for count in range(4, 40):
@@ -182,7 +182,7 @@ def test_a_clip_that_waited_brings_the_next_no_nearer() -> None:
     assert went == [4, 15, 19, 23, 27, 31, 35, 39]
 
 
-def test_what_was_due_and_not_taken_before_a_break_is_counted() -> None:
+def test_clips_that_were_due_before_a_break_are_counted_as_lost() -> None:
     schedule = Schedule(clip=4)
     schedule.went(VIEW, 4, 4)
     for count in range(8, 15):
@@ -203,8 +203,7 @@ def test_a_batch_goes_when_full_or_late() -> None:
     batch.add(4, window)
     assert batch.holds(4)
     assert not batch.is_due()
-    time.sleep(0.06)
-    assert batch.is_due()
+    assert until(batch.is_due, 5)
     assert [slot for slot, _ in batch.take()] == [4]
     assert not batch.holds(4)
     batch.add(1, window)
@@ -212,10 +211,8 @@ def test_a_batch_goes_when_full_or_late() -> None:
     assert batch.is_due()
 
 
-def test_after_an_overload_everything_goes_again_and_a_silent_camera_holds_nobody_up() -> None:
-    """Cameras ask one after the other, each four frames; the network first takes half of what is
-    due, then all.
-    """
+def test_after_an_overload_every_clip_is_taken_and_a_silent_camera_blocks_nobody() -> None:
+    """Each camera asks once in four frames; the network first takes half of the clips, then all."""
     schedule = Schedule(clip=4)
     views = [View(str(number)) for number in range(16)]
     waiting = 0.0
@@ -241,7 +238,7 @@ def test_after_an_overload_everything_goes_again_and_a_silent_camera_holds_nobod
     assert went["after"] > 0.95 * (600 * 15 + 100) / 4
 
 
-def test_a_claim_that_nobody_repeats_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claim_of_a_silent_camera_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = Schedule(clip=1)
     schedule.went(View("b"), 1, 1)
     schedule.put_off(View("a"))
@@ -251,7 +248,7 @@ def test_a_claim_that_nobody_repeats_expires(monkeypatch: pytest.MonkeyPatch) ->
     assert schedule.elders(View("b")) == 0
 
 
-def test_a_flood_of_breaks_stays_one_and_a_camera_emptied_meanwhile_is_known_again() -> None:
+def test_repeated_breaks_are_kept_once_and_an_emptied_camera_can_put_again() -> None:
     inbox = Inbox(BatchConfig(camera_queue=2))
     stop = threading.Event()
     for _ in range(1000):
@@ -259,9 +256,10 @@ def test_a_flood_of_breaks_stays_one_and_a_camera_emptied_meanwhile_is_known_aga
     assert len(inbox) == 1
     inbox.put(frame("a", 0), stop)
     inbox.put(StreamBreak("a", "size"), stop)
-    putter = threading.Thread(target=lambda: inbox.put(frame("a", 1), stop))
+    blocked: list[bool] = []
+    putter = threading.Thread(target=lambda: inbox.put(frame("a", 1), stop, blocked.append))
     putter.start()
-    time.sleep(0.05)
+    assert until(lambda: bool(blocked), 5)
     taken = inbox.take(16, 0)
     putter.join(5)
     taken += inbox.take(16, 1.0)
@@ -273,7 +271,7 @@ def test_a_flood_of_breaks_stays_one_and_a_camera_emptied_meanwhile_is_known_aga
     ]
 
 
-def test_cameras_that_are_held_keep_theirs() -> None:
+def test_items_of_held_cameras_stay_in_the_inbox() -> None:
     inbox = Inbox(BatchConfig())
     stop = threading.Event()
     inbox.put(frame("file", 0), stop)

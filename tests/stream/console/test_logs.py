@@ -1,3 +1,5 @@
+"""Log lines as JSON and as text, printed by a real process."""
+
 import json
 import logging
 import subprocess
@@ -36,7 +38,7 @@ def test_json_lines_carry_the_camera_and_the_error() -> None:
     assert "ZeroDivisionError" in error["error"]
 
 
-def test_in_a_file_each_line_is_whole_and_dated() -> None:
+def test_lines_in_a_file_are_not_wrapped_and_carry_a_date() -> None:
     lines = printed("text")
     assert lines[0].endswith("long line " * 20)
     assert lines[0][10] == "T"

@@ -1,3 +1,5 @@
+"""The detector by hand and on random input, and which events are valid."""
+
 import dataclasses
 import datetime
 import json
@@ -31,7 +33,7 @@ def detector(config: EventConfig = PLAIN, **options: object) -> EventDetector:
         model="m",
         background="background",
         **options,
-    )  # type: ignore[arg-type]
+    )
 
 
 def feed(machine: EventDetector, falls: list[float]) -> list[ActionEvent]:
@@ -106,7 +108,7 @@ def test_updates_repeat_while_it_lasts() -> None:
     assert [event.sequence for event in events] == [1, 2, 3, 4]
 
 
-def test_a_break_ends_what_goes_on_and_forgets_the_past() -> None:
+def test_a_break_ends_open_events_and_clears_the_smoothing() -> None:
     machine = detector(PLAIN.model_copy(update={"smoothing": 2}))
     feed(machine, [0.9, 0.9])
     (ended,) = machine.finish("gap")
@@ -116,7 +118,7 @@ def test_a_break_ends_what_goes_on_and_forgets_the_past() -> None:
     assert [event.kind for event in feed(machine, [0.7])] == ["started"]
 
 
-def test_ignored_labels_and_unknown_ones() -> None:
+def test_ignored_labels_give_no_events_and_unknown_ones_are_errors() -> None:
     assert (
         feed(detector(PLAIN.model_copy(update={"ignore": ("background", "fall")})), [0.9] * 3) == []
     )
@@ -131,7 +133,7 @@ def test_ignored_labels_and_unknown_ones() -> None:
     st.integers(1, 4),
     st.floats(0, 1),
 )
-def test_whatever_comes_events_are_valid_and_paired(
+def test_any_input_gives_valid_events_in_pairs_of_started_and_ended(
     rows: list[list[float]], smoothing: int, update: float
 ) -> None:
     config = EventConfig(
@@ -161,7 +163,7 @@ def test_whatever_comes_events_are_valid_and_paired(
     assert not open_ids
 
 
-def test_the_same_windows_give_the_same_events() -> None:
+def test_the_same_clips_give_the_same_events() -> None:
     assert feed(detector(), [0, 0.9, 0.9, 0]) == feed(detector(), [0, 0.9, 0.9, 0])
 
 
@@ -197,10 +199,8 @@ def test_other_texts_are_not_events(text: str) -> None:
     ],
     ids=str,
 )
-def test_json_with_something_else_in_a_field_is_no_event(change: dict[str, object]) -> None:
-    """A flipped bit, or a record of somebody else's: it must be found here, not where the field
-    is used.
-    """
+def test_json_with_a_wrong_value_in_a_field_is_not_an_event(change: dict[str, object]) -> None:
+    """A flipped bit or a foreign record must be found here, not where the field is used."""
     (started,) = feed(detector(), [0.9])
     with pytest.raises(DataError):
         ActionEvent.from_json(json.dumps(json.loads(started.to_json()) | change))
@@ -230,7 +230,7 @@ def test_an_event_without_a_required_field_is_refused(name: str) -> None:
         ActionEvent.from_json(json.dumps(fields))
 
 
-def test_json_without_an_end_is_no_event() -> None:
+def test_json_nested_without_end_is_not_an_event() -> None:
     with pytest.raises(DataError):
         ActionEvent.from_json("[" * 100_000)
 
@@ -248,7 +248,7 @@ def test_impossible_events_cannot_be_made() -> None:
             ActionEvent.from_json(json.dumps(fields | change))
 
 
-def test_an_event_can_be_made_of_its_own_json_and_of_what_programs_have_at_hand() -> None:
+def test_an_event_can_be_made_from_its_json_and_from_datetime_and_numpy_values() -> None:
     event = make_event(1, kind="ended")
     assert ActionEvent(**json.loads(event.to_json())) == event
     assert event.schema == "action-event/1"
@@ -281,7 +281,7 @@ def test_an_event_can_be_made_of_its_own_json_and_of_what_programs_have_at_hand(
         {"kind": "started"},
     ],
 )
-def test_what_is_no_event_is_refused_with_the_field_and_its_value(wrong: dict[str, object]) -> None:
+def test_an_invalid_event_is_refused_and_its_field_is_named(wrong: dict[str, object]) -> None:
     with pytest.raises(DataError, match=next(iter(wrong)).removesuffix("_at")):
         dataclasses.replace(make_event(1, kind="ended"), **wrong)  # type: ignore[arg-type]
 
@@ -289,7 +289,9 @@ def test_what_is_no_event_is_refused_with_the_field_and_its_value(wrong: dict[st
 @pytest.mark.parametrize(
     "wrong", [[float("nan"), 0.5, 0.5], [0.1, 0.2, 3.0], [-0.5, 0.5, 1.0], [0.5, 0.5]]
 )
-def test_what_is_no_probability_is_refused_and_changes_nothing(wrong: list[float]) -> None:
+def test_values_that_are_not_probabilities_are_refused_and_change_nothing(
+    wrong: list[float],
+) -> None:
     machine = detector()
     with pytest.raises(DataError, match="probabilities"):
         machine.push(wrong, pts_end_seconds=9.0, wall_end_seconds=1009.0)
@@ -302,7 +304,7 @@ def test_a_detector_with_defaults_takes_arrays() -> None:
     )
     [event] = machine.push(
         np.array([0.25, 0.75, 0.0], np.float32), pts_end_seconds=3.0, wall_end_seconds=1003.0
-    )  # type: ignore[arg-type]
+    )
     assert ActionEvent.from_json(event.to_json()) == event
     with pytest.raises(
         ConfigError, match=r"events: smoothin: unknown setting; did you mean 'smoothing'"
@@ -311,7 +313,7 @@ def test_a_detector_with_defaults_takes_arrays() -> None:
     assert EventDetector(labels=LABELS, camera_id="cam").active == {}
 
 
-def test_a_file_that_is_read_fast_gives_no_event_that_ends_in_the_future() -> None:
+def test_a_file_that_is_read_fast_gives_no_event_ending_in_the_future() -> None:
     machine = detector()
     [started] = machine.push([0.1, 0.9, 0.0], pts_end_seconds=10.0, wall_end_seconds=1000.0)
     machine.push([0.1, 0.9, 0.0], pts_end_seconds=70.0, wall_end_seconds=1003.0)
@@ -320,7 +322,7 @@ def test_a_file_that_is_read_fast_gives_no_event_that_ends_in_the_future() -> No
     assert started.started_at < ended.ended_at <= ended.produced_at
 
 
-def test_an_event_lasts_as_long_as_in_the_stream_whatever_clocks_do() -> None:
+def test_an_event_lasts_as_long_as_in_the_stream_even_if_the_clock_is_changed() -> None:
     machine = detector()
     [started] = machine.push([0.1, 0.9, 0.0], pts_end_seconds=10.0, wall_end_seconds=1000.0)
     assert machine.push([0.1, 0.9, 0.0], pts_end_seconds=13.0, wall_end_seconds=1003.0) == []

@@ -1,3 +1,5 @@
+"""The outbox: order, bounds, what a crash leaves behind, and recovery of a damaged file."""
+
 import contextlib
 import dataclasses
 import os
@@ -53,7 +55,7 @@ def test_the_file_is_plain_sqlite_that_others_can_read(tmp_path: Path) -> None:
     outbox.close()
 
 
-def test_when_full_updates_give_way_first(tmp_path: Path) -> None:
+def test_a_full_outbox_drops_updates_first(tmp_path: Path) -> None:
     dropped: list[str] = []
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db", max_events=10), dropped.append)
     kinds = ["started", "updated", "updated", "ended"] * 3
@@ -65,7 +67,7 @@ def test_when_full_updates_give_way_first(tmp_path: Path) -> None:
     outbox.close()
 
 
-def test_what_a_dead_process_left_open_is_closed_once(tmp_path: Path) -> None:
+def test_events_left_open_by_a_dead_process_are_ended_once(tmp_path: Path) -> None:
     """A real process, killed with SIGKILL between `started` and `ended`."""
     path = tmp_path / "o.db"
     script = """
@@ -110,7 +112,7 @@ time.sleep(60)
     outbox.close()
 
 
-def test_what_a_camera_with_a_clock_ahead_left_open_ends_no_earlier_than_it_started(
+def test_an_open_event_of_a_camera_with_a_fast_clock_does_not_end_before_it_started(
     tmp_path: Path,
 ) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
@@ -140,7 +142,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing_stored(tmp_path: Path) -
     outbox.close()
 
 
-def test_what_is_no_outbox_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_outbox_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("certainly not a database, but long enough to be looked at" * 40)
     for _ in range(2):  # somebody's file is never taken for ours, however often it is tried
         with pytest.raises(
@@ -157,7 +159,7 @@ def test_what_is_no_outbox_is_named(tmp_path: Path) -> None:
             Outbox(OutboxConfig(path=Path("/proc/nowhere/o.db")))
 
 
-def test_two_processes_cannot_share_one(tmp_path: Path) -> None:
+def test_two_processes_cannot_share_an_outbox(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     with pytest.raises(OutboxError, match="another process is using it"):
         Outbox(OutboxConfig(path=tmp_path / "o.db"))
@@ -178,14 +180,14 @@ def test_a_start_waits_for_another_programs_lock(tmp_path: Path) -> None:
         assert [event.kind for event in outbox.close_open_events()] == ["ended"]
     with contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign:
         foreign.execute("begin immediate")
-        begun = time.monotonic()
+        started_at = time.monotonic()
         with pytest.raises(OutboxError, match="locked"):
             outbox.append([make_event(3)])
-        assert time.monotonic() - begun < 5  # while cameras run nobody waits for long
+        assert time.monotonic() - started_at < 5  # while cameras run nobody waits for long
     outbox.close()
 
 
-def test_a_scrape_does_not_wait_for_a_disk_that_stands_still(tmp_path: Path) -> None:
+def test_reading_the_age_does_not_wait_for_a_blocked_disk(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     assert outbox.oldest_age_seconds() == 0
     outbox.append([make_event(1)])
@@ -195,7 +197,7 @@ def test_a_scrape_does_not_wait_for_a_disk_that_stands_still(tmp_path: Path) -> 
     outbox.close()
 
 
-def test_threads_may_share_it(tmp_path: Path) -> None:
+def test_threads_can_share_an_outbox(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
 
     def write(camera: str) -> None:
@@ -207,7 +209,7 @@ def test_threads_may_share_it(tmp_path: Path) -> None:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         outbox.oldest(10)
-        time.sleep(0.005)
+        time.sleep(0.005)  # leave the lock to the writers now and then
     for camera in range(4):
         numbers = [
             item.event.sequence
@@ -233,7 +235,7 @@ def filled(path: Path, count: int) -> None:
     outbox.close()
 
 
-def test_a_damaged_outbox_is_moved_aside_and_what_can_be_read_goes_on(tmp_path: Path) -> None:
+def test_a_damaged_outbox_is_moved_away_and_its_readable_events_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     damaged = []
     filled(path, 500)
@@ -256,7 +258,7 @@ def test_a_damaged_outbox_is_moved_aside_and_what_can_be_read_goes_on(tmp_path: 
     outbox.close()
 
 
-def test_an_outbox_without_its_header_is_replaced_because_it_is_known_to_be_ours(
+def test_an_outbox_that_lost_its_header_is_replaced(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "o.db"
@@ -268,7 +270,7 @@ def test_an_outbox_without_its_header_is_replaced_because_it_is_known_to_be_ours
     outbox.close()
 
 
-def test_what_no_broker_takes_is_set_aside_with_its_error(tmp_path: Path) -> None:
+def test_a_refused_event_becomes_a_dead_letter_with_its_error(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([make_event(1), make_event(2), make_event(3)])
     outbox._database.execute("update events set payload = '{}' where id = 1")
@@ -282,7 +284,7 @@ def test_what_no_broker_takes_is_set_aside_with_its_error(tmp_path: Path) -> Non
     assert rejected[1] == (make_event(2).to_json(), "MessageSizeTooLargeError: too long")
 
 
-def test_a_rescue_that_fails_half_way_loses_nothing(
+def test_a_recovery_that_fails_half_way_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "o.db"
@@ -310,7 +312,7 @@ def test_a_rescue_that_fails_half_way_loses_nothing(
 
 
 @pytest.mark.parametrize("renamings", range(1, 6))
-def test_killed_in_the_middle_of_a_rescue_the_next_start_finishes_it(
+def test_a_recovery_that_was_killed_is_finished_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamings: int
 ) -> None:
     path = tmp_path / "o.db"
@@ -341,7 +343,7 @@ def test_killed_in_the_middle_of_a_rescue_the_next_start_finishes_it(
     again.close()
 
 
-def test_numbers_go_on_when_their_table_is_lost(tmp_path: Path) -> None:
+def test_sequences_continue_when_their_table_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     outbox = Outbox(OutboxConfig(path=path))
     outbox.append([make_event(number) for number in range(1, 8)])
@@ -355,7 +357,7 @@ def test_numbers_go_on_when_their_table_is_lost(tmp_path: Path) -> None:
     again.close()
 
 
-def test_what_is_open_and_cannot_be_read_does_not_stop_the_start(tmp_path: Path) -> None:
+def test_an_unreadable_open_event_does_not_prevent_a_start(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([make_event(1), make_event(2)])
     outbox._database.execute("update open_events set payload = x'ff00' where rowid = 1")
@@ -364,7 +366,7 @@ def test_what_is_open_and_cannot_be_read_does_not_stop_the_start(tmp_path: Path)
     outbox.close()
 
 
-def test_a_payload_that_is_no_text_is_set_aside(tmp_path: Path) -> None:
+def test_a_payload_that_is_not_text_becomes_a_dead_letter(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([make_event(1), make_event(2)])
     outbox._database.execute("update events set payload = cast(x'7bff' as text) where id = 1")

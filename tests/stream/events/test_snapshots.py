@@ -45,7 +45,7 @@ def test_a_picture_is_kept_in_its_colours_and_made_smaller(tmp_path: Path) -> No
     assert counts == {"written": 1}
 
 
-def test_the_oldest_go_when_they_are_too_many_or_too_old(tmp_path: Path) -> None:
+def test_the_oldest_pictures_are_deleted_when_too_many_or_too_old(tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
     store = store_at(tmp_path, counts)
     for number in range(20):
@@ -66,7 +66,7 @@ def test_the_oldest_go_when_they_are_too_many_or_too_old(tmp_path: Path) -> None
     assert left[0] == f"{event(20 - (len(left) - 1))}.jpg"  # the newest stayed
 
 
-def test_a_disk_that_takes_nothing_costs_pictures_only(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_written_loses_only_pictures(tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
     store = store_at(tmp_path / "p", counts)
     (tmp_path / "p/a").write_text("not a folder")
@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         store_at(tmp_path / "file/p", Counter())
 
 
-def test_pictures_of_other_people_are_left_alone(tmp_path: Path) -> None:
+def test_files_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     long_ago = time.time() - 1000 * 86400
     others = [tmp_path / "holiday" / name for name in ("beach.jpg", "download.part", "beach.png")]
@@ -97,7 +97,7 @@ def test_pictures_of_other_people_are_left_alone(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("a/*.jpg"))) < 3
 
 
-def test_a_clock_that_was_ahead_keeps_no_picture_for_ever_and_deletes_none(
+def test_a_clock_that_was_ahead_neither_keeps_pictures_for_ever_nor_deletes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: Counter[str] = Counter()
@@ -110,7 +110,7 @@ def test_a_clock_that_was_ahead_keeps_no_picture_for_ever_and_deletes_none(
     store.offer(Snapshot(snapshot_name("a", event(1)), picture(1)))
     store.close()
     assert len(list(tmp_path.glob("a/*.jpg"))) == 2
-    begun = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: begun + 2 * 86400)
+    started_at = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: started_at + 2 * 86400)
     store._tidy()
     assert list(tmp_path.glob("*/*.jpg")) == []

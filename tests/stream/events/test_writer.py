@@ -1,3 +1,5 @@
+"""The writer: events wait in memory, in order and bounded, while the outbox takes none."""
+
 import contextlib
 import sqlite3
 import threading
@@ -51,7 +53,7 @@ def running(writer: EventWriter) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(
+def test_events_wait_in_order_until_they_can_be_stored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
@@ -82,7 +84,7 @@ def test_what_cannot_be_stored_waits_in_order_and_is_stored_when_it_can(
     assert disk.stored[-1] == make_event(5)
 
 
-def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_gives_up_on_a_full_disk_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.events.writer, "_LAST_SECONDS", 0.3)
     disk = Disk()
     disk.is_full = True
@@ -92,7 +94,7 @@ def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     assert writer.unsaved == 1
 
 
-def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
+def test_a_slow_disk_is_not_reported_as_a_standstill() -> None:
     seconds: list[float] = []
 
     class Slow(Disk):
@@ -104,7 +106,7 @@ def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
     with running(writer):
         for number in range(1, 101):
             writer.put([make_event(number)], [time.monotonic()])
-            time.sleep(0.02)
+            time.sleep(0.02)  # events come faster than the disk takes them
             if number == 50:
                 middle = time.monotonic()
         assert writer.beat_monotonic > middle
@@ -112,7 +114,7 @@ def test_a_disk_that_is_always_busy_is_no_standstill() -> None:
     assert len(seconds) == 100
 
 
-def test_what_waits_is_bounded_and_updates_give_way(
+def test_waiting_events_are_bounded_and_updates_are_dropped_first(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stream.events.writer, "_MOST_UNSAVED", 20)
@@ -134,7 +136,7 @@ def test_what_waits_is_bounded_and_updates_give_way(
     assert caplog.text.count("events wait in memory; the oldest are dropped") == 1
 
 
-def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_is_measured_until_the_event_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
     seconds: list[float] = []
     disk = Disk()
@@ -145,7 +147,7 @@ def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPa
         assert until(lambda: writer.problem is not None, 5)
         writer.put([], [time.monotonic() - 100])  # what gave no event waits for no disk
         assert [round(value) for value in seconds] == [100]
-        time.sleep(0.5)
+        time.sleep(0.5)  # nothing must happen meanwhile, and the event must be this late
         assert len(seconds) == 1
         disk.is_full = False
         assert until(lambda: len(seconds) == 3, 5)
@@ -153,7 +155,7 @@ def test_the_time_to_an_event_ends_with_its_storing(monkeypatch: pytest.MonkeyPa
     assert 10.5 < seconds[2] < 15
 
 
-def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
+def test_a_locked_database_blocks_only_the_writer(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     writer = EventWriter(outbox, Metrics())
     outbox._wait_for_locks(30.0)
@@ -164,11 +166,11 @@ def test_a_locked_database_holds_up_nobody_else(tmp_path: Path) -> None:
         foreign.execute("begin immediate")
         slowest = 0.0
         for number in range(1, 41):
-            begun = time.monotonic()
+            started_at = time.monotonic()
             writer.put([make_event(number)])
             assert writer.next_sequence("cam") == number + 1
-            slowest = max(slowest, time.monotonic() - begun)
-            time.sleep(0.02)
+            slowest = max(slowest, time.monotonic() - started_at)
+            time.sleep(0.02)  # the pace at which events come
         assert writer.unsaved == 40
         assert slowest < 10
         foreign.execute("rollback")

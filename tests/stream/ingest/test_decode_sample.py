@@ -73,7 +73,7 @@ def test_only_frames_that_are_used_are_converted(shared_data: Path) -> None:
     assert counts["converted"] < 0.52 * counts["decoded"]
 
 
-def test_a_new_size_and_a_jump_back_break_the_clip(shared_data: Path) -> None:
+def test_a_new_size_and_a_jump_back_in_time_break_the_clip(shared_data: Path) -> None:
     _, breaks, _ = run(shared_data / "robust/derived/nasa_concat_pts_reset_and_size_change.ts")
     assert [item.reason for item in breaks] == ["size"]
 

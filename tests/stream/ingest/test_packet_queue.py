@@ -31,7 +31,7 @@ def drained(queue: PacketQueue) -> list[CodedPacket]:
     ]
 
 
-def test_the_oldest_groups_go_and_a_mark_stays() -> None:
+def test_the_oldest_groups_are_dropped_and_leave_a_mark() -> None:
     dropped: list[int] = []
     queue = PacketQueue(most_seconds=2.0, most_bytes=1e9, on_dropped=dropped.append)
     for number in range(35):  # a key frame every second, ten packets a second
@@ -43,7 +43,7 @@ def test_the_oldest_groups_go_and_a_mark_stays() -> None:
     assert sum(dropped) == 20
 
 
-def test_a_group_that_is_too_long_goes_with_what_follows_it() -> None:
+def test_a_group_that_is_too_long_is_dropped_as_a_whole() -> None:
     dropped: list[int] = []
     queue = PacketQueue(most_seconds=1.0, most_bytes=1e9, on_dropped=dropped.append)
     for number in range(30):
@@ -61,7 +61,7 @@ def test_bytes_are_bounded_too() -> None:
     assert drained(queue)[-1].packet.number == 99
 
 
-def test_an_end_is_told_once_everything_is_taken() -> None:
+def test_the_end_is_reported_once_everything_is_taken() -> None:
     queue = PacketQueue(most_seconds=1.0, most_bytes=1e9)
     queue.put(coded(0, key=True, at=0.0))
     queue.close()
@@ -72,7 +72,7 @@ def test_an_end_is_told_once_everything_is_taken() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8), st.integers(0, 3)), max_size=200))
-def test_what_is_left_always_decodes(steps: list[tuple[bool, int, int]]) -> None:
+def test_the_packets_that_stay_can_always_be_decoded(steps: list[tuple[bool, int, int]]) -> None:
     """After a mark comes a key frame; without one, packets follow each other without a gap."""
     dropped: list[int] = []
     queue = PacketQueue(most_seconds=1.0, most_bytes=1500.0, on_dropped=dropped.append)

@@ -17,6 +17,7 @@ from stream.ingest.config import SourceConfig
 from stream.ingest.decoder import Decoder
 from stream.ingest.source import Source
 from tests.support.rtsp import RtspServer, missing_rtsp
+from tests.support.waiting import until
 
 
 class Log:
@@ -48,7 +49,7 @@ def test_a_file_is_read_once_to_its_end(scenes: Path, never: threading.Event) ->
     assert log.states[-1][1] == "end of file"
 
 
-def test_a_looped_file_begins_again(scenes: Path) -> None:
+def test_a_looped_file_starts_again(scenes: Path) -> None:
     log = Log()
     stop = threading.Event()
     camera = CameraConfig(id="a", url=str(scenes / "clips/fall/0000.mp4"), pace="fast", loop=True)
@@ -63,7 +64,7 @@ def test_a_looped_file_begins_again(scenes: Path) -> None:
 
 def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.Event) -> None:
     path = scenes / "clips/fall/0000.mp4"
-    begun = time.monotonic()
+    started_at = time.monotonic()
     packets = [
         coded
         for coded in Log().source(CameraConfig(id="a", url=str(path)), never).packets()
@@ -71,7 +72,7 @@ def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.E
     ]
     lasted = float((packets[-1].packet.dts - packets[0].packet.dts) * packets[0].packet.time_base)
     # Never early; how late depends on the machine.
-    assert time.monotonic() - begun >= lasted - 0.01
+    assert time.monotonic() - started_at >= lasted - 0.01
     for coded in packets:
         due = float((coded.packet.dts - packets[0].packet.dts) * coded.packet.time_base)
         assert coded.arrived_monotonic - packets[0].arrived_monotonic >= due - 0.01
@@ -87,7 +88,7 @@ def test_a_paced_file_that_is_read_too_slowly_plays_slower(
     for number, coded in enumerate(source.packets()):
         lags.append(time.monotonic() - coded.arrived_monotonic)
         if number < 10:
-            time.sleep(0.15)
+            time.sleep(0.15)  # we are slow
     assert number > 20
     assert max(lags[11:]) < 0.4  # otherwise more than a second
 
@@ -117,7 +118,7 @@ def test_a_file_without_times_of_its_own_is_played_at_its_rate(
     tmp_path: Path, never: threading.Event
 ) -> None:
     path = raw_video(tmp_path / "raw.h264", "h264", "libx264", rate=10)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     decoder = Decoder()
     frames = [
         f
@@ -127,10 +128,10 @@ def test_a_file_without_times_of_its_own_is_played_at_its_rate(
     assert [round(frame.pts_seconds, 3) for frame in frames] == [
         number / 10 for number in range(20)
     ]
-    assert time.monotonic() - begun >= 1.8
+    assert time.monotonic() - started_at >= 1.8
 
 
-def test_the_last_picture_of_a_raw_file_comes_after_the_others(
+def test_the_last_frame_of_a_raw_file_comes_after_the_others(
     tmp_path: Path, never: threading.Event
 ) -> None:
     path = raw_video(tmp_path / "raw.m2v", "mpeg2video", "mpeg2video", rate=25)
@@ -145,7 +146,7 @@ def test_the_last_picture_of_a_raw_file_comes_after_the_others(
     assert times == sorted(times)
 
 
-def test_a_broken_file_ends_with_its_reason(tmp_path: Path, never: threading.Event) -> None:
+def test_a_broken_file_ends_with_the_reason(tmp_path: Path, never: threading.Event) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"")
     log = Log()
@@ -168,7 +169,7 @@ def test_addresses_are_shown_without_secrets(url: str, shown: str) -> None:
     assert redact_url(url) == shown
 
 
-def test_nobody_there_backs_off_and_tries_again() -> None:
+def test_an_unreachable_camera_is_tried_again_with_pauses() -> None:
     log = Log()
     stop = threading.Event()
     source = log.source(
@@ -179,9 +180,7 @@ def test_nobody_there_backs_off_and_tries_again() -> None:
     )
     thread = threading.Thread(target=lambda: list(source.packets()))
     thread.start()
-    deadline = time.monotonic() + 10
-    while log.reconnects < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: log.reconnects >= 4, 10)
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
@@ -201,6 +200,7 @@ def rtsp(scenes: Path) -> Iterator[RtspServer]:
         yield server
 
 
+@pytest.mark.rtsp
 def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) -> None:
     import av
 
@@ -224,7 +224,8 @@ def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) ->
     assert all(step > 0 for step in steps[: len(expected) - 3])
 
 
-def test_a_camera_that_is_cut_comes_back(rtsp: RtspServer) -> None:
+@pytest.mark.rtsp
+def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None:
     log = Log()
     stop = threading.Event()
     source = log.source(
@@ -248,6 +249,7 @@ def test_a_camera_that_is_cut_comes_back(rtsp: RtspServer) -> None:
     assert "stalled" in [state for state, _ in log.states]
 
 
+@pytest.mark.rtsp
 def test_a_frozen_camera_is_noticed(rtsp: RtspServer) -> None:
     log = Log()
     stop = threading.Event()

@@ -1,0 +1,1 @@
+"""A fleet on bad days; `make soak` runs the same for longer."""

@@ -1,0 +1,121 @@
+"""Producers that fail on purpose, in place of kafka-python's, for tests of the publisher."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from stream.events.config import KafkaConfig, OutboxConfig
+from stream.events.kafka import kafka
+from stream.events.outbox import Outbox
+from stream.events.publisher import Publisher
+from tests.support.factory import make_event
+
+Future = kafka.future.Future
+
+
+class Refusing:
+    """A producer that fails as kafka-python's does.
+
+    One refused record fails all records that are held with it, and all that follow.
+    """
+
+    refused: ClassVar[set[int]] = set()
+    stored: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        self._dead: BaseException | None = None
+        self._held: list[tuple[int, Future]] = []
+
+    def send(self, topic: str, value: bytes, key: bytes, headers: object) -> Future:
+        future = Future()
+        number = json.loads(value)["sequence"]
+        if self._dead is not None:
+            future.failure(self._dead)
+            return future
+        self._held.append((number, future))
+        if len(self._held) >= 5 or number in self.refused:
+            self.deliver()
+        else:
+            threading.Timer(0.01, self.deliver).start()
+        return future
+
+    def close(self, timeout: float) -> None:
+        """Nothing to do."""
+
+    def deliver(self) -> None:
+        held = self._held
+        self._held = []
+        bad = [number for number, _ in held if number in self.refused]
+        for number, future in held:
+            if bad:
+                self._dead = (
+                    kafka.errors.MessageSizeTooLargeError()
+                    if len(held) == 1 or number in bad
+                    else kafka.errors.KafkaError()
+                )
+                future.failure(self._dead)
+            elif not future.is_done:
+                self.stored.append(number)
+                future.success(None)
+
+
+class Scripted:
+    """A producer that does as told with each record: store, fail with KafkaError, never answer."""
+
+    def __init__(self, fate: Callable[[int], str], stored: list[int]) -> None:
+        self._fate = fate
+        self._stored = stored
+
+    def send(self, topic: str, value: bytes, key: bytes, headers: object) -> Future:
+        future = Future()
+        number = json.loads(value)["sequence"]
+        if self._fate(number) == "store":
+            self._stored.append(number)
+            future.success(None)
+        elif self._fate(number) == "fail":
+            future.failure(kafka.errors.KafkaError("Unexpected error in InitProducerIdResponse"))
+        return future
+
+    def close(self, timeout: float) -> None:
+        """Nothing to do."""
+
+
+@contextlib.contextmanager
+def scripted(
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+    fates: list[Callable[[int], str]],
+    find_topic: Callable[[], bool] = lambda: True,
+) -> Iterator[tuple[Outbox, list[int], Counter[str]]]:
+    """Run a publisher whose first, second, ... producers do as told; the last one stays.
+
+    Gives the outbox, the numbers of the records that were stored, and counts.
+    """
+    made = itertools.count()
+    stored = list[int]()
+    counts = Counter[str]()
+    monkeypatch.setattr(
+        Publisher, "_connect", lambda self: Scripted(fates[min(next(made), len(fates) - 1)], stored)
+    )
+    monkeypatch.setattr(Publisher, "_find_topic", lambda self: find_topic())
+    monkeypatch.setattr(Publisher, "_abandon", lambda self: counts.update(["replaced"]))
+    outbox = Outbox(OutboxConfig(path=path))
+    outbox.append([make_event(number) for number in range(1, 6)])
+    publisher = Publisher(
+        KafkaConfig(bootstrap=("h:1",)), outbox, on_rejected=lambda: counts.update(["rejected"])
+    )
+    try:
+        yield outbox, stored, counts
+    finally:
+        publisher._stop.set()
+        publisher._thread.join(5)
+        outbox.close()
