@@ -1,6 +1,6 @@
-"""What is published when an action starts and ends, and the state machine of a camera that says so.
+"""From the probabilities of a camera's clips to the events of its actions.
 
-Nothing here reads a clock, a random source or a device: the same windows give the same events.
+Nothing here reads a clock, a random source or a device: the same clips give the same events.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class EventDetector:
         clip_seconds: length of a clip, from its first to its last frame; the default is 32 frames
             at 15 a second.
         first_sequence: number of the first event.
-        sequence: numbers of the events, where several detectors share them; `first_sequence` does
-            not count then.
+        sequence: numbers of the events, where several detectors share them, instead of
+            `first_sequence`.
 
     Raises:
         ConfigError: a setting is wrong, or names a label that does not exist.
@@ -52,11 +52,8 @@ class EventDetector:
         first_sequence: int = 1,
         sequence: Iterator[int] | None = None,
     ) -> None:
-        config = (
-            config
-            if isinstance(config, EventConfig)
-            else check_tree(dict(config or {}), EventConfig, name="events")
-        )
+        if not isinstance(config, EventConfig):
+            config = check_tree(dict(config or {}), EventConfig, name="events")
         self._detector = ActionDetector(
             config, labels=labels, clip_seconds=clip_seconds, background=background
         )
@@ -83,8 +80,12 @@ class EventDetector:
     def push(
         self, probabilities: Sequence[float], *, pts_end_seconds: float, wall_end_seconds: float
     ) -> list[ActionEvent]:
-        """Take the result of the next clip, which ended at these times; returns the events it
-        causes.
+        """Take the result of the next clip and return the events that it causes.
+
+        Args:
+            probabilities: one for each label.
+            pts_end_seconds: when the clip ended, in presentation time of the stream.
+            wall_end_seconds: the same in seconds since 1970.
 
         Raises:
             DataError: not one probability, finite and between 0 and 1, per label.
@@ -97,7 +98,7 @@ class EventDetector:
         ]
 
     def finish(self, reason: BreakReason) -> list[ActionEvent]:
-        """The time line breaks here: end what goes on and forget what was rising."""
+        """End what goes on and forget what was rising, because the stream breaks here."""
         return [self._event(detection, reason=reason) for detection in self._detector.finish()]
 
     def _event(self, found: Detection, *, reason: str | None) -> ActionEvent:
@@ -107,20 +108,10 @@ class EventDetector:
             name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
             self._open[found.action] = (str(uuid.uuid5(_NAMESPACE, name)), started_at)
         event_id, started_at = self._open[found.action]
-        ended_at = None
-        if found.end_seconds is not None:
-            # As long as the stream says, for clocks are set; but a file that is read faster than it
-            # plays ends no later than now.
-            ended_at = max(
-                started_at,
-                min(started_at + found.end_seconds - found.start_seconds, self._wall_end),
-            )
-        ranked = (
-            sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1])
-            if found.smoothed
-            else []
-        )
-        event = ActionEvent(
+        ended_at = self._wall_end_of(found, started_at)
+        if found.kind == "ended":
+            del self._open[found.action]
+        return ActionEvent(
             event_id=event_id,
             kind=found.kind,
             camera_id=self._camera_id,
@@ -134,12 +125,27 @@ class EventDetector:
             model=self._model,
             reason=reason,
             pts_end_seconds=None if found.end_seconds is None else round(found.end_seconds, 3),
-            top_k=tuple((name, round(value, 4)) for name, value in ranked[: self._top_k]),
+            top_k=self._ranked(found),
             produced_at=rfc3339(self._wall_end),
         )
-        if found.kind == "ended":
-            del self._open[found.action]
-        return event
+
+    def _ranked(self, found: Detection) -> tuple[tuple[str, float], ...]:
+        """Return the likeliest actions, with their smoothed probabilities."""
+        if not found.smoothed:
+            return ()
+        pairs = sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1])
+        return tuple((label, round(value, 4)) for label, value in pairs[: self._top_k])
+
+    def _wall_end_of(self, found: Detection, started_at: float) -> float | None:
+        """Return when an action ended, in seconds since 1970; None while it goes on.
+
+        It lasted as long as the stream says, for clocks are set; but a file that is read faster
+        than it plays ends no later than now.
+        """
+        if found.end_seconds is None:
+            return None
+        by_stream = started_at + found.end_seconds - found.start_seconds
+        return max(started_at, min(by_stream, self._wall_end))
 
     def _wall(self, found: Detection, seconds: float) -> float:
         return self._wall_end - (found.at_seconds - seconds)
