@@ -94,6 +94,7 @@ class Pipeline:
             opened.callback(_quietly, self._outbox.close)
             self._snapshots = self._open_snapshots()
             if self._snapshots is not None:
+                self._snapshots.start()
                 opened.callback(self._snapshots.close)
             self._http = self._serve()
             if self._http is not None:

@@ -25,8 +25,8 @@ MAY_IMPORT = {
     "stream": {"stream", "model", "configs"},
     "train": {"train", "model", "configs"},
 }
-# Inside `stream`: what every room may know of the others, namely value types, metrics and settings.
-VALUES = {"stream.types", "stream.metrics", "stream.events.event"}
+# Inside `stream`: what every room may know: value types, the base of stages, metrics, settings.
+VALUES = {"stream.types", "stream.stage", "stream.metrics", "stream.events.event"}
 # The only file that may know every room, and those that stand above it.
 WIRING = {"stream", "stream.pipeline", "stream.config", "stream.__main__", "stream.reader"}
 # What a room may know beside that.
