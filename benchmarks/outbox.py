@@ -94,6 +94,7 @@ def _publish(events: list[ActionEvent], bootstrap: str) -> float:
         publisher = Publisher(
             KafkaConfig(bootstrap=(bootstrap,), topic="bench-outbox", flush_seconds=600), outbox
         )
+        publisher.start()
         while len(outbox):
             time.sleep(0.01)
         seconds = time.perf_counter() - begun

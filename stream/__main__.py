@@ -19,7 +19,7 @@ from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
 from stream.events.config import OutboxConfig
 from stream.events.event import ActionEvent
-from stream.events.outbox import read_rejected
+from stream.events.outbox_reader import read_dead_letters
 
 __all__ = ["main"]
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument(
         "--rejected",
         action="store_true",
-        help="instead, the events of the outbox that no broker takes, each with its error",
+        help="instead, the dead letters of the outbox: refused events, each with its error",
     )
     events.add_argument(
         "--follow",
@@ -180,7 +180,7 @@ def _check(options: argparse.Namespace) -> int:
 def _events(options: argparse.Namespace) -> int:
     _check_events(options)
     if options.rejected:
-        for payload, error in read_rejected(options.outbox):
+        for payload, error in read_dead_letters(options.outbox):
             print(json.dumps({"error": error, "event": payload}))
         return 0
     events = _source(options)

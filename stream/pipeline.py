@@ -115,6 +115,7 @@ class Pipeline:
             self.manager.load(cameras, unusable)
             self._publisher = self._connect()
             if self._publisher is not None:
+                self._publisher.start()
                 opened.callback(_quietly, self._publisher.close)
             self._opened = opened.pop_all()
         self.metrics.before_scrape.append(self._refresh)
@@ -408,7 +409,7 @@ class Pipeline:
             return "not analysing: starting or stopping"
         if (
             silent := time.monotonic() - self.writer.beat_monotonic
-        ) > _HANGS_SECONDS and not self._outbox.is_rescuing:
+        ) > _HANGS_SECONDS and not self._outbox.is_recovering:
             return (
                 f"no event could be stored or refused for {silent:.0f} s: the disk stands still;"
                 " they wait in memory"

@@ -151,7 +151,8 @@ def fill_outbox(path: Path) -> None:
             for number, kind in ((3, "started"), (4, "ended"))
         ]
     )
-    outbox.set_aside(outbox.oldest(10)[-1].id, "MessageSizeTooLargeError: too long")
+    last = outbox.oldest(10)[-1]
+    outbox.move_to_dead_letters(last.id, "MessageSizeTooLargeError: too long")
     print("filled", flush=True)
     threading.Event().wait()
 

@@ -28,7 +28,8 @@ from stream.cameras.overrides import CameraChanges
 from stream.config import StreamConfig
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.consumer import read_topic
-from stream.events.outbox import Outbox, read_events, read_rejected
+from stream.events.outbox import Outbox
+from stream.events.outbox_reader import read_dead_letters, read_events
 from stream.events.publisher import Publisher
 from stream.metrics import Metrics
 from stream.openapi import document
@@ -87,7 +88,7 @@ def test_an_old_outbox_can_be_read_as_it_is(old_outbox: Path) -> None:
     ]
     assert [json.loads(event.to_json()) for event in events] == payloads(FIXTURES / "outbox.db")
     assert (events[3].region, events[3].snapshot) == ("left", "door/4.jpg")
-    ((payload, error),) = read_rejected(old_outbox)
+    ((payload, error),) = read_dead_letters(old_outbox)
     assert error == "MessageSizeTooLargeError: too long"
     assert ActionEvent.from_json(payload).sequence == 4
     assert old_outbox.read_bytes() == before
@@ -111,7 +112,7 @@ def test_what_was_open_in_an_old_outbox_is_closed_and_numbers_go_on(old_outbox: 
     # no number is given twice
     assert [stored.id for stored in outbox.oldest(100)] == [3, 4, 5, 6, 7, 8, 9, 11, 12]
     outbox.close()
-    assert len(read_rejected(old_outbox)) == 1
+    assert len(read_dead_letters(old_outbox)) == 1
     versions = []
     for path in (FIXTURES / "outbox.db", old_outbox):
         with contextlib.closing(
@@ -126,6 +127,7 @@ def test_events_of_an_old_outbox_are_published(old_outbox: Path) -> None:
         config = KafkaConfig(bootstrap=(bootstrap,), topic="old")
         outbox = Outbox(OutboxConfig(path=old_outbox))
         publisher = Publisher(config, outbox)
+        publisher.start()
         assert until(lambda: len(outbox) == 0, 30)
         assert publisher.close()
         outbox.close()

@@ -136,7 +136,7 @@ def test_events_can_be_followed_before_there_are_any(tmp_path: Path) -> None:
 def test_dead_letters_are_listed_with_their_error(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([make_event(1), make_event(2)])
-    outbox.set_aside(2, "MessageSizeTooLargeError: too large")
+    outbox.move_to_dead_letters(2, "MessageSizeTooLargeError: too large")
     outbox.close()
     [line] = stream("events", "--outbox", tmp_path / "o.db", "--rejected").stdout.splitlines()
     listed = json.loads(line)

@@ -14,14 +14,15 @@ import stream.events.writer
 import stream.pipeline
 from stream.console.summary import summary_lines
 from stream.events.config import EventConfig
-from stream.events.outbox import read_events
+from stream.events.outbox import Outbox, read_events
 from stream.pipeline import Pipeline
+from tests.support.databases import fill_disk, free_disk, watched_connections
 from tests.support.pipelines import config_for
 from tests.support.waiting import until
 
 
 def test_a_full_disk_stops_no_camera_and_loses_no_event(
-    scenes: Path, tiny_weights: Path, tmp_path: Path
+    scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
     sections = {
@@ -30,16 +31,16 @@ def test_a_full_disk_stops_no_camera_and_loses_no_event(
     whole = Pipeline(config_for(tiny_weights, tmp_path / "whole", urls, **sections)).run(
         threading.Event()
     )
+    opened = watched_connections(monkeypatch)
     pipeline = Pipeline(config_for(tiny_weights, tmp_path / "full", urls, **sections))
-    database = pipeline._outbox._database
-    pages = database.execute("pragma page_count").fetchone()[0]
-    database.execute(f"pragma max_page_count = {pages}")
+    database = opened[-1]
+    fill_disk(database)
     waited = threading.Event()
 
     def make_room() -> None:
         if until(lambda: pipeline.writer.problem is not None, 60):
             waited.set()
-        database.execute("pragma max_page_count = 1000000")
+        free_disk(database)
 
     threading.Thread(target=make_room, daemon=True).start()
     summary = pipeline.run(threading.Event())
@@ -50,7 +51,7 @@ def test_a_full_disk_stops_no_camera_and_loses_no_event(
 
 
 def test_health_reports_standstills_and_asks_for_a_restart_only_where_it_helps(
-    scenes: Path, tiny_weights: Path, tmp_path: Path
+    scenes: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = Pipeline(
         config_for(tiny_weights, tmp_path, {"a": next((scenes / "recordings").glob("*.mp4"))})
@@ -80,7 +81,7 @@ def test_health_reports_standstills_and_asks_for_a_restart_only_where_it_helps(
             assert health() == outcome
             stand_still(stage, 0.0)
         stand_still(pipeline.writer, 61.0)
-        pipeline._outbox.is_rescuing = True
+        monkeypatch.setattr(Outbox, "is_recovering", True)
         assert health() == (True, True, True)
         pipeline._workers = [threading.Thread(name="writer")] * 3
         assert pipeline._not_alive() == "the thread writer has ended"
@@ -135,11 +136,9 @@ def test_lost_events_are_counted_and_reported(
     monkeypatch.setattr(stream.events.writer, "_LAST_SECONDS", 0.2)
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))}
     events = EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}, update_seconds=0.2)  # type: ignore[arg-type]
+    opened = watched_connections(monkeypatch)
     pipeline = Pipeline(config_for(tiny_weights, tmp_path, urls, events=events))
-    database = pipeline._outbox._database
-    database.execute(
-        f"pragma max_page_count = {database.execute('pragma page_count').fetchone()[0]}"
-    )
+    fill_disk(opened[-1])
     summary = pipeline.run(threading.Event())
     assert summary["events_lost"] > 0
     assert summary["outbox_left"] == len(read_events(tmp_path / "outbox.db"))

@@ -156,9 +156,8 @@ def test_latency_is_measured_until_the_event_is_stored(monkeypatch: pytest.Monke
 
 
 def test_a_locked_database_blocks_only_the_writer(tmp_path: Path) -> None:
-    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"), busy_seconds=30.0)
     writer = EventWriter(outbox, Metrics())
-    outbox._wait_for_locks(30.0)
     with (
         contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign,
         running(writer),
