@@ -10,23 +10,45 @@ import contextlib
 import difflib
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
 
 from configs.errors import ConfigError
 
 __all__ = ["OutputPath", "StrictModel", "check_tree", "example_path", "exists", "is_file", "load_config", "merged", "parse_config"]
+
+_log = logging.getLogger(__name__)
 
 
 class StrictModel(BaseModel):
     """Base of every settings class: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    # Old names of settings that are still accepted, each with the name it has now.
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, data: Any) -> Any:
+        """Move settings given by an old name to their new one, with a warning."""
+        if not isinstance(data, Mapping):
+            return data
+        current = dict(data)
+        for old, new in cls.renamed.items():
+            if old not in current:
+                continue
+            if new in current:
+                raise ValueError(f"{old} is the old name of {new}; give only {new}")
+            current[new] = current.pop(old)
+            _log.warning("setting %s is now called %s; the old name works until 0.3.0", old, new)
+        return current
 
     @field_validator("*", mode="before")
     @classmethod

@@ -27,7 +27,6 @@ from stream.camera import CameraConfig
 from stream.cameras import CameraStatus, Fleet, Worker
 from stream.changes import CameraChanges
 from stream.frames import SampledFrame, StreamBreak
-from stream.http import HttpServer
 from stream.infer import Recogniser
 from stream.manager import CameraManager
 from stream.metrics import Metrics
@@ -37,6 +36,7 @@ from stream.reading import CameraReader
 from stream.recognition import Recognition
 from stream.ring import ClipRing
 from stream.sample import ClipConfig
+from stream.serve.server import HttpServer
 from stream.settings import StreamConfig, changes_path, check_camera, check_room, check_settings, most_views
 from stream.snapshots import SnapshotStore
 from stream.summary import LatencyLog, build_summary
@@ -80,6 +80,7 @@ class Pipeline:
             self._http = self._serve()
             if self._http is not None:
                 opened.callback(_quietly, self._http.close)
+                self._http.start()
             self._recogniser = Recogniser(config.infer)
             self._recogniser.warm_up(config.batch.max_batch)
             self._build_stages()

@@ -14,11 +14,11 @@ from stream.batch import BatchConfig
 from stream.broker import KafkaConfig
 from stream.camera import CameraConfig, SourceConfig
 from stream.events import EventConfig
-from stream.http import HttpConfig
 from stream.infer import InferConfig, check_spec, weights_path
 from stream.logs import LogConfig
 from stream.outbox import OutboxConfig
 from stream.sample import ClipConfig
+from stream.serve.config import HttpConfig
 from stream.snapshots import SnapshotConfig
 
 __all__ = ["StreamConfig", "changes_path", "check_camera", "check_room", "check_settings", "completed", "most_views"]
