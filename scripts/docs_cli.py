@@ -70,7 +70,9 @@ def _value(action: argparse.Action) -> str:
         return "{" + ", ".join(map(str, action.choices)) + "}" + more
     if isinstance(action.metavar, str):
         return action.metavar + more
-    return (action.dest.upper().replace("_", "-") if action.option_strings else action.dest.upper()) + more
+    return (
+        action.dest.upper().replace("_", "-") if action.option_strings else action.dest.upper()
+    ) + more
 
 
 def _default(action: argparse.Action) -> str:

@@ -60,9 +60,12 @@ def _document(settings: type[StrictModel], prefix: str) -> str:
     return "\n\n".join(_titled(prefix, path, schema, anchors) for path, schema in found)
 
 
-def _titled(prefix: str, path: str, schema: dict[str, Any], anchors: dict[str, tuple[str, str]]) -> str:
-    title = f"### `{path}` {{ #{_anchor(prefix, path)} }}" if path else "### Top level"
-    return f"{title}\n\n{_first_line(schema)}\n\n{_section(schema, anchors)}"
+def _titled(
+    prefix: str, path: str, schema: dict[str, Any], anchors: dict[str, tuple[str, str]]
+) -> str:
+    title = f"### `{path}`" if path else "### Top level"
+    anchor = f'<a id="{_anchor(prefix, path)}"></a>\n\n' if path else ""
+    return f"{anchor}{title}\n\n{_first_line(schema)}\n\n{_section(schema, anchors)}"
 
 
 def _section(schema: dict[str, Any], anchors: dict[str, tuple[str, str]]) -> str:
@@ -84,7 +87,7 @@ def _anchor(prefix: str, path: str) -> str:
 
 
 def _references(field: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the settings classes that a field holds, each with `[]` or `.*` for those of a list or mapping."""
+    """Return the settings classes in a field, with `[]` for a list and `.*` for a mapping."""
     if "$ref" in field:
         return [(field["$ref"].rpartition("/")[2], "")]
     found = [item for option in field.get("anyOf", ()) for item in _references(option)]
@@ -118,7 +121,9 @@ def _default(field: dict[str, Any]) -> str:
 
 
 def _meaning(field: dict[str, Any]) -> str:
-    limits = [text for text in (_limits(option) for option in (field, *field.get("anyOf", ()))) if text]
+    limits = [
+        text for text in (_limits(option) for option in (field, *field.get("anyOf", ()))) if text
+    ]
     return str(field.get("description", "")) + "".join(f" ({text})" for text in limits[:1])
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from scripts.docs_tables import schema_type, table
-from stream.serve.openapi import document
+from stream.serve.access import Access
+from stream.serve.app import create_app
+from stream.serve.dependencies import Services
+from stream.serve.health import health_router
 
 __all__ = ["paths", "schemas"]
 
@@ -18,7 +21,7 @@ def paths() -> str:
     """Return every path and method: its body, who may call it, and its answers."""
     parts = [
         _operation(method.upper(), path, item[method])
-        for path, item in document()["paths"].items()
+        for path, item in _document()["paths"].items()
         for method in _METHODS
         if method in item
     ]
@@ -29,10 +32,20 @@ def schemas() -> str:
     """Return the fields of the answers that are no settings."""
     parts = []
     for name in _FIELDS_OF:
-        schema = document()["components"]["schemas"][name]
-        rows = [(f"`{field}`", _type(facts), str(facts.get("description", ""))) for field, facts in schema["properties"].items()]
+        schema = _document()["components"]["schemas"][name]
+        rows = [
+            (f"`{field}`", _type(facts), str(facts.get("description", "")))
+            for field, facts in schema["properties"].items()
+        ]
         parts.append(f"### `{name}`\n\n" + table(("field", "type", "meaning"), rows))
     return "\n\n".join(parts)
+
+
+def _document() -> dict[str, Any]:
+    """Return the OpenAPI document; nothing is served."""
+    health = health_router(bytes, {name: lambda: None for name in ("startup", "ready", "live")})
+    services = Services(lambda: None, Access(None, listens_locally=True), 0, None)
+    return create_app(services, health).openapi()
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
@@ -51,21 +64,26 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 
 def _content(content: dict[str, Any]) -> str:
-    found = []
-    for media_type, facts in content.items():
-        reference = facts.get("schema", {}).get("$ref", "")
-        name = reference.rpartition("/")[2]
-        found.append(f"`{name}` as JSON" if name else f"`{media_type}`")
-    return ", ".join(found)
+    return ", ".join(
+        _body(media_type, facts.get("schema", {})) for media_type, facts in content.items()
+    )
+
+
+def _body(media_type: str, schema: dict[str, Any]) -> str:
+    names = _named(schema)
+    return f"{names} as JSON" if names else f"`{media_type}`"
 
 
 def _type(facts: dict[str, Any]) -> str:
-    def references(part: dict[str, Any]) -> list[str]:
-        inner = [name for option in part.get("anyOf", ()) for name in references(option)]
-        return inner + ([part["$ref"].rpartition("/")[2]] if "$ref" in part else []) + references_of_items(part)
+    return _named(facts) or schema_type(facts)
 
-    def references_of_items(part: dict[str, Any]) -> list[str]:
-        return references(part["items"]) if isinstance(part.get("items"), dict) else []
 
-    names = references(facts)
-    return " or ".join(f"`{name}`" for name in names) + (" or null" if "anyOf" in facts else "") if names else schema_type(facts)
+def _named(facts: dict[str, Any]) -> str:
+    """Return the schemas that `facts` refers to, in words; empty if there are none."""
+    if "$ref" in facts:
+        return f"`{facts['$ref'].rpartition('/')[2]}`"
+    if "anyOf" in facts:
+        names = " or ".join(filter(None, map(_named, facts["anyOf"])))
+        return f"{names} or null" if names and {"type": "null"} in facts["anyOf"] else names
+    name = _named(facts["items"]) if isinstance(facts.get("items"), dict) else ""
+    return f"list of {name}" if name else ""

@@ -52,9 +52,11 @@ def _entry(name: str, value: Any) -> str:
 
 
 def _members(value: type) -> Iterator[str]:
-    """Yield the fields of a settings class, then the public methods and properties that the class itself defines."""
+    """Yield a settings class's fields, then the public members that the class itself defines."""
     if issubclass(value, BaseModel):
-        rows = [(f"`{name}`", field.description or "") for name, field in value.model_fields.items()]
+        rows = [
+            (f"`{name}`", field.description or "") for name, field in value.model_fields.items()
+        ]
         yield table(("field", "meaning"), rows)
     for name, member in vars(value).items():
         if name.startswith("_") or name in ("model_config", "model_post_init"):
@@ -67,7 +69,8 @@ def _members(value: type) -> Iterator[str]:
 
 def _method(name: str, member: Any) -> str:
     function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
-    return f"{_fenced(_signature(name, function, is_method=True))}\n\n{_described(inspect.getdoc(function) or '')}"
+    signature = _fenced(_signature(name, function, is_method=True))
+    return f"{signature}\n\n{_described(inspect.getdoc(function) or '')}"
 
 
 def _fenced(signature: str) -> str:
@@ -101,7 +104,8 @@ def _parameters(parameters: list[inspect.Parameter]) -> Iterator[str]:
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
             keyword_only = True
             yield "*"
-        stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else stars
         yield stars + _parameter(parameter)
 
 

@@ -77,7 +77,9 @@ def schema_type(field: dict[str, Any]) -> str:
     if field.get("type") == "array":
         return _array(field)
     kinds = field.get("type", "any")
-    return " or ".join(_SIMPLE_TYPES.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+    return " or ".join(
+        _SIMPLE_TYPES.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)
+    )
 
 
 def _array(field: dict[str, Any]) -> str:

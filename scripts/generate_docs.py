@@ -44,7 +44,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check the pages; return the exit status: 1 if `--check` found an old page."""
     parser = argparse.ArgumentParser(prog="python -m scripts.generate_docs")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is not current")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a page is not current"
+    )
     options = parser.parse_args(arguments)
     found = outdated()
     for page, text in found.items():
@@ -70,7 +72,11 @@ def outdated() -> dict[Path, str]:
 
 def pages() -> list[Path]:
     """Return the pages that have generated blocks."""
-    return [page for page in sorted(REFERENCE.glob("*.md")) if _BLOCK.search(page.read_text(encoding="utf-8"))]
+    return [
+        page
+        for page in sorted(REFERENCE.glob("*.md"))
+        if _BLOCK.search(page.read_text(encoding="utf-8"))
+    ]
 
 
 def fill(text: str, blocks: dict[str, Callable[[], str]]) -> str:

@@ -1,8 +1,8 @@
 """Make docs/images/live.svg: the live table of a short, real run on generated scenes.
 
-Run `python -m scripts.make_picture` from the project's folder. It writes four recordings of generated
-scenes, analyses them in real time with the settings of `configs/demo.yaml`, and keeps the table of
-the moment at which most cameras showed an action.
+Run `python -m scripts.make_picture` from the project's folder. It writes four recordings of
+generated scenes, analyses them in real time with the settings of `configs/demo.yaml`, and keeps the
+table of the moment at which most cameras showed an action.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "images" / "live.svg"
 _WIDTH, _HEIGHT = 92, 40  # of the terminal, in characters
 _MINUTES = 0.33
-# An event of the table's list is older than this when it is in the picture: the list is full then.
+# Before this much video, the list of events is not full yet.
 _MIN_SECONDS = 10.0
+_FRAMES_PER_SECOND = 12  # of the slowest recording
 
 
 class Recorder:
@@ -51,15 +52,19 @@ class Recorder:
         running = [status for status in statuses if status.state == "running"]
         decoded = self._pipeline.metrics.total(self._pipeline.metrics.decoded)
         busy = sum(bool(self._pipeline.recognition.active(status.camera.id)) for status in statuses)
-        is_late_enough = decoded >= _MIN_SECONDS * 20 * len(statuses)
+        is_late_enough = decoded >= _MIN_SECONDS * _FRAMES_PER_SECOND * len(statuses)
         if is_late_enough and len(running) == len(statuses) and busy >= self._best:
             self._best = busy
             self.svg = self._drawn()
 
     def _drawn(self) -> str:
-        console = Console(file=io.StringIO(), record=True, force_terminal=True, width=_WIDTH, height=_HEIGHT)
+        console = Console(
+            file=io.StringIO(), record=True, force_terminal=True, width=_WIDTH, height=_HEIGHT
+        )
         console.print(self._table._draw())
-        return without_outside_fonts(console.export_svg(title="python -m stream run --config cameras.yaml", unique_id="live"))
+        return without_outside_fonts(
+            console.export_svg(title="python -m stream run --config cameras.yaml", unique_id="live")
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         svg = _recorded(Path(folder), options.seed)
     if not svg:
-        print("error: at no moment were all cameras running; try again on a less busy machine", file=sys.stderr)
+        print(
+            "error: at no moment were all cameras running; try again on a less busy machine",
+            file=sys.stderr,
+        )
         return 1
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(svg, encoding="utf-8")
@@ -80,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def without_outside_fonts(svg: str) -> str:
-    """Return the SVG with the machine's own monospaced font: rich's template loads one from a server."""
+    """Return the SVG with a local font; the template of rich loads one from a server."""
     svg = re.sub(r"@font-face\s*{.*?}\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("font-family: Fira Code, monospace", "font-family: monospace")
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
@@ -96,15 +104,35 @@ def _recorded(folder: Path, seed: int) -> str:
 
 
 def _film(folder: Path, seed: int) -> None:
-    command = [sys.executable, "-m", "train", "scenes", "--out", folder, "--seed", seed, "--clips", 0, "--recordings", 4]
+    command = [
+        sys.executable,
+        "-m",
+        "train",
+        "scenes",
+        "--out",
+        folder,
+        "--seed",
+        seed,
+        "--clips",
+        0,
+        "--recordings",
+        4,
+    ]
     subprocess.run([*map(str, command), "--minutes", str(_MINUTES)], cwd=ROOT, check=True)
 
 
 def _config(folder: Path) -> StreamConfig:
     """Return the demo's settings with the recordings of this run."""
     demo = load_config(example_path("demo.yaml"), StreamConfig)
-    cameras = [{"id": camera.id, "url": str(folder / "recordings" / Path(camera.url).name)} for camera in demo.cameras]
-    sections = {"cameras": cameras, "outbox": {"path": folder / "outbox.db"}, "http": {"enabled": False}}
+    cameras = [
+        {"id": camera.id, "url": str(folder / "recordings" / Path(camera.url).name)}
+        for camera in demo.cameras
+    ]
+    sections = {
+        "cameras": cameras,
+        "outbox": {"path": folder / "outbox.db"},
+        "http": {"enabled": False},
+    }
     return StreamConfig.model_validate(demo.model_dump() | sections)
 
 
