@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from configs import StrictModel
 from scripts.docs_tables import code, schema_type, table
@@ -11,7 +12,7 @@ from stream.config import StreamConfig
 from train.ablations import CompareConfig
 from train.config import TrainConfig
 
-__all__ = ["ablations", "stream", "train"]
+__all__ = ["ablations", "renamed", "stream", "train"]
 
 _HEADS = ("key", "type", "default", "meaning")
 _LIMITS = {
@@ -39,6 +40,40 @@ def ablations() -> str:
     """Return the settings of a set of ablations; the sections of its runs are those of training."""
     schema = CompareConfig.model_json_schema()
     return _section(schema, {})
+
+
+def renamed() -> str:
+    """Return the table of settings with a new name, and the section that each is in."""
+    rows = [
+        (section or "top level", code(old), code(new))
+        for root in (StreamConfig, CompareConfig)
+        for settings, section in _sections(root).items()
+        for old, new in settings.renamed.items()
+    ]
+    heads = ("section", "old name", "new name")
+    return table(heads, rows) if rows else "No setting has been renamed yet."
+
+
+def _sections(root: type[StrictModel]) -> dict[type[StrictModel], str]:
+    """Map every settings class of a configuration to the shortest section that has it."""
+    found: dict[type[StrictModel], str] = {root: ""}
+    waiting = collections.deque([root])
+    while waiting:
+        settings = waiting.popleft()
+        for name, field in settings.model_fields.items():
+            for inner in _classes(field.annotation):
+                if inner not in found:
+                    found[inner] = ".".join(filter(None, (found[settings], name)))
+                    waiting.append(inner)
+    return found
+
+
+def _classes(annotation: Any) -> Iterator[type[StrictModel]]:
+    """Yield the settings classes in a type, such as `tuple[CameraConfig, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, StrictModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _classes(part)
 
 
 def _document(settings: type[StrictModel], prefix: str) -> str:

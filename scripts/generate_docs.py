@@ -29,6 +29,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cli-stream": docs_cli.stream_commands,
     "cli-train": docs_cli.train_commands,
     "configuration-ablations": docs_config.ablations,
+    "configuration-renamed": docs_config.renamed,
     "configuration-stream": docs_config.stream,
     "configuration-train": docs_config.train,
     "event-fields": docs_tables.event_fields,
