@@ -5,11 +5,11 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test test-fast check kernels bench bench-network bench-mixing bench-loader bench-cameras bench-scaling bench-outbox soak gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-loader bench-cameras bench-scaling bench-outbox soak gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
-	@echo "make setup, make check (lint, types), make kernels (compile every CUDA kernel; needs no GPU), make soak (the fleet on bad days),"
+	@echo "make setup, make check (lint, types), make docs (the site, into .work/site), make kernels (compile every CUDA kernel; needs no GPU), make soak (the fleet on bad days),"
 	@echo "make bench, make bench-mixing, make bench-loader, make bench-cameras, make bench-scaling, make bench-outbox,"
 	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
 
@@ -31,6 +31,11 @@ check: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+# The theme's notice about its successor is not about these pages.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+	@echo "wrote .work/site/index.html"
 
 kernels: setup
 	@.venv/bin/python scripts/compile_kernels.py

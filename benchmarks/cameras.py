@@ -1,14 +1,14 @@
-"""How many 720p30 H.264 cameras this machine carries with the demo's network, beside the loop that
-people write today.
+"""Measure how many 720p30 H.264 cameras this machine can process, and compare with a simple loop.
 
     python -m benchmarks.cameras [--seconds 20] [--most 64]
 
-The loop: a thread for each camera with OpenCV's capture, a list of its last 32 frames, and one
-network call per camera and clip, with the same weights. Cameras are files played in real time from
-memory's page cache, so that no server takes part of the machine; latency counts from the moment a
-frame is due. A number of cameras is carried if the 95th percentile from camera to result stays
-below a second and at least 99 of 100 clips that are due are analysed. Every trial is a process of
-its own. That both recognise the same is checked before anything is timed.
+Both use the demo's network and weights. The simple loop has one thread per camera with OpenCV's
+capture, a list of the camera's last 32 frames, and one network call per camera and clip. Cameras
+are files played in real time from the page cache, so that no server uses part of the machine.
+Latency is counted from the moment when a frame is due. A number of cameras passes if the 95th
+percentile of the latency is below one second and at least 99 % of the due clips are analysed. Each
+trial runs in a separate process. Before the timing, the benchmark checks that both ways recognise
+the same actions.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from rich.table import Table
 from benchmarks.stages import wide_script
 from model import load_model
 from model.checkpoints.weights import ModelSpec
+from model.media.container import open_container, video_stream
+from model.media.conversion import FrameConverter
 from model.media.preprocess import Preprocessor, normalise_clips
-from model.media.video import PictureConverter, open_container, video_stream
 from model.runtime import keep_freed_memory
 from stream.analysis.config import InferConfig, weights_path
 from stream.analysis.recogniser import Recogniser
@@ -53,19 +54,22 @@ _SAMPLED = 15
 _HOP = 4
 _FRAMES = 32
 _WARM_SECONDS = 6.0
-# As a camera encodes: no B-frames, a key frame every two seconds, a few megabits a second, most of
-# them for the sensor's noise.
+# Encode as a camera does: no B-frames, a key frame every two seconds, and a few megabits per
+# second, mostly caused by sensor noise.
 _LOOK = Look(float(_FPS), False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 6.0, 23, "veryfast", 2.0, 0)
 Result = dict[str, float]
 
 
 def main() -> None:
-    """Find the number of cameras for each way, and print what one camera costs."""
+    """Find the maximum number of cameras for each way; print the cost of one camera."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument(
-        "--seconds", type=float, default=12.0, help="length of a trial after its warm-up"
+        "--seconds",
+        type=float,
+        default=12.0,
+        help="length of a trial after its warm-up, in seconds",
     )
-    parser.add_argument("--most", type=int, default=64, help="most cameras tried")
+    parser.add_argument("--most", type=int, default=64, help="maximum number of cameras to try")
     parser.add_argument(
         "--trial", nargs=3, metavar=("WAY", "COUNT", "VIDEO"), help=argparse.SUPPRESS
     )
@@ -76,7 +80,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "camera.mp4"
-        # no trial may see its end, where clips begin anew
+        # a trial must not reach the end of the video, because clips restart there
         length = _WARM_SECONDS + options.seconds + 2.0
         film(wide_script(length), video, np.random.default_rng(0), _LOOK)
         megabits = video.stat().st_size * 8 / length / 1e6
@@ -86,9 +90,9 @@ def main() -> None:
             f" {agreement:.0%} of the clips"
         )
         if agreement < 0.9:
-            raise SystemExit("the two ways do not recognise the same: nothing was timed")
+            raise SystemExit("the two ways recognise different actions; nothing was timed")
         _print_costs(video)
-        carried = {way: _most_carried(way, video, options) for way in _WAYS}
+        carried = {way: _max_carried(way, video, options) for way in _WAYS}
     table = Table(
         "way", "cameras", "ours / this", title=f"cameras carried by {os.cpu_count()} cores"
     )
@@ -97,9 +101,10 @@ def main() -> None:
     Console().print(table)
 
 
-def _most_carried(way: str, video: Path, options: argparse.Namespace) -> int:
-    """Double until it fails, then halve the distance; a failed trial is tried once more, because
-    machines are shared.
+def _max_carried(way: str, video: Path, options: argparse.Namespace) -> int:
+    """Find the largest number of cameras that passes, by doubling and then halving the distance.
+
+    A failed trial is repeated once, because other programs may use the machine.
     """
     carried = 0
     failed = options.most + 1
@@ -142,7 +147,7 @@ def _trial(way: str, count: int, video: Path, seconds: float) -> Result:
 
 
 def _is_carried(result: Result) -> bool:
-    return result["p95_seconds"] < 1.0 and result["analysed_share"] >= 0.99
+    return result["p95_seconds"] < 1.0 and result["analysed_fraction"] >= 0.99
 
 
 def _result(
@@ -153,7 +158,7 @@ def _result(
     return {
         "p50_seconds": ordered[len(ordered) // 2],
         "p95_seconds": ordered[math.ceil(0.95 * len(ordered)) - 1],
-        "analysed_share": min(1.0, len(latencies) / due),
+        "analysed_fraction": min(1.0, len(latencies) / due),
         "cores": processor_seconds / seconds,
     }
 
@@ -171,20 +176,18 @@ def _ours(count: int, video: Path, seconds: float) -> Result:
                 "log": {"level": "error"},
             }
         )
-        pipeline = Pipeline(config)
         stop = threading.Event()
-        runner = threading.Thread(target=lambda: pipeline.run(stop))
-        runner.start()
-        latencies, processor = _between(pipeline.latency.values, seconds)
-        stop.set()
-        runner.join()
+        with Pipeline(config) as pipeline:
+            runner = threading.Thread(target=lambda: pipeline.run(stop))
+            runner.start()
+            latencies, processor = _between(pipeline.latency.values, seconds)
+            stop.set()
+            runner.join()
     return _result(latencies, count, seconds, processor)
 
 
 def _between(values: Callable[[], list[float]], seconds: float) -> tuple[list[float], float]:
-    """What is added to a list after the warm-up, in so many seconds, and the processor time this
-    took.
-    """
+    """Return the values added to a list in `seconds` after the warm-up, and the CPU time used."""
     time.sleep(_WARM_SECONDS)
     before = len(values())
     processor = time.process_time()
@@ -194,7 +197,7 @@ def _between(values: Callable[[], list[float]], seconds: float) -> tuple[list[fl
 
 @dataclasses.dataclass
 class _Loop:
-    """The loop that people write, with a network in one number format."""
+    """The simple loop, with the network in one data type."""
 
     precision: torch.dtype
 
@@ -223,11 +226,9 @@ class _Loop:
 
 
 def _captured(video: Path, spec: ModelSpec, stop: threading.Event, *, paced: bool = True):  # type: ignore[no-untyped-def]
-    """Clips of a video as OpenCV captures it, over and over, and when the newest frame of each
-    was due.
-    """
+    """Yield clips of a video that OpenCV plays repeatedly, and when each newest frame was due."""
     recent: collections.deque[Any] = collections.deque(maxlen=_FRAMES)
-    begun = time.monotonic()
+    started = time.monotonic()
     number = 0
     sampled = 0
     while not stop.is_set():
@@ -236,7 +237,7 @@ def _captured(video: Path, spec: ModelSpec, stop: threading.Event, *, paced: boo
             there, picture = capture.read()
             if not there:
                 break
-            due = begun + number / _FPS
+            due = started + number / _FPS
             number += 1
             if paced and due > time.monotonic():
                 stop.wait(due - time.monotonic())
@@ -274,7 +275,7 @@ def _looped_probabilities(
 
 
 def _agreement(video: Path) -> float:
-    """Share of the clips of the video in which both ways name the same action."""
+    """Return the fraction of the video's clips for which both ways name the same action."""
     network = load_model(weights_path(InferConfig())).eval()
     spec = network.spec
     assert isinstance(spec, ModelSpec)
@@ -291,22 +292,26 @@ def _agreement(video: Path) -> float:
             "http": {"enabled": False},
             "infer": {"device": "cpu"},
         }
-        pipeline = Pipeline(StreamConfig.model_validate(tree))
-        recognise = pipeline._recogniser.probabilities
-        pipeline._recogniser.probabilities = lambda clips: _noted(recognise(clips), ours)  # type: ignore[method-assign]
-        pipeline.run(threading.Event())
+
+        class Noted(Recogniser):
+            """A recogniser that records the best class of every clip."""
+
+            def probabilities(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+                """Return class probabilities `B K` of normalised clips."""
+                probabilities_BK = super().probabilities(clips_BCTHW)
+                ours.extend(probabilities_BK.argmax(dim=1).tolist())
+                return probabilities_BK
+
+        with Pipeline(StreamConfig.model_validate(tree), open_recogniser=Noted) as pipeline:
+            ours.clear()  # discard the results of the warm-up
+            pipeline.run(threading.Event())
     pairs = list(zip(ours, looped, strict=False))
     assert len(pairs) >= len(looped) - 2 > 20, "too few clips to compare"
     return sum(mine == theirs for mine, theirs in pairs) / len(pairs)
 
 
-def _noted(probabilities_BK: torch.Tensor, seen: list[int]) -> torch.Tensor:
-    seen += probabilities_BK.argmax(dim=1).tolist()
-    return probabilities_BK
-
-
 def _print_costs(video: Path) -> None:
-    """Processor time of one thread for a second of one camera, stage by stage."""
+    """Print the CPU time of each stage for one second of one camera, in one thread."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     recogniser = Recogniser(InferConfig(device="cpu"))
@@ -314,12 +319,12 @@ def _print_costs(video: Path) -> None:
     seconds: collections.Counter[str] = collections.Counter()
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         done = work()
-        seconds[name] += time.perf_counter() - begun
+        seconds[name] += time.perf_counter() - started
         return done
 
-    convert = PictureConverter(recogniser.spec.preprocess.live_short_side)
+    convert = FrameConverter(recogniser.spec.preprocess.live_short_side)
     pictures = []
     count = 0
     with open_container(str(video)) as container:

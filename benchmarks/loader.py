@@ -1,14 +1,14 @@
-"""Training clips a second from H.264 files with two workers, beside PyAV, decord2 and torchcodec
-with PyTorch's resize doing the same work.
+"""Measure training clips per second from H.264 files; compare with PyAV, decord2 and torchcodec.
 
     python -m benchmarks.loader
 
-The work: of a ten-second file of 30 frames a second, 32 frames at 15 a second from a random place,
-resized to a random shorter side of 128 to 160 pixels, a random crop of 112 x 112, half of them
-mirrored, in batches of 8 uint8 clips. Every peer gets the same plan, and its clips are compared
-with ours before anything is timed. Peers run in a PyTorch DataLoader with the same number of
-workers. The runs of all loaders are interleaved; machines are shared, so compare ratios. Peers that
-are not installed are named and left out.
+Each clip has 32 frames at 15 frames per second, from a random position in a ten-second file with 30
+frames per second. Frames are resized to a random shorter side of 128 to 160 pixels and cropped to a
+random 112 x 112; half of the clips are mirrored. Batches have 8 uint8 clips. The other libraries
+use PyTorch's resize in a PyTorch DataLoader with the same number of workers. All loaders get the
+same clip plan, and their clips are compared with the project's clips before the timing. The runs of
+all loaders are interleaved. Other programs may use the machine, so compare ratios. Libraries that
+are not installed are listed and skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from model.media.preprocess import PreprocessConfig, View
+from model.media.preprocess import CropSpec, PreprocessConfig
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipStore
 from train.data.loader import batches
@@ -48,13 +48,14 @@ _FPS = 15
 _FRAMES = 32
 _SIDE = 112
 _BATCH = 8
-_PICTURE = PreprocessConfig(short_side=_SIDE, height=_SIDE, width=_SIDE)
-_FARTHEST = 6.0  # mean difference in grey levels between two ways to decode and resize
+_PREPROCESS = PreprocessConfig(short_side=_SIDE, height=_SIDE, width=_SIDE)
+_MAX_DIFFERENCE = 6.0  # largest allowed mean difference between two loaders, in grey levels
+_OURS = "this project"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Decoder:
-    """A peer: frames `T C H W` of a file by their numbers."""
+    """A library that returns the frames with given numbers from a file, as `T C H W`."""
 
     name: str
     needs: str
@@ -67,7 +68,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--clips", type=int, default=96, help="clips a run")
+    parser.add_argument("--clips", type=int, default=96, help="number of clips per run")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     table = Table(
@@ -87,59 +88,66 @@ def main() -> None:
     Console().print(table)
 
 
+Loader = Callable[[Sequence[PlannedClip]], Iterator[Tensor]]
+
+
 def _measure(
     table: Table, files: list[Path], size: tuple[int, int], options: argparse.Namespace
 ) -> None:
     planned = make_plan(files, options.clips)
-    reader = WorkerReader(
-        ClipStore(fps=_FPS, frames=_FRAMES, short_side=None, cache=None, scale_early=True),
-        options.workers,
-    )
-    loaders: dict[str, Callable[[Sequence[PlannedClip]], Iterator[Tensor]]] = {
-        "this project": lambda plan: (
-            batch.clips_BTHWC for batch in batches(plan, _BATCH, reader=reader, preprocess=_PICTURE)
-        )
-    }
+    store = ClipStore(fps=_FPS, frames=_FRAMES, short_side=None, cache=None, scale_early=True)
+    reader = WorkerReader(store, options.workers)
+    loaders = {_OURS: _our_loader(reader), **_peer_loaders(options.workers)}
+    _check_clips(loaders, planned[: 2 * _BATCH])
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
+    for _ in range(options.runs):
+        for name, loader in loaders.items():
+            started = time.perf_counter()
+            count = sum(len(clips) for clips in loader(planned))
+            rates[name].append(count / (time.perf_counter() - started))
+    reader.close()
+    ours = statistics.median(rates[_OURS])
+    table.add_section()
+    for name, measured in rates.items():
+        low, middle, high = np.percentile(measured, [20, 50, 80])
+        figures = (f"{middle:.1f}", f"{low:.1f}", f"{high:.1f}", f"{ours / middle:.2f}")
+        table.add_row(f"{size[0]}x{size[1]} {name}", *figures)
+
+
+def _our_loader(reader: WorkerReader) -> Loader:
+    def load(planned: Sequence[PlannedClip]) -> Iterator[Tensor]:
+        for batch in batches(planned, _BATCH, reader=reader, preprocess=_PREPROCESS):
+            yield batch.clips_BTHWC
+
+    return load
+
+
+def _peer_loaders(workers: int) -> dict[str, Loader]:
+    """Return the loaders of the installed libraries; print the names of the others."""
+    loaders: dict[str, Loader] = {}
     for peer in _PEERS:
         try:
             importlib.import_module(peer.needs)
         except (ImportError, RuntimeError) as error:
             print(f"{peer.name} left out: {str(error).splitlines()[0]}")
             continue
-        loaders[peer.name] = _PeerLoader(peer, options.workers)
-    first = {
-        name: torch.cat(list(loader(planned[: 2 * _BATCH]))) for name, loader in loaders.items()
-    }
-    for name, clips in first.items():
-        difference = float((clips.int() - first["this project"].int()).abs().float().mean())
-        if difference > _FARTHEST:
+        loaders[peer.name] = _PeerLoader(peer, workers)
+    return loaders
+
+
+def _check_clips(loaders: dict[str, Loader], planned: Sequence[PlannedClip]) -> None:
+    """Stop the benchmark if a loader's clips differ from the clips of this project."""
+    clips = {name: torch.cat(list(loader(planned))).int() for name, loader in loaders.items()}
+    for name, theirs in clips.items():
+        difference = float((theirs - clips[_OURS]).abs().float().mean())
+        if difference > _MAX_DIFFERENCE:
             raise SystemExit(
                 f"{name} gives other clips: mean difference {difference:.1f} grey levels"
             )
-    times: dict[str, list[float]] = {name: [] for name in loaders}
-    for _ in range(options.runs):
-        for name, loader in loaders.items():
-            begun = time.perf_counter()
-            count = sum(len(clips) for clips in loader(planned))
-            times[name].append(count / (time.perf_counter() - begun))
-    ours = statistics.median(times["this project"])
-    table.add_section()
-    for name, rates in times.items():
-        low, middle, high = np.percentile(rates, [20, 50, 80])
-        table.add_row(
-            f"{size[0]}x{size[1]} {name}",
-            f"{middle:.1f}",
-            f"{low:.1f}",
-            f"{high:.1f}",
-            f"{ours / middle:.2f}",
-        )
-    reader.close()
 
 
 def write_file(path: Path, size: tuple[int, int], seed: int) -> Path:
-    """Ten seconds of a drifting picture with a little noise, H.264 as cameras send it: a key
-    frame every two seconds.
-    """
+    """Write a ten-second H.264 file of moving frames with noise, with a key frame every 2 s."""
     rng = np.random.default_rng(seed)
     width, height = size
     large = np.kron(
@@ -153,8 +161,8 @@ def write_file(path: Path, size: tuple[int, int], seed: int) -> Path:
         stream.height = height
         stream.pix_fmt = "yuv420p"
         for number in range(_SECONDS * _RATE):
-            picture = large[number // 4 :][:height, 2 * number :][:, :width]
-            noisy = np.clip(picture + rng.integers(-4, 5, picture.shape), 0, 255).astype(np.uint8)
+            clean = large[number // 4 :][:height, 2 * number :][:, :width]
+            noisy = np.clip(clean + rng.integers(-4, 5, clean.shape), 0, 255).astype(np.uint8)
             for packet in stream.encode(
                 av.VideoFrame.from_ndarray(np.ascontiguousarray(noisy), format="rgb24")
             ):
@@ -165,13 +173,13 @@ def write_file(path: Path, size: tuple[int, int], seed: int) -> Path:
 
 
 def make_plan(files: Sequence[Path], count: int) -> list[PlannedClip]:
-    """Random clips of the files, the same every time."""
+    """Plan random clips of the files, with a fixed random seed."""
     rng = np.random.default_rng(0)
     return [
         PlannedClip(
             ManifestEntry(files[number % len(files)], "x"),
             float(rng.random()),
-            View(
+            CropSpec(
                 int(rng.integers(128, 161)),
                 float(rng.random()),
                 float(rng.random()),
@@ -184,6 +192,8 @@ def make_plan(files: Sequence[Path], count: int) -> list[PlannedClip]:
 
 
 class _PeerLoader:
+    """A DataLoader over the clips of a library; a clip plan is set before each pass."""
+
     def __init__(self, decoder: _Decoder, workers: int) -> None:
         self._clips = _PeerClips(decoder)
         self._loader: Any = DataLoader(
@@ -203,6 +213,8 @@ class _PeerLoader:
 
 
 class _Order:
+    """A sampler that gives the clip plan to the DataLoader's workers."""
+
     def __init__(self, owner: _PeerLoader) -> None:
         self._owner = owner
 
@@ -211,6 +223,8 @@ class _Order:
 
 
 class _PeerClips(Dataset[Tensor]):
+    """The clips of a library, resized, cropped and mirrored according to the plan."""
+
     def __init__(self, decoder: _Decoder) -> None:
         self._decoder = decoder
 
@@ -232,7 +246,7 @@ class _PeerClips(Dataset[Tensor]):
 
 
 def _pyav(path: str, numbers: Sequence[int]) -> Tensor:
-    """The usual loop: seek to the key frame before, decode on, convert what is wanted."""
+    """Seek to the key frame before the clip, decode from there, convert the requested frames."""
     frames = {}
     wanted = set(numbers)
     with av.open(path) as container:

@@ -1,40 +1,38 @@
-"""Directional mixing beside what one would write without a kernel, on the paper's three maps.
+"""Compare directional mixing with code that uses no special kernel, on the paper's three maps.
 
     python -m benchmarks.mixing [--device auto] [--batches 1 8 64] [--compiled] [--graphs]
     [--markdown FILE]
 
-Both directions, T = 4 to 2 x 2 rows, weights masked as the paper masks them, bfloat16, in
-channels-last memory (what networks here run in) and planar memory. `eager` flips time, convolves
-with groups and concatenates (in channels-last memory that copies the map to planar memory and
-back); `einsum` is the reference; `compiled` is torch.compile of the reference; `from logits` makes
-the weights too, as training does. Results are compared with float64 before anything is timed. A
-forward pass must read the map and write the mix, a backward pass read the gradient and the map and
-write the map's gradient: `of copy` is those bytes per second over what a plain copy of a large
-tensor moves on this device.
+The benchmark mixes bfloat16 maps in both directions, from T = 4 to 2 x 2 rows, with the paper's
+mask, in channels-last memory (which the networks of this project use) and in planar memory. `eager`
+flips time, runs grouped convolutions and concatenates; in channels-last memory this copies the map
+to planar memory and back. `einsum` is the reference code, and `compiled` is torch.compile of the
+reference. `from logits` also computes the weights, as training does. Results are compared with
+float64 before the timing. A forward pass must read the map and write the result. A backward pass
+must read the gradient and the map and write the map's gradient. `of copy` is the rate of these
+bytes, divided by the rate of a plain copy of a large tensor on this device.
 
-On a GPU times are the device's own: calls are queued behind a wait, so that Python is not in them;
-`from Python` at batch 1 is with Python, `CUDA graph` replays twenty captured calls. Each call gets
-other inputs than the last, 256 MB of them in turn, so that no cache holds them. Contenders take
-turns. Machines are shared: compare ratios.
+On a GPU, times are measured by the device: calls are queued behind a wait, so that the time of
+Python is not included. `from Python` at batch 1 includes Python, and `CUDA graph` replays twenty
+captured calls. Successive calls use different inputs, 256 MB in total, so that no cache can hold
+them. The measured functions run in turns. Other programs may use the machine, so compare ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.mixing_table import Line, as_markdown, measured, print_lines
+from benchmarks.timing import captured, copy_bytes_per_second, take_turns
 from model.mixing import directional_mask, directional_mix, directional_mix_logits, mixing_choice
 from model.mixing.reference import mix_by_einsum
 from model.runtime import keep_freed_memory, pick_device
@@ -46,53 +44,8 @@ MAPS = ((512, 28), (1024, 14), (2048, 7))
 Mix = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One measurement: milliseconds a call."""
-
-    memory: str
-    map: str
-    batch: int
-    step: str
-    contender: str
-    median: float
-    p20: float
-    p80: float
-    of_copy: float
-
-    @property
-    def group(self) -> tuple[str, str, str, str]:
-        """What is compared: all but the contender."""
-        return self.memory, self.map, str(self.batch), self.step
-
-    def cells(self, ours: float) -> list[str]:
-        """As text; the last is this contender's time over ours."""
-        times = [f"{value:.3f}" for value in (self.median, self.p20, self.p80)]
-        return [
-            *self.group,
-            self.contender,
-            *times,
-            f"{self.of_copy:.2f}",
-            f"{self.median / ours:.2f}",
-        ]
-
-
-HEADER = (
-    "memory",
-    "map",
-    "batch",
-    "pass",
-    "contender",
-    "median ms",
-    "p20",
-    "p80",
-    "of copy",
-    "over ours",
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; status 1 if a result is wrong."""
+    """Print the table; return 1 if a result is wrong, else 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,10 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--compiled",
         action="store_true",
-        help="torch.compile of the reference as well, in channels-last memory",
+        help="also measure torch.compile of the reference, in channels-last memory",
     )
-    parser.add_argument("--graphs", action="store_true", help="batch 1 inside CUDA graphs as well")
-    parser.add_argument("--markdown", type=Path, help="write the table here too, after every map")
+    parser.add_argument("--graphs", action="store_true", help="also measure batch 1 in CUDA graphs")
+    parser.add_argument(
+        "--markdown", type=Path, help="also write the table to this file, after every map"
+    )
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
     if device.type == "cpu":
@@ -141,14 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     graphs=options.graphs,
                 )
             if options.markdown is not None:
-                options.markdown.write_text(_markdown(lines, title), encoding="utf-8")
-    _print(lines, title)
+                options.markdown.write_text(as_markdown(lines, title), encoding="utf-8")
+    print_lines(lines, title)
     return 0
 
 
 def _contenders(*, compiled: bool) -> dict[str, Mix]:
-    """By name; what is compiled anew for every map, or the compiler gives up after eight shapes
-    and runs eagerly without a word.
+    """Return the functions to measure, by name.
+
+    The compiler is reset for every map, because after eight shapes it would run eagerly
+    without a warning.
     """
     contenders: dict[str, Mix] = {
         "ours": partial(directional_mix, masked=True),
@@ -163,9 +120,7 @@ def _contenders(*, compiled: bool) -> dict[str, Mix]:
 
 
 def flip_convolve_concatenate(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
-    """The obvious way: for each direction a grouped 1x1 convolution with time as its channels,
-    the second on the flipped map.
-    """
+    """Mix with one grouped convolution over time per direction; flip the map for the second."""
     batch, channels, times, height, width = x_BCTHW.shape
     halves = []
     for direction, weights_CTT in enumerate(weights_DCTT):
@@ -178,15 +133,8 @@ def flip_convolve_concatenate(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
     return torch.cat(halves, dim=2)
 
 
-def copy_bytes_per_second(device: torch.device) -> float:
-    """What copying a tensor too large for any cache moves, bytes read and written."""
-    size = 1 << (30 if device.type == "cuda" else 28)
-    source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
-    return 2 * size / statistics.median(_time([lambda _: target.copy_(source)], device, calls=3)[0])
-
-
 def _is_right(name: str, mix: Mix, case: Case, device: torch.device) -> bool:
-    """Result and gradients of a small batch against float64."""
+    """Check the result and the gradients of a small batch against float64."""
     dtype = torch.bfloat16
     out, x_grad, weights_grad = reference(
         case, dtype, "affine" if name == "ours, from logits" else "plain", True
@@ -200,8 +148,8 @@ def _is_right(name: str, mix: Mix, case: Case, device: torch.device) -> bool:
     found_weights = found_weights.masked_fill(
         directional_mask(case.rows, case.times).to(device), 0.0
     )
-    # Sums over all positions in bfloat16, as peers make them, keep fewer digits than the values
-    # themselves.
+    # The other functions add over all positions in bfloat16, so these sums are less accurate than
+    # single values.
     right = (
         agree(mixed, out, dtype)
         and agree(found_x, x_grad, dtype)
@@ -225,7 +173,7 @@ def _close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
 def _measure(
     case: Case, contenders: dict[str, Mix], device: torch.device, copied: float, *, graphs: bool
 ) -> list[Line]:
-    """Forward without gradients, then backward alone."""
+    """Measure the forward pass without gradients, then the backward pass alone."""
     sets = _inputs(case, device)
     lines = []
     forward = [_forward_of(mix, sets) for mix in contenders.values()]
@@ -233,42 +181,32 @@ def _measure(
     def note(step: str, timed: list[list[float]]) -> None:
         moved = _bytes(case, step)
         lines.extend(
-            _line(case, step, name, seconds, moved, copied)
+            measured(case, step, name, seconds, moved, copied)
             for name, seconds in zip(contenders, timed, strict=True)
         )
 
     on_gpu = device.type == "cuda"
     calls = 5 if device.type == "cuda" else 1
-    note("forward", _time(forward, device, calls))
+    note("forward", take_turns(forward, device, calls))
     if on_gpu and case.batch == 1:
-        note("forward, from Python", _time(forward, device, 20, queued=False))
+        note("forward, from Python", take_turns(forward, device, 20, queued=False))
     if on_gpu and case.batch == 1 and graphs:
         note(
             "forward, CUDA graph",
             [
                 [seconds / 20 for seconds in timed]
-                for timed in _time([_captured(run) for run in forward], device, 1)
+                for timed in take_turns([captured(run) for run in forward], device, 1)
             ],
         )
-    note("backward", _time([_backward_of(mix, sets) for mix in contenders.values()], device, calls))
+    note(
+        "backward",
+        take_turns([_backward_of(mix, sets) for mix in contenders.values()], device, calls),
+    )
     return lines
 
 
-def _captured(run: Callable[[int], object], calls: int = 20) -> Callable[[int], object]:
-    """One of many launches in a graph: nothing but the device's own time is left."""
-    run(0)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for index in range(calls):
-            run(index)
-    return lambda _: graph.replay()
-
-
 def _inputs(case: Case, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Sets of map, weights and gradient: on a GPU 256 MB of maps, at least two; large ones are
-    drawn there.
-    """
+    """Return sets of map, weights and gradient; on a GPU at least two, with 256 MB of maps."""
     small = dataclasses.replace(case, batch=1)
     x = small.map(torch.bfloat16, device.type)
     given = _masked_weights(case, device)
@@ -312,91 +250,6 @@ def _backward_of(
 def _bytes(case: Case, step: str) -> int:
     frames = case.times + case.directions * case.rows + (case.times if step == "backward" else 0)
     return 2 * case.batch * case.channels * frames * case.height * case.width
-
-
-def _line(
-    case: Case, step: str, name: str, seconds: Sequence[float], moved: int, copied: float
-) -> Line:
-    cuts = statistics.quantiles([1e3 * value for value in seconds], n=10, method="inclusive")
-    size = f"{case.channels}x{case.times}x{case.height}x{case.width}"
-    return Line(
-        case.memory,
-        size,
-        case.batch,
-        step,
-        name,
-        cuts[4],
-        cuts[1],
-        cuts[7],
-        moved / (1e-3 * cuts[4]) / copied,
-    )
-
-
-def _time(
-    runs: Sequence[Callable[[int], object]],
-    device: torch.device,
-    calls: int,
-    *,
-    queued: bool = True,
-) -> list[list[float]]:
-    """Seconds of one call of each, taken in turns until each has had a fair share: at least five
-    samples of `calls` calls, at most 40.
-    """
-    times: list[list[float]] = [[] for _ in runs]
-    budget = 0.4 * len(runs) if device.type == "cuda" else 4.0 * len(runs)
-    begun = time.perf_counter()
-    for turn in range(42):
-        if turn >= 7 and time.perf_counter() - begun > budget:
-            break
-        for number, run in enumerate(runs):
-            seconds = _one_sample(run, device, turn * calls, calls, queued=queued)
-            if turn >= 2:
-                times[number].append(seconds)
-    return times
-
-
-def _one_sample(
-    run: Callable[[int], object], device: torch.device, first: int, calls: int, *, queued: bool
-) -> float:
-    if device.type == "cpu":
-        begun = time.perf_counter()
-        for index in range(first, first + calls):
-            run(index)
-        return (time.perf_counter() - begun) / calls
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    if queued:
-        # about two milliseconds: all calls are queued before the first begins
-        torch.cuda._sleep(4_000_000)
-    start.record()
-    for index in range(first, first + calls):
-        run(index)
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) * 1e-3 / calls
-
-
-def _cells(lines: Sequence[Line]) -> list[list[str]]:
-    ours = {line.group: line.median for line in lines if line.contender == "ours"}
-    return [line.cells(ours[line.group]) for line in lines]
-
-
-def _markdown(lines: Sequence[Line], title: str) -> str:
-    rows = [f"| {' | '.join(cells)} |" for cells in _cells(lines)]
-    return "\n".join(
-        [title, "", f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER), *rows, ""]
-    )
-
-
-def _print(lines: Sequence[Line], title: str) -> None:
-    table = Table(*HEADER, title=title)
-    before = None
-    for line, cells in zip(lines, _cells(lines), strict=True):
-        if before is not None and line.group != before:
-            table.add_section()
-        before = line.group
-        table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
 
 
 if __name__ == "__main__":

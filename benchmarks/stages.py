@@ -1,10 +1,9 @@
-"""What each stage of the live pipeline costs on this machine, beside a peer doing the same work in
-the same run.
+"""Measure the time of each stage of the live pipeline, and of another library for the same work.
 
     python -m benchmarks.stages
 
-Results are checked before they are timed. Medians with 20th and 80th percentile; machines are
-shared, so compare ratios.
+Results are checked before the timing. Times are medians with the 20th and 80th percentile. Other
+programs may use the machine, so compare ratios.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.checkpoints.weights import read_spec
+from model.media.conversion import rgb_frame
 from model.media.preprocess import Preprocessor, normalise_clips
-from model.media.video import decode_frames, frame_picture
+from model.media.video import decode_frames
 from model.runtime import keep_freed_memory
 from stream.analysis.config import InferConfig, weights_path
 from stream.analysis.recogniser import Recogniser
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def wide_script(seconds: float) -> Script:
-    """A 720p recording."""
+    """Return the script of a 720p recording."""
     for seed in range(1000):
         script = recording_script(seconds, np.random.default_rng([seed, 1]))
         if script.camera.height == 720:
@@ -73,8 +73,8 @@ def _decode_rows(table: Table, path: Path) -> list[np.ndarray]:
     frames = list(decode_frames(path))
     seconds = _times(lambda: sum(1 for _ in decode_frames(path)), 5)
     _row(table, "decode, per 720p frame", [value / len(frames) for value in seconds])
-    _row(table, "convert to RGB, per 720p frame", _times(lambda: frame_picture(frames[0]), 30))
-    return [frame_picture(frame) for frame in frames[:8]]
+    _row(table, "convert to RGB, per 720p frame", _times(lambda: rgb_frame(frames[0]), 30))
+    return [rgb_frame(frame) for frame in frames[:8]]
 
 
 def _preprocess_rows(table: Table, pictures: list[np.ndarray]) -> None:
@@ -126,7 +126,7 @@ def _network_rows(table: Table) -> None:
         for _ in range(32 + 3 * slot):
             ring.push(slot, ring.buffer_STHWC[slot, 0].clone())
     slots = list(range(8))
-    windows = ring.windows(slots)
+    windows = ring.places(slots)
 
     def in_steps() -> Tensor:
         return normalise_clips(ring.gather(slots), picture, dtype=fast.dtype)
@@ -166,9 +166,9 @@ def _times(work: Callable[[], object], repeats: int) -> list[float]:
     work()
     seconds = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     return seconds
 
 

@@ -1,6 +1,7 @@
-"""Settings: the YAML files, the one strict loader and the tree of errors.
+"""The configuration files in YAML, their strict loader and the project's exception classes.
 
-What needs a YAML parser or pydantic is loaded when it is first asked for: errors come without.
+Names that need the YAML parser or pydantic are imported when they are first used. The exception
+classes can therefore be imported without them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every command line here does with errors: one line on standard error and an exit status."""
+"""Error handling of all commands: one line on standard error and an exit status."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ __all__ = ["exit_status"]
 
 
 def exit_status(run: Callable[[], int]) -> int:
-    """The status of a command: its own, or 2 for bad input and for files that cannot be read or
-    written.
+    """Run a command and return its exit status.
+
+    The status is 2 after invalid input, or if a file cannot be read or written.
     """
     try:
         return run()

@@ -1,18 +1,18 @@
-"""Every error this project raises on purpose, in one tree.
+"""All exception classes of this project, with a common base.
 
     CidcError
     |-- ConfigError       a setting is unknown, missing or outside its range
-    |-- CheckpointError   a weights file is missing, damaged or made for something else
+    |-- CheckpointError   a weights file is missing, damaged or does not fit the network
     |-- CameraError       a camera cannot be added, changed or found while the pipeline runs
     |-- DataError         a manifest, truth file, event or event file is malformed
     |-- MediaError        a video cannot be opened or decoded
-    |-- ShapeError        a tensor or clip has a size the operation cannot take
-    |-- KernelError       a GPU kernel that was asked for cannot be compiled or run here
-    |-- TrainingError     a run cannot go on: its loss is not finite, its folder cannot be written
+    |-- ShapeError        a tensor or clip has a size that the operation does not support
+    |-- KernelError       a requested GPU kernel cannot be compiled or run on this machine
+    |-- TrainingError     a run cannot continue, e.g. its loss is not finite or its disk is full
     |-- OutboxError       the event store cannot be opened or written
     `-- BrokerError       the Kafka broker refused or cannot be used as configured
 
-Messages say what was wrong, the value, what is allowed and what to do next.
+Each message contains the problem, the wrong value, the allowed values and a way to solve it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ConfigError(CidcError):
 class CameraError(CidcError):
     """A camera cannot be added, changed or found while the pipeline runs.
 
-    `kind` is unknown, exists, no_room, invalid, not_kept or stopping.
+    `kind` is `unknown`, `exists`, `no_room`, `invalid`, `not_kept` or `stopping`.
     """
 
     def __init__(self, message: str, kind: str) -> None:
@@ -52,7 +52,7 @@ class CameraError(CidcError):
 
 
 class CheckpointError(CidcError):
-    """A weights file is missing, damaged or made for something else."""
+    """A weights file is missing, damaged or does not fit the network."""
 
 
 class DataError(CidcError, ValueError):
@@ -64,15 +64,15 @@ class MediaError(CidcError):
 
 
 class ShapeError(CidcError, ValueError):
-    """A tensor or clip has a size the operation cannot take."""
+    """A tensor or clip has a size that the operation does not support."""
 
 
 class KernelError(CidcError):
-    """A GPU kernel that was asked for cannot be compiled or run here."""
+    """A requested GPU kernel cannot be compiled or run on this machine."""
 
 
 class TrainingError(CidcError):
-    """A run cannot go on: its loss is not finite, its folder cannot be written."""
+    """A run cannot continue, e.g. its loss is not finite or its folder cannot be written."""
 
 
 class OutboxError(CidcError):
@@ -80,4 +80,4 @@ class OutboxError(CidcError):
 
 
 class BrokerError(CidcError):
-    """The Kafka broker refused or cannot be used as configured."""
+    """The Kafka broker refused a request or cannot be used with these settings."""

@@ -1,4 +1,4 @@
-"""Files: whether there is one of a name, and writing one so that no reader ever sees half of it."""
+"""Check whether files exist, and write files so that readers never see incomplete content."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ __all__ = ["exists", "is_file", "replaced_file"]
 
 @contextlib.contextmanager
 def replaced_file(
-    path: Path, *, mode: int = 0o644, durable: bool = False, suffix: str = ".part"
+    path: Path, *, mode: int | None = None, durable: bool = False, suffix: str = ".part"
 ) -> Iterator[Path]:
-    """Give a path to write to; when the block ends, that file takes the place of `path`.
+    """Yield the path of a partial file; when the block ends, this file replaces `path`.
 
-    If the block fails, `path` stays as it was and the partial file is removed. The partial file
-    lies beside `path`; a leftover of a killed process is overwritten.
+    If the block fails, `path` is not changed and the partial file is removed. The partial file is
+    in the same folder as `path`. A partial file left by a killed process is overwritten.
 
     Args:
-        path: the file to write; its folder is created if it is missing.
-        mode: permissions of the new file, set before anything is written to it.
-        durable: wait until content and name have reached the disk, so that both outlast a power
-            cut.
-        suffix: appended to the name of the partial file.
+        path: file to write; a missing folder is created.
+        mode: permissions of the new file, set before anything is written to it; None for the
+            default permissions.
+        durable: whether to wait until the content and the name are on the disk, so that both
+            survive a power cut.
+        suffix: ending that is appended to `path` to name the partial file.
 
     Raises:
         OSError: the file cannot be written.
@@ -33,9 +34,10 @@ def replaced_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
     try:
-        partial.touch(mode=mode, exist_ok=False)
+        partial.touch(mode=0o666 if mode is None else mode, exist_ok=False)
         yield partial
-        partial.chmod(mode)  # some libraries write to a new file of their own
+        if mode is not None:
+            partial.chmod(mode)  # some libraries replace the partial file by a new one
         if durable:
             _sync(partial)
         partial.replace(path)
@@ -47,8 +49,9 @@ def replaced_file(
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is a file of this name; False, too, for what cannot be a name: too long, or
-    with a zero byte.
+    """Return whether a file exists at this path.
+
+    An invalid path, such as a too long one or one with a zero byte, gives False.
     """
     with contextlib.suppress(OSError, ValueError):
         return Path(path).is_file()
@@ -56,7 +59,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is something of this name: a file, a folder, a pipe, a device."""
+    """Return whether a file, folder, pipe or device exists at this path."""
     with contextlib.suppress(OSError, ValueError):
         return Path(path).exists()
     return False

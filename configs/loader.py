@@ -1,11 +1,13 @@
-"""The one way from a YAML file to a checked settings object.
+"""Read YAML files into checked settings objects.
 
-Files are complete: no inheritance, no includes, no environment variables. Unknown keys, duplicate
-keys and values out of range fail here, before a device is touched, with the dotted path.
+Each file is complete: it cannot inherit from or include other files, or use environment variables.
+Unknown keys, duplicate keys and values out of range raise an error here, before the program uses
+any device. The error contains the dotted path of the setting.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -15,22 +17,27 @@ import yaml
 
 from configs.errors import ConfigError
 from configs.overrides import apply_override
-from configs.settings import Model, check_tree
+from configs.settings import (
+    Model,
+    check_tree,
+    old_names_reported_once,
+    with_current_names,
+)
 from configs.yaml_loader import UniqueKeyLoader, check_extent
 
 __all__ = ["example_path", "load_config", "parse_config"]
 
 
 def load_config(path: str | Path, schema: type[Model], overrides: Iterable[str] = ()) -> Model:
-    """Read one YAML file into `schema`.
+    """Read one YAML file into a settings object of the class `schema`.
 
     Args:
         path: the YAML file.
-        schema: the settings class that owns the file.
+        schema: settings class of the file.
         overrides: `section.key=value` strings, applied in order; values are parsed as YAML.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds a bad key or value.
+        ConfigError: the file is missing or is not YAML, or a key or value is invalid.
     """
     path = Path(path)
     try:
@@ -47,18 +54,24 @@ def load_config(path: str | Path, schema: type[Model], overrides: Iterable[str] 
 def parse_config(
     text: str, schema: type[Model], overrides: Iterable[str] = (), *, name: str = "<text>"
 ) -> Model:
-    """Like `load_config`, from the YAML text itself; `name` is used in messages."""
+    """Parse YAML text as `load_config` does; error messages start with `name`."""
     tree = _parse_yaml(text, name)
-    for override in overrides:
-        apply_override(tree, override)
-    return check_tree(tree, schema, name=name)
+    with old_names_reported_once():
+        if overrides := list(overrides):
+            # If a setting is given under both its old and its new name, check_tree reports the
+            # error with the path.
+            with contextlib.suppress(ConfigError):
+                tree = with_current_names(tree, schema)
+        for override in overrides:
+            apply_override(tree, override, schema)
+        return check_tree(tree, schema, name=name)
 
 
 def example_path(file_name: str) -> Path:
-    """The path of a YAML file that ships in this package.
+    """Return the path of a YAML file that is included in this package.
 
     Raises:
-        ConfigError: no such file ships; the message lists those that do.
+        ConfigError: the package has no such file; the message lists the available files.
     """
     folder = Path(str(resources.files("configs")))
     path = folder / file_name
@@ -76,7 +89,8 @@ def _parse_yaml(text: str, name: str) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # Only what is wrong and where: the line itself may hold a password.
+        # The message contains the problem and its line number, but not the line itself, which may
+        # contain a password.
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "malformed value, or nested too deeply"
         where = f" in line {mark.line + 1}" if mark is not None else ""

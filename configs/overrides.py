@@ -1,22 +1,29 @@
-"""Single settings given on a command line: `--set section.key=value`."""
+"""Settings given on the command line as `--set section.key=value`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from configs.errors import ConfigError
+from configs.settings import with_current_path
 from configs.yaml_loader import UniqueKeyLoader, check_extent
 
 __all__ = ["apply_override"]
 
 
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Write one `section.key=value` into plain settings; the value is parsed as YAML.
+def apply_override(tree: dict[str, Any], override: str, schema: type[BaseModel]) -> None:
+    """Set one `section.key=value` in a tree of plain settings; the value is parsed as YAML.
+
+    Args:
+        tree: plain settings with current names; changed in place.
+        override: the text `section.key=value`; the path may use old names of settings.
+        schema: settings class of the tree.
 
     Raises:
-        ConfigError: there is no value, or the path leads through something that is no section.
+        ConfigError: the value is missing, or an inner element of the path is not a section.
     """
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
@@ -24,7 +31,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"--set takes section.key=value, got {path.split(':')[0].strip()!r} without a value"
         )
-    override = path.strip()  # messages name the setting, not the value: it may be a password
+    keys = with_current_path(keys, schema)
+    override = path.strip()  # for messages, without the value, which may be a password
     node: Any = tree
     for depth, key in enumerate(keys[:-1]):
         child = _child(node, key, override)

@@ -1,13 +1,15 @@
-"""The base of every settings class, and the way from plain values to checked settings."""
+"""The base of every settings class, and functions that check plain values against a class."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -28,39 +30,61 @@ __all__ = [
     "StrictModel",
     "check_tree",
     "merged",
+    "old_names_reported_once",
     "with_current_names",
+    "with_current_path",
 ]
 
 OLD_NAMES_UNTIL = "0.3.0"
 
 _log = logging.getLogger(__name__)
-# Each old name is reported once a process, however many cameras use it.
-_warned: set[str] = set()
+# Old names found so far in the settings being checked. Each is reported once, even if several
+# cameras use it.
+_old_names: ContextVar[dict[str, str] | None] = ContextVar("old_names", default=None)
+
+
+def _describe_old_names(schema: dict[str, Any], settings: type[StrictModel]) -> None:
+    """Add old names to a JSON schema as deprecated; forbid each together with its new name."""
+    for old, new in settings.renamed.items():
+        described = schema["properties"][new]
+        schema["properties"][old] = {
+            **described,
+            "deprecated": True,
+            "description": f"old name of {new}, until version {OLD_NAMES_UNTIL}",
+        }
+    if settings.renamed:
+        schema["allOf"] = [
+            {"not": {"required": [old, new]}} for old, new in settings.renamed.items()
+        ]
 
 
 class StrictModel(BaseModel):
-    """Base of every settings class: immutable, and an unknown key is an error.
+    """Base of every settings class: objects are immutable, and an unknown key is an error.
 
-    A class lists settings that have a new name in `renamed` (old name -> new name). The old name
-    is accepted with a warning until `OLD_NAMES_UNTIL`; old and new name together are an error.
+    `renamed` maps the old name of each renamed setting to its new name. Old names are accepted with
+    a warning until version `OLD_NAMES_UNTIL`. Giving both names of a setting is an error.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        json_schema_extra=_describe_old_names,
     )
     renamed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _take_old_names(cls, tree: Any) -> Any:
+    def _rename_old_keys(cls, tree: Any) -> Any:
         if not isinstance(tree, Mapping) or not cls.renamed.keys() & tree.keys():
             return tree
         return _with_new_keys(tree, cls.renamed)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _check_kind(cls, value: Any, info: ValidationInfo) -> Any:
-        """Yes and no are no numbers; and where that is asked for, as of JSON, neither are texts."""
+    def _refuse_wrong_type(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse booleans as numbers; in strict mode, also refuse texts as numbers or booleans."""
         assert info.field_name is not None
         annotation = cls.model_fields[info.field_name].annotation
         kinds = {annotation, *get_args(annotation)}
@@ -88,41 +112,61 @@ def _check_output(path: Path) -> Path:
     if (
         not path.name
         or "\0" in str(path)
-        or len(path.name.encode(errors="surrogateescape")) > _LONGEST_NAME
+        or len(path.name.encode(errors="surrogateescape")) > _MAX_NAME_BYTES
     ):
         raise ValueError(
-            f"must name a file or folder, in at most {_LONGEST_NAME} bytes and without zero bytes"
+            f"must name a file or folder, in at most {_MAX_NAME_BYTES} bytes and without zero bytes"
         )
     return path
 
 
-# Where something is written. The name leaves room for endings.
+# Path of a file or folder that the program writes. Its name is limited so that endings can be
+# added.
 OutputPath = Annotated[Path, AfterValidator(_check_output)]
-_LONGEST_NAME = 200
+_MAX_NAME_BYTES = 200
 
 
 def check_tree(tree: object, schema: type[Model], *, name: str, strict: bool = False) -> Model:
-    """Settings from plain values, such as those of a JSON document. With `strict` they must be of
-    JSON's own types: "8" is no number.
+    """Return a settings object for a tree of plain values, such as a parsed JSON document.
+
+    With `strict`, values must have the right JSON type: the text "8" is not accepted as a number.
 
     Raises:
-        ConfigError: a bad key or value; the message begins with `name`.
+        ConfigError: a key or value is invalid; the message starts with `name`.
     """
+    with old_names_reported_once():
+        try:
+            return schema.model_validate(tree, context={"strict": strict})
+        except RecursionError:
+            raise ConfigError(f"{name}: nested too deeply") from None
+        except ValidationError as error:
+            problems = "; ".join(
+                _describe_validation_error(item, schema) for item in error.errors()
+            )
+            raise ConfigError(f"{name}: {problems}") from None
+
+
+@contextlib.contextmanager
+def old_names_reported_once() -> Iterator[None]:
+    """Inside the block, collect old names of settings; log each of them once at the end."""
+    if _old_names.get() is not None:
+        yield  # an outer block reports them
+        return
+    old_names: dict[str, str] = {}
+    token = _old_names.set(old_names)
     try:
-        return schema.model_validate(tree, context={"strict": strict})
-    except RecursionError:
-        raise ConfigError(f"{name}: nested too deeply") from None
-    except ValidationError as error:
-        raise ConfigError(
-            f"{name}: " + "; ".join(_describe(item, schema) for item in error.errors())
-        ) from None
+        yield
+    finally:
+        _old_names.reset(token)
+        for old, new in old_names.items():
+            _warn(old, new)
 
 
 def with_current_names(tree: Any, schema: type[BaseModel]) -> Any:
-    """Return plain settings with every renamed key under its new name, at any depth.
+    """Return plain settings with all old names replaced by new names, at any depth.
 
-    Use it before two sets of settings are merged: otherwise one of them might hold the old name
-    and the other the new one.
+    Call it before merging two trees of settings, because one might use the old name of a setting
+    and the other the new name.
 
     Raises:
         ConfigError: a setting is given under both names.
@@ -150,21 +194,55 @@ def _with_new_keys(tree: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[
         if new in tree:
             raise ValueError(f"{old} is the old name of {new}; give only {new}")
         current[new] = current.pop(old)
-        if old not in _warned:
-            _warned.add(old)
-            _log.warning(
-                "setting %s is now called %s; the old name works until version %s",
-                old,
-                new,
-                OLD_NAMES_UNTIL,
-            )
+        _note_old_name(old, new)
     return current
 
 
+def with_current_path(keys: Sequence[str], schema: type[BaseModel]) -> list[str]:
+    """Return the path of a setting, such as `source.queue_seconds`, with current names."""
+    current: list[str] = []
+    settings: Any = schema
+    names_an_entry = False  # whether the next key is an id, an index or a mapping key
+    for key in keys:
+        if names_an_entry or settings is None:
+            current.append(key)
+            names_an_entry = False
+            continue
+        renamed = settings.renamed if issubclass(settings, StrictModel) else {}
+        if key in renamed:
+            _note_old_name(key, renamed[key])
+        current.append(renamed.get(key, key))
+        field = settings.model_fields.get(current[-1])
+        names_an_entry = field is not None and _holds_entries(field.annotation)
+        settings = _settings_class(field.annotation) if field is not None else None
+    return current
+
+
+def _holds_entries(annotation: Any) -> bool:
+    return any(
+        get_origin(each) in (list, tuple, dict) for each in (annotation, *get_args(annotation))
+    )
+
+
+def _note_old_name(old: str, new: str) -> None:
+    found = _old_names.get()
+    if found is None:
+        _warn(old, new)
+    else:
+        found[old] = new
+
+
+def _warn(old: str, new: str) -> None:
+    _log.warning(
+        "setting %s is now called %s; the old name works until version %s",
+        old,
+        new,
+        OLD_NAMES_UNTIL,
+    )
+
+
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with some of them changed, at any depth; a section that is changed to None is
-    left out.
-    """
+    """Return settings with changes applied at any depth; a section set to None is removed."""
     result = dict(base)
     for key, value in changes.items():
         inner = result.get(key)
@@ -179,8 +257,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _describe(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
-    # A key that is no name may be an address with a password in it.
+def _describe_validation_error(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
+    # A key may by mistake be an address that contains a password.
     path = (
         ".".join("(an address)" if "@" in str(part) else str(part) for part in item["loc"])
         or "configuration"
@@ -207,7 +285,7 @@ def _describe(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
 
 
 def _field_names(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Field names of the settings class at a dotted location; empty if it is not a class."""
+    """Return the field names of the settings class at a location; empty if there is no class."""
     current: Any = schema
     for part in location:
         if isinstance(part, int):

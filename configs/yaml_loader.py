@@ -1,4 +1,4 @@
-"""YAML to plain values, without the surprises of YAML."""
+"""A strict YAML loader that refuses duplicate keys and very deep or large settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import yaml
 from configs.errors import ConfigError
 
 __all__ = ["UniqueKeyLoader", "check_extent"]
-_MOST_VALUES = 200_000
-_MOST_LEVELS = 50
+_MAX_VALUES = 200_000
+_MAX_LEVELS = 50
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML 1.1 safe loader that refuses a key given twice in one mapping."""
+    """A safe YAML 1.1 loader that refuses a key that is given twice in one mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -34,8 +34,12 @@ class UniqueKeyLoader(yaml.SafeLoader):
 
 
 def check_extent(tree: Any, name: str) -> None:
-    """Refuse what aliases make endless, or larger than any settings are: every later step would
-    go through all of it.
+    """Refuse settings that YAML aliases make endless or very large.
+
+    Later steps visit every value and would take too long.
+
+    Raises:
+        ConfigError: the tree has too many levels or values.
     """
     values = [tree]
     counted = 0
@@ -43,7 +47,7 @@ def check_extent(tree: Any, name: str) -> None:
     while values:
         counted = counted + len(values)
         level = level + 1
-        if counted > _MOST_VALUES or level > _MOST_LEVELS:
+        if counted > _MAX_VALUES or level > _MAX_LEVELS:
             raise ConfigError(
                 f"{name} is nested too deeply or repeats itself too often; write out what aliases"
                 " (*name) stand for"
@@ -53,7 +57,7 @@ def check_extent(tree: Any, name: str) -> None:
             for value in values
             if isinstance(value, (dict, list, tuple))
         ]
-        values = list(itertools.islice(itertools.chain.from_iterable(lists), _MOST_VALUES + 1))
+        values = list(itertools.islice(itertools.chain.from_iterable(lists), _MAX_VALUES + 1))
 
 
 def _mark(node: yaml.Node) -> str:

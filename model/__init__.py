@@ -1,7 +1,7 @@
-"""What the network is and what it expects.
+"""The network, its weights, and the preparation of its input clips.
 
-Names are loaded when they are first asked for: the kernels then need PyTorch, NumPy and CuPy,
-nothing else of what the project uses.
+Each name is imported when it is first used, so a program that uses only the kernels needs only
+PyTorch, NumPy and CuPy.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from model.checkpoints.weights import ModelSpec, load_model, save_model
+    from model.checkpoints.weights import load_model, save_model
     from model.cidc import CIDCUnit
     from model.cidc_network import CIDCConfig
+    from model.config import ModelConfig
     from model.mixing import directional_mask, directional_mix, directional_weights
-    from model.network import ActionNetwork, ModelConfig, build_model
+    from model.network import ActionNetwork, build_model
+    from model.spec import ModelSpec
 
 __all__ = [
     "ActionNetwork",
@@ -34,8 +36,8 @@ _HOME = {
     "ActionNetwork": "model.network",
     "CIDCConfig": "model.cidc_network",
     "CIDCUnit": "model.cidc",
-    "ModelConfig": "model.network",
-    "ModelSpec": "model.checkpoints.weights",
+    "ModelConfig": "model.config",
+    "ModelSpec": "model.spec",
     "build_model": "model.network",
     "directional_mask": "model.mixing",
     "directional_mix": "model.mixing",

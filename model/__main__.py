@@ -1,4 +1,4 @@
-"""`python -m model`: what networks cost, what they look at, weights from elsewhere, ONNX."""
+"""`python -m model` measures costs, draws activation maps, imports weights and exports to ONNX."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from rich.table import Table
 from configs import CheckpointError, MediaError, exit_status
 from model.backbones.resnet import BACKBONES
 from model.checkpoints.weights import load_model, save_model
-from model.complexity import NOT_COMPARED, PAPER_ROWS, Cost, PaperRow, measure_paper
+from model.complexity import NOT_COMPARED, PAPER_NETWORKS, Cost, PaperNetwork, measure_paper
 from model.network import fold_for_inference
 
 __all__ = ["main"]
 
 _SHEETS = (".png", ".jpg")
 _VIDEOS = (".mp4", ".mkv")
+_SHOWN_NAMES = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 2 for bad input."""
+    """Run one command; return the exit status: 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
     return exit_status(lambda: int(options.run(options)))
 
@@ -37,25 +38,27 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m model", description="Networks: cost, activation maps, weights, export."
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    _add_complexity(
-        commands.add_parser("complexity", help="FLOPs and parameters beside the paper's")
+    _add_complexity_arguments(
+        commands.add_parser("complexity", help="compare FLOPs and parameters with the paper's")
     )
-    _add_maps(
-        commands.add_parser("maps", help="draw what a network looks at over the frames of a video")
+    _add_maps_arguments(
+        commands.add_parser(
+            "maps", help="draw a network's activation maps over the frames of a video"
+        )
     )
-    _add_import(
-        commands.add_parser("import", help="turn a public checkpoint into weights of this project")
+    _add_import_arguments(
+        commands.add_parser("import", help="convert a public checkpoint to weights of this project")
     )
-    _add_export(commands.add_parser("export", help="write weights as ONNX"))
+    _add_export_arguments(commands.add_parser("export", help="write weights as ONNX"))
     return parser
 
 
-def _add_complexity(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+def _add_complexity_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, help="also write the numbers to this JSON file")
     parser.set_defaults(run=_complexity)
 
 
-def _add_maps(parser: argparse.ArgumentParser) -> None:
+def _add_maps_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
     parser.add_argument("--video", type=Path, required=True, help="a video file")
     parser.add_argument(
@@ -63,51 +66,54 @@ def _add_maps(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         action="append",
-        help=".png or .jpg: a sheet of one clip; .mp4 or .mkv: all; repeatable",
+        help=".png or .jpg: a sheet of one clip; .mp4 or .mkv: all clips; can be repeated",
     )
     parser.add_argument(
         "--start",
         type=float,
         metavar="SECONDS",
-        help="only the clip that starts there; else the sheet shows the surest action",
+        help="draw only the clip that starts at this time; default: the sheet shows the best clip",
     )
     parser.set_defaults(run=_maps)
 
 
-def _add_import(parser: argparse.ArgumentParser) -> None:
+def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         type=Path,
         help=(
-            "a .pth, .pt, .pyth or .safetensors of torchvision, timm, PyTorchVideo, PySlowFast,"
-            " mmaction2, GluonCV"
+            "a .pth, .pt, .pyth or .safetensors file from torchvision, timm, PyTorchVideo,"
+            " PySlowFast, mmaction2 or GluonCV"
         ),
     )
     parser.add_argument("--out", type=Path, required=True, help="weights to write (safetensors)")
     parser.add_argument(
         "--backbone",
         choices=tuple(BACKBONES),
-        help="what to build; 2D weights are inflated; default: what the file holds",
+        help="backbone to build; 2D weights are inflated; default: the backbone in the file",
     )
     parser.add_argument(
-        "--labels", type=Path, help="class names, one a line, in the order of the logits"
+        "--labels", type=Path, help="class names, one per line, in the order of the logits"
     )
-    parser.add_argument("--name", help="name of the network in events; default: the file's")
+    parser.add_argument("--name", help="name of the network in events; default: the file's name")
     parser.add_argument(
         "--partial",
         action="store_true",
-        help="import even if tensors are missing or parts of its network are left over",
+        help="import even if tensors are missing or the file has tensors that are not used",
     )
     parser.add_argument(
         "--size",
         type=int,
         default=224,
-        help="side of the square picture the network sees, from a shorter side of 256/224 of it",
+        help=(
+            "side of the network's square input crop, in pixels; the frame's shorter side is first"
+            " resized to 256/224 of this"
+        ),
     )
     parser.set_defaults(run=_import)
 
 
-def _add_export(parser: argparse.ArgumentParser) -> None:
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
     parser.add_argument("--out", type=Path, required=True, help="file to write (.onnx)")
     parser.set_defaults(run=_export)
@@ -123,11 +129,11 @@ def _complexity(options: argparse.Namespace) -> int:
         "M params",
         "paper",
         "differ",
-        "of them CIDC",
+        "CIDC params",
         "remark",
         title="One 32 x 224 x 224 clip; FLOPs are twice the multiply-accumulates",
     )
-    rows = [_row_facts(row, cost, compared=True) for row, cost in measure_paper(PAPER_ROWS)]
+    rows = [_row_facts(row, cost, compared=True) for row, cost in measure_paper(PAPER_NETWORKS)]
     rows += [_row_facts(row, cost, compared=False) for row, cost in measure_paper(NOT_COMPARED)]
     for row in rows:
         table.add_row(
@@ -135,10 +141,10 @@ def _complexity(options: argparse.Namespace) -> int:
             row["tables"],
             _number(row["flops"], 1e9),
             _number(row["paper_flops"], 1e9, 0),
-            _share(row["flops_difference"]),
+            _per_cent(row["flops_difference"]),
             _number(row["parameters"], 1e6),
             _number(row["paper_parameters"], 1e6, 0),
-            _share(row["parameters_difference"]),
+            _per_cent(row["parameters_difference"]),
             _number(row["cidc_parameters"] or None, 1e6),
             row["note"],
         )
@@ -149,41 +155,50 @@ def _complexity(options: argparse.Namespace) -> int:
 
 
 def _maps(options: argparse.Namespace) -> int:
-    from model.activation import Surest, analyse_video, write_overlay, write_sheet
+    from model.activation import BestClip, analyse_video, write_overlay, write_sheet
 
-    wrong = [out for out in options.out if out.suffix.lower() not in _SHEETS + _VIDEOS]
-    if wrong:
-        raise MediaError(
-            f"--out {wrong[0]}: the ending must be one of {', '.join(_SHEETS + _VIDEOS)}"
-        )
-    videos = [out for out in options.out if out.suffix.lower() in _VIDEOS]
-    if len(videos) > 1:
-        raise MediaError(f"--out takes one video, got {', '.join(map(str, videos))}")
-    if options.start is not None and not (math.isfinite(options.start) and options.start >= 0):
-        raise MediaError(f"--start must be a number of seconds from 0, got {options.start:g}")
+    video = _checked_video(options)
     network = load_model(options.checkpoint)
     spec = network.spec
     assert spec is not None
-    clips = Surest(
-        analyse_video(
-            fold_for_inference(network, torch.float32), options.video, start_seconds=options.start
-        ),
-        spec.background,
+    folded = fold_for_inference(network, torch.float32)
+    clips = BestClip(
+        analyse_video(folded, options.video, start_seconds=options.start), spec.background
     )
-    if videos:
-        write_overlay(clips, videos[0], fps=spec.fps)
+    if video is not None:
+        write_overlay(clips, video, fps=spec.fps)
     best = clips.finish()
     for out in options.out:
-        if out not in videos:
+        if out != video:
             write_sheet(best, out)
         print(f"wrote {out}")
     print(
-        f"{clips.count} clips; the surest action: {best.label} ({best.probability:.0%}) from"
-        f" {best.start_seconds:.1f} s"
+        f"{clips.count} clips; most probable action: {best.label} ({best.probability:.0%})"
+        f" from {best.start_seconds:.1f} s"
     )
     if network.cidc is None:
         print("these weights have no CIDC network; only the backbone's map is drawn")
     return 0
+
+
+def _checked_video(options: argparse.Namespace) -> Path | None:
+    """Check the options; return the video among the output files, or None.
+
+    Raises:
+        MediaError: an output has an unknown file extension, there are two videos, or the start is
+            negative.
+    """
+    for out in options.out:
+        if out.suffix.lower() not in _SHEETS + _VIDEOS:
+            raise MediaError(
+                f"--out {out}: the ending must be one of {', '.join(_SHEETS + _VIDEOS)}"
+            )
+    videos: list[Path] = [out for out in options.out if out.suffix.lower() in _VIDEOS]
+    if len(videos) > 1:
+        raise MediaError(f"--out takes one video, got {', '.join(map(str, videos))}")
+    if options.start is not None and not (math.isfinite(options.start) and options.start >= 0):
+        raise MediaError(f"--start must be a number of seconds from 0, got {options.start:g}")
+    return videos[0] if videos else None
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -194,10 +209,9 @@ def _import(options: argparse.Namespace) -> int:
     imported = import_checkpoint(options.checkpoint, backbone=options.backbone)
     doubtful = imported.missing + imported.suspicious
     if doubtful and not options.partial:
-        shown = ", ".join(doubtful[:5]) + (", ..." if len(doubtful) > 5 else "")
         raise CheckpointError(
-            f"{options.checkpoint} does not fit whole ({len(doubtful)} tensors: {shown}); --partial"
-            " imports the rest"
+            f"{options.checkpoint} does not fit completely"
+            f" ({len(doubtful)} tensors: {_first_names(doubtful)}); --partial imports the rest"
         )
     labels = None if options.labels is None else _read_labels(options.labels)
     spec = spec_for(
@@ -205,32 +219,29 @@ def _import(options: argparse.Namespace) -> int:
     )
     save_model(imported.network, options.out, spec=spec)
     config = imported.network.config
-    print(
-        f"{imported.layout} names;"
-        f" {config.backbone}-{config.depth}{'-NL' if config.non_local else ''},"
-        f" {config.num_classes} classes"
-    )
+    network = f"{config.backbone}-{config.depth}{'-NL' if config.non_local else ''}"
+    print(f"{imported.package} names; {network}, {config.num_classes} classes")
+    print(f"     used: {len(imported.used)} tensors")
     for what, names in (
-        ("used", imported.used),
         ("inflated", imported.inflated),
         ("missing", imported.missing),
         ("left over", imported.left_over),
     ):
-        shown = (
-            ""
-            if what == "used" or not names
-            else ": " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        )
+        shown = f": {_first_names(names)}" if names else ""
         print(f"{what:>9}: {len(names)} tensors{shown}")
     print(f"wrote {options.out}")
     return 0
 
 
+def _first_names(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(
-            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-        )
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
     except UnicodeDecodeError as error:
         raise CheckpointError(
             f"--labels {path}: not UTF-8 text ({error.reason} at byte {error.start})"
@@ -242,13 +253,13 @@ def _export(options: argparse.Namespace) -> int:
 
     difference = export_onnx(load_model(options.checkpoint), options.out)
     print(
-        f"wrote {options.out}; largest difference from ONNX Runtime's logits: {difference:.1e} of"
-        " the largest one"
+        f"wrote {options.out}; largest difference from ONNX Runtime's logits:"
+        f" {difference:.1e} of the largest logit"
     )
     return 0
 
 
-def _row_facts(row: PaperRow, cost: Cost, *, compared: bool) -> dict[str, Any]:
+def _row_facts(row: PaperNetwork, cost: Cost, *, compared: bool) -> dict[str, Any]:
     paper_flops = None if row.gflops is None else round(row.gflops * 1e9)
     paper_parameters = None if row.mparameters is None else round(row.mparameters * 1e6)
     return {
@@ -273,8 +284,8 @@ def _number(value: float | None, unit: float, digits: int = 1) -> str:
     return "-" if value is None else f"{value / unit:.{digits}f}"
 
 
-def _share(value: float | None) -> str:
-    """A difference in per cent; beyond five it is marked."""
+def _per_cent(value: float | None) -> str:
+    """Format a relative difference in per cent; mark it if it is above 5 %."""
     if value is None:
         return ""
     return f"{value:+.1%}" if abs(value) <= 0.05 else f"[bold]{value:+.0%} ![/bold]"

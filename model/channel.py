@@ -1,4 +1,4 @@
-"""A bounded hand-over between two threads, for the live pipeline and for the training loader."""
+"""A bounded queue between two threads, used by the live pipeline and by the training loader."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Item = TypeVar("Item")
 class Channel(Generic[Item]):
     """A queue that holds at most `capacity` items and can be closed.
 
-    Methods may be called from any thread. Closing it says that nothing more is put; what it holds
-    can still be taken. Cancelling it wakes everybody and throws away what it holds.
+    Methods may be called from any thread. After `close`, no items can be added, but queued items
+    can still be taken. `cancel` closes the queue, discards its items and wakes all waiting threads.
 
     Args:
-        capacity: items that may wait; `put` waits while there are so many.
+        capacity: maximum number of queued items; `put` waits while the queue is full.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -36,18 +36,21 @@ class Channel(Generic[Item]):
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing more can be put."""
+        """Whether the queue is closed, so that no items can be added."""
         with self._changed:
             return self._closed
 
     @property
     def is_drained(self) -> bool:
-        """Whether it is closed and everything has been taken."""
+        """Whether the queue is closed and empty."""
         with self._changed:
             return self._closed and not self._items
 
     def put(self, item: Item, timeout_seconds: float | None = None) -> bool:
-        """Add an item, waiting for room; False if the time is over or the channel is closed."""
+        """Add an item; wait while the queue is full.
+
+        Return False if the queue is closed or still full after the timeout.
+        """
         with self._changed:
             self._changed.wait_for(
                 lambda: len(self._items) < self.capacity or self._closed, timeout_seconds
@@ -59,7 +62,10 @@ class Channel(Generic[Item]):
             return True
 
     def take(self, timeout_seconds: float | None = None) -> Item | None:
-        """Remove the oldest item; None if none came in time, or it is closed and drained."""
+        """Remove and return the oldest item; wait while the queue is empty.
+
+        Return None after the timeout, or if the queue is closed and empty.
+        """
         with self._changed:
             self._changed.wait_for(lambda: bool(self._items) or self._closed, timeout_seconds)
             if not self._items:
@@ -69,19 +75,19 @@ class Channel(Generic[Item]):
             return item
 
     def close(self) -> None:
-        """Say that nothing more is put."""
+        """Close the queue: no more items can be added, but queued items can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Close it and throw away what it holds."""
+        """Close the queue and discard its items."""
         with self._changed:
             self._items.clear()
             self.close()
 
     def __iter__(self) -> Iterator[Item]:
-        """Take items until it is closed and drained. None cannot be an item here."""
+        """Yield items until the queue is closed and empty; items must not be None."""
         while not self.is_drained:
             item = self.take()
             if item is not None:

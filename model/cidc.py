@@ -1,4 +1,4 @@
-"""The channel-independent directional convolution unit (paper, sections 3.1 and 3.3, figure 2).
+"""The CIDC unit: channel-independent directional convolution (paper, 3.1, 3.3 and figure 2).
 
 Letters: B clips, C channels, T time, H and W space, D directions.
 """
@@ -29,11 +29,11 @@ class CIDCUnit(nn.Module):
     """Directional mixing over time, then a 1x1x1 convolution, batch norm and ReLU.
 
     Args:
-        channels: C, in and out.
-        t_in: T of the input.
-        t_out: T of the output; a `bi` unit's two halves together, so it must be even there.
-        direction: `none` (every row sees all), `uni` (each row sees no later than its place), `bi`
-            (both ways).
+        channels: number of input and output channels.
+        t_in: number of input frames.
+        t_out: number of output rows; even for `bi`, where each direction has half of the rows.
+        direction: `none` (every output row uses all frames), `uni` (a row uses no frames later
+            than its own time), `bi` (half of the rows read time forwards, half backwards).
         normalisation: how softmax values are mapped to [-1, 1]; see `directional_weights`.
 
     Raises:
@@ -51,8 +51,8 @@ class CIDCUnit(nn.Module):
         super().__init__()
         if min(channels, t_in, t_out) < 1:
             raise ShapeError(
-                f"CIDCUnit sizes must be at least 1, got channels={channels}, t_in={t_in},"
-                f" t_out={t_out}"
+                "CIDCUnit sizes must be at least 1,"
+                f" got channels={channels}, t_in={t_in}, t_out={t_out}"
             )
         if direction == "bi" and t_out % 2:
             raise ShapeError(f"a bi unit's t_out counts both halves and must be even, got {t_out}")
@@ -69,17 +69,17 @@ class CIDCUnit(nn.Module):
 
     @property
     def masked(self) -> bool:
-        """Whether rows see no further than their place."""
+        """Whether rows use no frames beyond their own time."""
         return self.direction != "none"
 
     def mixing_weights(self) -> Tensor:
-        """The weights in use, `D C T' T`."""
+        """Compute the mixing weights `D C T' T` from the logits."""
         return directional_weights(
             self._wide_logits(), normalisation=self.normalisation, masked=self.masked
         )
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C t_in H W` to `B C t_out H W`."""
+        """Map `B C t_in H W` to `B C t_out H W`."""
         mixed = directional_mix_logits(
             x_BCTHW,
             self._wide_logits(),
@@ -91,18 +91,21 @@ class CIDCUnit(nn.Module):
         return y
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
-        """The inference twin: mixing weights computed once, batch norm inside the convolution."""
+        """Return an equivalent module for inference.
+
+        Its mixing weights are fixed, and its convolution includes the batch norm.
+        """
         mixer = FixedMixer(self.mixing_weights(), dtype, masked=self.masked)
         mixer.mixing = self.mixing
         return nn.Sequential(mixer, self.project.folded(dtype))
 
     def _wide_logits(self) -> Tensor:
-        """At least float32: a softmax of a few entries costs nothing and rounds badly."""
+        """Return the logits in float32 or wider; a softmax in bfloat16 would be too inaccurate."""
         return self.logits_DCTT.to(torch.promote_types(self.logits_DCTT.dtype, torch.float32))
 
 
 def use_mixing(network: nn.Module, path: MixingPath) -> None:
-    """Set the path that every unit's directional mixing takes; see `directional_mix`."""
+    """Set which code every CIDC unit uses for mixing; see `path` of `directional_mix`."""
     for module in network.modules():
         if isinstance(module, CIDCUnit | FixedMixer):
             module.mixing = path

@@ -1,5 +1,7 @@
-"""The multi-scale CIDC network: a grid of units on the last three maps (paper, section 3.2, figure
-3).
+"""The multi-scale CIDC network on the backbone's last three maps (paper, 3.2 and figure 3).
+
+Each map has its own branch with one CIDC unit per column. After each column, the maps with higher
+resolution are added to the maps with lower resolution.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -27,52 +29,54 @@ Scales = Literal["single", "multi", "multi_attention"]
 
 
 class CIDCConfig(StrictModel):
-    """The CIDC network. Left at their defaults, columns and sizes are those that cost what the
-    paper's network costs.
-    """
+    """Layers of the CIDC network; the defaults have the same cost as the paper's network."""
 
     direction: Direction = Field(
-        "bi", description="which way each unit looks along time (table 4b)"
+        "bi", description="direction in time in which units read frames (table 4b)"
     )
     normalisation: Normalisation = Field(
-        "affine", description="how mixing weights are mapped to [-1, 1]"
+        "affine", description="how softmax values are mapped to mixing weights in [-1, 1]"
     )
     scales: Scales = Field(
         "multi_attention",
-        description="the last map alone, the last three, or three with attention (table 4a)",
+        description="use the last map, the last three maps, or three with attention (table 4a)",
     )
-    fusion: Fusion = Field("time", description="how the result joins the backbone's map (table 5b)")
+    fusion: Fusion = Field(
+        "time", description="how the result is combined with the last map (table 5b)"
+    )
     columns: int | None = Field(
-        None, ge=1, le=16, description="units in a row on each branch; null for the paper's cost"
+        None, ge=1, le=16, description="number of unit columns; null: as many as in the paper"
     )
     t_hidden: int = Field(
-        4, ge=1, le=64, description="time length between columns; a bi unit's two halves together"
+        4,
+        ge=1,
+        le=64,
+        description="number of rows between columns; for bi, of both directions together",
     )
     tail: bool = Field(
-        True, description="one more unit on the last map's branch, after the last column"
+        True, description="add one more unit to the last map's branch, after the last column"
     )
 
     @model_validator(mode="after")
-    def _check(self) -> CIDCConfig:
+    def _check_t_hidden(self) -> CIDCConfig:
         if self.direction == "bi" and self.t_hidden % 2:
             raise ValueError(f"t_hidden must be even for direction bi, got {self.t_hidden}")
         return self
 
     def columns_for(self, time: int) -> int:
-        """How many columns on maps of this time length: four at the paper's T = 4, two where T
-        is longer.
-        """
+        """Return the number of columns for maps with T = `time`; default: 4 up to T = 4, else 2."""
         return self.columns or (4 if time <= 4 else 2)
 
 
 class CIDCNetwork(nn.Module):
-    """Columns of CIDC units, aggregated from high to low resolution after each column, then one
-    unit on the lowest.
+    """The CIDC network: columns of units, then one unit on the lowest resolution.
+
+    After each column, maps are aggregated from higher to lower resolutions.
 
     Args:
-        config: its shape.
-        channels: C of the maps, highest resolution first.
-        time: T of the maps, and of the result.
+        config: the configuration.
+        channels: number of channels of each map, highest resolution first.
+        time: number of time positions (T) of the maps and of the result.
     """
 
     def __init__(self, config: CIDCConfig, channels: tuple[int, ...], time: int) -> None:
@@ -91,8 +95,9 @@ class CIDCNetwork(nn.Module):
             nn.ModuleList(unit(c, *column) for c in branches) for column in columns
         )
         lowest = len(branches) - 1
-        # After the last column only the lowest resolution is read, so only it is aggregated into.
-        # Lowest first: a sum may take the memory of its target, which no later link reads.
+        # After the last column, only the lowest resolution is used, so only it is a target. Targets
+        # are processed from the lowest resolution up: a sum may overwrite its target, and no later
+        # link reads that target.
         targets = [range(lowest, 0, -1)] * (len(columns) - 1) + [range(lowest, 0, -1)[:1]]
         self.links = nn.ModuleList(
             nn.ModuleDict(
@@ -106,7 +111,7 @@ class CIDCNetwork(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps, highest resolution first, to one map of the shape of the last."""
+        """Compute one map, with the shape of the last map, from maps with falling resolution."""
         if self.config.scales == "single":
             maps = maps[-1:]
         elif self.config.scales == "multi_attention":
@@ -121,13 +126,14 @@ class CIDCNetwork(nn.Module):
 
 
 def attention_map(x_BCTHW: Tensor) -> Tensor:
-    """`att(F)`, the sigmoid of the channel mean at each place: `B 1 T H W` (equation 3)."""
+    """Compute `att(F)`, the sigmoid of the mean over channels: `B 1 T H W` (equation 3)."""
     return torch.sigmoid(x_BCTHW.mean(dim=1, keepdim=True))
 
 
 def propagate_attention(maps: list[Tensor]) -> list[Tensor]:
-    """Weight each early map by the attention of the next later one, from the last stage
-    backwards (equation 3).
+    """Weight each map by the attention of the map after it, starting from the last map.
+
+    This is equation 3 of the paper.
     """
     attended = [maps[-1]]
     for early in reversed(maps[:-1]):
@@ -142,9 +148,7 @@ def propagate_attention(maps: list[Tensor]) -> list[Tensor]:
 
 
 def _aggregate(maps: list[Tensor], links: nn.ModuleDict) -> None:
-    """Add every higher-resolution map, pooled and projected, into the lower-resolution ones, in
-    place.
-    """
+    """Add higher-resolution maps, pooled and projected, to lower-resolution maps, in place."""
     for name, project in links.items():
         source, target = (int(part) for part in name.split("_"))
         height, width = maps[target].shape[3:]

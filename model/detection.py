@@ -1,8 +1,7 @@
-"""From a network's probabilities to actions that start and end: a pure state machine, for the live
-pipeline and for its evaluation.
+"""A state machine that turns the network's probabilities into actions that start and end.
 
-Nothing here reads a clock, a random source or a device: the same clips give the same detections.
-Times are presentation times in seconds.
+The live pipeline and its evaluation share this code. It uses no clock, random numbers or device,
+so the same clips give the same detections. All times are presentation times in seconds.
 """
 
 from __future__ import annotations
@@ -19,97 +18,110 @@ from configs import ConfigError, DataError, StrictModel
 __all__ = ["ActionDetector", "ActionRule", "Detection", "DetectionConfig", "DetectionKind"]
 
 DetectionKind = Literal["started", "updated", "ended"]
-# By so much a probability may lie outside for a softmax in bfloat16.
+# A softmax in bfloat16 may round its results this far outside 0 to 1.
 _ROUNDING = 0.01
 
 
 class ActionRule(StrictModel):
-    """When one action counts as seen."""
+    """The thresholds and durations that decide when an action starts and ends."""
 
-    enter: float = Field(0.5, gt=0, le=1, description="smoothed confidence at which it starts")
-    exit: float = Field(0.3, ge=0, le=1, description="smoothed confidence below which it ends")
+    enter: float = Field(
+        0.5, gt=0, le=1, description="smoothed confidence from which the action starts"
+    )
+    exit: float = Field(
+        0.3, ge=0, le=1, description="smoothed confidence below which the action ends"
+    )
     min_seconds: float = Field(
-        0.0, ge=0, description="it must stay above `enter` for this long before it is announced"
+        0.0,
+        ge=0,
+        description=(
+            "time that the confidence must stay at or above `enter` before the action is reported"
+        ),
     )
     cooldown_seconds: float = Field(
-        0.5, ge=0, description="pause after its end before it can start again"
+        0.5, ge=0, description="time after its end before the action can start again"
     )
     onset_seconds: float = Field(
         1.45,
         ge=0,
         description=(
-            "how long it goes on before a clip shows it well enough: starts and ends are dated"
-            " by it"
+            "typical time between the start of an action and its recognition; the reported start"
+            " and end times are corrected by it"
         ),
     )
 
     @model_validator(mode="after")
-    def _check(self) -> ActionRule:
+    def _check_thresholds(self) -> ActionRule:
         if self.exit > self.enter:
             raise ValueError(f"exit ({self.exit}) must not be above enter ({self.enter})")
         return self
 
 
 class DetectionConfig(StrictModel):
-    """From probabilities to actions."""
+    """Settings that turn probabilities into actions."""
 
-    smoothing: int = Field(5, ge=1, le=1000, description="mean over this many clips")
+    smoothing: int = Field(
+        5, ge=1, le=1000, description="number of clips over which probabilities are averaged"
+    )
     default: ActionRule = Field(
-        ActionRule(), description="the rule of every action without its own"
+        ActionRule(), description="the rule for actions that are not listed in `actions`"
     )
     actions: dict[str, ActionRule] = Field(
         {},
-        description="rules of single actions, by label; what one does not name is as in `default`",
+        description="rules for single actions, by label; missing values come from `default`",
     )
     ignore: tuple[str, ...] | None = Field(
-        None, description="labels that are never announced; null for the weights' background"
+        None, description="labels that are never reported; null: only the background label"
     )
     update_seconds: float = Field(
-        0.0, ge=0, description="repeat a lasting action this often as `updated`; 0 for never"
+        0.0, ge=0, description="seconds between `updated` reports of a lasting action; 0 for none"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _inherit(cls, fields: Any) -> Any:
-        """An action's rule takes what it does not name from the rule of all."""
-        rules, common = (
-            (fields.get("actions"), fields.get("default", {}))
-            if isinstance(fields, dict)
-            else (None, None)
-        )
-        common = common.model_dump() if isinstance(common, ActionRule) else common
-        if not isinstance(rules, dict) or not isinstance(common, dict):
+    def _fill_from_default(cls, fields: Any) -> Any:
+        """Fill in the missing values of every action's rule from the default rule."""
+        if not isinstance(fields, dict):
             return fields
-        # mistakes are told of where they are
-        common = {key: value for key, value in common.items() if key in ActionRule.model_fields}
-        return fields | {
-            "actions": {
-                label: common | rule if isinstance(rule, dict) else rule
-                for label, rule in rules.items()
-            }
+        rules = fields.get("actions")
+        default = fields.get("default", {})
+        if isinstance(default, ActionRule):
+            default = default.model_dump()
+        if not isinstance(rules, dict) or not isinstance(default, dict):
+            return fields
+        # Unknown keys are not copied, so the error about them names the default rule.
+        default = {key: value for key, value in default.items() if key in ActionRule.model_fields}
+        completed = {
+            label: default | rule if isinstance(rule, dict) else rule
+            for label, rule in rules.items()
         }
+        return fields | {"actions": completed}
 
     def check_labels(self, labels: Sequence[str]) -> None:
-        """Every label named here must exist.
+        """Check that every label in this configuration is one of `labels`.
 
         Raises:
-            ConfigError: one does not.
+            ConfigError: a label is not in `labels`.
         """
         unknown = sorted((set(self.actions) | set(self.ignore or ())) - set(labels))
         if unknown:
             raise ConfigError(
-                f"events: the weights have no label {', '.join(map(repr, unknown))}; their labels"
-                f" are {', '.join(labels)}"
+                f"events: the weights have no label {', '.join(map(repr, unknown))};"
+                f" their labels are {', '.join(labels)}"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """An action starts, goes on, or ends.
+    """One report: an action has started, is still active, or has ended.
 
-    `at_seconds` is the end of the clip that told, `start_seconds` and `end_seconds` when the action
-    is taken to have begun and ended; `smoothed` are the smoothed probabilities in the order of the
-    labels, empty where the time line broke.
+    Attributes:
+        kind: `started`, `updated` or `ended`.
+        action: label of the action.
+        confidence: smoothed probability of the action.
+        at_seconds: end of the clip that led to this report.
+        start_seconds, end_seconds: estimated start and end of the action.
+        smoothed: smoothed probabilities of all labels; empty if `finish` ended the action.
     """
 
     kind: DetectionKind
@@ -123,7 +135,7 @@ class Detection:
 
 @dataclasses.dataclass
 class _Track:
-    """One action's state: idle, rising (above enter, not yet announced) or active."""
+    """The state of one action: idle, rising (above `enter`, not yet reported) or active."""
 
     active: bool = False
     rising_since: float | None = None
@@ -135,13 +147,13 @@ class _Track:
 
 
 class ActionDetector:
-    """The state machine of one time line.
+    """The state machine for the clips of one recording or one camera region.
 
     Args:
-        config: thresholds and durations.
+        config: the thresholds and durations.
         labels: class names in the order of the probabilities.
-        clip_seconds: length of a clip, from its first to its last frame.
-        background: the label that is ignored unless the configuration names others.
+        clip_seconds: time from the first to the last frame of a clip.
+        background: label that is ignored if the configuration lists no ignored labels.
 
     Raises:
         ConfigError: the configuration names a label that does not exist.
@@ -168,20 +180,24 @@ class ActionDetector:
 
     @property
     def active(self) -> dict[str, float]:
-        """Actions going on now, with their latest confidence."""
+        """Labels of the active actions, each with its latest confidence."""
         return {label: track.confidence for label, track in self._tracks.items() if track.active}
 
     def push(self, probabilities: Sequence[float], end_seconds: float) -> list[Detection]:
-        """Take the result of the next clip, which ended at this time.
+        """Process the probabilities of the next clip; return the detections that they cause.
+
+        Args:
+            probabilities: one probability per label.
+            end_seconds: end of the clip.
 
         Raises:
-            DataError: not one probability, finite and between 0 and 1, per label.
+            DataError: the number of probabilities is wrong, or one is not from 0 to 1.
         """
         values = [float(probability) for probability in probabilities]
         if len(values) != len(self._labels):
             raise DataError(f"{len(values)} probabilities for {len(self._labels)} labels")
         if not all(-_ROUNDING <= value <= 1 + _ROUNDING for value in values):
-            raise DataError(f"probabilities are between 0 and 1, got {', '.join(map(str, values))}")
+            raise DataError(f"probabilities must be from 0 to 1, got {', '.join(map(str, values))}")
         self._recent.append(values)
         count = len(self._recent)
         smoothed = tuple(
@@ -189,8 +205,8 @@ class ActionDetector:
         )
         self._last = end_seconds
         found: list[Detection] = []
-        # Ends before starts: the end of one action and the start of its reversal often fall on the
-        # same clip.
+        # Ends come before starts: one clip often shows the end of one action and the start of the
+        # reverse action.
         for wanted in ("ended", "updated", "started"):
             for label, confidence in zip(self._labels, smoothed, strict=True):
                 if label in self._tracks:
@@ -198,7 +214,10 @@ class ActionDetector:
         return found
 
     def finish(self) -> list[Detection]:
-        """The time line breaks here: end what goes on and forget what was rising."""
+        """End all active actions and discard those not yet reported.
+
+        Call it at the end of a recording and where it is interrupted.
+        """
         found = [
             self._end(label, self._last, ())
             for label, track in self._tracks.items()
@@ -250,7 +269,7 @@ class ActionDetector:
             track.rising_since = now
         if now - track.rising_since < rule.min_seconds:
             return []
-        # Not before the clip that shows it.
+        # The reported start is never before the start of the clip.
         track.start = track.rising_since - min(rule.onset_seconds, self._clip_seconds)
         track.active = True
         track.last_above = now
@@ -260,12 +279,10 @@ class ActionDetector:
         return [Detection("started", label, confidence, now, track.start, None, smoothed)]
 
     def _end(self, label: str, last_above: float, smoothed: tuple[float, ...]) -> Detection:
-        """The action was last seen in the clip that ended at `last_above`; it ended early in
-        that clip.
-        """
+        """End an action; `last_above` is the end of the last clip in which it was recognised."""
         track = self._tracks[label]
-        end = max(
-            track.start, last_above - max(0.0, self._clip_seconds - self._rule(label).onset_seconds)
-        )
+        # That clip still shows the last `onset_seconds` of the action, at the start of the clip.
+        unseen = max(0.0, self._clip_seconds - self._rule(label).onset_seconds)
+        end = max(track.start, last_above - unseen)
         track.active = False
         return Detection("ended", label, track.confidence, self._last, track.start, end, smoothed)

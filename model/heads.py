@@ -1,5 +1,4 @@
-"""The temporal models the paper compares with (table 5a). Each turns the last map into features for
-the classifier.
+"""The other temporal heads in the paper's table 5a; they compute features from the last map.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -16,12 +15,13 @@ __all__ = ["LSTMHead", "SelfAttentionHead"]
 
 
 class LSTMHead(nn.Module):
-    """Two LSTM layers over the spatially pooled map; the last step's output joins the pooled map's
-    channels.
+    """Two LSTM layers over the spatially pooled map.
+
+    The features are the mean of the map and the output of the last time step.
 
     Args:
-        channels: C of the map.
-        hidden: units of each layer (512 in the paper).
+        channels: number of channels of the map.
+        hidden: number of units of each layer (512 in the paper).
     """
 
     def __init__(self, channels: int, *, hidden: int = 512) -> None:
@@ -30,23 +30,24 @@ class LSTMHead(nn.Module):
         self.features = channels + hidden
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B C+hidden`, in float32."""
+        """Map `B C T H W` to `B C+hidden`, in float32."""
         steps_BTC = x_BCTHW.float().mean(dim=(3, 4)).transpose(1, 2)
         outputs, _ = self.lstm(steps_BTC)
         return torch.cat([steps_BTC.mean(dim=1), outputs[:, -1].float()], dim=1)
 
 
 class SelfAttentionHead(nn.Module):
-    """Layers of multi-head self-attention over all places of the map, joined to it along time.
+    """Layers of multi-head self-attention over all positions of the map.
 
-    As in Vaswani et al. (Attention Is All You Need), with 1x1x1 convolutions for the linear layers,
-    as the paper says. There is no position encoding: like the non-local block, it sees a set of
-    places.
+    The layers follow Vaswani et al. (Attention Is All You Need); as in the paper, their linear
+    layers are 1x1x1 convolutions. They have no position encoding, so, like the non-local block,
+    they do not depend on the order of positions. Map and result are concatenated along time; the
+    features are their mean.
 
     Args:
-        channels: C of the map.
-        layers: how many (2 in the paper).
-        heads: attention heads of a layer.
+        channels: number of channels of the map.
+        layers: number of layers (2 in the paper).
+        heads: number of attention heads of each layer.
     """
 
     def __init__(self, channels: int, *, layers: int = 2, heads: int = 8) -> None:
@@ -55,7 +56,7 @@ class SelfAttentionHead(nn.Module):
         self.features = channels
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B C`, in float32."""
+        """Map `B C T H W` to `B C`, in float32."""
         y = x_BCTHW
         for layer in self.layers:
             y = layer(y)
@@ -84,6 +85,6 @@ class _SelfAttention(nn.Module):
         return normed.permute(0, 4, 1, 2, 3).to(x_BCTHW.dtype)
 
     def _split(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B heads T*H*W C/heads`."""
+        """Reshape `B C T H W` to `B heads T*H*W C/heads`."""
         places_BNC = x_BCTHW.permute(0, 2, 3, 4, 1).flatten(1, 3)
         return places_BNC.reshape(*places_BNC.shape[:2], self.heads, -1).transpose(1, 2)

@@ -1,110 +1,38 @@
-"""The whole network: backbone, multi-scale CIDC network or a head to compare with, fusion,
-classifier (paper, section 3.2).
+"""The whole network: backbone, CIDC network or another temporal head, fusion and classifier.
+
+Section 3.2 of the paper describes it.
 
 Letters: B clips, C channels, T time, H and W space, K classes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import Self, cast
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from configs import ShapeError, StrictModel
+from configs import ShapeError
 from model.backbones.conv import fold_network
-from model.backbones.non_local import NonLocalPooling
-from model.backbones.resnet import BACKBONES, BackboneName, Depth, Entry, ResNet, stage_channels
-from model.cidc_network import CIDCConfig, CIDCNetwork
+from model.backbones.resnet import BACKBONES, ResNet, stage_channels
+from model.cidc_network import CIDCNetwork
+from model.config import ModelConfig
 from model.heads import LSTMHead, SelfAttentionHead
-
-if TYPE_CHECKING:
-    from model.checkpoints.weights import ModelSpec
+from model.spec import ModelSpec
 
 __all__ = ["ActionNetwork", "ModelConfig", "build_model", "fold_for_inference", "to_channels_last"]
 
 SMALLEST_SIDE = 32
 
 
-class ModelConfig(StrictModel):
-    """Everything that decides the network's shape."""
-
-    backbone: BackboneName = Field(
-        "r2d", description="which residual net; tsn and tsm are r2d's relatives of the same names"
-    )
-    depth: Depth = Field(50, description="how deep it is")
-    non_local: bool = Field(False, description="non-local blocks in stages 3 and 4")
-    non_local_pooling: NonLocalPooling = Field(
-        "paper", description="where non-local blocks pool; public checkpoints differ in this"
-    )
-    entry: Entry | None = Field(
-        None,
-        description="how four frames become one before stage 2; null for the backbone's own way",
-    )
-    head: Literal["pool", "lstm", "self_attention"] = Field(
-        "pool", description="without cidc: what reads the last map (table 5a)"
-    )
-    cidc: CIDCConfig | None = Field(CIDCConfig(), description="the CIDC network; null for none")
-    num_classes: int = Field(400, ge=2, description="size of the last layer")
-    width: int = Field(64, ge=8, le=256, description="channels of the stem; 64 in the paper")
-    frames: int = Field(32, ge=4, description="frames in a clip")
-    dropout: float = Field(0.6, ge=0, lt=1, description="dropout before the last layer")
-
-    @property
-    def time_stride(self) -> int:
-        """Frames of a clip behind one position in time of the last stages."""
-        return BACKBONES[self.backbone].time_stride
-
-    @property
-    def time(self) -> int:
-        """T of the last stages."""
-        return self.frames // self.time_stride
-
-    @property
-    def backbone_facts(self) -> dict[str, object]:
-        """What two networks must share for one's backbone weights to mean the same in the other."""
-        entry = self.entry or BACKBONES[self.backbone].entry
-        pooling = self.non_local_pooling if self.non_local else None
-        return {
-            "backbone": self.backbone,
-            "depth": self.depth,
-            "width": self.width,
-            "entry": entry,
-            "non_local": self.non_local,
-            "non_local_pooling": pooling,
-        }
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelConfig:
-        if self.frames % self.time_stride:
-            raise ValueError(
-                f"frames must be a multiple of {self.time_stride} for {self.backbone}, got"
-                f" {self.frames}"
-            )
-        if self.cidc is not None and self.cidc.direction == "bi" and self.time % 2:
-            raise ValueError(
-                f"frames must be a multiple of {2 * self.time_stride} for {self.backbone} with"
-                f" direction bi, got {self.frames}"
-            )
-        if self.cidc is not None and self.head != "pool":
-            raise ValueError(
-                f"head {self.head!r} stands in place of the CIDC network; set cidc to null"
-            )
-        if self.entry not in (None, "sampled") and BACKBONES[self.backbone].entry == "sampled":
-            raise ValueError(f"{self.backbone} has only the entry 'sampled', got {self.entry!r}")
-        return self
-
-
 def build_model(config: ModelConfig) -> ActionNetwork:
-    """A freshly initialised network that maps normalised `clips_BCTHW` to `logits_BK`."""
+    """Build an untrained network that maps normalised `clips_BCTHW` to `logits_BK`."""
     return ActionNetwork(config)
 
 
 def to_channels_last(network: nn.Module) -> nn.Module:
-    """Lay the convolution weights out channels-last, in place; the mixing logits have no such
-    layout.
-    """
+    """Put convolution weights into channels-last memory, in place."""
+    # Only convolution weights have five dimensions; mixing logits have four.
     for parameter in network.parameters():
         if parameter.dim() == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
@@ -112,20 +40,19 @@ def to_channels_last(network: nn.Module) -> nn.Module:
 
 
 def fold_for_inference(network: ActionNetwork, dtype: torch.dtype) -> ActionNetwork:
-    """The same function, faster, in place: batch norm inside the convolutions, mixing weights
-    computed once.
+    """Make a network faster, in place: merge batch norm into convolutions and fix mixing weights.
 
-    Afterwards the network takes clips in `dtype`, best in channels-last-3d memory, and can be
-    neither trained nor saved.
+    The folded network computes the same function. Its input clips must be in `dtype`; it is fastest
+    with channels-last-3d memory. It can no longer be trained or saved.
 
     Raises:
-        ValueError: the network is in training mode, or was folded before, or the number format is
-            none it can run in.
+        ValueError: the network is in training mode or was folded before, or `dtype` is not
+            float32, bfloat16 or float16.
     """
     if network.folded or dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(
-            "a network is folded once, into float32, bfloat16 or float16; folded:"
-            f" {network.folded}, asked for: {dtype}"
+            "a network can be folded once, into float32, bfloat16 or float16;"
+            f" folded: {network.folded}, requested: {dtype}"
         )
     fold_network(network, dtype)
     network.folded = True
@@ -133,8 +60,12 @@ def fold_for_inference(network: ActionNetwork, dtype: torch.dtype) -> ActionNetw
 
 
 class ActionNetwork(nn.Module):
-    """Clips to class logits. `config` is the shape it was built from; `spec` the description it
-    was loaded with.
+    """The network: computes class logits from clips.
+
+    Attributes:
+        config: configuration from which the network was built.
+        spec: description from the weights file; None if the network was not loaded from a file.
+        folded: whether `fold_for_inference` was applied.
     """
 
     spec: ModelSpec | None = None
@@ -168,20 +99,20 @@ class ActionNetwork(nn.Module):
         self.classifier = nn.Linear(features, config.num_classes)
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`; a folded network stays in evaluation mode.
+        """Set training or evaluation mode; a folded network supports evaluation mode only.
 
         Raises:
-            ValueError: the network is folded.
+            ValueError: training mode was requested for a folded network.
         """
         if mode and self.folded:
             raise ValueError("a folded network cannot be trained; load it again")
         return super().train(mode)
 
     def forward(self, clips_BCTHW: Tensor) -> Tensor:
-        """Normalised clips `B 3 T H W` to `logits_BK` in float32.
+        """Map normalised clips `B 3 T H W` to `logits_BK` in float32.
 
         Raises:
-            ShapeError: the clip's frames or its size do not fit the network's strides.
+            ShapeError: the number of frames or their size does not fit the network's strides.
         """
         self._check_shape(clips_BCTHW)
         features_BC = self._features(self.backbone(clips_BCTHW))
@@ -197,8 +128,8 @@ class ActionNetwork(nn.Module):
         mixed = self.cidc(maps)
         if self.cidc.config.fusion == "channels":
             return torch.cat([_pooled(last), _pooled(mixed)], dim=1)
-        # Along time (both maps are equally long) the pooled concatenation is the mean of both, and
-        # the sum twice that.
+        # Both maps have the same T. Pooling their concatenation along time gives the mean of both
+        # pooled maps; the sum is twice that mean.
         pooled = _pooled(last) + _pooled(mixed)
         return pooled if self.cidc.config.fusion == "sum" else pooled / 2
 
@@ -208,18 +139,18 @@ class ActionNetwork(nn.Module):
         stride = self.config.time_stride
         if len(shape) != 5 or shape[1] != 3 or min(shape[3:]) < SMALLEST_SIDE:
             raise ShapeError(
-                f"clips must be B 3 {frames} H W with H and W of at least {SMALLEST_SIDE}, got"
-                f" {shape}"
+                f"clips must be B 3 {frames} H W with H and W of at least {SMALLEST_SIDE},"
+                f" got {shape}"
             )
         if self.cidc is not None and shape[2] != frames:
             raise ShapeError(
-                f"this CIDC network was built for clips of {frames} frames, got {shape[2]} in"
-                f" {shape}"
+                f"this CIDC network was built for clips of {frames} frames,"
+                f" got {shape[2]} in {shape}"
             )
         if shape[2] == 0 or shape[2] % stride:
             raise ShapeError(
-                f"{self.config.backbone} takes clips whose frames are a multiple of {stride}, got"
-                f" {shape[2]} in {shape}"
+                f"{self.config.backbone} needs clips whose number of frames is a multiple of"
+                f" {stride}, got {shape[2]} in {shape}"
             )
 
 

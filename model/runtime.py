@@ -1,4 +1,4 @@
-"""How to run on the machine at hand: device, number format, memory."""
+"""Choose the device and the data type, and set how the process uses memory."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _HUGE_PAGE_BYTES = 2 << 20
 
 
 def pick_device(choice: DeviceChoice) -> torch.device:
-    """The device to run on; `auto` takes a CUDA device where one works.
+    """Pick the device to run on; `auto` picks a CUDA device if one works.
 
     Raises:
-        ConfigError: `cuda` was asked for and there is none.
+        ConfigError: `cuda` was requested, but PyTorch finds no CUDA device.
     """
     if choice == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "device: cuda was asked for, but PyTorch finds no CUDA device; use auto or cpu, or"
-            " check the driver"
+            "device: cuda was asked for, but PyTorch finds no CUDA device;"
+            " use auto or cpu, or check the driver"
         )
     if choice == "auto":
         choice = "cuda" if torch.cuda.is_available() else "cpu"
@@ -51,9 +51,7 @@ def pick_device(choice: DeviceChoice) -> torch.device:
 
 
 def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The number format of convolutions; `auto` takes bfloat16 where the hardware multiplies it
-    natively.
-    """
+    """Pick the data type of convolutions; `auto` picks bfloat16 if the hardware supports it."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
@@ -63,16 +61,17 @@ def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory instead of giving it back to the kernel after every step.
+    """Tell glibc to keep freed memory instead of returning it to the operating system.
 
-    Each step frees and takes the same hundreds of megabytes again; getting them anew, page by page,
-    cost more than the arithmetic where this was measured (`docs/decisions/0003-memory.md`).
-    Elsewhere than glibc this does nothing.
+    Every step allocates and frees the same hundreds of megabytes. Measurements showed that getting
+    this memory back page by page costs more than the arithmetic
+    (`docs/decisions/0003-memory.md`). With a C library other than glibc, this function does
+    nothing.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        _log.debug("no mallopt here; memory settings left alone")
+        _log.debug("the C library has no mallopt; memory settings stay as they are")
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2 * _KEEP_BYTES - 1)
@@ -81,16 +80,19 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Give back what is free at the moment: a process that runs for weeks otherwise touches, bit
-    by bit, all that it ever kept.
+    """Return freed memory to the operating system.
+
+    Without this call, the memory use of a process that runs for weeks never shrinks.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _ask_for_huge_pages() -> None:
-    """Back the heap's next gigabyte with 2 MiB pages: weights and maps are streamed, and
-    page-table walks cost 5 to 8 % here.
+    """Ask the kernel to use 2 MiB pages for the heap's next gigabyte.
+
+    Every step reads all weights and maps. With small pages, page-table walks took 5 to 8 % of the
+    time.
     """
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
@@ -99,7 +101,7 @@ def _ask_for_huge_pages() -> None:
         return
     start = -(-address // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
     length = (address + _KEEP_BYTES - start) // _HUGE_PAGE_BYTES * _HUGE_PAGE_BYTES
-    # The answer does not matter: where the kernel has no huge pages, nothing changes. Freed, the
-    # heap keeps the range.
+    # An error can be ignored: without huge pages, the kernel uses small pages as before. The heap
+    # keeps this address range after `free`.
     libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_HUGEPAGE)
     libc.free(ctypes.c_void_p(address))

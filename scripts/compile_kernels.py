@@ -1,7 +1,7 @@
-"""Compile every kernel for every architecture, with NVRTC and with nvcc, and print what each takes;
-no GPU, no driver needed.
+"""Compile every kernel for every architecture with NVRTC and nvcc; print its registers and memory.
 
-Fails if a kernel does not compile, or keeps anything in local memory (a spill or a stack frame).
+The script needs neither a GPU nor a driver. It fails if a kernel does not compile or uses local
+memory (a spill or a stack frame).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from model.clip_gather import gather_kernels
 from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
-from model.mixing.plan import instantiations, run_backward, run_forward
-from model.window import window_kernels
+from model.mixing.cuda import kernel_names, run_backward, run_forward
 
-# What CuPy compiles with besides our own options.
+# Options that CuPy adds to the options of this project.
 ADDED_BY_CUPY = ("-ftz=true", "--device-as-default-execution-space")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
 _REPORT = re.compile(
@@ -39,9 +39,7 @@ _REPORT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What one kernel takes, as ptxas reports it: bytes of stack, of spilling and of static
-    shared memory, and registers.
-    """
+    """Registers and memory of one kernel, from ptxas; `shared_bytes` is static shared memory."""
 
     compiler: str
     architecture: str
@@ -57,14 +55,16 @@ class Resources:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Status 0 if all is well, 1 if a kernel fails or uses local memory, 2 if there is no
-    compiler.
+    """Compile all kernels and print a report.
+
+    Returns:
+        0 for success, 1 if a kernel uses local memory, 2 if no compiler is installed.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="kernels whose name contains this")
     parser.add_argument(
-        "--table", action="store_true", help="one line a kernel, not only the summary"
+        "--only", default="", help="compile only kernels whose name contains this text"
     )
+    parser.add_argument("--table", action="store_true", help="also print one line per kernel")
     given = parser.parse_args(arguments)
     names = [name for name in every_kernel() if given.only in name]
     compilers = {"NVRTC": with_nvrtc, "nvcc": with_nvcc}
@@ -77,17 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing[compiler]:
             print(f"{compiler}: not run: {missing[compiler]}")
             continue
-        begun = time.monotonic()
+        started_at = time.monotonic()
         with ThreadPoolExecutor() as pool:
             results = list(pool.map(lambda arch, run=compile_all: run(names, arch), ARCHITECTURES))
         resources = [item for result in results for item in result]
         print(
             f"{compiler}: {len(names)} kernels for {', '.join(ARCHITECTURES)} in"
-            f" {time.monotonic() - begun:.0f} s"
+            f" {time.monotonic() - started_at:.0f} s"
         )
         found += resources
     if not found:
-        print("error: neither NVRTC nor nvcc is here; `make setup` installs NVRTC", file=sys.stderr)
+        print(
+            "error: neither NVRTC nor nvcc is installed; `make setup` installs NVRTC",
+            file=sys.stderr,
+        )
         return 2
     _print(found, table=given.table)
     _print_launches()
@@ -95,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def every_kernel() -> list[str]:
-    """Names of all kernels of the project."""
-    return [*instantiations(), *window_kernels()]
+    """Return the names of all kernels of the project."""
+    return [*kernel_names(), *gather_kernels()]
 
 
 def why_no_nvrtc() -> str:
-    """Why NVRTC cannot be used; empty if it can."""
+    """Return why NVRTC cannot be used; the text is empty if it can."""
     try:
         from cupy_backends.cuda.libs import nvrtc
 
@@ -111,10 +114,10 @@ def why_no_nvrtc() -> str:
 
 
 def with_nvrtc(names: Sequence[str], architecture: str) -> list[Resources]:
-    """Compile with NVRTC to machine code, one program a source file.
+    """Compile kernels to machine code with NVRTC, as one program per source file.
 
     Raises:
-        RuntimeError: the compiler's log.
+        RuntimeError: compilation failed; the message is the compiler's log.
     """
     from cupy_backends.cuda.libs import nvrtc
 
@@ -136,22 +139,22 @@ def with_nvrtc(names: Sequence[str], architecture: str) -> list[Resources]:
         except nvrtc.NVRTCError as error:
             raise RuntimeError(f"NVRTC, {architecture}: {nvrtc.getProgramLog(program)}") from error
         lowered = {nvrtc.getLoweredName(program, name): name for name in group}
-        found += _parse(nvrtc.getProgramLog(program), lowered, "NVRTC", architecture)
+        found += parse_report(nvrtc.getProgramLog(program), lowered, "NVRTC", architecture)
         nvrtc.destroyProgram(program)
     return found
 
 
 def with_nvcc(names: Sequence[str], architecture: str) -> list[Resources]:
-    """Compile with nvcc to machine code.
+    """Compile kernels to machine code with nvcc.
 
     Raises:
-        RuntimeError: the compiler's log.
+        RuntimeError: compilation failed; the message is the compiler's log.
     """
     found = []
     for group in _by_source(names):
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "kernels.cu"
-            # Taking a kernel's address compiles it.
+            # nvcc compiles a kernel if the program uses its address.
             table = "\n".join(f"    (void*){name}," for name in group)
             source.write_text(
                 f"{kernel_source(group[0])}\nvoid* kernels[] = {{\n{table}\n}};\n", encoding="utf-8"
@@ -169,7 +172,7 @@ def with_nvcc(names: Sequence[str], architecture: str) -> list[Resources]:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"nvcc, {architecture}: {done.stderr}")
-        found += _parse(done.stderr, {}, "nvcc", architecture)
+        found += parse_report(done.stderr, {}, "nvcc", architecture)
     if len(found) != len(names):
         raise RuntimeError(
             f"nvcc, {architecture}: {len(names)} kernels asked for, {len(found)} reported"
@@ -184,7 +187,16 @@ def _by_source(names: Iterable[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _parse(log: str, lowered: dict[str, str], compiler: str, architecture: str) -> list[Resources]:
+def parse_report(
+    log: str, lowered: dict[str, str], compiler: str, architecture: str
+) -> list[Resources]:
+    """Read the registers and memory of kernels from a compiler's report.
+
+    Args:
+        log: text of the report.
+        lowered: mangled name -> name of the kernel; unknown mangled names are used unchanged.
+        compiler, architecture: compiler that wrote the report, and the architecture it is for.
+    """
     found = []
     for symbol, stack, stores, loads, registers, rest in _REPORT.findall(log):
         shared = re.search(r"(\d+) bytes smem", rest)
@@ -214,29 +226,26 @@ def _print(found: Sequence[Resources], *, table: bool) -> None:
                 if (item.compiler, item.architecture) == (compiler, architecture)
             ]
             spilling = sum(item.uses_local_memory for item in own)
-            most = max(item.registers for item in own)
+            max_registers = max(item.registers for item in own)
             print(
-                f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {most} registers,"
-                f" {spilling} with local memory"
+                f"{compiler:5} {architecture:6}: {len(own)} kernels, at most {max_registers}"
+                f" registers, {spilling} with local memory"
             )
 
 
 def _print_launches() -> None:
-    """How the paper's maps are laid over a GPU at batch 64: blocks, threads and dynamic shared
-    memory.
-    """
+    """Print the launches for the paper's maps at batch 64."""
     print("launches of the paper's maps, batch 64, bfloat16, channels-last:")
     for channels, side in ((512, 28), (1024, 14), (2048, 7)):
-        # One clip's values seen 64 times: nothing is run, and strides are what a launch is made
-        # from.
-        x = (
-            torch.zeros(1, 4, side, side, channels, dtype=torch.bfloat16)
-            .expand(64, -1, -1, -1, -1)
-            .permute(0, 4, 1, 2, 3)
-        )
+        # One clip is viewed as 64 clips. This is enough, because no kernel runs and the launch
+        # depends only on shapes and strides.
+        clip = torch.zeros(1, 4, side, side, channels, dtype=torch.bfloat16)
+        x = clip.expand(64, -1, -1, -1, -1).permute(0, 4, 1, 2, 3)
         logits = torch.zeros(2, channels, 2, 4)
         run_forward(print, x, logits, mapping="affine", masked=True)
-        run_backward(print, x, x, logits, mapping="affine", masked=True, of_map=True, of_given=True)
+        run_backward(
+            print, x, x, logits, mapping="affine", masked=True, needs_map=True, needs_given=True
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""One command for a machine with a GPU: tests, sanitizer, benchmarks and rates, and one Markdown
-report of them all.
+"""Check a machine with a GPU: run tests, sanitizer and benchmarks, and write a Markdown report.
 
-Needs PyTorch, CuPy and pytest; what else is missing (DALI, PyAV, pydantic, compute-sanitizer) is
-reported, and what needs it left out. Uses no network. Every part runs in a process of its own with
-a time limit, so that one that hangs or crashes costs only itself; together they take at most nine
-minutes.
+The check needs PyTorch, CuPy and pytest, and no network. If another package is missing (DALI, PyAV,
+pydantic, compute-sanitizer), the report lists it, and the parts that need it are skipped. Each part
+runs in a separate process with a time limit, so that a hang or crash affects only that part. All
+parts together take at most nine minutes.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ PACKAGES = (
     "av",
     "kafka-python",
 )
-# What may be missing; a module of our own that is not found is a failure.
+# Packages that may be missing. If a module of this project is missing, the check fails.
 _MISSING = re.compile(
     r"ModuleNotFoundError: No module named"
     r" '(pydantic|pydantic_core|nvidia|av|safetensors|rich|yaml|cv2)[\w.]*'"
 )
-# Packages carried here by `make gpu-wheels`, used if they are there.
+# Folder of the packages that `make gpu-wheels` downloads; they are used if the folder exists.
 WHEELS = ROOT / ".gpu-wheels"
-# Seconds for each part. The sum is the promise above.
+# Time limit of each part in seconds; the sum is the total time in the docstring above.
 LIMITS = {
     "tests": 160,
     "sanitizer": 90,
@@ -57,7 +56,7 @@ def main() -> int:
     """Write the report to the file named on the command line (default `gpu-report.md`).
 
     Returns:
-        0 if every part that ran passed, 1 if one failed, 2 without a GPU.
+        0 if all parts that ran passed, 1 if a part failed, 2 if no GPU was found.
     """
     report = Path(sys.argv[1] if len(sys.argv) > 1 else "gpu-report.md").resolve()
     try:
@@ -68,7 +67,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("error: PyTorch finds no CUDA device; this check needs one", file=sys.stderr)
         return 2
-    begun = time.monotonic()
+    started_at = time.monotonic()
     passed = []
     with tempfile.TemporaryDirectory() as folder:
         _use_wheels(Path(folder) / "site")
@@ -78,10 +77,10 @@ def main() -> int:
             good, text = run(Path(folder))
             passed.append(good)
             lines += ["", f"## {title}{'' if good else ': FAILED'}", "", *text]
-            # Written after every part: what was measured stays if a later one takes the machine
-            # down.
+            # The report is written after every part, so that it is not lost if a later part crashes
+            # the machine.
             report.write_text(
-                "\n".join([*lines, "", f"{time.monotonic() - begun:.0f} s in all.", ""]),
+                "\n".join([*lines, "", f"{time.monotonic() - started_at:.0f} s in all.", ""]),
                 encoding="utf-8",
             )
     print(report.read_text(encoding="utf-8"))
@@ -89,7 +88,7 @@ def main() -> int:
 
 
 def _use_wheels(site: Path) -> None:
-    """Install what was carried here and the machine lacks into a folder of this check's own."""
+    """Install the downloaded packages that this machine does not have into the folder `site`."""
     wheels = sorted(
         str(path)
         for path in WHEELS.glob("*.whl")
@@ -160,7 +159,7 @@ def _tests(folder: Path) -> tuple[bool, list[str]]:
         "--durations=8",
     ]
     if importlib.util.find_spec("xdist") is not None:
-        command += ["-n", "4"]  # most of the time goes into compiling kernels
+        command += ["-n", "4"]  # compiling kernels takes most of the time
     status, text = _run(
         [*command, "--override-ini=addopts=", f"--basetemp={folder / 'pytest'}"], LIMITS["tests"]
     )
@@ -168,17 +167,14 @@ def _tests(folder: Path) -> tuple[bool, list[str]]:
 
 
 def _sanitizer(folder: Path) -> tuple[bool, list[str]]:
-    """Memory errors and races of the small cases, each allocation its own so that none hides in
-    another's.
-    """
+    """Check small cases for memory errors and races; each tensor has its own allocation."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         return True, ["Not run: compute-sanitizer is not on the PATH."]
     lines = []
     good = True
     for check in ("memcheck", "racecheck"):
-        # Kernels of PyTorch run too and are not ours to check; nor are calls of its libraries that
-        # fail on purpose.
+        # Do not check PyTorch's kernels, and ignore calls in its libraries that fail on purpose.
         command = [
             tool,
             "--tool",
@@ -188,7 +184,7 @@ def _sanitizer(folder: Path) -> tuple[bool, list[str]]:
             "--kernel-name",
             "kernel_substring=mix_",
         ]
-        command += ["--kernel-name", "kernel_substring=gather_windows"]
+        command += ["--kernel-name", "kernel_substring=gather_clips"]
         command += ["--report-api-errors", "no"] if check == "memcheck" else []
         command += [sys.executable, "-m", "scripts.gpu_parts", "small-kernels"]
         status, text = _run(command, LIMITS["sanitizer"] // 2, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
@@ -242,8 +238,8 @@ def _part(name: str) -> tuple[bool, list[str]]:
             *shown,
             "",
             (
-                f"The rest was not measured: {last}. `make gpu-wheels` where there is a network"
-                " packs what is missing."
+                f"The rest was not measured: {last}. `make gpu-wheels`, on a machine with a"
+                " network, downloads what is missing."
             ),
         ]
     return status == 0, shown if status == 0 else [*shown, "", *_block(text, 20)]
@@ -260,8 +256,10 @@ PARTS = {
 
 
 def _run(command: Sequence[str], seconds: float, **environment: str) -> tuple[int, str]:
-    """Status and output; 124 if it ran out of time, 127 if it is not there. What it started ends
-    with it.
+    """Run a command and return its status and output.
+
+    The status is 124 if the time limit is exceeded and 127 if the command is not found. Processes
+    that the command started are ended with it.
     """
     try:
         process = subprocess.Popen(

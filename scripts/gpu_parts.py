@@ -1,4 +1,4 @@
-"""Parts of the GPU check that run in a process of their own: `python -m scripts.gpu_parts PART`."""
+"""Run one part of the GPU check in a separate process: `python -m scripts.gpu_parts PART`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def main() -> int:
-    """Run the named part."""
+    """Run the part named on the command line."""
     {
         "small-kernels": small_kernels,
         "network": network,
@@ -28,12 +28,10 @@ def main() -> int:
 
 
 def small_kernels() -> None:
-    """Every small case once, forwards and backwards, and the window gather: for a sanitizer to
-    watch.
-    """
+    """Run every small case of mixing and the clip gather once, under a sanitizer."""
+    from model.clip_gather import ClipGather
     from model.kernels import run_on_gpu
-    from model.mixing.plan import run_backward, run_forward
-    from model.window import WindowGather
+    from model.mixing.cuda import run_backward, run_forward
     from tests.support.mixing_cases import CASES
 
     for number, case in enumerate(CASES):
@@ -43,35 +41,40 @@ def small_kernels() -> None:
         mapping = ("affine", "plain", "minmax")[number % 3]
         run_forward(run_on_gpu, x, given, mapping=mapping, masked=True)  # type: ignore[arg-type]
         run_backward(
-            run_on_gpu, grad, x, given, mapping=mapping, masked=True, of_map=True, of_given=True
+            run_on_gpu,
+            grad,
+            x,
+            given,
+            mapping=mapping,
+            masked=True,
+            needs_map=True,
+            needs_given=True,
         )  # type: ignore[arg-type]
         torch.cuda.synchronize()
     statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
     for size in ((3, 7), (4, 8)):
         ring = torch.zeros(2, 4, *size, 3, dtype=torch.uint8, device="cuda")
-        WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(
+        ClipGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(
             ring, [(1, 3), (0, 0)]
         )
     torch.cuda.synchronize()
 
 
 def _carried(values: Tensor) -> Tensor:
-    """The same memory layout on the GPU, by one copy and no kernel of PyTorch's."""
+    """Copy a tensor to the GPU in the same memory layout, without using a PyTorch kernel."""
     storage = torch.empty(0, dtype=values.dtype).set_(values.untyped_storage()).cuda()
     return storage.as_strided(values.shape, values.stride(), values.storage_offset())
 
 
 @torch.inference_mode()
 def network() -> None:
-    """Parity with the CPU, the window gather's rate, clips a second: eager, CUDA graph,
-    compiled; and where the time goes.
-    """
-    from benchmarks.mixing import copy_bytes_per_second
+    """Compare results with the CPU; measure the clip gather, clips per second and kernels."""
+    from benchmarks.timing import copy_bytes_per_second
 
     device = torch.device("cuda")
     print(f"- a copy moves {copy_bytes_per_second(device) / 1e9:.0f} GB/s")
     _print_gather()
-    # from here on pydantic is needed
+    # Everything below needs pydantic.
     from model.network import ModelConfig, build_model, fold_for_inference
 
     _print_parity()
@@ -86,12 +89,12 @@ def network() -> None:
             f"| {batch} | {_rate(lambda clips=clips: folded(clips), batch):.0f} |"
             f" {_rate(_graph_of(folded, clips), batch):.0f} |"
         )
-    _print_shares(folded, _clips(8))
+    _print_kernels(folded, _clips(8))
 
 
 @torch.inference_mode()
 def compiled_network() -> None:
-    """Clips a second of the network as torch.compile makes it, not folded."""
+    """Measure clips per second of the network under torch.compile, not folded."""
     from model.network import ModelConfig, build_model, to_channels_last
 
     torch.manual_seed(0)
@@ -104,9 +107,9 @@ def compiled_network() -> None:
         f"- CIDC on I3D-50, batch 8: {_rate(lambda: plain(clips), 8):.0f} clips/s eager and not"
         " folded"
     )
-    begun = time.monotonic()
+    started_at = time.monotonic()
     compiled(clips)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started_at
     print(
         f"- the same by torch.compile: {_rate(lambda: compiled(clips), 8):.0f} clips/s, built in"
         f" {seconds:.0f} s"
@@ -114,11 +117,11 @@ def compiled_network() -> None:
 
 
 def training() -> None:
-    """Clips a second of a training step, and of the loader that decodes H.264 on the GPU."""
+    """Measure clips per second of a training step, and of the loader on H.264 files."""
     from model.media.preprocess import PreprocessConfig
     from model.network import ModelConfig, build_model, to_channels_last
     from train.config import DataConfig, OptimiserConfig, TrainConfig
-    from train.distributed import Group
+    from train.distributed import Ranks
     from train.engine.step import Stepper
 
     data = DataConfig(train=Path("t"), validation=Path("v"), labels=("a", "b"))
@@ -139,12 +142,12 @@ def training() -> None:
         )
         network = build_model(model).to(device)
         to_channels_last(network)
-        stepper = Stepper(network, config, device=device, dtype=torch.bfloat16, group=Group())
+        stepper = Stepper(network, config, device=device, dtype=torch.bfloat16, ranks=Ranks())
         clips = torch.randint(0, 256, (batch, 32, 224, 224, 3), dtype=torch.uint8, device=device)
         labels = torch.zeros(batch, dtype=torch.long)
         rate = _rate(
             lambda clips=clips, labels=labels, run=stepper: run(
-                clips, labels, rate=1e-3, place=(0, 0)
+                clips, labels, rate=1e-3, position=(0, 0)
             ),
             batch,
             samples=5,
@@ -155,9 +158,7 @@ def training() -> None:
 
 
 def _print_decoding() -> None:
-    """The whole loader, from H.264 files to clips on the device, by DALI's decoder and in
-    software.
-    """
+    """Measure the whole loader with DALI's GPU decoder and with software decoding."""
     from benchmarks.loader import SIZES, make_plan, write_file
     from model.media.preprocess import PreprocessConfig
     from train.data.clip_store import ClipStore
@@ -165,7 +166,7 @@ def _print_decoding() -> None:
     from train.data.readers import EncodedReader, WorkerReader
 
     store = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
-    picture = PreprocessConfig(short_side=112, height=112, width=112)
+    framing = PreprocessConfig(short_side=112, height=112, width=112)
     print(
         "\n- clips a second from H.264, batches of 8, 112 x 112 on the device:\n\n| files | DALI on"
         " the GPU | 8 workers |\n|---|---|---|"
@@ -179,42 +180,40 @@ def _print_decoding() -> None:
             )
             rates = []
             for reader in (EncodedReader(store), workers):
-                list(batches(plan[:32], 8, reader=reader, preprocess=picture, device="cuda"))
-                begun = time.monotonic()
-                for _ in batches(plan, 8, reader=reader, preprocess=picture, device="cuda"):
+                list(batches(plan[:32], 8, reader=reader, preprocess=framing, device="cuda"))
+                started_at = time.monotonic()
+                for _ in batches(plan, 8, reader=reader, preprocess=framing, device="cuda"):
                     pass
                 torch.cuda.synchronize()
-                rates.append(len(plan) / (time.monotonic() - begun))
+                rates.append(len(plan) / (time.monotonic() - started_at))
         print(f"| {size[0]}x{size[1]} | {rates[0]:.0f} | {rates[1]:.0f} |")
     workers.close()
 
 
 def _print_gather() -> None:
-    from model.window import WindowGather
+    from model.clip_gather import ClipGather
 
     statistics_of: Any = SimpleNamespace(mean_rgb=(120.0, 110.0, 90.0), std_rgb=(60.0, 55.0, 50.0))
     ring = torch.randint(0, 256, (64, 32, 224, 224, 3), dtype=torch.uint8, device="cuda")
-    windows = [(slot, slot % 32) for slot in range(64)]
+    clips = [(slot, slot % 32) for slot in range(64)]
     for path in ("cuda", "reference"):
-        gather = WindowGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path=path)  # type: ignore[arg-type]
-        seconds = 64 / _rate(lambda gather=gather: gather(ring, windows), 64)
+        gather = ClipGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path=path)  # type: ignore[arg-type]
+        seconds = 64 / _rate(lambda gather=gather: gather(ring, clips), 64)
         rate = 3 * ring.numel() / seconds / 1e9
         print(
-            f"- window gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}:"
+            f"- clip gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}:"
             f" {1e3 * seconds:.2f} ms, {rate:.0f} GB/s"
         )
 
 
 def _print_parity() -> None:
-    """The weights that ship, on the same clips: labels and probabilities on the CPU in float32
-    and on the GPU.
-    """
+    """Compare labels and probabilities of the included weights on the GPU and the CPU (float32)."""
     from model.checkpoints.weights import load_model
     from model.network import fold_for_inference
 
     path = next((Path(__file__).parent.parent / "model" / "pretrained").glob("*.safetensors"))
-    picture = load_model(path).spec.preprocess  # type: ignore[union-attr]
-    clips = torch.randn(16, 3, 32, picture.height, picture.width)
+    framing = load_model(path).spec.preprocess  # type: ignore[union-attr]
+    clips = torch.randn(16, 3, 32, framing.height, framing.width)
     expected = torch.softmax(load_model(path).eval()(clips), dim=1)
     torch.backends.cudnn.allow_tf32 = False
     for dtype in (torch.float32, torch.bfloat16):
@@ -231,17 +230,17 @@ def _print_parity() -> None:
         assert difference < (1e-2 if dtype == torch.float32 else 0.15), "CPU and GPU disagree"
 
 
-def _print_shares(folded: torch.nn.Module, clips: Tensor) -> None:
-    """The kernels that take most of the GPU's time."""
+def _print_kernels(folded: torch.nn.Module, clips: Tensor) -> None:
+    """Print the kernels that take most of the GPU's time."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         folded(clips)
         torch.cuda.synchronize()
     rows = sorted(profile.key_averages(), key=lambda row: -row.self_device_time_total)[:12]
     total = sum(row.self_device_time_total for row in profile.key_averages())
     if not total:
-        print("\n- no shares of kernels: the profiler saw none on this machine")
+        print("\n- no times of kernels: the profiler saw none on this machine")
         return
-    print("\n| kernel, batch 8 | share of GPU time |\n|---|---|")
+    print("\n| kernel, batch 8 | fraction of GPU time |\n|---|---|")
     for row in rows:
         print(f"| `{row.key[:90].replace('|', ' ')}` | {row.self_device_time_total / total:.3f} |")
 
@@ -262,7 +261,7 @@ def _graph_of(folded: torch.nn.Module, clips: Tensor) -> Callable[[], None]:
 
 
 def _rate(run: Callable[[], object], items: int, samples: int = 10) -> float:
-    """Items a second, the median of several samples by the device's own clock."""
+    """Return items per second: the median of several samples, timed by the GPU's clock."""
     for _ in range(3):
         run()
     seconds = []

@@ -8,7 +8,7 @@ tag=${PYTHON_TAG:-3.12}
 platforms=()
 for glibc in 2_28 2_27 2_17; do platforms+=(--platform "manylinux_${glibc}_x86_64"); done
 platforms+=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64)
-packages="pydantic pydantic-core annotated-types typing-inspection typing-extensions av kafka-python prometheus-client starlette anyio uvicorn opencv-python-headless"
+packages="pydantic pydantic-core annotated-types typing-inspection typing-extensions av kafka-python prometheus-client fastapi annotated-doc opentelemetry-api starlette anyio uvicorn opencv-python-headless"
 if [ "${WITH_DALI:-}" = 1 ]; then packages="$packages nvidia-dali-cuda130"; fi
 
 rm -rf .gpu-wheels

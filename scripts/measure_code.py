@@ -1,10 +1,10 @@
-"""Measure the shape of Python packages: sizes, density, functions, cycles, arrows between folders.
+"""Measure Python packages: sizes, density, functions, import cycles, imports between folders.
 
     python scripts/measure_code.py configs model stream train
     python scripts/measure_code.py --root DIR --json PACKAGE ...
 
-Lines of a function run from its `def` (decorators left out) to its last line, nested functions
-included. Tokens are those of Python's own tokenizer without comments, line ends and indentation.
+The length of a function is counted from its `def` (without decorators) to its last line, including
+nested functions. Tokens come from Python's tokenizer, without comments, line ends and indentation.
 Imports below `if TYPE_CHECKING:` count as type-only.
 """
 
@@ -35,7 +35,7 @@ _NOT_CODE = {
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """One file: its dotted name, its lines, what it imports of the measured packages."""
+    """One file: its dotted name, its lines, and the measured modules that it imports."""
 
     name: str
     folder: str
@@ -54,7 +54,7 @@ def read_modules(root: Path, packages: Sequence[str]) -> list[Module]:
 
 
 def measure(modules: Sequence[Module]) -> dict[str, object]:
-    """Everything that the table shows."""
+    """Compute all values of the table."""
     functions = sorted(length for module in modules for length in module.function_lines)
     folders = collections.Counter(module.folder for module in modules)
     return {
@@ -116,7 +116,7 @@ def _read(name: str, path: Path, root: Path, known: set[str]) -> Module:
 
 
 def _targets(node: ast.AST, importer: str, known: set[str]) -> Iterator[str]:
-    """Modules of the measured packages that a statement imports."""
+    """Yield the modules of the measured packages that a statement imports."""
     if isinstance(node, ast.Import):
         wanted = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -132,7 +132,7 @@ def _targets(node: ast.AST, importer: str, known: set[str]) -> Iterator[str]:
 
 
 def _cycles(modules: Sequence[Module], *, type_only: bool) -> list[set[str]]:
-    """Groups of modules that import each other: strongly connected components (Tarjan 1972)."""
+    """Return the groups of modules that import each other, found with Tarjan's algorithm (1972)."""
     edges = {
         module.name: module.imports | (module.type_only if type_only else frozenset())
         for module in modules
@@ -175,10 +175,12 @@ def _dotted(path: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the figures of the packages, one a line, or as JSON."""
+    """Print the measured values of the packages, one per line or as JSON."""
     parser = argparse.ArgumentParser(description="Measure the shape of Python packages.")
     parser.add_argument("packages", nargs="+", help="folders with Python files")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds them")
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="folder that contains the packages"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     figures = measure(read_modules(options.root, options.packages))

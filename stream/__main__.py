@@ -19,7 +19,7 @@ from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
 from stream.events.config import OutboxConfig
 from stream.events.event import ActionEvent
-from stream.events.outbox import read_rejected
+from stream.events.outbox_reader import read_dead_letters
 
 __all__ = ["main"]
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument(
         "--rejected",
         action="store_true",
-        help="instead, the events of the outbox that no broker takes, each with its error",
+        help="instead, the dead letters of the outbox: refused events, each with its error",
     )
     events.add_argument(
         "--follow",
@@ -135,8 +135,9 @@ def _run(options: argparse.Namespace) -> int:
         signal.signal(number, signal.SIG_DFL)  # a second signal ends it at once
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # before anything that takes long: who stops a start gets an orderly end, too
+        # before anything that takes long: a start can be stopped in an orderly way, too
         signal.signal(number, end)
+    from model.runtime import keep_freed_memory
     from stream.config import StreamConfig
     from stream.console.live_table import LiveTable
     from stream.console.printer import Printer
@@ -145,13 +146,18 @@ def _run(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
-    pipeline = Pipeline(config)
+    keep_freed_memory()
     printer = Printer()
+    pipeline = Pipeline(config)
+    printer.start()
     try:
-        if options.summary is not None:
-            write_summary({}, options.summary)  # better to fail now than after the run
-        with LiveTable(pipeline, _CONSOLE if sys.stdout.isatty() else Console(), printer) as tick:
-            summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
+        with pipeline:
+            if options.summary is not None:
+                write_summary({}, options.summary)  # better to fail now than after the run
+            table = LiveTable(pipeline, _CONSOLE if sys.stdout.isatty() else Console(), printer)
+            pipeline.subscribe(lambda announcement: table.take(announcement.events))
+            with table as tick:
+                summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
         if options.summary is not None:
             write_summary(summary, options.summary)
         for line in summary_lines(summary):
@@ -163,11 +169,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from stream.analysis.recogniser import Recogniser
-    from stream.cameras.overrides import CameraChanges
-    from stream.config import StreamConfig, changes_path, check_settings
+    from stream.cameras.overrides import CameraOverrides
+    from stream.config import StreamConfig, check_settings, overrides_path
 
     config = load_config(options.config, StreamConfig, options.set)
-    changes = CameraChanges(changes_path(config))
+    changes = CameraOverrides(overrides_path(config))
     cameras = changes.apply(config.cameras)
     spec = check_settings(config, cameras)
     Recogniser(config.infer)  # reads all weights and finds the device
@@ -180,7 +186,7 @@ def _check(options: argparse.Namespace) -> int:
 def _events(options: argparse.Namespace) -> int:
     _check_events(options)
     if options.rejected:
-        for payload, error in read_rejected(options.outbox):
+        for payload, error in read_dead_letters(options.outbox):
             print(json.dumps({"error": error, "event": payload}))
         return 0
     events = _source(options)

@@ -1,36 +1,27 @@
-"""The whole configuration of the live pipeline: one section per stage, each defined beside its
-stage.
-"""
+"""The whole configuration of the live pipeline: one section per stage, each defined in its room."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from configs import ConfigError, StrictModel, merged
+from configs import ConfigError, StrictModel
 from model.checkpoints.weights import ModelSpec, read_spec
 from stream.analysis.config import BatchConfig, InferConfig, check_spec, weights_path
+from stream.cameras.checks import check_camera, count_views, with_shared_settings
 from stream.cameras.config import CameraConfig
 from stream.console.config import LogConfig
 from stream.events.config import EventConfig, KafkaConfig, OutboxConfig, SnapshotConfig
-from stream.http import HttpConfig
 from stream.ingest.config import ClipConfig, SourceConfig
+from stream.serve.config import HttpConfig
 
-__all__ = [
-    "StreamConfig",
-    "changes_path",
-    "check_camera",
-    "check_room",
-    "check_settings",
-    "completed",
-    "most_views",
-]
+__all__ = ["StreamConfig", "check_settings", "max_views", "overrides_path"]
 
-# Room for cameras that come while the pipeline runs.
-_LEAST_VIEWS = 64
+# Room for cameras that are added while the pipeline runs.
+_MIN_VIEWS = 64
 
 
 class StreamConfig(StrictModel):
@@ -53,7 +44,7 @@ class StreamConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, tree: Any) -> Any:
-        """A camera's own sections take what they do not name from those of all cameras."""
+        """Complete the cameras' own sections by those of all cameras."""
         if not isinstance(tree, dict):
             return tree
         # `kafka:` with nothing under it is a section of defaults; `http: null` might be meant to
@@ -66,7 +57,11 @@ class StreamConfig(StrictModel):
         }
         if not isinstance(tree.get("cameras"), (list, tuple)):
             return tree
-        return tree | {"cameras": [completed(camera, tree) for camera in tree["cameras"]]}
+        try:
+            cameras = [with_shared_settings(camera, tree) for camera in tree["cameras"]]
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return tree | {"cameras": cameras}
 
     @model_validator(mode="after")
     def _check(self) -> StreamConfig:
@@ -77,43 +72,25 @@ class StreamConfig(StrictModel):
                 f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own"
             )
         if not self.cameras and not self.http.enabled:
-            raise ValueError("cameras: there is none, and without http.enabled none can come")
+            raise ValueError("cameras: there are none, and without http.enabled none can be added")
         return self
 
 
-def changes_path(config: StreamConfig) -> Path | None:
-    """Where changes of cameras are kept: beside the outbox unless the configuration names a
-    file; None if none can be made.
+def overrides_path(config: StreamConfig) -> Path | None:
+    """The file of changes made over HTTP, beside the outbox unless the configuration names one.
+
+    None if no changes can be made.
     """
     if not config.http.enabled:
         return None
-    return config.http.changes or config.outbox.path.with_name(
-        config.outbox.path.name + ".cameras.json"
-    )
-
-
-def completed(camera: Any, common: Any) -> Any:
-    """A camera's settings with its own sections `events` and `source` completed by those in
-    `common`; what is no mapping is left alone.
-    """
-    if not isinstance(camera, Mapping):
-        return camera
-    sections = {}
-    for name, settings in (("events", EventConfig), ("source", SourceConfig)):
-        of_all = common.get(name)
-        of_all = of_all.model_dump(mode="json") if isinstance(of_all, StrictModel) else of_all
-        if isinstance(camera.get(name), Mapping) and isinstance(of_all, Mapping):
-            # mistakes are told of where they are
-            known = {key: value for key, value in of_all.items() if key in settings.model_fields}
-            sections[name] = merged(known, camera[name])
-    return dict(camera) | sections
+    beside_outbox = config.outbox.path.with_name(config.outbox.path.name + ".cameras.json")
+    return config.http.changes or beside_outbox
 
 
 def check_settings(
     config: StreamConfig, cameras: Sequence[CameraConfig] | None = None
 ) -> ModelSpec:
-    """Check everything that can be checked without running; returns what the weights say about
-    themselves.
+    """Check everything that can be checked without running; returns what the weights describe.
 
     Args:
         cameras: those to check instead of the configuration's.
@@ -124,59 +101,24 @@ def check_settings(
         CheckpointError: the weights are missing, damaged, or do not fit the configuration.
     """
     cameras = config.cameras if cameras is None else cameras
-    problems = [
-        problem
-        for problem in (config.source.problem(), *(camera.problem() for camera in cameras))
-        if problem
-    ]
-    if problems:
+    found = [config.source.problem(), *(camera.problem() for camera in cameras)]
+    if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     spec = read_spec(weights_path(config.infer))
     check_spec(spec, config.infer, config.clip.fps)
     config.events.check_labels(spec.labels)
     for camera in cameras:
         check_camera(camera, spec)
-    if _views(cameras) > most_views(config):
+    if count_views(cameras) > max_views(config):
         raise ConfigError(
-            f"{_views(cameras)} cameras and regions need more than batch.most_views:"
-            f" {most_views(config)}; raise it"
+            f"{count_views(cameras)} cameras and regions need more than batch.max_views:"
+            f" {max_views(config)}; raise it"
         )
     if config.http.enabled:
         config.http.secret()
     return spec
 
 
-def most_views(config: StreamConfig) -> int:
+def max_views(config: StreamConfig) -> int:
     """Cameras, or their regions, that can be analysed at once."""
-    return config.batch.most_views or max(_LEAST_VIEWS, _views(config.cameras))
-
-
-def check_room(camera: CameraConfig, others: Iterable[CameraConfig], most: int) -> None:
-    """Check that a camera can be analysed beside the others.
-
-    Raises:
-        ConfigError: there is no room for its views.
-    """
-    taken = _views(others)
-    if taken + len(camera.views) > most:
-        raise ConfigError(f"no room: {taken} of batch.most_views ({most}) are taken")
-
-
-def check_camera(camera: CameraConfig, spec: ModelSpec) -> None:
-    """Check one camera against the weights.
-
-    Raises:
-        ConfigError: its file is missing, or its event rules name an unknown label.
-    """
-    problem = camera.problem()
-    if problem is not None:
-        raise ConfigError(problem)
-    if camera.events is not None:
-        try:
-            camera.events.check_labels(spec.labels)
-        except ConfigError as error:
-            raise ConfigError(f"camera {camera.id}: {error}") from None
-
-
-def _views(cameras: Iterable[CameraConfig]) -> int:
-    return sum(len(camera.views) for camera in cameras)
+    return config.batch.max_views or max(_MIN_VIEWS, count_views(config.cameras))

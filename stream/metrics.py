@@ -5,7 +5,8 @@ Each pipeline has its own registry, so two pipelines in one process never share 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import get_args
 
 from prometheus_client import (
@@ -16,6 +17,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from stream.types import CameraState
@@ -23,110 +26,136 @@ from stream.types import CameraState
 __all__ = ["Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
+_CLIPS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The metrics of one pipeline, as attributes."""
+    """The metrics of one pipeline, as attributes. Methods may be called from any thread."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        # memory, descriptors and processor time of this process
+        # Memory, descriptors and processor time of this process.
         ProcessCollector(registry=self.registry)
         self.before_scrape: list[Callable[[], None]] = []
-        camera = ["camera"]
-        self.camera_state = self._gauge(
-            "camera_state", "1 for the state a camera is in", [*camera, "state"]
+        self._of_cameras: list[Counter | Gauge] = []
+        self._generations: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._add_cameras()
+        self._add_analysis()
+        self._add_events()
+        self.registry.register(
+            _OldNames(
+                {
+                    "cidc_windows": [self.clips],
+                    "cidc_dropped": [
+                        self.dropped_packets,
+                        self.dropped_frames,
+                        self.dropped_clips,
+                    ],
+                    "cidc_batch_windows": [self.batch_clips],
+                }
+            )
         )
-        self.camera_fps = self._gauge(
-            "camera_fps", "Decoded frames per second over the last seconds", camera
+
+    def _add_cameras(self) -> None:
+        self.camera_state = self._camera_gauge(
+            "camera_state", "1 for the state a camera is in", "state"
         )
-        self.last_frame = self._gauge(
-            "camera_last_frame_timestamp_seconds", "When the last frame came in, since 1970", camera
+        self.camera_fps = self._camera_gauge(
+            "camera_fps", "Decoded frames per second over the last seconds"
         )
-        self.last_frame_age = self._gauge(
-            "camera_last_frame_age_seconds", "How long ago the last frame came in", camera
+        self.last_frame = self._camera_gauge(
+            "camera_last_frame_timestamp_seconds", "When the last frame arrived, since 1970"
         )
-        self.paused = self._gauge("camera_paused", "1 while a camera is paused over HTTP", camera)
-        self.decoded = self._counter("frames_decoded", "Frames decoded", camera)
-        self.sampled = self._counter("frames_sampled", "Positions of the time grid filled", camera)
-        self.repeated = self._counter(
-            "frames_repeated",
-            "Positions filled with the frame before, for want of a new one",
-            camera,
+        self.last_frame_age = self._camera_gauge(
+            "camera_last_frame_age_seconds", "How long ago the last frame arrived"
         )
-        self.corrupt = self._counter(
-            "packets_undecodable",
-            "Packets that gave an error instead of a frame, and spoiled frames",
-            camera,
+        self.paused = self._camera_gauge("camera_paused", "1 while a camera is paused over HTTP")
+        self.decoded = self._camera_counter("frames_decoded", "Frames decoded")
+        self.sampled = self._camera_counter("frames_sampled", "Positions of the time grid filled")
+        self.repeated = self._camera_counter(
+            "frames_repeated", "Positions filled with the previous frame, for lack of a new one"
         )
-        self.blocked = self._counter(
-            "camera_blocked_seconds", "Seconds a camera's reader waited for the analysis", camera
+        self.corrupt = self._camera_counter(
+            "packets_undecodable", "Packets that gave an error instead of a frame, and bad frames"
         )
-        self.windows = self._counter("windows", "Clips analysed", camera)
-        self.dropped = self._counter(
-            "dropped", "Clips and frames not analysed, by reason", [*camera, "reason"]
+        self.blocked = self._camera_counter(
+            "camera_blocked_seconds", "Seconds a camera waited for the analysis"
         )
-        self.resets = self._counter(
-            "resets", "Times a camera's clip started anew, by reason", [*camera, "reason"]
+        self.resets = self._camera_counter(
+            "resets", "Times a camera's clip was restarted, by reason", "reason"
         )
+        self.reconnects = self._camera_counter("reconnects", "Attempts to reopen a camera")
         self.readers_abandoned = self._gauge(
             "readers_abandoned",
             "Camera workers that hang in library calls and were replaced or halted",
-            [],
         )
-        self.reconnects = self._counter(
-            "reconnects", "Times it was tried to open a camera again", camera
+        self.dropped_packets = self._camera_counter(
+            "dropped_packets", "Packets not decoded, by reason", "reason"
         )
-        self.events = self._counter(
-            "events", "Action events by action and kind", [*camera, "action", "kind"]
+        self.dropped_frames = self._camera_counter(
+            "dropped_frames", "Sampled frames not analysed, by reason", "reason"
+        )
+
+    def _add_analysis(self) -> None:
+        self.clips = self._camera_counter("clips", "Clips analysed")
+        self.dropped_clips = self._camera_counter(
+            "dropped_clips", "Clips that were due and not analysed, by reason", "reason"
+        )
+        self.batch_clips = Histogram(
+            "cidc_batch_clips", "Clips per batch", registry=self.registry, buckets=_CLIPS
         )
         self.stage = self._histogram(
-            "stage_seconds", "Time spent in each stage, on one packet, picture or batch", ["stage"]
+            "stage_seconds", "Time spent in each stage on one packet, frame or batch", "stage"
         )
         self.latency = self._histogram(
             "camera_to_event_seconds",
             "From the arrival of a clip's newest frame to its result, stored if it is an event",
-            [],
         )
-        self.batch = Histogram(
-            "cidc_batch_windows",
-            "Clips per batch",
-            registry=self.registry,
-            buckets=(1, 2, 4, 8, 16, 32, 64),
+        self.views = self._gauge("views", "Slots of the ring in use: cameras or their regions")
+        self.device_memory = self._gauge(
+            "device_memory_bytes", "GPU memory that PyTorch holds; 0 without a GPU"
         )
-        self.outbox_events = self._gauge("outbox_events", "Events waiting in the outbox", [])
+        self.runtime = self._gauge(
+            "runtime",
+            "1; what the pipeline runs on, and why its mixing is not the kernel",
+            "device",
+            "dtype",
+            "model",
+            "preprocess",
+            "mixing",
+            "mixing_reason",
+        )
+
+    def _add_events(self) -> None:
+        self.events = self._camera_counter(
+            "events", "Action events by action and kind", "action", "kind"
+        )
+        self.outbox_events = self._gauge("outbox_events", "Events waiting in the outbox")
         self.outbox_dropped = self._counter(
-            "outbox_dropped", "Events dropped because the outbox was full, by kind", ["kind"]
+            "outbox_dropped", "Events dropped because the outbox was full, by kind", "kind"
         )
         self.outbox_age = self._gauge(
-            "outbox_oldest_seconds", "Age of the oldest event in the outbox", []
+            "outbox_oldest_seconds", "Age of the oldest event in the outbox"
         )
         self.outbox_unsaved = self._gauge(
-            "outbox_unsaved", "Events that wait in memory because the outbox cannot be written", []
+            "outbox_unsaved", "Events that wait in memory because the outbox cannot be written"
         )
         self.outbox_failures = self._counter(
-            "outbox_failures", "Failed attempts to write the outbox", []
+            "outbox_failures", "Failed attempts to write the outbox"
         )
         self.outbox_damaged = self._counter(
-            "outbox_damaged", "Times a damaged outbox was moved aside", []
+            "outbox_damaged", "Times a damaged outbox was moved to another name"
         )
         self.outbox_rejected = self._counter(
-            "outbox_rejected", "Events set aside because no broker takes them", []
+            "outbox_rejected", "Events that no broker takes, kept as dead letters"
         )
         self.snapshots = self._counter(
-            "snapshots", "Pictures of events, by what became of them", ["outcome"]
+            "snapshots", "Pictures of events, by what became of them", "outcome"
         )
-        self.device_memory = self._gauge(
-            "device_memory_bytes", "GPU memory that PyTorch holds; 0 without a GPU", []
-        )
-        self.views = self._gauge("views", "Slots of the ring in use: cameras or their regions", [])
-        self.published = self._counter("published", "Events the broker acknowledged", [])
+        self.published = self._counter("published", "Events that the broker acknowledged")
         self.publish_failures = self._counter(
-            "publish_failures", "Failures to publish, by error", ["error"]
-        )
-        runtime = ["device", "dtype", "model", "preprocess", "mixing", "mixing_reason"]
-        self.runtime = self._gauge(
-            "runtime", "1; what the pipeline runs on, and why its mixing is not the kernel", runtime
+            "publish_failures", "Failures to publish, by error", "error"
         )
 
     def set_camera_state(self, camera_id: str, state: CameraState) -> None:
@@ -134,29 +163,29 @@ class Metrics:
         for name in get_args(CameraState):
             self.camera_state.labels(camera_id, name).set(name == state)
 
-    def forget(self, camera_id: str) -> None:
-        """Drop every series of a camera that is gone."""
-        for metric in vars(self).values():
-            if isinstance(metric, (Counter, Gauge, Histogram)) and "camera" in metric._labelnames:
+    def note_generation(self, camera_id: str, generation: int) -> None:
+        """Note that a camera was added or reopened; its series belong to this generation now."""
+        with self._lock:
+            self._generations[camera_id] = generation
+
+    def forget(self, camera_id: str, generation: int) -> None:
+        """Drop every series of a camera that is gone, unless it was added again since."""
+        with self._lock:
+            if self._generations.get(camera_id, generation) > generation:
+                return
+            self._generations.pop(camera_id, None)
+            for metric in self._of_cameras:
                 metric.remove_by_labels({"camera": camera_id})
 
     def total(self, metric: Counter, **labels: str) -> int:
         """Sum of a counter over all samples that carry `labels`."""
-        return round(
-            sum(
-                sample.value
-                for sample in self.samples(metric)
-                if labels.items() <= sample.labels.items()
-            )
-        )
+        return round(sum(sample.value for sample in self.matching(metric, **labels)))
 
     def by_label(self, metric: Counter, label: str, **labels: str) -> dict[str, int]:
-        """A counter's values by one label, among the samples that carry `labels`; zeros left
-        out.
-        """
+        """Sums of a counter by one label, over the samples that carry `labels`, without zeros."""
         found: dict[str, int] = {}
-        for sample in self.samples(metric):
-            if labels.items() <= sample.labels.items() and sample.value:
+        for sample in self.matching(metric, **labels):
+            if sample.value:
                 key = sample.labels[label]
                 found[key] = found.get(key, 0) + round(sample.value)
         return found
@@ -168,20 +197,53 @@ class Metrics:
         return generate_latest(self.registry)
 
     @staticmethod
-    def samples(metric: Counter) -> Iterable[Sample]:
-        """The values of a counter, one per set of labels."""
-        return (
-            sample
-            for family in metric.collect()
-            for sample in family.samples
-            if sample.name.endswith("_total")
-        )
+    def matching(metric: Counter, **labels: str) -> Iterator[Sample]:
+        """The values of a counter that carry `labels`, one per set of labels."""
+        for family in metric.collect():
+            for sample in family.samples:
+                if sample.name.endswith("_total") and labels.items() <= sample.labels.items():
+                    yield sample
 
-    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"cidc_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, labels: list[str]) -> Gauge:
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"cidc_{name}", text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, labels: list[str]) -> Histogram:
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"cidc_{name}", text, labels, registry=self.registry, buckets=_SECONDS)
+
+    def _camera_counter(self, name: str, text: str, *labels: str) -> Counter:
+        counter = self._counter(name, text, "camera", *labels)
+        self._of_cameras.append(counter)
+        return counter
+
+    def _camera_gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        gauge = self._gauge(name, text, "camera", *labels)
+        self._of_cameras.append(gauge)
+        return gauge
+
+
+class _OldNames(Collector):
+    """Metrics under names that they had before 0.2.0, until 0.3.0.
+
+    Args:
+        sources: old name to the metrics whose samples it shows.
+    """
+
+    def __init__(self, sources: dict[str, list[Counter] | list[Histogram]]) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterable[Metric]:
+        """The families under their old names, with the values of the new ones."""
+        for old, metrics in self._sources.items():
+            families = [family for metric in metrics for family in metric.collect()]
+            new = ", ".join(family.name for family in families)
+            family = Metric(old, f"Deprecated, gone in 0.3.0; use {new}", families[0].type)
+            for source in families:
+                for sample in source.samples:
+                    if sample.name.endswith("_created"):
+                        continue
+                    name = old + sample.name.removeprefix(source.name)
+                    family.samples.append(sample._replace(name=name))
+            yield family

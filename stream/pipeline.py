@@ -1,193 +1,126 @@
-"""The wiring: cameras -> inbox -> preprocessing -> ring -> batches -> network -> events -> outbox
--> Kafka.
+"""The life of a run: cameras -> inbox -> clips -> backlog -> network -> events -> outbox -> Kafka.
 
-Threads: one or two per camera (source, decode, sample); `analysis` (preprocess, ring, batch);
-    `inference` (network, events);
-`writer` (outbox); publisher; HTTP; snapshots. Every hand-over between them is bounded, and a full
-one makes the side before it wait or drop, counted.
+`stream/assembly.py` makes the parts; here they are connected, started, watched and stopped.
+
+Threads: one or two per camera; `analysis` (frames to clips); `inference` (network and events);
+`writer` (outbox); `publisher`; `http`; `snapshots`. Every hand-over between them is bounded: when
+one is full, the side before it waits or drops, counted.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import logging
-import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
-import torch
-
-from configs import CidcError, ConfigError, OutboxError
-from model.media.preprocess import Preprocessor
-from model.runtime import keep_freed_memory, release_freed_memory
-from stream.analysis.clip_stage import MOST_FRAMES_AT_ONCE, Analysis
+from configs import CidcError
+from model.runtime import release_freed_memory
+from stream import assembly
+from stream.analysis.backlog import Backlog
+from stream.analysis.config import InferConfig
 from stream.analysis.inbox import Inbox
-from stream.analysis.inference_stage import Recognition
+from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
-from stream.analysis.ring import ClipRing
-from stream.cameras.config import CameraConfig
 from stream.cameras.manager import CameraManager
-from stream.cameras.overrides import CameraChanges
-from stream.cameras.status import CameraStatus
-from stream.cameras.supervisor import Fleet, Worker
-from stream.config import (
-    StreamConfig,
-    changes_path,
-    check_camera,
-    check_room,
-    check_settings,
-    most_views,
-)
+from stream.cameras.overrides import CameraOverrides
+from stream.cameras.supervisor import Supervisor
+from stream.cameras.worker_threads import WorkerThreads
+from stream.config import StreamConfig, check_settings, max_views, overrides_path
 from stream.console.summary import LatencyLog, build_summary
-from stream.events.outbox import Outbox
-from stream.events.publisher import Publisher
-from stream.events.snapshots import SnapshotStore
+from stream.events.announcer import Announcement, Subscriber
+from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
-from stream.http import HttpServer
-from stream.ingest.camera_worker import CameraReader
-from stream.ingest.config import ClipConfig
+from stream.gauges import refresh_cameras, refresh_device, refresh_events
+from stream.health import HANGS_SECONDS, Health
 from stream.metrics import Metrics
-from stream.types import SampledFrame, StreamBreak
+from stream.types import CameraSnapshot
 
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger(__name__)
-# A thread that has not come round for this long hangs; the slowest batch on a small machine takes a
-# few seconds.
-_HANGS_SECONDS = 60.0
-_TIDY_SECONDS = 60.0
+_RELEASE_MEMORY_SECONDS = 60.0
+_TICK_SECONDS = 0.1
 
 
 class Pipeline:
-    """Everything that `python -m stream run` runs. Construction checks and loads; `run` starts the
-    cameras.
+    """Everything that `python -m stream run` runs.
+
+    Construction checks the configuration and claims the outbox and the address. Entering it as a
+    context manager serves HTTP and loads the network; `run` starts the cameras. Leaving it flushes
+    and closes everything.
+
+    Args:
+        open_recogniser: loads the network.
+        max_silence_seconds: a run that ends does not wait longer for a stage without a heartbeat.
+
+    Attributes:
+        supervisor, manager, inbox, ring, clips, inference, announcer, writer: once it is entered.
+        latency: from the arrival of a clip's newest frame to its result.
 
     Raises:
         CidcError: the configuration cannot be used as it is.
     """
 
-    def __init__(self, config: StreamConfig) -> None:
-        changes = CameraChanges(changes_path(config))
-        cameras = changes.apply(config.cameras)
-        if (differs := changes.summary()) is not None:
-            _log.warning("%s", differs)
-        self.spec = check_settings(
-            config, [camera for camera in cameras if not changes.changed(camera.id)]
-        )
+    def __init__(
+        self,
+        config: StreamConfig,
+        *,
+        open_recogniser: Callable[[InferConfig], Recogniser] = Recogniser,
+        max_silence_seconds: float = HANGS_SECONDS,
+    ) -> None:
         self.config = config
+        self._open_recogniser = open_recogniser
+        self._max_silence_seconds = max_silence_seconds
         self.metrics = Metrics()
-        self.latency = LatencyLog()
-        self._most_views = most_views(config)
-        unusable = self._unusable(cameras, changes)
-        keep_freed_memory()
         self.failed = False
-        self._started = threading.Event()
-        self._cameras_done = threading.Event()
-        self._aborted = threading.Event()
-        self.manager: CameraManager | None = None
-        self._gone: collections.deque[str] = collections.deque()
-        with contextlib.ExitStack() as opened:
-            self._outbox = self._open_outbox()
-            opened.callback(_quietly, self._outbox.close)
-            self._snapshots = self._open_snapshots()
+        self.manager: CameraManager  # once it is entered
+        self.latency = LatencyLog()
+        self.health = Health()
+        self._counter = EventCounter(self.metrics)
+        self._subscribers: list[Subscriber] = [self._counter.take]
+        self._overrides = CameraOverrides(overrides_path(config))
+        self._cameras = self._overrides.apply(config.cameras)
+        if (differences := self._overrides.summary()) is not None:
+            _log.warning("%s", differences)
+        configured = [each for each in self._cameras if not self._overrides.changed(each.id)]
+        self.spec = check_settings(config, configured)
+        with contextlib.ExitStack() as stack:
+            self.outbox = assembly.open_outbox(config, self.metrics)
+            stack.callback(_quietly, self.outbox.close)
+            self._snapshots = assembly.open_snapshots(config, self.metrics)
             if self._snapshots is not None:
-                opened.callback(self._snapshots.close)
-            self._http = self._serve()
-            if self._http is not None:
-                opened.callback(_quietly, self._http.close)
-            self._recogniser = Recogniser(config.infer)
-            self._recogniser.warm_up(config.batch.max_batch)
-            self._build_stages()
-            self.fleet = Fleet(config.source, self.metrics, self._run_camera, self._interrupt)
-            self.manager = CameraManager(
-                self.fleet,
-                changes,
-                self.metrics,
-                most_views=self._most_views,
-                common={"events": config.events, "source": config.source},
-                check=lambda camera: check_camera(camera, self.spec),
-                interrupt=self._interrupt,
+                stack.callback(self._snapshots.close)
+            self._http = assembly.open_http(
+                config,
+                metrics=self.metrics.exposition,
+                cameras=lambda: self.manager if self.health.started.is_set() else None,
+                checks=self.health.checks,
             )
-            self.manager.load(cameras, unusable)
-            self._publisher = self._connect()
-            if self._publisher is not None:
-                opened.callback(_quietly, self._publisher.close)
-            self._opened = opened.pop_all()
-        self.metrics.before_scrape.append(self._refresh)
+            if self._http is not None:
+                stack.callback(_quietly, self._http.close)
+            self._stack = stack.pop_all()
 
-    def _unusable(self, cameras: Sequence[CameraConfig], changes: CameraChanges) -> dict[str, str]:
-        """Cameras from over HTTP that cannot be started as they are, and why: no reason not to
-        start the others.
-        """
-        usable = [camera for camera in cameras if not changes.changed(camera.id)]
-        found: dict[str, str] = {}
-        for camera in (camera for camera in cameras if changes.changed(camera.id)):
-            try:
-                check_camera(camera, self.spec)
-                check_room(camera, usable, self._most_views)
-            except ConfigError as error:
-                found[camera.id] = str(error)
-                _log.error(
-                    "camera %s cannot be started: %s", camera.id, error, extra={"camera": camera.id}
-                )
-            else:
-                usable.append(camera)
-        return found
+    def __enter__(self) -> Self:
+        try:
+            self._load()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
-    def _build_stages(self) -> None:
-        config = self.config
-        picture = self.spec.preprocess
-        device = self._recogniser.device
-        self._inbox = Inbox(config.batch)
-        self.writer = EventWriter(self._outbox, self.metrics, self._note_latency)
-        self.recognition = Recognition(
-            self._recogniser,
-            events=config.events,
-            writer=self.writer,
-            metrics=self.metrics,
-            batch=config.batch,
-            cameras=self._camera,
-            forget=self._forget,
-            snapshots=self._snapshots,
-        )
-        self.ring = ClipRing(
-            self._most_views,
-            height=picture.height,
-            width=picture.width,
-            frames=self.spec.model.frames,
-            device=device,
-        )
-        self._analysis = Analysis(
-            config.batch,
-            hop=config.clip.hop,
-            metrics=self.metrics,
-            inbox=self._inbox,
-            cameras=self._camera,
-            ring=self.ring,
-            preprocessor=Preprocessor(
-                picture,
-                max_batch=MOST_FRAMES_AT_ONCE,
-                device="gpu" if device.type == "cuda" else "cpu",
-            ),
-            gather=lambda ring, windows: self._recogniser.gather(ring, windows),
-            offer=lambda work: self.recognition.offer(work, self._aborted.is_set),
-            is_behind=lambda extra: self.recognition.is_behind(config.batch.wait_seconds, extra),
-            keeps_pictures=self._snapshots is not None,
-        )
-        # What a process that died left open is closed before any number is given to a new event.
-        self.recognition.count(self._outbox.close_open_events())
-        self.runtime = {
-            "device": str(device),
-            "dtype": str(self._recogniser.dtype).removeprefix("torch."),
-            "model": self.spec.name,
-            "preprocess": "dali-gpu" if device.type == "cuda" else "dali-cpu",
-            "mixing": self._recogniser.mixing,
-            "mixing_reason": self._recogniser.mixing_reason,
-        }
-        self.metrics.runtime.labels(**self.runtime).set(1)
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush and close everything; the last to be opened first."""
+        self._stack.close()
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell somebody of every announcement from now on; called by the inference thread."""
+        self._subscribers.append(subscriber)
 
     def run(
         self,
@@ -196,264 +129,171 @@ class Pipeline:
         duration_seconds: float | None = None,
         on_tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
-        """Run until every source has ended, `stop` is set or the time is over; drain, flush, and
-        return the summary.
+        """Run until every source has ended, `stop` is set or the time is over; then drain.
+
+        Args:
+            on_tick: called about ten times a second.
+
+        Returns:
+            The summary.
         """
-        begun = tidied = time.monotonic()
-        assert self.manager is not None
-        self._workers = [
-            threading.Thread(target=self._edge, args=(work, stop), name=name, daemon=True)
-            for name, work in (
-                (
-                    "analysis",
-                    lambda: self._analysis.run(self._cameras_done.is_set, self._aborted.is_set),
-                ),
-                ("inference", lambda: self.recognition.run(self._aborted.is_set)),
-                ("writer", self.writer.run),
-            )
-        ]
-        with self._opened:
-            for worker in self._workers:
-                worker.start()
-            self.manager.start()
-            self._started.set()
-            try:
-                while not stop.is_set() and not self.manager.all_ended():
-                    if (
-                        duration_seconds is not None
-                        and time.monotonic() - begun >= duration_seconds
-                    ):
-                        break
-                    on_tick()
-                    self.fleet.supervise()
-                    self._forget_gone()
-                    if time.monotonic() - tidied >= _TIDY_SECONDS:
-                        release_freed_memory()
-                        tidied = time.monotonic()
-                    stop.wait(0.1)
-            finally:
-                self._drain()
-            on_tick()
-            return self._finish(time.monotonic() - begun)
+        manager = self.manager
+        started_at = released_at = time.monotonic()
+        # What a process that died left open is closed before a new event gets a number.
+        self._tell(Announcement(tuple(self.outbox.close_open_events())))
+        for stage in self._stages:
+            stage.start()
+        manager.start()
+        self.health.started.set()
+        try:
+            while not stop.is_set() and not manager.all_ended() and not self._has_failure():
+                seconds = time.monotonic() - started_at
+                if duration_seconds is not None and seconds >= duration_seconds:
+                    break
+                on_tick()
+                self.supervisor.supervise()
+                if time.monotonic() - released_at >= _RELEASE_MEMORY_SECONDS:
+                    release_freed_memory()
+                    released_at = time.monotonic()
+                stop.wait(_TICK_SECONDS)
+        finally:
+            self._drain()
+        on_tick()
+        return self._finish(time.monotonic() - started_at)
+
+    def cameras(self) -> Sequence[CameraSnapshot]:
+        """The status of every camera."""
+        return [status.snapshot() for status in self.supervisor.statuses]
+
+    def active(self, camera_id: str) -> Mapping[str, float]:
+        """Actions going on at a camera, with their confidence."""
+        return self.announcer.active(camera_id)
+
+    def _load(self) -> None:
+        if self._http is not None:
+            self._http.start()
+        if self._snapshots is not None:
+            self._snapshots.start()
+        self._recogniser = self._open_recogniser(self.config.infer)
+        self._recogniser.warm_up(self.config.batch.max_batch)
+        self._build_stages()
+        self.supervisor = Supervisor(
+            self.config.source, self.metrics, self.run_camera, self.inbox.put
+        )
+        self.manager = assembly.build_manager(
+            self.config, self.spec, self.metrics, self.supervisor, self._overrides, self._cameras
+        )
+        self.metrics.before_scrape.append(self._refresh)
+        self._publisher = assembly.open_publisher(self.config, self.outbox, self.metrics)
+        if self._publisher is not None:
+            self._publisher.start()
+            self._stack.callback(_quietly, self._publisher.close)
+
+    def _build_stages(self) -> None:
+        batch = self.config.batch
+        self.inbox = Inbox(batch.camera_queue)
+        self._backlog = Backlog(max_batches=batch.ready_batches, max_batch=batch.max_batch)
+        self.writer = EventWriter(self.outbox, self.metrics, self._note_latency)
+        self.announcer = assembly.build_announcer(
+            self.config,
+            self.spec,
+            self.metrics,
+            self._recogniser,
+            snapshots=self._snapshots,
+            next_sequence=self.writer.next_sequence,
+            subscribers=(self._store, self._tell),
+        )
+        self.ring = assembly.build_ring(self.config, self.spec, self._recogniser.device)
+        self.clips = assembly.build_clip_stage(
+            self.config,
+            self.spec,
+            self.metrics,
+            self._recogniser,
+            inbox=self.inbox,
+            backlog=self._backlog,
+            ring=self.ring,
+        )
+        self.inference = InferenceStage(
+            self._recogniser, backlog=self._backlog, consumer=self.announcer, metrics=self.metrics
+        )
+        self._stages = (self.clips, self.inference, self.writer)
+        self.health.watch(
+            (self.clips, self.inference), self.writer, lambda: self.outbox.is_recovering
+        )
+        self.runtime = assembly.describe_runtime(self.spec, self._recogniser)
+        self.metrics.runtime.labels(**self.runtime).set(1)
+
+    def run_camera(self, threads: WorkerThreads) -> None:
+        """Run one opening of a camera, in a thread of its own; called by the supervisor."""
+        assembly.camera_worker(
+            self.config, self.spec, self.metrics, threads, outlet=self.inbox
+        ).run()
+
+    def _store(self, announcement: Announcement) -> None:
+        self.writer.put(announcement.events, announcement.arrived_monotonic)
+
+    def _tell(self, announcement: Announcement) -> None:
+        for subscriber in self._subscribers:
+            subscriber(announcement)
+
+    def _note_latency(self, seconds: float) -> None:
+        self.metrics.latency.observe(seconds)
+        self.latency.add(seconds)
+
+    def _refresh(self) -> None:
+        refresh_cameras(self.metrics, self.cameras)
+        refresh_events(self.metrics, self.outbox, self.writer.unsaved)
+        taken = max_views(self.config) - self.ring.free
+        refresh_device(self.metrics, self._recogniser.device, taken)
+
+    def _has_failure(self) -> bool:
+        return any(stage.failure is not None for stage in self._stages)
 
     def _drain(self) -> None:
-        """Stop the cameras and let everything they have delivered become events in the outbox."""
-        assert self.manager is not None
+        """Stop the cameras and let everything they delivered become events in the outbox."""
+        self.health.draining.set()
         self.manager.stop()
-        self.fleet.stop()
-        self._cameras_done.set()
-        analysis, inference, writer = self._workers
-        for worker, stage in ((analysis, self._analysis), (inference, self.recognition)):
-            while worker.is_alive() and time.monotonic() - stage.beat_monotonic < _HANGS_SECONDS:
-                worker.join(0.2)
-            if worker.is_alive():
+        self.supervisor.stop()
+        self.inbox.close()
+        for stage in (self.clips, self.inference):
+            while (
+                not stage.join(_TICK_SECONDS) and stage.silent_seconds < self._max_silence_seconds
+            ):
+                if self._has_failure():
+                    self._abort()
+            if stage.is_alive:
                 self.failed = True
-                self._aborted.set()
-                _log.error("the thread %s hangs; what waits for it is lost", worker.name)
+                self._abort()
+                _log.error("the thread %s hangs; what waits for it is lost", stage.name)
         self.writer.close()
-        writer.join(_HANGS_SECONDS)
-        self._forget_gone()
-        for status in self.fleet.statuses:
-            if status.state != "ended":
-                status.set_state("ended", "stopped")
+        self.writer.join(self._max_silence_seconds)
+        self.failed = self.failed or self._has_failure() or self.writer.lost > 0
         if self.writer.lost:
-            self.failed = True
             _log.error("%d events could not be stored and are lost", self.writer.lost)
+
+    def _abort(self) -> None:
+        self._backlog.cancel()
+        for stage in (self.clips, self.inference):
+            stage.stop()
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         if self._publisher is not None:
             _quietly(self._publisher.close)
         return build_summary(
-            self.fleet.statuses,
+            self.cameras(),
             self.metrics,
             self.latency,
-            self.recognition.counts,
-            outbox_left=len(self._outbox),
+            self._counter.counts,
+            outbox_left=len(self.outbox),
             lost=self.writer.lost,
             seconds=seconds,
             runtime=self.runtime,
             http=None if self._http is None else self._http.address,
         )
 
-    def _note_latency(self, seconds: float) -> None:
-        self.metrics.latency.observe(seconds)
-        self.latency.add(seconds)
-
-    # What the stages ask for ----------------------------------------------------------------------
-
-    def _camera(self, camera_id: str) -> CameraConfig | None:
-        return self.manager.config(camera_id) if self.manager is not None else None
-
-    def _forget(self, camera_id: str) -> None:
-        # the network must not wait while a change is being kept on disk
-        self._gone.append(camera_id)
-
-    def _forget_gone(self) -> None:
-        assert self.manager is not None
-        for camera_id in [self._gone.popleft() for _ in range(len(self._gone))]:
-            if not self.manager.forget_counts(camera_id):
-                self._gone.append(camera_id)  # the next time
-
-    def _run_camera(self, status: CameraStatus, worker: Worker) -> None:
-        CameraReader(
-            status,
-            worker,
-            source=status.camera.source or self.config.source,
-            clip=self._clip(status.camera),
-            metrics=self.metrics,
-            hand_over=self._hand_over,
-            short_side=self._short_side(status.camera),
-        ).run()
-
-    def _clip(self, camera: CameraConfig) -> ClipConfig:
-        gap = camera.max_gap_seconds
-        return (
-            self.config.clip
-            if gap is None
-            else self.config.clip.model_copy(update={"max_gap_seconds": gap})
-        )
-
-    def _short_side(self, camera: CameraConfig) -> int:
-        """Enough for the smallest region, and for pictures of events."""
-        share = min(
-            (
-                min(region.right - region.left, region.bottom - region.top)
-                for region in camera.regions
-            ),
-            default=1.0,
-        )
-        enough = math.ceil(self.spec.preprocess.live_short_side / share)
-        return max(enough, self.config.snapshots.width) if self._snapshots is not None else enough
-
-    def _hand_over(
-        self, item: SampledFrame | StreamBreak, status: CameraStatus, worker: Worker
-    ) -> None:
-        begun = time.monotonic()
-        kept = self._inbox.put(item, worker.stop, status.set_blocked)
-        if kept and isinstance(item, SampledFrame):
-            self.metrics.sampled.labels(item.camera_id).inc()
-            self.metrics.blocked.labels(item.camera_id).inc(time.monotonic() - begun)
-
-    def _interrupt(self, broken: StreamBreak) -> None:
-        if self._started.is_set() and not self._cameras_done.is_set():
-            self._inbox.put(broken, threading.Event())
-
-    # Parts ----------------------------------------------------------------------------------------
-
-    def _edge(self, work: Callable[[], None], stop: threading.Event) -> None:
-        """Run a thread's work; if it fails unexpectedly, the pipeline ends instead of standing
-        still.
-        """
-        try:
-            work()
-        except Exception:  # the edge of the stage
-            _log.exception(
-                "the %s thread failed; the pipeline stops", threading.current_thread().name
-            )
-            self.failed = True
-            self._aborted.set()
-            stop.set()
-
-    def _open_outbox(self) -> Outbox:
-        metrics = self.metrics
-        return Outbox(
-            self.config.outbox,
-            lambda kind: metrics.outbox_dropped.labels(kind).inc(),
-            metrics.outbox_damaged.inc,
-        )
-
-    def _open_snapshots(self) -> SnapshotStore | None:
-        if not self.config.snapshots.enabled:
-            return None
-        counts = self.metrics.snapshots
-        return SnapshotStore(
-            self.config.snapshots,
-            on_written=counts.labels("written").inc,
-            on_lost=counts.labels("lost").inc,
-        )
-
-    def _serve(self) -> HttpServer | None:
-        if not self.config.http.enabled:
-            return None
-        return HttpServer(
-            self.config.http,
-            metrics=self.metrics.exposition,
-            cameras=lambda: self.manager if self._started.is_set() else None,
-            checks={
-                "startup": self._not_started,
-                "ready": self._not_ready,
-                "live": self._not_alive,
-            },
-            snapshots=self.config.snapshots.path if self._snapshots is not None else None,
-        )
-
-    def _connect(self) -> Publisher | None:
-        if not self.config.kafka.bootstrap:
-            return None
-        metrics = self.metrics
-        return Publisher(
-            self.config.kafka,
-            self._outbox,
-            metrics.published.inc,
-            lambda error: metrics.publish_failures.labels(error).inc(),
-            metrics.outbox_rejected.inc,
-        )
-
-    def _not_started(self) -> str | None:
-        return None if self._started.is_set() else "still loading and warming up the network"
-
-    def _not_ready(self) -> str | None:
-        if not self._started.is_set() or self._cameras_done.is_set():
-            return "not analysing: starting or stopping"
-        if (
-            silent := time.monotonic() - self.writer.beat_monotonic
-        ) > _HANGS_SECONDS and not self._outbox.is_rescuing:
-            return (
-                f"no event could be stored or refused for {silent:.0f} s: the disk stands still;"
-                " they wait in memory"
-            )
-        return self._not_alive()
-
-    def _not_alive(self) -> str | None:
-        if not self._started.is_set() or self._cameras_done.is_set():
-            return None  # busy starting or stopping, which is no reason to be restarted
-        dead = [thread.name for thread in self._workers if not thread.is_alive()]
-        if dead:
-            return f"the thread {dead[0]} has ended"
-        for name, beat in (
-            ("analysis", self._analysis.beat_monotonic),
-            ("inference", self.recognition.beat_monotonic),
-        ):
-            silent = time.monotonic() - beat
-            if silent > _HANGS_SECONDS:
-                return f"the thread {name} has not moved for {silent:.0f} s"
-        return None  # a writer that waits for its disk: to be killed would lose what it holds
-
-    def _refresh(self) -> None:
-        """Bring gauges up to date that nobody sets as things happen."""
-        metrics = self.metrics
-        for status in self.fleet.statuses:
-            metrics.camera_fps.labels(status.camera.id).set(status.fps())
-            if status.state == "ended":
-                with contextlib.suppress(KeyError):
-                    metrics.last_frame_age.remove(status.camera.id)  # nobody waits for another
-            elif (age := status.last_frame_age()) is not None:
-                metrics.last_frame_age.labels(status.camera.id).set(age)
-        metrics.outbox_events.set(len(self._outbox))
-        metrics.outbox_unsaved.set(self.writer.unsaved)
-        metrics.views.set(self._most_views - self.ring.free)
-        if self._recogniser.device.type == "cuda":
-            metrics.device_memory.set(torch.cuda.memory_reserved(self._recogniser.device))
-        try:
-            metrics.outbox_age.set(self._outbox.oldest_age_seconds())
-        except OutboxError:
-            metrics.outbox_age.set(float("nan"))
-
 
 def _quietly(close: Callable[[], object]) -> None:
-    """Close something at the end of a run; what goes wrong is logged and stops nothing else from
-    closing.
-    """
+    """Close something at the end of a run; a failure is logged and stops nothing else."""
     try:
         close()
     except CidcError as error:

@@ -32,7 +32,7 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def run(self) -> None:
-        """Do the work, calling `beat` now and then, until the input is over or `stopping` is set."""
+        """Work until the input is over or `stopping` is set, calling `beat` now and then."""
 
     def start(self) -> None:
         """Start the thread.

@@ -1,71 +1,104 @@
 """The values that flow from stage to stage.
 
-Times: `pts_seconds` is the stream's presentation time; `arrived_monotonic` the monotonic clock when
-    the packet came in;
-`wall_seconds` when the picture was taken in seconds since 1970 (UTC): by the camera's clock where
-it tells (RTCP) and can be believed, otherwise when the packet came in. Letters: H, W space, C
-channels (RGB), K classes.
+Times: `pts_seconds` is the stream's presentation time. `arrived_monotonic` is the monotonic clock
+when the packet arrived. `wall_seconds` is when the frame was taken, in seconds since 1970 (UTC):
+by the camera's clock where it sends one (RTCP) that can be believed, otherwise by the packet's
+arrival.
+
+Letters: B clips, T frames, H and W space, C channels (RGB), K classes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+import enum
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.cameras.config import CameraConfig, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = [
     "BreakReason",
+    "CameraOpened",
+    "CameraSnapshot",
     "CameraState",
+    "ClipBatch",
+    "ClipRef",
+    "ClipResults",
     "CodedPacket",
     "DecodedFrame",
+    "EndReason",
     "PacketClock",
     "SampledFrame",
     "StreamBreak",
+    "StreamItem",
     "View",
-    "Window",
 ]
 
 CameraState = Literal["connecting", "running", "stalled", "blocked", "offline", "ended"]
-BreakReason = Literal[
-    "gap",
-    "backwards",
-    "size",
-    "dropped",
-    "stalled",
-    "reconnect",
-    "ended",
-    "offline",
-    "paused",
-    "changed",
-    "removed",
-    "shutdown",
-    "crash",
-]
 PacketClock = Literal["stream", "arrival", "count"]
 
 
-class View(NamedTuple):
-    """What clips are cut from: a camera's whole picture, or one of its regions of interest."""
+class BreakReason(enum.StrEnum):
+    """Why a camera's time line is interrupted; published as the `reason` of events that end."""
 
-    camera_id: str
-    region: str | None = None
+    GAP = "gap"
+    BACKWARDS = "backwards"
+    SIZE = "size"
+    DROPPED = "dropped"
+    STALLED = "stalled"
+    RECONNECT = "reconnect"
+    ENDED = "ended"
+    OFFLINE = "offline"
+    PAUSED = "paused"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    SHUTDOWN = "shutdown"
+    CRASH = "crash"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more comes of the camera unless it is opened again."""
+        return self in _FINAL
+
+
+_FINAL = (BreakReason.ENDED, BreakReason.PAUSED, BreakReason.CHANGED, BreakReason.REMOVED)
+
+
+class EndReason(enum.StrEnum):
+    """Why a camera is in the state `ended`; the value is shown to people."""
+
+    FINISHED = "end of file"
+    STOPPED = "stopped"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    PAUSED = "paused"
+    FAILED = "failed"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody wanted the end, or it lies in the nature of a file."""
+        return self is not EndReason.FAILED
 
 
 @dataclasses.dataclass(frozen=True)
 class CodedPacket:
-    """One compressed packet and when it came in. `packet` is None where packets are missing, `lost`
-    why: decoders start anew.
+    """One compressed packet and when it arrived.
 
-    `clock` says what presentation times are to be believed: those of the stream; where it has none
-    of its own, of a camera the arrival, and of a file the count of frames at its rate.
+    `packet` is None where packets are missing; `lost` says why, and decoders restart there.
+    `clock` says which presentation times can be believed: those of the stream; or, where it has
+    none, the arrival of a camera's packets, or the count of a file's frames at its frame rate.
     """
 
     packet: Any
     arrived_monotonic: float
     wall_seconds: float
-    lost: BreakReason = "reconnect"
+    lost: BreakReason = BreakReason.RECONNECT
     clock: PacketClock = "stream"
 
     @property
@@ -81,9 +114,7 @@ class CodedPacket:
 
 @dataclasses.dataclass
 class DecodedFrame:
-    """A decoded picture that is converted to RGB when, and only when, somebody asks; `turns`
-    quarter turns left make it upright.
-    """
+    """A decoded frame, not yet converted to RGB; `turns` quarter turns left make it upright."""
 
     native: Any
     pts_seconds: float
@@ -99,43 +130,88 @@ class SampledFrame:
     """One position of a camera's time grid: RGB uint8 `H W C`, any size."""
 
     camera_id: str
-    picture_HWC: NDArray[np.uint8]
+    frame_HWC: NDArray[np.uint8]
     pts_seconds: float
     arrived_monotonic: float
     wall_seconds: float
 
     def __post_init__(self) -> None:
-        shape = self.picture_HWC.shape
-        if self.picture_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
-            raise ValueError(
-                f"a sampled frame is uint8 H W 3, got {self.picture_HWC.dtype} {shape}"
-            )
+        shape = self.frame_HWC.shape
+        if self.frame_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+            raise ValueError(f"a sampled frame is uint8 H W 3, got {self.frame_HWC.dtype} {shape}")
 
     def __repr__(self) -> str:
         return (
-            f"SampledFrame({self.camera_id}, {self.picture_HWC.shape},"
+            f"SampledFrame({self.camera_id}, {self.frame_HWC.shape},"
             f" pts_seconds={self.pts_seconds:.3f})"
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamBreak:
-    """The camera's time line is interrupted: clips must not span it, open events end with this
-    reason.
+class CameraOpened:
+    """A camera begins, with these settings; the first item of its stream.
+
+    Every opening of a camera has a `generation` of its own, higher than those before.
     """
 
-    camera_id: str
-    reason: BreakReason
+    config: CameraConfig
+    generation: int
+
+    @property
+    def camera_id(self) -> str:
+        """The camera's name."""
+        return self.config.id
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
-    """Which clip a row of a batch is: whose, and the moment of its newest frame; `picture_HWC`
-    is that frame where pictures are kept.
+class StreamBreak:
+    """A camera's time line is interrupted: no clip spans it, open events end with this reason."""
+
+    camera_id: str
+    reason: BreakReason
+    generation: int
+
+
+StreamItem = CameraOpened | SampledFrame | StreamBreak
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipRef:
+    """Whose clip a row of a batch is, and the moment of its newest frame.
+
+    `frame_HWC` is that frame where pictures of events are kept.
     """
 
     view: View
     pts_end_seconds: float
     arrived_monotonic: float
     wall_seconds: float
-    picture_HWC: NDArray[np.uint8] | None = None
+    frame_HWC: NDArray[np.uint8] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipBatch:
+    """A batch on its way to the network: normalised `clips_BCTHW`, and whose each clip is."""
+
+    clips_BCTHW: Tensor
+    refs: tuple[ClipRef, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipResults:
+    """What the network says of a batch: `probabilities_BK`, with the clips they belong to."""
+
+    clips_BCTHW: Tensor
+    refs: tuple[ClipRef, ...]
+    probabilities_BK: list[list[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraSnapshot:
+    """A camera's status at one moment, for people and programs."""
+
+    camera_id: str
+    state: CameraState
+    detail: str
+    fps: float
+    last_frame_age_seconds: float | None

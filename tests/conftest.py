@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,14 +43,22 @@ def shared_files(shared_data: Path) -> list[dict[str, str]]:
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folder of scenes.
 
-    It holds one clip per action, four of background, and two recordings of 18 seconds.
+    It holds one clip per action, four of background, and two recordings of 18 seconds. Parallel
+    workers share it, because writing it takes seconds of every core.
     """
-    from train.synthetic import ScenesPlan, write_scenes
+    from train.synthetic import ScenesOptions, write_scenes
 
-    out = tmp_path_factory.mktemp("scenes")
-    write_scenes(
-        ScenesPlan(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3), quiet=True
-    )
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
+    out = run / "scenes"
+    finished = run / "scenes-finished"
+    with (run / "scenes-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            options = ScenesOptions(out=out, seed=5, clips_per_action=1, recordings=2, minutes=0.3)
+            write_scenes(options, quiet=True)
+            finished.touch()
     return out
 
 

@@ -1,17 +1,14 @@
-"""Settings of a training run: data, network, augmentation and schedule, each with its default
-and meaning.
-"""
+"""The settings of a training run: data, network, augmentation and schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
-from configs import ConfigError, StrictModel, load_config, parse_config
+from configs import ConfigError, StrictModel, check_tree, load_config
 from model.media.preprocess import PreprocessConfig
 from model.mixing import MixingPath
 from model.network import ModelConfig
@@ -22,7 +19,7 @@ __all__ = ["DataConfig", "OptimiserConfig", "TrainConfig", "load_training"]
 
 
 class DataConfig(StrictModel):
-    """Where the videos are and how clips are cut from them."""
+    """Settings of the training data: the videos and their labels, and how clips are read."""
 
     train: Path = Field(description="manifest of the training videos")
     also: tuple[Path, ...] = Field((), description="further manifests of training videos")
@@ -30,25 +27,27 @@ class DataConfig(StrictModel):
     labels_from: Path | None = Field(
         None,
         description=(
-            "data.yaml of `python -m train manifest`, in place of labels, flip_labels and"
-            " no_flip_labels"
+            "data.yaml file written by `python -m train manifest`; it replaces labels, flip_labels"
+            " and no_flip_labels"
         ),
     )
     labels: tuple[str, ...] = Field((), description="class names in the order of the logits")
-    background: str | None = Field(None, description="the label that stands for no action")
+    background: str | None = Field(None, description="label of videos without an action")
     fps: float = Field(15.0, gt=0, le=120, description="frames per second of a clip")
     cache: Path | None = Field(
-        None, description="folder for decoded frames; null decodes anew every time"
+        None, description="folder for decoded frames; null: no files are stored"
     )
     cache_in_memory: bool = Field(
         False,
-        description="also keep decoded frames in memory, about 3 MB a clip of 4 s at 96 pixels",
+        description=(
+            "also keep decoded frames in memory, about 3 MB for a clip of 4 s at 96 pixels"
+        ),
     )
     decoder: Literal["auto", "software", "dali"] = Field(
         "auto",
         description=(
-            "who decodes: software (PyAV), or DALI, on the GPU; auto: DALI where there is a GPU and"
-            " no cache"
+            "video decoder: software (PyAV) or dali (on the GPU); auto: dali if there is a GPU"
+            " and no cache, otherwise software"
         ),
     )
     workers: int | None = Field(
@@ -56,45 +55,58 @@ class DataConfig(StrictModel):
         ge=0,
         le=256,
         description=(
-            "processes that decode in software; 0 for none, null: as many as cores, none with a"
-            " cache"
+            "number of processes that decode in software; 0: the training process decodes; null:"
+            " one per core, or 0 if decoded frames are cached"
         ),
     )
-    short_side_min: int = Field(256, ge=32, description="random shorter side: smallest, pixels")
-    short_side_max: int = Field(320, ge=32, description="random shorter side: largest, pixels")
-    flip: bool = Field(True, description="mirror half of the clips")
+    short_side_min: int = Field(256, ge=32, description="minimum random shorter side, in pixels")
+    short_side_max: int = Field(320, ge=32, description="maximum random shorter side, in pixels")
+    flip: bool = Field(True, description="mirror half of the clips, chosen at random")
     flip_labels: dict[str, str] = Field(
-        {}, description="labels that a mirror changes, and what they become"
+        {}, description="labels that mirroring changes, each with its new label"
     )
     no_flip_labels: tuple[str, ...] = Field((), description="labels whose clips are never mirrored")
-    max_bad_share: float = Field(
-        0.05, ge=0, le=1, description="stop if more than this share of the videos is unreadable"
+    max_bad_fraction: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="maximum fraction of unreadable videos; above it, the run stops",
     )
+
+    renamed: ClassVar[Mapping[str, str]] = {"max_bad_share": "max_bad_fraction"}
 
     @property
     def cached(self) -> bool:
-        """Whether decoded frames are kept."""
+        """Whether decoded frames are kept, on disk or in memory."""
         return self.cache is not None or self.cache_in_memory
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
-        if self.labels_from is not None and (
-            self.labels or self.flip_labels or self.no_flip_labels
-        ):
-            raise ValueError(
-                "labels_from stands in place of labels, flip_labels and no_flip_labels; give it or"
-                " them"
-            )
-        if self.labels_from is None and len(self.labels) < 2:
-            raise ValueError(
-                f"labels: at least two are needed, got {list(self.labels)}; or name the data set's"
-                " data.yaml in labels_from"
-            )
+        self._check_labels()
+        self._check_mirroring()
         if self.short_side_min > self.short_side_max:
             raise ValueError(
                 f"short_side_min ({self.short_side_min}) is above short_side_max"
                 f" ({self.short_side_max})"
             )
+        if self.background is not None and self.background not in self.labels:
+            raise ValueError(f"background {self.background!r} is not one of the labels")
+        return self
+
+    def _check_labels(self) -> None:
+        described_here = self.labels or self.flip_labels or self.no_flip_labels
+        if self.labels_from is not None and described_here:
+            raise ValueError(
+                "labels_from stands in place of labels, flip_labels and no_flip_labels; set either"
+                " labels_from or those settings"
+            )
+        if self.labels_from is None and len(self.labels) < 2:
+            raise ValueError(
+                f"labels: at least two are needed, got {list(self.labels)}; list them, or set"
+                " labels_from to the data set's data.yaml"
+            )
+
+    def _check_mirroring(self) -> None:
         unknown = (set(self.flip_labels) | set(self.flip_labels.values())) - set(self.labels)
         if unknown:
             raise ValueError(f"flip_labels names {sorted(unknown)}, which are not among the labels")
@@ -103,46 +115,53 @@ class DataConfig(StrictModel):
             raise ValueError(
                 f"no_flip_labels names {sorted(unknown)}, which are not among the labels"
             )
+        handled = {*self.flip_labels, *self.no_flip_labels}
         sided = [
-            label
-            for label in self.labels
-            if swap_sides(label) != label and label not in {*self.flip_labels, *self.no_flip_labels}
+            label for label in self.labels if swap_sides(label) != label and label not in handled
         ]
         if self.flip and sided:
             raise ValueError(
-                f"labels {sided} name a side, and a mirror would change it: name them in"
-                " flip_labels or no_flip_labels, or set flip: false"
+                f"labels {sided} name a side, which mirroring changes: name them in flip_labels or"
+                " no_flip_labels, or set flip: false"
             )
         if any(self.flip_labels.get(new) != old for old, new in self.flip_labels.items()):
-            raise ValueError("flip_labels must go both ways: mirroring twice gives the label back")
-        if self.background is not None and self.background not in self.labels:
-            raise ValueError(f"background {self.background!r} is not one of the labels")
-        return self
+            raise ValueError(
+                "flip_labels must go both ways: if it maps one label to another, it must also map"
+                " the second label to the first"
+            )
 
 
 class OptimiserConfig(StrictModel):
-    """Stochastic gradient descent as in the paper, by default."""
+    """Settings of the optimiser; the default is stochastic gradient descent, as in the paper."""
 
     kind: Literal["sgd", "adamw"] = Field(
-        "sgd", description="sgd as in the paper, or adamw, which leaves plateaus sooner"
+        "sgd", description="optimiser: sgd, as in the paper, or adamw, which leaves plateaus sooner"
     )
-    epochs: int = Field(100, ge=1, description="passes over the training videos")
-    batch: int = Field(32, ge=2, description="clips per step")
-    learning_rate: float = Field(0.01, gt=0, description="at the start, after the warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd)")
+    epochs: int = Field(100, ge=1, description="number of passes over the training videos")
+    batch: int = Field(32, ge=2, description="number of clips per step")
+    learning_rate: float = Field(0.01, gt=0, description="learning rate after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum; used by sgd only")
     weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on all weights")
     milestones: tuple[float, ...] = Field(
-        (0.4, 0.8), description="shares of the run after which the rate drops to a tenth"
+        (0.4, 0.8),
+        description="fractions of the run; after each, the rate drops to a tenth",
     )
     warmup_epochs: float = Field(
-        0.0, ge=0, description="epochs over which the rate rises linearly from zero"
+        0.0, ge=0, description="epochs in which the learning rate rises linearly from zero"
     )
-    clip_gradient: float = Field(0.0, ge=0, description="largest gradient norm; 0 for no limit")
+    clip_gradient: float = Field(0.0, ge=0, description="maximum gradient norm; 0: no limit")
     accumulate: int = Field(
-        1, ge=1, description="parts that a batch is computed in, one after the other; saves memory"
+        1,
+        ge=1,
+        description="number of parts of a batch, computed one after the other to save memory",
     )
     base_batch: int | None = Field(
-        None, ge=1, description="batch that learning_rate is meant for, and scales from; null: any"
+        None,
+        ge=1,
+        description=(
+            "batch size for which learning_rate was chosen; for other sizes, the rate is scaled;"
+            " null: it is not scaled"
+        ),
     )
 
     @model_validator(mode="after")
@@ -153,53 +172,64 @@ class OptimiserConfig(StrictModel):
 
 
 class TrainConfig(StrictModel):
-    """One training run."""
+    """The settings of one training run."""
 
     name: str = Field(
-        description="short name, written into the weights", min_length=1, max_length=100
+        description="short name of the run, written into the weights file",
+        min_length=1,
+        max_length=100,
     )
     out: Path = Field(description="folder for checkpoints, log and metrics")
     seed: int = Field(0, ge=0, description="seed of every random choice")
-    device: DeviceChoice = Field("auto", description="where to train")
+    device: DeviceChoice = Field("auto", description="device used for training")
     precision: Precision = Field("auto", description="number format of convolutions")
     mixing: MixingPath = Field(
-        "auto", description="CUDA kernels: where they can run; cuda: insist; reference: never"
+        "auto",
+        description="CUDA kernels; auto: if they can run; cuda: always; reference: never",
     )
     backbone_from: Path | None = Field(
-        None, description="weights file whose backbone this run starts from (paper, section 3.3)"
+        None, description="weights file for the backbone's initial weights (paper, section 3.3)"
     )
     weights_from: Path | None = Field(
-        None, description="weights file this run starts from; other classes, new classifier"
+        None,
+        description=(
+            "weights file; the network starts from its weights, except for the classifier if the"
+            " classes differ"
+        ),
     )
     weights_format: Literal["float32", "bfloat16"] = Field(
         "float32", description="number format of the weights file that is written"
     )
     activation_checkpointing: bool = Field(
-        False, description="compute the backbone's maps again in the backward pass; saves memory"
+        False,
+        description="save memory: compute the backbone's maps again in the backward pass",
     )
     checkpoint_minutes: float = Field(
-        10.0, ge=0, description="save the state so often within an epoch; 0 for every step"
+        10.0,
+        ge=0,
+        description="minutes between saved states in an epoch; 0: save at every step",
     )
     keep_every: int = Field(
         0,
         ge=0,
         description=(
-            "keep the weights of every so many epochs beside the last and the best; 0 for none"
+            "also keep the weights of every epoch divisible by this number, in addition to last"
+            " and best; 0: none"
         ),
     )
     tensorboard: bool = Field(
         True, description="write event files for TensorBoard into the run's folder"
     )
     compile: bool = Field(
-        False, description="torch.compile the network; needs a C++ compiler on CPUs"
+        False, description="compile the network with torch.compile; needs a C++ compiler on CPUs"
     )
-    model: ModelConfig = Field(description="the network")
-    preprocess: PreprocessConfig = Field(description="the picture the network sees")
-    data: DataConfig = Field(description="videos and clips")
-    optimiser: OptimiserConfig = Field(OptimiserConfig(), description="schedule")
+    model: ModelConfig = Field(description="settings of the network")
+    preprocess: PreprocessConfig = Field(description="preprocessing of the frames")
+    data: DataConfig = Field(description="settings of videos and clips")
+    optimiser: OptimiserConfig = Field(OptimiserConfig(), description="settings of the optimiser")
 
     @model_validator(mode="after")
-    def _check(self) -> TrainConfig:
+    def _check_label_count(self) -> TrainConfig:
         if self.data.labels_from is None and self.model.num_classes != len(self.data.labels):
             raise ValueError(
                 f"model.num_classes is {self.model.num_classes}, but data.labels has"
@@ -209,11 +239,11 @@ class TrainConfig(StrictModel):
 
 
 def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Read a training configuration, and the labels from where it says.
+    """Read a training configuration; if `data.labels_from` is set, read the labels from that file.
 
     Raises:
-        ConfigError: it is malformed, or the data set's description is missing, malformed or of
-            other labels.
+        ConfigError: the configuration is malformed; or the file in `data.labels_from` is missing or
+            malformed, or does not fit the network.
     """
     config = load_config(path, TrainConfig, overrides)
     source = config.data.labels_from
@@ -221,8 +251,8 @@ def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
         return config
     if not source.is_file():
         raise ConfigError(
-            f"{path}: data.labels_from names {source}, which is not there; write it with `python -m"
-            " train manifest`"
+            f"{path}: data.labels_from names {source}, which is not there; write it with"
+            " `python -m train manifest`"
         )
     described = load_config(source, _Described).data
     tree = config.model_dump()
@@ -230,10 +260,12 @@ def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
         "labels_from": None,
         **described.model_dump(include={"labels", "flip_labels", "no_flip_labels"}),
     }
-    return parse_config(yaml.safe_dump(_plain(tree)), TrainConfig, name=f"{path} with {source}")
+    return check_tree(tree, TrainConfig, name=f"{path} with {source}")
 
 
 class _DescribedData(StrictModel):
+    """The `data` section of the file that `python -m train manifest` writes."""
+
     train: Path
     validation: Path
     labels: tuple[str, ...]
@@ -242,13 +274,6 @@ class _DescribedData(StrictModel):
 
 
 class _Described(StrictModel):
+    """The file that `python -m train manifest` writes."""
+
     data: _DescribedData
-
-
-def _plain(value: Any) -> Any:
-    """What YAML can say."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -1,7 +1,6 @@
-"""The processes that train together under torchrun, or this one alone; and batch norm over all of
-their clips.
+"""Training in several processes, which torchrun starts, with batch norm over their common batch.
 
-Gradients and metrics are summed over gloo on CPUs and over NCCL on GPUs. Letters: B clips, C
+The processes sum gradients and metrics with gloo on CPUs and with NCCL on GPUs. Letters: B clips, C
 channels, T time, H and W space.
 """
 
@@ -22,16 +21,16 @@ from torch.autograd.function import FunctionCtx
 
 from configs import ConfigError
 
-__all__ = ["Group", "joined", "synchronise_norms"]
+__all__ = ["Ranks", "joined_ranks", "synchronise_norms"]
 
 Item = TypeVar("Item")
-# every rank waits for the one that reads its share of the videos last; torchrun notices the dead
+# Long, because all ranks wait for the rank that reads videos slowest; torchrun notices dead ranks.
 _TIMEOUT = datetime.timedelta(hours=6)
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """This process's place among those that train together."""
+class Ranks:
+    """The number of processes that train together, and the number (rank) of this process."""
 
     rank: int = 0
     size: int = 1
@@ -39,19 +38,17 @@ class Group:
     local_size: int = 1  # processes on this machine
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes files."""
+    def is_first(self) -> bool:
+        """Whether this process has rank 0; only rank 0 writes the common files."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This rank's part of a batch or a list: consecutive items, as equal in number as can
-        be.
-        """
+    def part_of(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return this rank's part of a list; all ranks get consecutive parts of similar size."""
         bounds = [len(items) * rank // self.size for rank in range(self.size + 1)]
         return items[bounds[self.rank] : bounds[self.rank + 1]]
 
     def gather(self, items: list[Item]) -> list[Item]:
-        """The shares of all ranks, put together again in order; on every rank."""
+        """Collect the lists of all ranks; return one list, in rank order, on every rank."""
         if self.size == 1:
             return items
         parts: list[list[Item]] = [[] for _ in range(self.size)]
@@ -59,7 +56,7 @@ class Group:
         return [item for part in parts for item in part]
 
     def total(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """Sums over all ranks."""
+        """Return, for each value, its sum over all ranks."""
         if self.size == 1:
             return list(values)
         sums = torch.tensor(values, dtype=torch.float64, device=device)
@@ -67,58 +64,73 @@ class Group:
         return cast("list[float]", sums.tolist())
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks have called this method."""
         if self.size > 1:
             torch.distributed.barrier()
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Group]:
-    """Join the processes that torchrun started; alone without it.
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Connect to the other processes that torchrun started; without torchrun, train alone.
+
+    Args:
+        device: `cpu`, `cuda` or `auto`, as in the training configuration.
 
     Raises:
-        ConfigError: torchrun started more processes than there are GPUs, or something else set its
-            variables in part.
+        ConfigError: torchrun started more processes than there are GPUs, or only some of torchrun's
+            environment variables are set.
     """
+    ranks = _ranks_of_environment()
+    if ranks.size == 1:
+        yield ranks
+        return
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        _take_gpu(ranks.local_rank)
+    # PyTorch warns about weights of 1x1x1 convolutions, whose strides have two equivalent forms.
+    # The memory layout is the same, so nothing is copied and the warning can be ignored.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+    try:
+        yield ranks
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _ranks_of_environment() -> Ranks:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Group()
-        return
+        return Ranks()
     if not {"RANK", "LOCAL_RANK"} <= set(os.environ):
         raise ConfigError(
             f"WORLD_SIZE is {size}, but RANK and LOCAL_RANK are not set: start with torchrun, or"
             " unset WORLD_SIZE"
         )
-    group = Group(
-        int(os.environ["RANK"]),
-        size,
-        int(os.environ["LOCAL_RANK"]),
-        int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+    return Ranks(
+        rank=int(os.environ["RANK"]),
+        size=size,
+        local_rank=int(os.environ["LOCAL_RANK"]),
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
     )
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if on_gpu:
-        if group.local_rank >= torch.cuda.device_count():
-            found = torch.cuda.device_count()
-            raise ConfigError(
-                f"torchrun started process {group.local_rank} here, but there are {found} GPUs;"
-                " lower --nproc-per-node"
-            )
-        torch.cuda.set_device(group.local_rank)
-    # Weights of 1x1x1 convolutions have one layout under two names; nothing is copied that would
-    # not be otherwise.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
-    try:
-        yield group
-    finally:
-        torch.distributed.destroy_process_group()
+
+
+def _take_gpu(local_rank: int) -> None:
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise ConfigError(
+            f"torchrun started process {local_rank} here, but there are {found} GPUs; lower"
+            " --nproc-per-node"
+        )
+    torch.cuda.set_device(local_rank)
 
 
 def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network, changed in place, every batch norm of which takes its statistics over the clips
-    of all ranks.
+    """Make every batch norm compute its statistics over the clips of all ranks.
 
-    On GPUs PyTorch's own does so, and saves memory; it knows no CPUs.
+    On GPUs, PyTorch's SyncBatchNorm is used because it needs less memory; it does not support CPUs.
+
+    Returns:
+        The network; its layers are replaced in place.
     """
     if device.type == "cuda":
         return cast("nn.Module", nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
@@ -131,13 +143,11 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SynchronisedBatchNorm3d(nn.BatchNorm3d):
-    """Batch norm whose mean and variance in training are those of all ranks' clips together, on
-    any device.
-    """
+    """Batch norm that in training computes mean and variance over the clips of all ranks."""
 
     @classmethod
     def of(cls, norm: nn.BatchNorm3d) -> SynchronisedBatchNorm3d:
-        """A twin that shares the parameters and buffers of `norm`."""
+        """Return a module that shares the parameters and buffers of `norm`."""
         twin = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum)
         twin._parameters = norm._parameters
         twin._buffers = norm._buffers
@@ -145,24 +155,24 @@ class SynchronisedBatchNorm3d(nn.BatchNorm3d):
         return twin
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to the same."""
+        """Normalise a `B C T H W` tensor; return a tensor of the same shape and type."""
         if not self.training:
             return super().forward(x_BCTHW)
         x = x_BCTHW.float()
-        places = torch.tensor([x.numel() / x.shape[1]], device=x.device)
-        sums = _SumOverRanks.apply(torch.cat([x.sum(dim=(0, 2, 3, 4)), places]))  # type: ignore[no-untyped-call]
+        values = torch.tensor([x.numel() / x.shape[1]], device=x.device)
+        sums = _SumOverRanks.apply(torch.cat([x.sum(dim=(0, 2, 3, 4)), values]))  # type: ignore[no-untyped-call]
         count = sums[-1].detach()
         mean_C = sums[:-1] / count
         squares = (x - mean_C.view(1, -1, 1, 1, 1)).square().sum(dim=(0, 2, 3, 4))
         var_C = _SumOverRanks.apply(squares) / count  # type: ignore[no-untyped-call]
-        self._remember(mean_C.detach(), var_C.detach() * count / (count - 1).clamp(min=1))
+        self._update_running(mean_C.detach(), var_C.detach() * count / (count - 1).clamp(min=1))
         scale_C = self.weight * torch.rsqrt(var_C + self.eps)
         shift_C = self.bias - mean_C * scale_C
         return torch.addcmul(shift_C.view(1, -1, 1, 1, 1), x, scale_C.view(1, -1, 1, 1, 1)).to(
             x_BCTHW.dtype
         )
 
-    def _remember(self, mean_C: Tensor, var_C: Tensor) -> None:
+    def _update_running(self, mean_C: Tensor, var_C: Tensor) -> None:
         momentum = 0.1 if self.momentum is None else self.momentum
         cast("Tensor", self.num_batches_tracked).add_(1)
         cast("Tensor", self.running_mean).lerp_(mean_C, momentum)
@@ -170,6 +180,8 @@ class SynchronisedBatchNorm3d(nn.BatchNorm3d):
 
 
 class _SumOverRanks(torch.autograd.Function):
+    """Sums a tensor over all ranks; the backward pass sums the gradients over all ranks."""
+
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
         total = values.contiguous().clone()

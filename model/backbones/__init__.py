@@ -1,3 +1,3 @@
-"""Residual networks and their parts."""
+"""Backbones: residual networks that process clips, and the layers they consist of."""
 
 __all__: list[str] = []

@@ -1,9 +1,8 @@
-"""Convolution, batch norm, addition and ReLU as one module, and its inference twin in which they
-are one operator.
+"""Convolution, batch norm, addition and ReLU as one module, and its faster form for inference.
 
-Training and the definition of the network use `ConvNorm`. `fold_network` replaces every such module
-by a `FoldedConv` that holds the batch norm inside its weights; on a CPU the addition and the ReLU
-then run inside oneDNN's convolution.
+Networks are built and trained with `ConvNorm`. For inference, `fold_network` replaces each
+`ConvNorm` by a `FoldedConv`, whose weights include the batch norm. On a CPU, oneDNN's convolution
+then also computes the addition and the ReLU.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -22,6 +21,8 @@ __all__ = [
     "ConvNorm",
     "FoldedConv",
     "Size3",
+    "as_convolution",
+    "as_matrix_product",
     "fold_network",
     "fused_convolutions_work",
     "same_padding",
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def same_padding(kernel: Size3) -> Size3:
-    """Padding that keeps the size at stride 1."""
+    """Return the padding that makes output and input equally large, for odd kernels at stride 1."""
     return kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
 
 
@@ -40,12 +41,12 @@ class ConvNorm(nn.Module):
     """`relu(norm(conv(x)) + add)`.
 
     Args:
-        channels_in: C of the input.
-        channels: C of the output.
-        kernel: sizes along T, H, W; odd, padded to keep the size.
-        stride: along T, H, W.
-        norm: False leaves batch norm out.
-        bias: whether the convolution has one; without batch norm it always has.
+        channels_in: number of input channels.
+        channels: number of output channels.
+        kernel: odd kernel sizes along T, H, W; the input is padded, so stride 1 keeps its size.
+        stride: strides along T, H, W.
+        norm: whether a batch norm follows the convolution.
+        bias: whether the convolution has a bias; without batch norm it always has one.
     """
 
     def __init__(
@@ -66,28 +67,21 @@ class ConvNorm(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x_BCTHW: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
-        """`B C T H W` to `B C' T' H' W'`. The memory of `add` belongs to the module from here
-        on.
-        """
+        """Map `B C T H W` to `B C' T' H' W'`; the contents of `add` may be overwritten."""
         y: Tensor = self.conv(x_BCTHW)
         if self.norm is not None:
             y = self.norm(y)
-        # In place: neither the convolution nor the norm needs its result for its gradient.
+        # These run in place: the gradients of convolution and norm do not need their outputs.
         if add is not None:
             y = y.add_(add)
         return y.relu_() if relu else y
 
     def folded_weights(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the convolution that equals this one followed by its batch norm, in
-        float32.
-        """
+        """Return weight and bias, in float32, of one convolution that includes the batch norm."""
         weight = self.conv.weight.detach().double()
-        bias = self.conv.bias
-        shift = (
-            torch.zeros(weight.shape[0], dtype=torch.float64, device=weight.device)
-            if bias is None
-            else bias.detach().double()
-        )
+        shift = weight.new_zeros(weight.shape[0])
+        if self.conv.bias is not None:
+            shift = self.conv.bias.detach().double()
         if self.norm is not None:
             mean = cast("Tensor", self.norm.running_mean).double()
             var = cast("Tensor", self.norm.running_var).double()
@@ -97,7 +91,7 @@ class ConvNorm(nn.Module):
         return weight.float(), shift.float()
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
-        """The inference twin, in `dtype`."""
+        """Return an equivalent module for inference that computes in `dtype`."""
         weight, bias = self.folded_weights()
         stride = cast("Size3", self.conv.stride)
         padding = cast("Size3", self.conv.padding)
@@ -106,18 +100,18 @@ class ConvNorm(nn.Module):
 
 @runtime_checkable
 class Foldable(Protocol):
-    """A module that has an inference twin."""
+    """A module that has a faster form for inference."""
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
-        """The twin, in `dtype`."""
+        """Return an equivalent module for inference that computes in `dtype`."""
         ...
 
 
 def fold_network(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Replace, in place, every foldable module by its inference twin in `dtype`; the rest keeps its
-    number format.
+    """Replace every foldable module of the network by its form for inference, in place.
 
-    The network can then neither be trained nor saved. It must be in evaluation mode.
+    The replaced modules compute in `dtype`; the other modules keep their data type. Afterwards the
+    network can no longer be trained or saved.
 
     Raises:
         ValueError: the network is in training mode.
@@ -133,32 +127,33 @@ def fold_network(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 class FoldedConv(nn.Module):
-    """A convolution with what follows it in one operator; 2D or 3D by its weight's dimensions.
+    """A convolution, with the addition and ReLU that follow it, in one operator.
 
-    On a CPU, a 1x1x1 convolution runs as a matrix product over places, which was measured 10 to 30
-    % faster than oneDNN's convolution, except with as many channels out as in. The choice is by
-    shape and not by timing: a timed one would round differently from run to run.
+    The number of dimensions of the weight decides whether it is 2D or 3D. On a CPU, a 1x1x1
+    convolution runs as a matrix product over places. In measurements this was 10 to 30 % faster
+    than oneDNN's convolution, unless input and output have equally many channels. The choice
+    depends only on shapes: a choice by timing could change from run to run, and so could rounding.
     """
 
     def __init__(
         self, weight: Tensor, bias: Tensor, *, stride: tuple[int, ...], padding: tuple[int, ...]
     ) -> None:
         super().__init__()
-        self.layout = torch.channels_last_3d if weight.dim() == 5 else torch.channels_last
-        self.register_buffer("weight", weight.contiguous(memory_format=self.layout))
+        self.memory_format = torch.channels_last_3d if weight.dim() == 5 else torch.channels_last
+        self.register_buffer("weight", weight.contiguous(memory_format=self.memory_format))
         self.register_buffer("bias", bias)
         self.stride = stride
         self.padding = padding
         self.dilation = (1,) * len(stride)
         pointwise = weight.dim() == 5 and weight[0, 0].numel() == 1 and stride == (1, 1, 1)
         self.as_product = pointwise and weight.shape[0] != weight.shape[1]
-        # By what follows the convolution: whether there is an addition, and whether a ReLU.
+        # The key is (whether an addition follows, whether a ReLU follows).
         self._fused: dict[tuple[bool, bool], _FusedConv] = {}
 
     def forward(self, x: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
-        """As `ConvNorm.forward`; overwrites `add`."""
+        """Compute the same as `ConvNorm.forward`; the contents of `add` are overwritten."""
         if x.device.type == "cpu" and fused_convolutions_work():
-            x = x.contiguous(memory_format=self.layout)
+            x = x.contiguous(memory_format=self.memory_format)
             kind = (add is not None, relu)
             if kind not in self._fused:
                 self._fused[kind] = self._pick(x, add, relu)
@@ -171,24 +166,30 @@ class FoldedConv(nn.Module):
             y = y.add_(add)
         return y.relu_() if relu else y
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether this convolution has used one of oneDNN's fused operators."""
+        return bool(self._fused)
+
     def _pick(self, x: Tensor, add: Tensor | None, relu: bool) -> _FusedConv:
         # With addition and ReLU, a matrix product would need a second pass over its result.
         if self.as_product and (add is None or not relu):
-            return _as_matrix_product(self, x)
-        return _as_convolution(self, x)
+            return as_matrix_product(self, x)
+        return as_convolution(self, x)
 
 
 class _FusedConv(Protocol):
     def __call__(self, x: Tensor, add: Tensor | None, relu: bool) -> Tensor: ...
 
 
-# Both keep the weights in the layout oneDNN picks for the first input it sees; it serves other
-# batch sizes as well.
+# Both functions reorder the weights once, into the order that oneDNN needs for the shape of the
+# first input. That order also works for other batch sizes.
 
 
-def _as_convolution(conv: FoldedConv, x: Tensor) -> _FusedConv:
+def as_convolution(conv: FoldedConv, x: Tensor) -> _FusedConv:
+    """Return a function that runs a folded convolution in oneDNN, for inputs shaped like `x`."""
     ops = torch.ops.mkldnn
-    layout = conv.layout
+    memory_format = conv.memory_format
     packed = ops._reorder_convolution_weight(
         conv.weight, conv.padding, conv.stride, conv.dilation, 1, list(x.shape)
     )
@@ -199,7 +200,7 @@ def _as_convolution(conv: FoldedConv, x: Tensor) -> _FusedConv:
             return cast(
                 "Tensor", ops._convolution_pointwise(x, *rest, "relu" if relu else "none", [], "")
             )
-        add = add.contiguous(memory_format=layout)
+        add = add.contiguous(memory_format=memory_format)
         return cast(
             "Tensor",
             ops._convolution_pointwise_.binary(
@@ -210,7 +211,11 @@ def _as_convolution(conv: FoldedConv, x: Tensor) -> _FusedConv:
     return run
 
 
-def _as_matrix_product(conv: FoldedConv, x: Tensor) -> _FusedConv:
+def as_matrix_product(conv: FoldedConv, x: Tensor) -> _FusedConv:
+    """Return a function that runs a folded 1x1x1 convolution as a matrix product.
+
+    The function accepts inputs shaped like `x`.
+    """
     ops = torch.ops.mkldnn
     bias = conv.bias
     packed = ops._reorder_linear_weight(
@@ -232,36 +237,27 @@ def _as_matrix_product(conv: FoldedConv, x: Tensor) -> _FusedConv:
 
 @functools.cache
 def fused_convolutions_work() -> bool:
-    """Whether this build of PyTorch has oneDNN's convolution with addition and ReLU, and it
-    computes what it should.
-    """
+    """Check that this PyTorch build has oneDNN's fused convolutions and that they are correct."""
     with torch.autocast("cpu", enabled=False), torch.device("cpu"), torch.no_grad():
-        working = _fused_convolutions_compute_what_they_should()
+        working = _fused_convolutions_are_right()
     if not working:
         _log.warning(
-            "this build of PyTorch lacks oneDNN's fused convolutions; the plain ones serve, two to"
-            " three times as slowly"
+            "this build of PyTorch has no working fused convolutions of oneDNN; plain ones run"
+            " instead, two to three times as slowly; use the PyTorch version in constraints.txt"
         )
     return working
 
 
-def _fused_convolutions_compute_what_they_should() -> bool:
-    x = (
-        torch.linspace(-1, 1, 2 * 8 * 2 * 5 * 5)
-        .view(2, 8, 2, 5, 5)
-        .contiguous(memory_format=torch.channels_last_3d)
-    )
-    weight = (
-        torch.linspace(1, -1, 8 * 8 * 9)
-        .view(8, 8, 1, 3, 3)
-        .contiguous(memory_format=torch.channels_last_3d)
-    )
+def _fused_convolutions_are_right() -> bool:
+    x = torch.linspace(-1, 1, 2 * 8 * 2 * 5 * 5).view(2, 8, 2, 5, 5)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    weight = torch.linspace(1, -1, 8 * 8 * 9).view(8, 8, 1, 3, 3)
+    weight = weight.contiguous(memory_format=torch.channels_last_3d)
     wanted = torch.relu(functional.conv3d(x, weight, torch.ones(8), padding=(0, 1, 1)) + x)
     try:
         conv = FoldedConv(weight, torch.ones(8), stride=(1, 1, 1), padding=(0, 1, 1))
-        got = _as_convolution(conv, x)(x, x.clone(), True)
+        got = as_convolution(conv, x)(x, x.clone(), True)
     except (AttributeError, RuntimeError, NotImplementedError):
-        # These operators are not public; another release may name them otherwise. Then the plain
-        # ones serve.
+        # These operators are not part of the public API; another PyTorch release may lack them.
         return False
     return torch.allclose(got, wanted, atol=1e-4)

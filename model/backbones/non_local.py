@@ -1,7 +1,9 @@
-"""The non-local block with the sub-sampling trick (Wang, Girshick, Gupta, He: Non-local Neural
-Networks, CVPR 2018).
+"""The non-local block: attention between all positions of a map.
 
-Letters: B clips, C channels, T time, H and W space, N and M places.
+The block and its sub-sampling are from Wang, Girshick, Gupta, He: Non-local Neural Networks,
+CVPR 2018.
+
+Letters: B clips, C channels, T time, H and W space, N and M positions.
 """
 
 from __future__ import annotations
@@ -18,17 +20,21 @@ __all__ = ["NonLocalBlock", "NonLocalPooling", "non_local_block", "non_local_blo
 
 NonLocalPooling = Literal["paper", "before", "after", "none"]
 
-# How many blocks stages 2 to 5 get: five, as in the paper.
+# Number of non-local blocks in each of stages 2 to 5; five in total, as in the paper.
 _BLOCKS_IN_STAGE = (0, 2, 3, 0)
 
 
 def non_local_blocks(blocks: int, stage: int) -> tuple[int, ...]:
-    """After which residual blocks of a stage (0 to 3 for stages 2 to 5) a non-local block stands,
-    evenly spread.
+    """Return the indices of the residual blocks in a stage that a non-local block follows.
 
-    ResNet-50: after the second and fourth of stage 3, and the second, fourth and sixth of stage 4;
-    ResNet-101: the seventh, fourteenth and twenty-first there. A stage with fewer blocks than that
-    gets one after each.
+    The indices are evenly spread. ResNet-50 has non-local blocks after the second and fourth block
+    of stage 3, and after the second, fourth and sixth of stage 4. In stage 4 of ResNet-101 they
+    are after the seventh, fourteenth and twenty-first block. If a stage has too few residual
+    blocks, a non-local block follows each of them.
+
+    Args:
+        blocks: number of residual blocks in the stage.
+        stage: index of the stage: 0 to 3 for stages 2 to 5.
     """
     wanted = min(_BLOCKS_IN_STAGE[stage], blocks)
     step = blocks // max(wanted, 1)
@@ -36,11 +42,11 @@ def non_local_blocks(blocks: int, stage: int) -> tuple[int, ...]:
 
 
 def non_local_block(channels: int, stage: int, pooling: NonLocalPooling) -> NonLocalBlock:
-    """The block for a stage (1 or 2 for stages 3 and 4).
+    """Make a non-local block for a stage (index 1 or 2, for stage 3 or 4).
 
-    `paper` pools after the convolutions, and only in stage 3, where the map is large: of the
-    readings that the text allows, the one whose cost lies within 5 % of all four rows of table 1
-    that have non-local blocks.
+    With `paper`, blocks pool after the convolutions, and only in stage 3, where the map is large.
+    The paper does not describe this. It was chosen because the cost then differs by at most 5 %
+    from table 1, in all four rows that have non-local blocks.
     """
     if pooling == "paper":
         return NonLocalBlock(channels, pool="after" if stage == 1 else "none")
@@ -48,12 +54,12 @@ def non_local_block(channels: int, stage: int, pooling: NonLocalPooling) -> NonL
 
 
 class NonLocalBlock(nn.Module):
-    """Embedded-Gaussian attention of every place to every other, added to the map.
+    """Embedded-Gaussian attention between all positions in time and space, added to the input.
 
     Args:
-        channels: C, in and out; half as many inside.
-        pool: where keys and values are pooled over 2 x 2 places: before or after their
-            convolutions, or not at all.
+        channels: number of input and output channels; the attention uses half as many.
+        pool: whether keys and values are max-pooled over 2 x 2 pixels before their convolutions,
+            after their convolutions, or not at all.
     """
 
     def __init__(self, channels: int, *, pool: Literal["before", "after", "none"]) -> None:
@@ -68,12 +74,12 @@ class NonLocalBlock(nn.Module):
         self.pool = pool
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to the same shape."""
-        query_BNC = _places(self.theta(x_BCTHW, relu=False))
+        """Map `B C T H W` to the same shape."""
+        query_BNC = _positions(self.theta(x_BCTHW, relu=False))
         key_BMC, value_BMC = (
-            _places(self._pooled(x_BCTHW, project)) for project in (self.phi, self.g)
+            _positions(self._pooled(x_BCTHW, project)) for project in (self.phi, self.g)
         )
-        # One head: an axis of 1, which exporters ask for.
+        # ONNX export needs an axis for the attention heads, even with one head.
         heads = (query_BNC.unsqueeze(1), key_BMC.unsqueeze(1), value_BMC.unsqueeze(1))
         mixed_BNC = functional.scaled_dot_product_attention(*heads).squeeze(1)
         batch, _, time, height, width = x_BCTHW.shape
@@ -88,6 +94,6 @@ class NonLocalBlock(nn.Module):
         return max_pool_space(y, 2, stride=2) if self.pool == "after" else y
 
 
-def _places(x_BCTHW: Tensor) -> Tensor:
-    """`B C T H W` to `B T*H*W C`; a view in channels-last memory."""
+def _positions(x_BCTHW: Tensor) -> Tensor:
+    """Reshape `B C T H W` to `B T*H*W C`; in channels-last memory the result is a view."""
     return x_BCTHW.permute(0, 2, 3, 4, 1).flatten(1, 3)

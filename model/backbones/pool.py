@@ -1,4 +1,4 @@
-"""Pooling of clips in the forms that are fast in channels-last memory.
+"""Pooling operations for clips, written to be fast in channels-last memory.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -13,11 +13,9 @@ __all__ = ["average_pool_space", "max_pool_space", "max_pool_time", "unfold_time
 
 
 def max_pool_space(x_BCTHW: Tensor, kernel: int, *, stride: int) -> Tensor:
-    """Maximum over `kernel x kernel` places of each frame; an odd kernel is padded to keep its
-    centre.
-    """
-    # In channels-last-3d memory, folding time into the batch is a view, and the 2D kernel is the
-    # vectorised one.
+    """Max-pool each frame over `kernel x kernel` pixels; for odd kernels, pad all sides."""
+    # In channels-last-3d memory, merging time into the batch needs no copy, and PyTorch's 2D
+    # pooling is vectorised.
     frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
     return unfold_time(
         functional.max_pool2d(frames, kernel, stride, (kernel - 1) // 2), x_BCTHW.shape[2]
@@ -25,11 +23,11 @@ def max_pool_space(x_BCTHW: Tensor, kernel: int, *, stride: int) -> Tensor:
 
 
 def max_pool_time(x_BCTHW: Tensor) -> Tensor:
-    """Maximum of each two neighbours in time."""
+    """Take the maximum of every pair of frames, so that T becomes T/2."""
     if not torch.is_grad_enabled():
         return torch.maximum(x_BCTHW[:, :, ::2], x_BCTHW[:, :, 1::2])
-    # The gradient of the line above is very slow. Rows and columns folded into one axis make this a
-    # 2D pool.
+    # The gradient of `torch.maximum` is very slow. Flatten rows and columns into one axis and use a
+    # 2D max pool instead; the result is the same.
     height, width = x_BCTHW.shape[3:]
     batch, channels = x_BCTHW.shape[:2]
     return functional.max_pool2d(x_BCTHW.flatten(3), (2, 1)).view(
@@ -38,11 +36,11 @@ def max_pool_time(x_BCTHW: Tensor) -> Tensor:
 
 
 def average_pool_space(x_BCTHW: Tensor, height: int, width: int) -> Tensor:
-    """Average pooling in each frame to an exact size."""
+    """Average-pool each frame to exactly `height x width`."""
     frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
     return unfold_time(functional.adaptive_avg_pool2d(frames, (height, width)), x_BCTHW.shape[2])
 
 
 def unfold_time(frames_NCHW: Tensor, time: int) -> Tensor:
-    """`B*T C H W` back to `B C T H W`."""
+    """Reshape `B*T C H W` to `B C T H W`."""
     return frames_NCHW.view(-1, time, *frames_NCHW.shape[1:]).transpose(1, 2)

@@ -1,14 +1,13 @@
-"""One residual net over clips, for every backbone of the paper; `BACKBONES` says in one line each
-how they differ.
+"""One residual network class for all backbones of the paper; `BACKBONES` lists them.
 
     stem     t x 7 x 7 convolution, spatial stride 2
     pool     3 x 3 maximum, spatial stride 2
-    stage 2  and, for r2d and i3d, the maximum of each two frames after it
+    stage 2  for r2d and i3d, then the maximum of every pair of frames
     stage 3, 4, 5, each with spatial stride 2
 
-32 x 224 x 224 reaches the last three stages as 28, 14 and 7 places square at T = 4 (r2d, i3d) or 8
-(the others). On the way to stage 2 every clip loses a factor of four in time; `Entry` names the
-three ways that public nets do it.
+For a clip of 32 x 224 x 224, the maps of the last three stages have 28 x 28, 14 x 14 and 7 x 7
+pixels, with T = 4 (r2d, i3d) or T = 8 (the others). Before stage 2, the number of frames is divided
+by four; `Entry` names the three ways in which public networks do that.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -20,12 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from model.backbones.conv import ConvNorm, Size3
+from model.backbones.blocks import BasicBlock, Bottleneck
 from model.backbones.non_local import NonLocalPooling, non_local_block, non_local_blocks
 from model.backbones.pool import max_pool_space, max_pool_time
 from model.backbones.stem import Stem
@@ -51,22 +48,20 @@ STAGE_BLOCKS: dict[int, tuple[int, int, int, int]] = {
     101: (3, 4, 23, 3),
 }
 _BOTTLENECK_DEPTHS = (50, 101)
-# Frames lost on the way to stage 2: 32 frames become 8.
+# Temporal stride before stage 2: 32 frames become 8.
 _ENTRY_STRIDE = 4
-# TSM moves this share of the channels one step forwards in time, and as many one step backwards.
-_SHIFTED_SHARE = 8
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """What makes one backbone of the family.
+    """The properties in which one backbone differs from the others.
 
     Attributes:
-        entry: how the first factor of four in time goes; see `ResNet`.
-        stem_time: size of the stem's kernel along time.
-        inflated: for stages 2 to 5, which residual blocks have a temporal kernel of 3: all, none,
-            or every second one beginning with the first or the second.
-        pool_time: whether the maximum of each two frames is taken after stage 2.
+        entry: how the number of frames is divided by four before stage 2; see `ResNet`.
+        stem_time: length of the stem's kernel in time.
+        inflated: for each of stages 2 to 5, which residual blocks have a temporal kernel of 3:
+            `all`, `none`, or every second block, starting with the `first` or the `second`.
+        pool_time: whether the maximum of every pair of frames is taken after stage 2.
         shift: whether blocks shift channels along time (TSM).
     """
 
@@ -78,7 +73,7 @@ class Backbone:
 
     @property
     def time_stride(self) -> int:
-        """Frames of a clip behind one position in time of the last stages."""
+        """Temporal stride of the last stages: clip frames per time position."""
         return _ENTRY_STRIDE * (2 if self.pool_time else 1)
 
 
@@ -90,84 +85,37 @@ BACKBONES: dict[BackboneName, Backbone] = {
     ),
     # Feichtenhofer et al., SlowFast Networks: the slow pathway alone, 8 x 8.
     "slow_only": Backbone("sampled", inflated=("none", "none", "all", "all")),
-    # Wang et al., Temporal Segment Networks: one frame of each of 8 segments, consensus by
-    # averaging.
+    # Wang et al., Temporal Segment Networks: one frame from each of 8 segments; the results are
+    # averaged.
     "tsn": Backbone("sampled"),
-    # Lin et al., TSM: the same with a shift along time in every block.
+    # Lin et al., TSM: TSN with a shift of channels along time in every block.
     "tsm": Backbone("sampled", shift=True),
 }
 
 
 def stage_channels(depth: int, width: int) -> tuple[int, int, int, int]:
-    """Channels of stages 2 to 5."""
+    """Return the number of channels of the maps of stages 2 to 5."""
     expansion = Bottleneck.expansion if depth in _BOTTLENECK_DEPTHS else BasicBlock.expansion
     return expansion * width, 2 * expansion * width, 4 * expansion * width, 8 * expansion * width
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the first is 3x3x3 where the block is inflated."""
-
-    expansion = 1
-
-    def __init__(
-        self, channels_in: int, channels: int, *, stride: int, temporal: bool, shift: bool
-    ) -> None:
-        super().__init__()
-        step = (1, stride, stride)
-        kernel_time = 3 if temporal else 1
-        self.shift = shift
-        self.conv1 = ConvNorm(channels_in, channels, (kernel_time, 3, 3), stride=step)
-        self.conv2 = ConvNorm(channels, channels, (1, 3, 3))
-        self.shortcut = _shortcut(channels_in, channels, step)
-
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B C' T H/stride W/stride`."""
-        y = self.conv1(shift_time(x_BCTHW) if self.shift else x_BCTHW)
-        kept = x_BCTHW if self.shortcut is None else self.shortcut(x_BCTHW, relu=False)
-        out: Tensor = self.conv2(y, add=kept)
-        return out
-
-
-class Bottleneck(nn.Module):
-    """1x1x1 (3x1x1 where inflated), 1x3x3 with the stride, 1x1x1, and a shortcut."""
-
-    expansion = 4
-
-    def __init__(
-        self, channels_in: int, channels: int, *, stride: int, temporal: bool, shift: bool
-    ) -> None:
-        super().__init__()
-        step = (1, stride, stride)
-        inner = channels // self.expansion
-        self.shift = shift
-        self.conv1 = ConvNorm(channels_in, inner, (3 if temporal else 1, 1, 1))
-        self.conv2 = ConvNorm(inner, inner, (1, 3, 3), stride=step)
-        self.conv3 = ConvNorm(inner, channels)
-        self.shortcut = _shortcut(channels_in, channels, step)
-
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B C' T H/stride W/stride`."""
-        y = self.conv2(self.conv1(shift_time(x_BCTHW) if self.shift else x_BCTHW))
-        kept = x_BCTHW if self.shortcut is None else self.shortcut(x_BCTHW, relu=False)
-        out: Tensor = self.conv3(y, add=kept)
-        return out
-
-
 class ResNet(nn.Module):
-    """The backbone; returns the maps of stages 3, 4 and 5.
+    """The backbone: computes the maps of stages 3, 4 and 5 from clips.
 
     Args:
         name: a key of `BACKBONES`.
         depth: 18, 50 or 101.
-        width: channels of the stem (64 in the paper).
-        entry: how four frames become one before stage 2. `strided`: the stem has stride 2 in time
-            and the pool reads every second frame; `pooled`: the pool takes the maximum of both
-            instead; `sampled`: only every fourth frame of the clip enters.
-        non_local: None, or where the non-local blocks pool; see `non_local_block`.
+        width: number of channels of the stem (64 in the paper).
+        entry: how the number of frames is divided by four before stage 2. `strided`: the stem has
+            stride 2 in time, and the pool reads every second frame of the stem's output.
+            `pooled`: the same stem, but the pool takes the maximum of every pair of frames.
+            `sampled`: the stem reads every fourth frame of the clip.
+        non_local: where the non-local blocks pool (see `non_local_block`); None for a network
+            without non-local blocks.
 
     Attributes:
-        checkpointing: True recomputes each residual block in the backward pass instead of keeping
-            its activations.
+        checkpointing: whether the backward pass recomputes the activations of residual blocks, to
+            save memory.
     """
 
     def __init__(
@@ -205,7 +153,10 @@ class ResNet(nn.Module):
             channels_in = channels
 
     def forward(self, clips_BCTHW: Tensor) -> list[Tensor]:
-        """Maps of stages 3, 4, 5 with H and W of 1/8, 1/16 and 1/32 rounded up."""
+        """Return the maps of stages 3, 4 and 5.
+
+        Their H and W are 1/8, 1/16 and 1/32 of the clips' H and W, rounded up.
+        """
         if self.entry == "sampled":
             clips_BCTHW = clips_BCTHW[:, :, ::_ENTRY_STRIDE]
         x = max_pool_space(self.stem(clips_BCTHW), 3, stride=2)
@@ -221,7 +172,7 @@ class ResNet(nn.Module):
         return maps[1:]
 
     def _blocks(self, stage: int) -> Iterator[nn.Module]:
-        """The residual blocks of a stage, each followed by its non-local block if it has one."""
+        """Yield each residual block of a stage, followed by its non-local block if it has one."""
         for number, block in enumerate(cast("nn.ModuleList", self.stages[stage])):
             yield block
             name = f"{stage}_{number}"
@@ -241,9 +192,7 @@ def _recomputed(block: nn.Module, x_BCTHW: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Within it, batch norm leaves its running statistics alone: the second forward pass must
-    not count twice.
-    """
+    """Keep batch norm's running statistics while a forward pass is computed for the second time."""
     norms = [
         module
         for module in block.modules()
@@ -263,25 +212,6 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
             assert norm.num_batches_tracked is not None
             norm.num_batches_tracked.copy_(count)
-
-
-def shift_time(x_BCTHW: Tensor) -> Tensor:
-    """One eighth of the channels from the next frame, one eighth from the last, the rest in
-    place; zeros at the ends.
-    """
-    part = x_BCTHW.shape[1] // _SHIFTED_SHARE
-    earlier = x_BCTHW[:, :part]
-    later = x_BCTHW[:, part : 2 * part]
-    kept = x_BCTHW[:, 2 * part :]
-    earlier = functional.pad(earlier[:, :, 1:], (0, 0, 0, 0, 0, 1))
-    later = functional.pad(later[:, :, :-1], (0, 0, 0, 0, 1, 0))
-    return torch.cat([earlier, later, kept], dim=1)
-
-
-def _shortcut(channels_in: int, channels: int, stride: Size3) -> ConvNorm | None:
-    if channels_in == channels and stride == (1, 1, 1):
-        return None
-    return ConvNorm(channels_in, channels, stride=stride)
 
 
 def _stage(

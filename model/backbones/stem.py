@@ -1,9 +1,9 @@
-"""The first convolution: 3 channels in, stride 2, the costliest layer of the whole net when
-computed as written.
+"""The first convolution, from 3 channels with spatial stride 2, in a form that is fast on CPUs.
 
-Convolutions are fast when a pixel holds many channels; here it holds three. So two neighbouring
-pixels are read as one with six channels (a view), the frames a temporal kernel covers are stacked
-behind each other, and one 2D convolution with the same weights, rearranged, does the rest.
+Convolutions are fast when pixels have many channels. Input pixels have only three, so a plain 3D
+convolution would make this the slowest layer of the network. Here, two adjacent pixels are treated
+as one pixel with six channels, and the frames under the temporal kernel are stacked as additional
+channels. One 2D convolution with rearranged weights then computes the same result.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -21,8 +21,10 @@ from model.backbones.pool import unfold_time
 
 __all__ = ["Stem", "stack_frames", "stacked_weight"]
 
-# Measured on CPUs with AMX: 32 input channels run 1.3 times as fast as 30; 8 as fast as 6.
+# Measured on CPUs with AMX: a convolution with 32 input channels is 1.3 times as fast as one with
+# 30, and one with 8 is as fast as one with 6.
 _CHANNEL_MULTIPLE = 8
+# Size of an element in bytes -> the integer type that is twice as wide.
 _WORDS = {2: torch.int32, 4: torch.int64}
 
 
@@ -30,11 +32,11 @@ class Stem(ConvNorm):
     """A `t x 7 x 7` convolution with spatial stride 2, batch norm and ReLU.
 
     Args:
-        channels: C of the output.
-        kernel_time: size along T.
+        channels: number of output channels.
+        kernel_time: kernel size along T.
         stride_time: stride along T.
-        keep_every: of the output's frames, the network reads only every so manieth; folded and in
-            training, no others are computed.
+        keep_every: 2 if the network uses only every second frame of the output, 1 if it uses all.
+            Unused frames are not computed in training and after folding.
     """
 
     def __init__(
@@ -44,10 +46,10 @@ class Stem(ConvNorm):
         self.keep_every = keep_every
 
     def forward(self, x_BCTHW: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
-        """`B 3 T H W` to `B C T' H/2 W/2`, every `keep_every`-th frame of it.
+        """Map `B 3 T H W` to `B C T' H/2 W/2`; return every `keep_every`-th frame.
 
-        In training the other frames are not computed, so batch norm's statistics are those of the
-        frames that are used.
+        In training, only the returned frames are computed, so batch norm's statistics come from
+        them alone.
         """
         assert add is None
         assert self.norm is not None
@@ -72,7 +74,7 @@ class Stem(ConvNorm):
         return unfold_time(y, y.shape[0] // x_BCTHW.shape[0])
 
     def folded(self, dtype: torch.dtype) -> nn.Module:
-        """The inference twin, in `dtype`."""
+        """Return an equivalent module for inference that computes in `dtype`."""
         weight, bias = self.folded_weights()
         stride = cast("Size3", self.conv.stride)
         return _FoldedStem(
@@ -98,9 +100,7 @@ class _FoldedStem(nn.Module):
 
 
 def _stackable(x_BCTHW: Tensor) -> bool:
-    """Whether the pixels of every frame lie in memory one after the other, so that two can be
-    read as one.
-    """
+    """Tell whether two adjacent pixels of a frame can be viewed as one pixel without a copy."""
     if (
         x_BCTHW.device.type != "cpu"
         or x_BCTHW.element_size() not in _WORDS
@@ -114,46 +114,48 @@ def _stackable(x_BCTHW: Tensor) -> bool:
 
 
 def stack_frames(x_BCTHW: Tensor, *, kernel_time: int, stride_time: int) -> Tensor:
-    """The frames under each step of a temporal kernel, side by side as channels, two pixels in one.
+    """Stack the frames under each step of a temporal kernel as channels; pair adjacent pixels.
 
     Args:
-        x_BCTHW: `B 3 T H W`, W even, each frame in channels-last memory; frames may lie apart.
+        x_BCTHW: `B 3 T H W` with even W, each frame in channels-last memory; the frames need not
+            be adjacent.
+        kernel_time: size of the kernel along T.
+        stride_time: stride along T.
 
     Returns:
-        `B*T' C H W/2+3` in channels-last memory, where C is `6 kernel_time` (tap, pixel, colour)
-        rounded up and zero beyond, and the width holds the zeros that a 7-wide kernel needs: two
-        pairs before, one after.
+        `B*T' C H W/2+3` in channels-last memory. C is `6 kernel_time` (tap, pixel, colour), filled
+        with zeros up to a multiple of 8. The width includes the zero padding for a kernel that is 7
+        pixels wide: two pairs of pixels on the left and one on the right.
     """
     batch, colours, time, height, width = x_BCTHW.shape
     word = _WORDS[x_BCTHW.element_size()]
-    # Three machine words hold two pixels; copying words, not numbers, is what makes this cheap.
-    pairs = (
-        x_BCTHW.permute(0, 2, 3, 4, 1).view(batch, time, height, width // 2, 2 * colours).view(word)
-    )
+    # Three words hold two pixels; copying words is faster than copying single elements.
+    pairs = x_BCTHW.permute(0, 2, 3, 4, 1).view(batch, time, height, width // 2, 2 * colours)
+    pairs = pairs.view(word)
     reach = kernel_time // 2
     steps = (time - 1) // stride_time + 1
     channels = _padded(6 * kernel_time)
     out = pairs.new_empty(batch, steps, height, width // 2 + 3, channels // 2)
-    out[..., :2, :], out[..., -1, :], out[..., 3 * kernel_time :] = 0, 0, 0
+    out[..., :2, :] = 0
+    out[..., -1, :] = 0
+    out[..., 3 * kernel_time :] = 0
     for tap in range(kernel_time):
+        # For steps `first` to `last`, the frame under this tap lies inside the clip.
         first = max(0, -((tap - reach) // stride_time))
         last = min(steps - 1, (time - 1 + reach - tap) // stride_time)
-        (
-            out[:, :first, :, :, 3 * tap : 3 * tap + 3],
-            out[:, last + 1 :, :, :, 3 * tap : 3 * tap + 3],
-        ) = 0, 0
-        source = pairs[
-            :,
-            first * stride_time + tap - reach : last * stride_time + tap - reach + 1 : stride_time,
-        ]
-        out[:, first : last + 1, :, 2:-1, 3 * tap : 3 * tap + 3] = source
+        target = out[..., 3 * tap : 3 * tap + 3]
+        target[:, :first] = 0
+        target[:, last + 1 :] = 0
+        start = first * stride_time + tap - reach
+        stop = last * stride_time + tap - reach + 1
+        target[:, first : last + 1, :, 2:-1] = pairs[:, start:stop:stride_time]
     return out.view(x_BCTHW.dtype).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def stacked_weight(weight_OCTHW: Tensor) -> Tensor:
-    """The `O 3 t 7 7` weight as the `O C 7 4` weight that belongs to `stack_frames`."""
+    """Rearrange an `O 3 t 7 7` weight into the `O C 7 4` weight for `stack_frames` output."""
     out, colours, time = weight_OCTHW.shape[:3]
-    # A zero tap in front makes the 7 columns four pairs.
+    # A column of zeros on the left turns the 7 columns into four pairs.
     pairs = functional.pad(weight_OCTHW, (1, 0)).view(out, colours, time, 7, 4, 2)
     channels = pairs.permute(0, 2, 5, 1, 3, 4).reshape(out, time * 2 * colours, 7, 4)
     return functional.pad(channels, (0, 0, 0, 0, 0, _padded(channels.shape[1]) - channels.shape[1]))

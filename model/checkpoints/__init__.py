@@ -1,3 +1,3 @@
-"""Weights in and out: our format, public checkpoints, ONNX."""
+"""Load and save weights, import public checkpoints, and export to ONNX."""
 
 __all__: list[str] = []

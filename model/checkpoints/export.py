@@ -1,8 +1,9 @@
-"""ONNX out of a network: normalised clips `B 3 T H W` to `logits_BK`, any batch size, plain
-operators only.
+"""Export networks to ONNX.
 
-The batch is free; frames, height and width are those of the weights' description. The description
-itself travels in the file's metadata under the key `cidc`, as in the weights file.
+The graph maps normalised clips `B 3 T H W` to `logits_BK` and uses standard ONNX operators only.
+The batch size is free. The number of frames, the height and the width are fixed by the description
+of the weights. The file stores this description in its metadata under the key `cidc`, as weights
+files do.
 """
 
 from __future__ import annotations
@@ -16,29 +17,32 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from configs import CheckpointError, CidcError
-from model.checkpoints.weights import ModelSpec
+from configs import CheckpointError, CidcError, replaced_file
 from model.network import ActionNetwork
+from model.spec import ModelSpec
 
 __all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "onnx_difference"]
 
 INPUT_NAME = "clips_BCTHW"
 OUTPUT_NAME = "logits_BK"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-# Of the largest logit: float32 sums in another order, and attention enlarges that.
+# Largest allowed difference, as a fraction of the largest logit. ONNX Runtime adds float32 values
+# in another order, and attention increases the difference.
 _TOLERANCE = 1e-2
 
 
 def export_onnx(network: ActionNetwork, path: str | Path) -> float:
-    """Write a loaded network as ONNX, once ONNX Runtime has computed the same logits from it.
+    """Write a loaded network as an ONNX file and compare its logits in ONNX Runtime.
+
+    The file is kept only if the logits are the same up to rounding.
 
     Returns:
-        How far its logits are from the network's; see `onnx_difference`.
+        The difference between the logits; see `onnx_difference`.
 
     Raises:
         CidcError: the packages of the extra `onnx` are not installed.
-        CheckpointError: the network has no description, ONNX Runtime computes something else, or
-            the file cannot be written.
+        CheckpointError: the network has no description, ONNX Runtime computes other logits, or the
+            file cannot be written.
     """
     path = Path(path)
     for name in _NEEDED:
@@ -48,12 +52,29 @@ def export_onnx(network: ActionNetwork, path: str | Path) -> float:
         raise CheckpointError(
             "only a network with a description can be exported; load it with load_model"
         )
+    program = _exported(network, spec)
+    program.model.metadata_props["cidc"] = spec.model_dump_json()
+    try:
+        with replaced_file(path) as partial:
+            program.save(str(partial))
+            difference = onnx_difference(network, partial)
+            if not difference <= _TOLERANCE:
+                raise CheckpointError(
+                    f"{path} is not written: ONNX Runtime's logits differ by {difference:.1e} of"
+                    " the largest one"
+                )
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    return difference
+
+
+def _exported(network: ActionNetwork, spec: ModelSpec) -> Any:
     clips = torch.zeros(2, 3, spec.model.frames, spec.preprocess.height, spec.preprocess.width)
-    # The exporter reports each of its steps on standard output and warns of its own deprecations.
+    # The exporter logs each of its steps and warns about its own deprecated functions.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(
+        return torch.onnx.export(
             network.eval(),
             (clips,),
             dynamo=True,
@@ -62,31 +83,15 @@ def export_onnx(network: ActionNetwork, path: str | Path) -> float:
             dynamic_shapes={INPUT_NAME: {0: torch.export.Dim("batch")}},
             verbose=False,
         )
-    program.model.metadata_props["cidc"] = spec.model_dump_json()
-    partial = path.with_name(path.name + ".part")
-    try:
-        program.save(str(partial))
-        difference = onnx_difference(network, partial)
-        if not difference <= _TOLERANCE:
-            raise CheckpointError(
-                f"{path} is not written: ONNX Runtime's logits differ by {difference:.1e} of the"
-                " largest one"
-            )
-        partial.replace(path)
-        return difference
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def onnx_difference(
     network: ActionNetwork, path: str | Path, *, batches: tuple[int, ...] = (1, 3)
 ) -> float:
-    """The largest difference between a network's logits and those ONNX Runtime computes from the
-    file, over the largest logit.
+    """Compare the logits of a network with the logits of its ONNX file, on random clips.
 
-    On random clips; infinite where a logit is not finite.
+    Returns:
+        The largest difference, divided by the largest logit; infinite if a logit is not finite.
 
     Raises:
         CidcError: ONNX Runtime is not installed.
@@ -102,10 +107,9 @@ def onnx_difference(
         with torch.no_grad():
             expected = network(clips)
         (found,) = session.run([OUTPUT_NAME], {INPUT_NAME: clips.numpy()})
-        share = (torch.from_numpy(found) - expected).abs().max() / expected.abs().max().clamp(
-            min=1e-6
-        )
-        differences.append(float(share) if torch.isfinite(share) else float("inf"))
+        largest = expected.abs().max().clamp(min=1e-6)
+        difference = (torch.from_numpy(found) - expected).abs().max() / largest
+        differences.append(float(difference) if torch.isfinite(difference) else float("inf"))
     return max(differences)
 
 

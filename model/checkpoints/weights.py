@@ -1,64 +1,51 @@
-"""Weights as safetensors, with everything needed to use them inside. Loading never executes code.
+"""Save and load weights with their description as safetensors files.
 
-The file's metadata holds one JSON document under the key `cidc`: format, model configuration, label
-names, frame rate and preprocessing.
+The description is a `ModelSpec` as JSON in the file's metadata, under the key `cidc`. Loading a
+file never executes code from it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from configs import CheckpointError, StrictModel
-from model.media.preprocess import PreprocessConfig
-from model.network import ActionNetwork, ModelConfig, build_model
+from configs import CheckpointError, replaced_file
+from model.network import ActionNetwork, build_model
+from model.spec import ModelSpec
 
-__all__ = ["ModelSpec", "load_model", "read_spec", "save_model", "write_safetensors"]
+__all__ = [
+    "ModelSpec",
+    "load_model",
+    "read_safetensors",
+    "read_spec",
+    "save_model",
+    "write_safetensors",
+]
 
 _KEY = "cidc"
-
-
-class ModelSpec(StrictModel):
-    """What a weights file says about itself."""
-
-    format: Literal["cidc-model/2"] = Field(
-        "cidc-model/2", description="version of this description"
-    )
-    name: str = Field(
-        description="short name, reported in every event", min_length=1, max_length=100
-    )
-    model: ModelConfig = Field(description="the network")
-    labels: tuple[str, ...] = Field(description="class names in the order of the logits")
-    background: str | None = Field(None, description="the label that stands for no action")
-    fps: float = Field(15.0, gt=0, description="frames per second of a clip")
-    preprocess: PreprocessConfig = Field(description="the picture the network sees")
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelSpec:
-        if len(self.labels) != self.model.num_classes:
-            raise ValueError(f"{len(self.labels)} labels for {self.model.num_classes} classes")
-        if len(set(self.labels)) != len(self.labels) or not all(self.labels):
-            raise ValueError("labels must be different, non-empty names")
-        if self.background is not None and self.background not in self.labels:
-            raise ValueError(f"background {self.background!r} is not one of the labels")
-        return self
 
 
 def save_model(
     network: ActionNetwork, path: str | Path, *, spec: ModelSpec, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write weights and description, atomically. `dtype` applies to floating-point weights.
+    """Write weights and their description; an existing file is replaced in one step.
+
+    Args:
+        network: network to save; it must not be folded.
+        path: path of the file to write.
+        spec: description of the network.
+        dtype: floating-point weights are saved in this type.
 
     Raises:
-        CheckpointError: the description belongs to another network, or the file cannot be written.
+        CheckpointError: the network is folded, the description belongs to another network, or the
+            file cannot be written.
     """
     if network.folded:
         raise CheckpointError("a folded network cannot be saved; load it again and save that")
@@ -74,11 +61,13 @@ def save_model(
 
 
 def load_model(path: str | Path) -> ActionNetwork:
-    """Read a network in float32, on the CPU, in evaluation mode; its `spec` attribute is the file's
-    description.
+    """Read a network from a weights file.
+
+    The network is in float32, on the CPU and in evaluation mode. Its attribute `spec` is the
+    description in the file.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another format, or does not fit its own
+        CheckpointError: the file is missing or damaged, has another format, or does not match its
             description.
     """
     spec = read_spec(path)
@@ -94,16 +83,16 @@ def load_model(path: str | Path) -> ActionNetwork:
 
 
 def read_spec(path: str | Path) -> ModelSpec:
-    """Only the description inside a weights file.
+    """Read only the description in a weights file.
 
     Raises:
-        CheckpointError: as `load_model`.
+        CheckpointError: the file is missing or damaged, or has no valid description.
     """
     path = Path(path)
     text = (_open(path).metadata() or {}).get(_KEY)
     if text is None:
         raise CheckpointError(
-            f"{path} holds weights without a description; make it with `python -m train`"
+            f"{path} holds weights without a description; write it with `python -m train`"
         )
     try:
         return ModelSpec.model_validate_json(text)
@@ -118,26 +107,22 @@ def read_spec(path: str | Path) -> ModelSpec:
 def write_safetensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]
 ) -> None:
-    """Write a safetensors file so that no reader ever sees half of it.
+    """Write a safetensors file in one step, so that no reader sees an incomplete file.
+
+    A power failure during the write leaves either the old or the new file.
 
     Raises:
         CheckpointError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), str(partial), metadata=metadata)
-        partial.chmod(0o644)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replaced_file(path, mode=0o644, durable=True) as partial:
+            save_file(dict(tensors), str(partial), metadata=metadata)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path}: {error}") from error
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """All tensors and the metadata of a safetensors file.
+    """Read all tensors and the metadata of a safetensors file.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -152,7 +137,7 @@ def _open(path: Path) -> Any:
         return safe_open(str(path), framework="pt")
     except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}); get it again or train it anew"
+            f"{path} is not a readable safetensors file ({error}); get it or train it again"
         ) from error
 
 
@@ -161,9 +146,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}); get it again or train it anew"
-        ) from error
+        raise CheckpointError(f"{path} is damaged ({error}); get it or train it again") from error
 
 
 def _check_tensors(
@@ -174,11 +157,11 @@ def _check_tensors(
     for name in expected.keys() & found.keys():
         if expected[name].shape != found[name].shape:
             problems.append(
-                f"{name} has shape {tuple(found[name].shape)}, expected"
-                f" {tuple(expected[name].shape)}"
+                f"{name} has shape {tuple(found[name].shape)},"
+                f" expected {tuple(expected[name].shape)}"
             )
         elif not torch.isfinite(found[name]).all():
             problems.append(f"{name} holds values that are not finite")
     if problems:
         shown = "; ".join(sorted(problems)[:5]) + ("; ..." if len(problems) > 5 else "")
-        raise CheckpointError(f"{path} does not fit the network it describes: {shown}")
+        raise CheckpointError(f"{path} does not match the network that it describes: {shown}")

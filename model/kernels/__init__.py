@@ -1,6 +1,4 @@
-"""CUDA kernels: compiled at first use by NVRTC through CuPy, launched on PyTorch's current
-stream.
-"""
+"""CUDA kernels: NVRTC compiles each kernel at its first use, and CuPy launches it."""
 
 from model.kernels.launch import (
     COMPILE_OPTIONS,

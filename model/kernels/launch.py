@@ -1,9 +1,10 @@
-"""One launch as a value, and the one place that compiles and launches, through CuPy."""
+"""Describe a kernel launch as data; compile and launch kernels with CuPy."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,31 @@ Argument = Tensor | np.int32 | np.int64 | np.float32
 
 COMPILE_OPTIONS = ("--std=c++17",)
 _MODEL = Path(__file__).parent.parent
-# Which file defines a kernel, by the kernel's name.
+# Name of a kernel -> the file that defines it.
 SOURCES = {
-    "mix_forward": _MODEL / "mixing" / "mixing.cu",
-    "mix_backward": _MODEL / "mixing" / "mixing.cu",
-    "mix_backward_weights": _MODEL / "mixing" / "mixing.cu",
-    "gather_windows": _MODEL / "window.cu",
+    "mix_forward": _MODEL / "mixing" / "forward.cu",
+    "mix_backward": _MODEL / "mixing" / "backward.cu",
+    "mix_backward_weights": _MODEL / "mixing" / "backward.cu",
+    "gather_clips": _MODEL / "clip_gather.cu",
 }
+_HEADERS = {
+    "elements.cuh": _MODEL / "kernels" / "elements.cuh",
+    "weights.cuh": _MODEL / "mixing" / "weights.cuh",
+}
+_INCLUDE = re.compile(r'#include "(\w+\.cuh)"')
 
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """One kernel over one grid.
+    """One launch of one kernel.
 
     Args:
-        kernel: its C++ name with template arguments, such as `mix_forward<float, 4, 4, true>`.
-        grid: blocks along x, y, z.
-        block: threads along x, y.
-        shared_bytes: dynamic shared memory of a block.
-        arguments: tensors (their address is passed) and NumPy scalars, in the kernel's order.
+        kernel: C++ name with template arguments, such as `mix_forward<float, 4, 4, true>`.
+        grid: number of blocks along x, y and z.
+        block: number of threads of a block along x and y.
+        shared_bytes: dynamic shared memory of a block, in bytes.
+        arguments: arguments of the kernel in order: NumPy scalars, and tensors, which are passed as
+            addresses.
     """
 
     kernel: str
@@ -62,19 +69,22 @@ class Launch:
 
 
 def kernel_source(kernel: str) -> str:
-    """The CUDA C++ text that defines a kernel, its header in place."""
-    header = (
-        (_MODEL / "kernels" / "elements.cuh")
-        .read_text(encoding="utf-8")
-        .replace("#pragma once", "")
-    )
-    source = SOURCES[kernel.partition("<")[0]].read_text(encoding="utf-8")
-    return source.replace('#include "elements.cuh"', header)
+    """Return the CUDA C++ source that defines a kernel, with its headers inserted."""
+    return _with_headers(SOURCES[kernel.partition("<")[0]])
+
+
+def _with_headers(path: Path) -> str:
+    """Return a file's text, with each `#include` of a project header replaced by the header.
+
+    A kernel must not include the same header twice.
+    """
+    text = path.read_text(encoding="utf-8").replace("#pragma once\n", "")
+    return _INCLUDE.sub(lambda found: _with_headers(_HEADERS[found[1]]), text)
 
 
 @functools.cache
 def why_not() -> str:
-    """Why kernels cannot run in this process; empty if they can."""
+    """Return why kernels cannot run in this process; the text is empty if they can."""
     if not torch.cuda.is_available():
         return "no CUDA device"
     if torch.cuda.get_device_capability() < (8, 0):
@@ -95,10 +105,10 @@ def why_not() -> str:
 
 
 def run_on_gpu(launch: Launch) -> None:
-    """Launch on PyTorch's current stream, on the device of the first tensor.
+    """Launch a kernel on PyTorch's current stream, on the device of its first tensor argument.
 
     Raises:
-        KernelError: the kernel does not compile or does not start; the message carries CuPy's own.
+        KernelError: the kernel does not compile or does not start; the message has CuPy's error.
     """
     import cupy
 
@@ -113,8 +123,8 @@ def run_on_gpu(launch: Launch) -> None:
             _compiled(launch.kernel)(
                 launch.grid, (*launch.block, 1), arguments, shared_mem=launch.shared_bytes
             )
-    # CuPy's compiler, driver and runtime errors; what NVRTC's search for CUDA's files and an
-    # unwritable cache folder raise.
+    # These are the errors of CuPy's compiler, driver and runtime. Missing CUDA files and a cache
+    # folder that is not writable also raise them.
     except (cupy.cuda.compiler.CompileException, RuntimeError, OSError) as error:
         words = str(error).strip() or type(error).__name__
         raise KernelError(f"{launch!r} on {device}: {words.splitlines()[0]}") from error
@@ -122,7 +132,7 @@ def run_on_gpu(launch: Launch) -> None:
 
 @functools.cache
 def _compiled(kernel: str) -> Any:
-    """A kernel that CuPy compiles for each device it is launched on, and keeps on disk."""
+    """Return a kernel function; CuPy compiles it for each device and caches the result on disk."""
     import cupy
 
     module = cupy.RawModule(

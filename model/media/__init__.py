@@ -1,3 +1,3 @@
-"""Video in: decoding, sampling on a time grid, the frame the network sees."""
+"""Video input: read files, pick frames on a regular time grid, and preprocess them."""
 
 __all__: list[str] = []

@@ -1,4 +1,7 @@
-"""Clips cut from a stream of frames on a stride: the same rule live, in evaluation and for maps."""
+"""Cut overlapping clips from a sequence of frames.
+
+The live pipeline, evaluation and activation maps all use this code.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,26 @@ from typing import Generic, TypeVar
 
 from configs import ConfigError
 
-__all__ = ["ClipCutter"]
+__all__ = ["DEFAULT_STRIDE", "ClipCutter"]
+
+DEFAULT_STRIDE = 4  # distance between the starts of two clips, in frames
 
 Frame = TypeVar("Frame")
 
 
 class ClipCutter(Generic[Frame]):
-    """Cuts clips of `frames` frames: the first as soon as there are enough, then every `stride`.
+    """Cuts clips of `frames` frames, with `stride` frames between the starts of two clips.
 
-    The last frames of a recording get a clip of their own if they were in none; a recording that
-    is shorter than a clip repeats its last frame.
+    The first clip is cut when `frames` frames have arrived. At the end of a recording, frames that
+    are in no clip yet get one more clip, made of the last `frames` frames. If the recording is
+    shorter than a clip, its last frame is repeated.
 
     Args:
-        frames: frames of a clip.
-        stride: frames from one clip to the next.
+        frames: number of frames in a clip.
+        stride: distance between the starts of two clips, in frames.
 
     Raises:
-        ConfigError: a number is below 1.
+        ConfigError: `frames` or `stride` is below 1.
     """
 
     def __init__(self, frames: int, stride: int) -> None:
@@ -36,7 +42,7 @@ class ClipCutter(Generic[Frame]):
         self._last_cut = 0
 
     def push(self, frame: Frame) -> list[Frame] | None:
-        """Take the next frame; returns the clip that it completes, oldest frame first, or None."""
+        """Add the next frame; return the clip that it completes, oldest frame first, or None."""
         self._recent.append(frame)
         self._count += 1
         if self._count < self._frames or (self._count - self._frames) % self._stride:
@@ -45,7 +51,7 @@ class ClipCutter(Generic[Frame]):
         return list(self._recent)
 
     def finish(self) -> list[Frame] | None:
-        """End the recording and restart; returns the clip of the last frames if one is due."""
+        """End the recording; return a clip of the last frames, or None if all were in a clip."""
         clip = None
         if self._count > self._last_cut:
             missing = self._frames - len(self._recent)
@@ -54,7 +60,7 @@ class ClipCutter(Generic[Frame]):
         return clip
 
     def restart(self) -> None:
-        """Forget all frames: the next clip begins with the next frame."""
+        """Discard all frames; the next clip starts with the next frame."""
         self._recent.clear()
         self._count = 0
         self._last_cut = 0

@@ -1,4 +1,7 @@
-"""The DALI graph itself: frames in, pictures of the model's size out."""
+"""DALI graphs that crop and flip frames to the size of the network's input.
+
+The crop position and the flip of each clip are inputs of the graph, so it makes no random choices.
+"""
 
 from __future__ import annotations
 
@@ -11,48 +14,40 @@ __all__ = ["clip_graph", "encoded_clip_graph", "sized_clip_graph"]
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def clip_graph(device: str, height: int, width: int) -> Any:
-    """Frames in, model-size uint8 frames out; every random choice comes in from outside, as a
-    plan.
-    """
+    """Resize, crop and flip clips of uint8 frames."""
     frames = fn.external_source(name="frames", layout="FHWC", no_copy=True)
-    return _picture(frames.gpu() if device == "gpu" else frames, height, width)
+    resized = _resized(frames.gpu() if device == "gpu" else frames)
+    return _cropped(resized, height, width)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def sized_clip_graph(device: str, height: int, width: int) -> Any:
-    """As `clip_graph`, for frames that have their size already: DALI's resize costs as much
-    where it has nothing to do.
-    """
+    """Crop and flip clips whose shorter side already has the right length; do not resize them."""
     frames = fn.external_source(name="frames", layout="FHWC", no_copy=True)
-    return _cut(frames.gpu() if device == "gpu" else frames, height, width)
+    return _cropped(frames.gpu() if device == "gpu" else frames, height, width)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def encoded_clip_graph(device: str, height: int, width: int) -> Any:
-    """As `clip_graph`, from files still encoded and the places of the wanted frames; on the GPU
-    nothing leaves it.
+    """Decode the requested frames of encoded files, then resize, crop and flip them.
+
+    On a GPU, the decoded frames stay in GPU memory.
     """
     encoded = fn.external_source(name="encoded", no_copy=True)
     places = fn.external_source(name="places")
-    return _picture(
-        fn.decoders.video(encoded, frames=places, device="mixed" if device == "gpu" else "cpu"),
-        height,
-        width,
-    )
+    decoder = "mixed" if device == "gpu" else "cpu"
+    frames = fn.decoders.video(encoded, frames=places, device=decoder)
+    return _cropped(_resized(frames), height, width)
 
 
-def _picture(frames: Any, height: int, width: int) -> Any:
+def _resized(frames: Any) -> Any:
     short_side = fn.external_source(name="short_side")
-    return _cut(
-        fn.resize(
-            frames, resize_shorter=short_side, interp_type=types.INTERP_LINEAR, antialias=True
-        ),
-        height,
-        width,
+    return fn.resize(
+        frames, resize_shorter=short_side, interp_type=types.INTERP_LINEAR, antialias=True
     )
 
 
-def _cut(frames: Any, height: int, width: int) -> Any:
+def _cropped(frames: Any, height: int, width: int) -> Any:
     crop_x = fn.external_source(name="crop_x")
     crop_y = fn.external_source(name="crop_y")
     mirror = fn.external_source(name="mirror")

@@ -1,5 +1,6 @@
-"""The one preprocessing graph: resize, crop, flip in DALI, then normalise. Training, evaluation and
-live use it.
+"""Preprocess frames: resize, crop and flip them in DALI, then normalise them.
+
+Training, evaluation and the live pipeline all use this code.
 
 Letters: B clips, T or F frames, H and W space, C channels (RGB).
 """
@@ -19,32 +20,41 @@ from torch import Tensor
 
 from configs import MediaError, ShapeError, StrictModel
 
-__all__ = ["CENTRE", "EncodedClip", "PreprocessConfig", "Preprocessor", "View", "normalise_clips"]
+__all__ = [
+    "CENTRE",
+    "CropSpec",
+    "EncodedClip",
+    "PreprocessConfig",
+    "Preprocessor",
+    "normalise_clips",
+]
 
 Positive = Annotated[float, Field(gt=0)]
-# Channel statistics of ImageNet, in grey levels: what most public backbones expect.
+# Channel means and standard deviations of ImageNet, in grey levels (0 to 255); most public
+# backbones were trained with them.
 MEAN_RGB = (123.675, 116.28, 103.53)
 STD_RGB = (58.395, 57.12, 57.375)
 
 
 class PreprocessConfig(StrictModel):
-    """The picture the network sees."""
+    """Size and normalisation of the network's input frames."""
 
     short_side: int = Field(
-        256, ge=32, le=2048, description="the shorter side after resizing, pixels"
+        256, ge=32, le=2048, description="length of the shorter side after resizing, in pixels"
     )
-    height: int = Field(256, ge=32, le=2048, description="height of the crop, pixels")
+    height: int = Field(256, ge=32, le=2048, description="height of the crop, in pixels")
     width: int = Field(
         256,
         ge=32,
         le=2048,
-        description="width of the crop, pixels; narrower pictures get black borders",
+        description="width of the crop, in pixels; narrower frames get black borders",
     )
     mean_rgb: tuple[float, float, float] = Field(
-        MEAN_RGB, description="channel means to subtract, grey levels"
+        MEAN_RGB, description="mean of each channel, in grey levels; it is subtracted"
     )
     std_rgb: tuple[Positive, Positive, Positive] = Field(
-        STD_RGB, description="channel deviations to divide by, grey levels"
+        STD_RGB,
+        description="standard deviation of each channel, in grey levels; values are divided by it",
     )
 
     @model_validator(mode="after")
@@ -57,18 +67,22 @@ class PreprocessConfig(StrictModel):
 
     @property
     def live_short_side(self) -> int:
-        """To which shorter side live pictures may be scaled down while they are converted to RGB:
-        twice what the network sees.
+        """Length of the shorter side, in pixels, of live frames after conversion to RGB.
 
-        Converting and scaling in one step costs half of converting alone and resizing in the graph.
+        This is twice `short_side`. Converting and scaling in one step takes half as much time as
+        converting at full size and resizing in the DALI graph.
         """
         return 2 * self.short_side
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
-    """Which part of a picture to take: shorter side in pixels, crop place from 0 (left, top) to
-    1, mirrored or not.
+class CropSpec:
+    """The size, crop position and mirroring of the frames of one clip.
+
+    Attributes:
+        short_side: length of the shorter side after resizing, in pixels; 0: the configured length.
+        crop_x, crop_y: position of the crop, from 0 (left, top) to 1 (right, bottom).
+        mirror: whether left and right are swapped.
     """
 
     short_side: int
@@ -77,13 +91,16 @@ class View:
     mirror: bool = False
 
 
-CENTRE = View(short_side=0)  # short_side 0 stands for the configured one
+CENTRE = CropSpec(short_side=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedClip:
-    """A whole video file as `data` (uint8), and which of its frames make the clip: `places`
-    (int32) in presentation order.
+    """A whole video file, and the positions of the clip's frames in it.
+
+    Attributes:
+        data: bytes of the file, uint8.
+        places: positions of the clip's frames in presentation order, int32.
     """
 
     data: NDArray[np.uint8]
@@ -91,14 +108,14 @@ class EncodedClip:
 
 
 class Preprocessor:
-    """Runs the graph on batches of clips or single frames of any sizes.
+    """Runs the DALI graph on batches of clips or single frames of any size.
 
     Args:
-        config: the picture the network sees.
-        max_batch: most items in one call.
-        device: `cpu` or `gpu`; on the GPU the frames are copied up once and everything stays there.
-        threads: CPU threads of the graph.
-        gpu: which GPU, by its number; None for the calling thread's current one.
+        config: size of the network's input frames.
+        max_batch: maximum number of clips in one call.
+        device: `cpu` or `gpu`; with `gpu`, frames are copied to the GPU and results stay there.
+        threads: number of CPU threads of the graph.
+        gpu: index of the GPU; None: the current GPU of the calling thread.
     """
 
     def __init__(
@@ -115,84 +132,86 @@ class Preprocessor:
         self._device = device
         self._threads = threads
         self._gpu = torch.cuda.current_device() if device == "gpu" and gpu is None else gpu
-        self._pipelines = {"clip_graph": self._built("clip_graph")}
+        self._pipelines = {"clip_graph": self._build("clip_graph")}
 
     def __call__(
-        self, clips_FHWC: Sequence[NDArray[np.uint8]], views: Sequence[View] | None = None
+        self, clips_FHWC: Sequence[NDArray[np.uint8]], crops: Sequence[CropSpec] | None = None
     ) -> Tensor:
         """Preprocess a batch.
 
         Args:
             clips_FHWC: uint8 RGB arrays `F H W 3`; F must be the same for all, H and W may differ.
-            views: one per clip; by default the centre.
+            crops: one crop per clip; default: the centre of each clip.
 
         Returns:
-            uint8 `B F H W C` on the graph's device, valid until the next call: copy it to keep it.
+            uint8 `B F H W C` on the graph's device. The next call overwrites it: copy it to keep
+            it.
 
         Raises:
-            ShapeError: an empty or too large batch, or an array that is not `F H W 3` uint8.
+            ShapeError: the batch is empty or too large, or an array is not uint8 `F H W 3`.
         """
-        views = [CENTRE] * len(clips_FHWC) if views is None else views
-        self._check(clips_FHWC, views)
+        crops = [CENTRE] * len(clips_FHWC) if crops is None else crops
+        self._check(clips_FHWC, crops)
         sized = all(
-            min(clip.shape[1:3]) == self.short_side(view)
-            for clip, view in zip(clips_FHWC, views, strict=True)
+            min(clip.shape[1:3]) == self.short_side(crop)
+            for clip, crop in zip(clips_FHWC, crops, strict=True)
         )
         graph = "sized_clip_graph" if sized else "clip_graph"
-        return self._run(
-            graph, {"frames": [np.ascontiguousarray(clip) for clip in clips_FHWC]}, views
-        )
+        frames = [np.ascontiguousarray(clip) for clip in clips_FHWC]
+        return self._run(graph, {"frames": frames}, crops)
 
-    def decode(self, clips: Sequence[EncodedClip], views: Sequence[View]) -> Tensor:
-        """As a call, from encoded files: DALI decodes them too (on the CPU only VP8, VP9 and
-        MJPEG).
+    def decode(self, clips: Sequence[EncodedClip], crops: Sequence[CropSpec]) -> Tensor:
+        """Decode a batch of encoded files in DALI and preprocess their frames.
+
+        On the CPU, DALI can decode only VP8, VP9 and MJPEG.
 
         Raises:
-            ShapeError: an empty or too large batch.
-            MediaError: DALI cannot decode one of them; it does not say which.
+            ShapeError: the batch is empty or too large.
+            MediaError: DALI cannot decode one of the files; DALI does not report which one.
         """
-        self._check_count(len(clips), len(views))
+        self._check_count(len(clips), len(crops))
         inputs = {
             "encoded": [clip.data for clip in clips],
             "places": [clip.places for clip in clips],
         }
         try:
-            return self._run("encoded_clip_graph", inputs, views)
+            return self._run("encoded_clip_graph", inputs, crops)
         except RuntimeError as error:
             if "out of memory" in str(error).lower():
                 raise
-            del self._pipelines["encoded_clip_graph"]  # it is not usable after an error
+            del self._pipelines[
+                "encoded_clip_graph"
+            ]  # after an error, the graph cannot be used again
             raise MediaError(
                 f"DALI cannot decode one of {len(clips)} videos: {str(error).splitlines()[0]}"
             ) from None
 
-    def _run(self, graph: str, inputs: dict[str, Any], views: Sequence[View]) -> Tensor:
+    def short_side(self, crop: CropSpec) -> int:
+        """Return the length of the shorter side after resizing, in pixels."""
+        return crop.short_side or self.config.short_side
+
+    def _run(self, graph: str, inputs: dict[str, Any], crops: Sequence[CropSpec]) -> Tensor:
         if graph not in self._pipelines:
-            self._pipelines[graph] = self._built(graph)
+            self._pipelines[graph] = self._build(graph)
         pipeline = self._pipelines[graph]
         if graph != "sized_clip_graph":
-            inputs["short_side"] = [np.float32(self.short_side(view)) for view in views]
+            inputs["short_side"] = [np.float32(self.short_side(crop)) for crop in crops]
         inputs |= {
-            "crop_x": [np.float32(view.crop_x) for view in views],
-            "crop_y": [np.float32(view.crop_y) for view in views],
-            "mirror": [np.int32(view.mirror) for view in views],
+            "crop_x": [np.float32(crop.crop_x) for crop in crops],
+            "crop_y": [np.float32(crop.crop_y) for crop in crops],
+            "mirror": [np.int32(crop.mirror) for crop in crops],
         }
         for name, values in inputs.items():
             pipeline.feed_input(name, values)
         if self._device == "gpu":
-            # DALI reuses the memory of the last output: whoever copies it on this stream must have
-            # done so.
+            # DALI overwrites its last output. Wait until this stream has finished copying it.
             torch.cuda.current_stream(self._gpu).synchronize()
         (output,) = pipeline.run()
-        pictures: Tensor = torch.utils.dlpack.from_dlpack(output.as_tensor())
-        return pictures
+        frames: Tensor = torch.utils.dlpack.from_dlpack(output.as_tensor())
+        return frames
 
-    def short_side(self, view: View) -> int:
-        """The shorter side after resizing, pixels."""
-        return view.short_side or self.config.short_side
-
-    def _built(self, graph: str) -> Any:
-        # DALI is loaded by those who decode; the network and its kernels run without
+    def _build(self, graph: str) -> Any:
+        # DALI is imported here, so that the network and its kernels also run without it.
         from model.media import dali_graph
 
         pipeline = getattr(dali_graph, graph)(
@@ -210,8 +229,8 @@ class Preprocessor:
         pipeline.build()
         return pipeline
 
-    def _check(self, clips_FHWC: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> None:
-        self._check_count(len(clips_FHWC), len(views))
+    def _check(self, clips_FHWC: Sequence[NDArray[np.uint8]], crops: Sequence[CropSpec]) -> None:
+        self._check_count(len(clips_FHWC), len(crops))
         for clip in clips_FHWC:
             if clip.ndim != 4 or clip.shape[3] != 3 or clip.dtype != np.uint8 or 0 in clip.shape:
                 raise ShapeError(f"clips must be uint8 F H W 3, got {clip.dtype} {clip.shape}")
@@ -221,19 +240,23 @@ class Preprocessor:
                     f" {len(clips_FHWC[0])} and {len(clip)}"
                 )
 
-    def _check_count(self, clips: int, views: int) -> None:
-        if not 0 < clips <= self.max_batch or views != clips:
+    def _check_count(self, clips: int, crops: int) -> None:
+        if not 0 < clips <= self.max_batch or crops != clips:
             raise ShapeError(
-                f"a batch takes 1 to {self.max_batch} clips with one view each, got {clips} and"
-                f" {views}"
+                f"a batch takes 1 to {self.max_batch} clips with one crop each, got {clips} clips"
+                f" and {crops} crops"
             )
 
 
 def normalise_clips(
     clips_BTHWC: Tensor, config: PreprocessConfig, *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """uint8 `B T H W C` to normalised `B C T H W`, laid out channels-last-3d without moving a
-    byte.
+    """Normalise uint8 `B T H W C` to `B C T H W` in channels-last-3d memory.
+
+    The order of pixels in memory does not change.
+
+    Raises:
+        ShapeError: the clips are not uint8 `B T H W 3`.
     """
     if clips_BTHWC.dim() != 5 or clips_BTHWC.shape[-1] != 3 or clips_BTHWC.dtype != torch.uint8:
         raise ShapeError(

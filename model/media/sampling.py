@@ -1,8 +1,7 @@
-"""Frames on a time grid: the same clip from a 12, 25, 30 or 120 frames-a-second or variable-rate
-camera.
+"""The time grid picks frames at a fixed rate from video with any frame rate.
 
-Times are presentation times in seconds. Training and the live pipeline both take their frames
-through `TimeGrid`.
+Clips therefore look alike for cameras with 12, 25, 30 or 120 frames per second, or with a varying
+rate. Times are presentation times in seconds. Training and the live pipeline both use `TimeGrid`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ __all__ = ["GridSample", "ResetReason", "TimeGrid"]
 
 Item = TypeVar("Item")
 ResetReason = Literal["gap", "backwards"]
-# Time bases round presentation times; a frame this early still counts as on time.
+# Presentation times are rounded to the time base, so a frame that is this early counts as on time.
 _TOLERANCE_SECONDS = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
 class GridSample(Generic[Item]):
-    """One position of the grid. `repeated` says that the position before it took the same frame."""
+    """The frame of one grid position; `repeated` if the previous position has the same frame."""
 
     pts_seconds: float
     item: Item
@@ -30,12 +29,13 @@ class GridSample(Generic[Item]):
 
 
 class TimeGrid(Generic[Item]):
-    """For every multiple of 1/fps after the first frame, the frame whose presentation time is
-    nearest.
+    """Picks the nearest frame for each grid position; positions are 1/fps apart.
+
+    The first position is the time of the first frame.
 
     Args:
-        fps: grid positions per second.
-        max_gap_seconds: a longer distance between two frames starts the grid anew.
+        fps: number of grid positions per second.
+        max_gap_seconds: maximum time between two frames; the grid restarts after a longer gap.
 
     Raises:
         ConfigError: a value is not positive.
@@ -54,14 +54,17 @@ class TimeGrid(Generic[Item]):
         self._next = 0
 
     def restart(self) -> None:
-        """Forget everything: the next frame starts a new grid."""
+        """Discard all frames; the next frame starts a new grid."""
         self._previous = self._last_emitted = None
 
     def push(
         self, item: Item, pts_seconds: float
     ) -> tuple[list[GridSample[Item]], ResetReason | None]:
-        """Take the next frame; returns the grid positions it settles, and why the grid began
-        anew, if it did.
+        """Add the next frame.
+
+        Returns:
+            The grid positions whose frame is now known, and the reason why the grid restarted (None
+            if it did not restart).
         """
         reason = self._reset_reason(pts_seconds)
         if reason is not None:
@@ -75,9 +78,8 @@ class TimeGrid(Generic[Item]):
         if pts_seconds == previous_pts:
             return [], None
         samples = []
-        while (
-            position := self._origin + self._next / self._fps
-        ) <= pts_seconds + _TOLERANCE_SECONDS:
+        latest = pts_seconds + _TOLERANCE_SECONDS
+        while (position := self._origin + self._next / self._fps) <= latest:
             nearest = previous if position - previous_pts < pts_seconds - position else item
             samples.append(self._emit(position, nearest))
             self._next += 1

@@ -1,6 +1,7 @@
-"""Software decoding with PyAV: what training and the live pipeline share.
+"""Decode video files with PyAV: all frames, or only the frames on a time grid.
 
-Pictures are RGB uint8 `H W C`, upright (display rotation applied), contiguous.
+Training, evaluation and activation maps use this code. RGB frames are uint8 `H W C`, upright and
+contiguous.
 """
 
 from __future__ import annotations
@@ -9,126 +10,48 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple
 
 import av
-import numpy as np
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from configs import MediaError
+from model.media.container import (
+    decode_packet,
+    demux_packets,
+    explain,
+    open_container,
+    video_stream,
+)
+from model.media.conversion import FrameConverter, RGBFrame
+from model.media.presentation_order import PresentationOrder
 from model.media.sampling import TimeGrid
 
 __all__ = [
-    "Picture",
-    "PictureConverter",
-    "PresentationOrder",
+    "GridFrame",
     "VideoGrid",
     "decode_frames",
-    "frame_picture",
-    "frame_rate",
-    "grid_pictures",
-    "grid_pictures_at",
-    "open_container",
-    "quarter_turns",
+    "grid_frames",
+    "rgb_frames_at",
     "sampled_frames",
     "video_grid",
-    "video_stream",
 ]
-
-Picture = NDArray[np.uint8]
-Item = TypeVar("Item")
-_JUMP_SECONDS = 1.0
-_MOST_HELD = 4
-
-
-def open_container(url: str, **options: Any) -> Any:
-    """Open a file or stream for reading; `options` go to `av.open`.
-
-    Raises:
-        MediaError: it does not exist, cannot be reached, or is no media file.
-    """
-    try:
-        return av.open(url, **options)
-    except (FFmpegError, OSError, ValueError, IndexError) as error:
-        raise MediaError(f"cannot open: {explain(error)}") from error
-
-
-def video_stream(container: Any) -> Any:
-    """The video stream to analyse: the container's best one, cover pictures left out.
-
-    Raises:
-        MediaError: there is none, or no decoder for it.
-    """
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-    if not streams:
-        raise MediaError("no video stream (sound only, or not a video)")
-    best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
-    if stream.codec_context is None:
-        raise MediaError("no decoder for its video stream")
-    # Frame threads delay every frame by their number and can hang when a broken stream is closed.
-    stream.thread_type = "SLICE"
-    return stream
-
-
-def frame_rate(stream: Any) -> float:
-    """Frames per second that a video stream claims to have; 25 if it claims nothing."""
-    return float(stream.guessed_rate or stream.average_rate or 25)
-
-
-class PresentationOrder(Generic[Item]):
-    """Puts frames that a decoder hands out slightly out of order back in order.
-
-    Some files (MPEG-4 with B-frames in AVI) come out in decoding order. Nothing is held back until
-    a frame arrives late by less than a second; from then on as many frames are held as the disorder
-    needs, four at most. Larger steps backwards are not disorder but a jump, and pass through.
-    """
-
-    def __init__(self) -> None:
-        self._held: list[tuple[float, Item]] = []
-        self._depth = 0
-        self._newest = float("-inf")
-        self._emitted = float("-inf")
-
-    def push(self, item: Item, time: float | None) -> list[Item]:
-        """Take the next item with its time in seconds; returns those whose turn has come."""
-        if time is None:
-            return [*self.flush(), item]
-        if self._newest - time >= _JUMP_SECONDS:
-            self._newest = self._emitted = time
-            return [*self.flush(), item]
-        self._newest = max(self._newest, time)
-        if time < self._emitted:
-            self._depth = min(self._depth + 1, _MOST_HELD)
-            return []  # its turn is over already
-        self._held = sorted([*self._held, (time, item)], key=lambda pair: pair[0])
-        ready = self._held[: len(self._held) - self._depth]
-        self._held = self._held[len(self._held) - self._depth :]
-        if ready:
-            self._emitted = ready[-1][0]
-        return [item for _, item in ready]
-
-    def flush(self) -> list[Item]:
-        """Whatever is still held."""
-        held = [item for _, item in self._held]
-        self._held = []
-        return held
 
 
 def decode_frames(
     path: str | Path, *, strict: bool = False, from_seconds: float | None = None
 ) -> Iterator[Any]:
-    """All decodable frames of a file, in presentation order. Broken packets are skipped, or with
-    `strict` an error.
+    """Decode all frames of a file, in presentation order; skip broken packets.
 
-    With `from_seconds` decoding begins at the key frame before that presentation time, where the
-    file can seek.
+    Args:
+        path: path of the file.
+        strict: whether to raise an error at the first broken packet.
+        from_seconds: presentation time; decoding starts at the key frame before it if the file
+            supports seeking, otherwise at the first frame.
 
     Raises:
-        MediaError: the file cannot be opened, has no video, or not one frame of it decodes; with
-            `strict` also at the first packet that cannot be read or decoded.
+        MediaError: the file cannot be opened, has no video, or none of its frames can be decoded;
+            or `strict` is True and a packet cannot be read or decoded.
     """
     with open_container(str(path)) as container:
         stream = video_stream(container)
@@ -146,7 +69,15 @@ def decode_frames(
         raise MediaError("no frame could be decoded")
 
 
-def sampled_frames(
+class GridFrame(NamedTuple):
+    """One position of the time grid: its time, its frame, and whether the grid restarts with it."""
+
+    pts_seconds: float
+    frame: RGBFrame
+    restarted: bool
+
+
+def grid_frames(
     path: str | Path,
     fps: float,
     *,
@@ -154,54 +85,25 @@ def sampled_frames(
     end_seconds: float | None = None,
     max_gap_seconds: float = 1.0,
     short_side: int | None = None,
-) -> list[Picture]:
-    """RGB pictures of a file, or of a part of it, on the time grid of `fps`, through the same
-    `TimeGrid` as the live pipeline.
+) -> Iterator[GridFrame]:
+    """Yield the frames of a file, or of a part of it, on a time grid.
 
-    Pictures whose shorter side is longer than `short_side` are scaled down to it. A video whose
-    time jumps or whose size changes gives its longest steady part.
+    The grid restarts where the presentation time jumps or the frame size changes.
 
-    Raises:
-        MediaError: nothing decodes in the wanted part.
-    """
-    parts: list[list[Picture]] = [[]]
-    for _, picture, anew in grid_pictures(
-        path,
-        fps,
-        start_seconds=start_seconds,
-        end_seconds=end_seconds,
-        max_gap_seconds=max_gap_seconds,
-        short_side=short_side,
-    ):
-        if anew:
-            parts.append([])
-        parts[-1].append(picture)
-    longest = max(parts, key=len)
-    if not longest:
-        raise MediaError(f"{path}: no frame between {start_seconds} and {end_seconds} seconds")
-    return longest
-
-
-def grid_pictures(
-    path: str | Path,
-    fps: float,
-    *,
-    start_seconds: float | None = None,
-    end_seconds: float | None = None,
-    max_gap_seconds: float = 1.0,
-    short_side: int | None = None,
-) -> Iterator[tuple[float, Picture, bool]]:
-    """Presentation time in seconds and picture of every grid position, and whether the grid began
-    anew there.
-
-    Pictures whose shorter side is longer than `short_side` are scaled down to it.
+    Args:
+        path: path of the file.
+        fps: number of grid positions per second.
+        start_seconds: start of the part, in presentation time; None: the start of the file.
+        end_seconds: end of the part (exclusive), in presentation time; None: the end of the file.
+        max_gap_seconds: maximum time between two frames; a longer gap is a jump.
+        short_side: maximum length of the shorter side, in pixels; larger frames are scaled down.
 
     Raises:
-        MediaError: the file cannot be opened, has no video, or not one frame of it decodes.
+        MediaError: the file cannot be opened, has no video, or none of its frames can be decoded.
     """
-    grid: TimeGrid[_LazyPicture] = TimeGrid(fps, max_gap_seconds)
+    grid: TimeGrid[_LazyFrame] = TimeGrid(fps, max_gap_seconds)
     size: tuple[int, int] | None = None
-    convert = PictureConverter(short_side)
+    convert = FrameConverter(short_side)
     for frame in decode_frames(path, from_seconds=start_seconds):
         if end_seconds is not None and frame.time is not None and frame.time >= end_seconds:
             break
@@ -211,17 +113,52 @@ def grid_pictures(
         size = (frame.width, frame.height)
         if changed:
             grid.restart()
-        samples, reason = grid.push(_LazyPicture(frame, convert), frame.time)
-        anew = changed or reason is not None
+        samples, reason = grid.push(_LazyFrame(frame, convert), frame.time)
+        restarted = changed or reason is not None
         for sample in samples:
-            yield sample.pts_seconds, sample.item.picture(), anew
-            anew = False
+            yield GridFrame(sample.pts_seconds, sample.item.rgb(), restarted)
+            restarted = False
+
+
+def sampled_frames(
+    path: str | Path,
+    fps: float,
+    *,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    max_gap_seconds: float = 1.0,
+    short_side: int | None = None,
+) -> list[RGBFrame]:
+    """Return the longest part of `grid_frames` without a restart; the arguments are the same.
+
+    Raises:
+        MediaError: the requested part has no frame that can be decoded.
+    """
+    parts: list[list[RGBFrame]] = [[]]
+    for _, frame, restarted in grid_frames(
+        path,
+        fps,
+        start_seconds=start_seconds,
+        end_seconds=end_seconds,
+        max_gap_seconds=max_gap_seconds,
+        short_side=short_side,
+    ):
+        if restarted:
+            parts.append([])
+        parts[-1].append(frame)
+    longest = max(parts, key=len)
+    if not longest:
+        raise MediaError(f"{path}: no frame between {start_seconds} and {end_seconds} seconds")
+    return longest
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoGrid:
-    """The frame of each grid position of a file's longest steady part: `pts` in the stream's
-    time base, `places` in presentation order.
+    """The frames that `sampled_frames` would return for a file, one per grid position.
+
+    Attributes:
+        pts: presentation times of the frames, in the stream's time base.
+        places: indices of the frames among all frames of the file, in presentation order.
     """
 
     pts: tuple[int, ...]
@@ -236,8 +173,9 @@ def video_grid(
     end_seconds: float | None = None,
     max_gap_seconds: float = 1.0,
 ) -> VideoGrid | None:
-    """What `sampled_frames` would take, found without decoding, from the packets' times; None if
-    they do not tell.
+    """Find the frames that `sampled_frames` would return, without decoding the file.
+
+    The packet times of the file are used; return None if they are incomplete or not reliable.
 
     Raises:
         MediaError: the file cannot be opened, or has no video.
@@ -249,13 +187,13 @@ def video_grid(
             packet.pts for packet in packets if packet.pts is not None and not packet.is_discard
         )
         base = stream.time_base
-        makes_times_up = container.format.name == "avi"
-    if not times or makes_times_up or len(times) != len(packets) or len(set(times)) != len(times):
+        invents_times = container.format.name == "avi"
+    if not times or invents_times or len(times) != len(packets) or len(set(times)) != len(times):
         return None
     grid: TimeGrid[int] = TimeGrid(fps, max_gap_seconds)
     parts: list[list[int]] = [[]]
     for place, pts in enumerate(times):
-        # as a decoded frame's time is computed, to the last bit
+        # PyAV computes `frame.time` in the same way, so both are rounded equally.
         seconds = pts * base.numerator / base.denominator
         if end_seconds is not None and seconds >= end_seconds:
             break
@@ -269,142 +207,59 @@ def video_grid(
     return VideoGrid(tuple(times[place] for place in longest), tuple(longest)) if longest else None
 
 
-def grid_pictures_at(
+def rgb_frames_at(
     path: str | Path, pts: Sequence[int], *, short_side: int | None = None
-) -> list[Picture] | None:
-    """The pictures with these presentation times (rising, in the stream's time base); None if not
-    all of them come out.
+) -> list[RGBFrame] | None:
+    """Decode the frames with these presentation times; return None if one of them is missing.
 
-    Decoding begins at the key frame before the first, where the file can seek; frames that are
-    neither wanted nor needed by others are passed over undecoded.
+    Decoding starts at the key frame before the first of them, if the file supports seeking. Frames
+    that are not requested are decoded only if other frames depend on them. Return None also if the
+    frames have different sizes.
 
     Args:
-        short_side: larger pictures are scaled down to this shorter side, in pixels, while they are
-            converted.
+        path: path of the file.
+        pts: presentation times in the stream's time base, in rising order.
+        short_side: maximum length of the shorter side, in pixels; larger frames are scaled down.
 
     Raises:
-        MediaError: the file cannot be opened, or has no video.
+        MediaError: the file cannot be opened, has no video, or a frame cannot be converted.
     """
-    pictures: dict[int, Picture] = {}
+    found: dict[int, RGBFrame] = {}
     wanted = set(pts)
-    convert = PictureConverter(short_side)
+    convert = FrameConverter(short_side)
     with open_container(str(path)) as container:
         stream = video_stream(container)
         with contextlib.suppress(FFmpegError):
             container.seek(pts[0], stream=stream)
         for packet in demux_packets(container, stream):
-            stream.codec_context.skip_frame = (
-                "DEFAULT" if packet.pts in wanted or packet.pts is None else "NONREF"
-            )
+            is_needed = packet.pts in wanted or packet.pts is None
+            stream.codec_context.skip_frame = "DEFAULT" if is_needed else "NONREF"
             for frame in decode_packet(packet):
                 if frame.pts in wanted:
-                    try:
-                        pictures[frame.pts] = convert(frame)
-                    except (FFmpegError, ValueError) as error:
-                        raise MediaError(
-                            f"a frame cannot be converted: {explain(error)}"
-                        ) from error
-            if len(pictures) == len(wanted):
+                    found[frame.pts] = _converted(frame, convert)
+            if len(found) == len(wanted):
                 break
-    if len(pictures) < len(wanted) or len({picture.shape for picture in pictures.values()}) > 1:
+    if len(found) < len(wanted) or len({frame.shape for frame in found.values()}) > 1:
         return None
-    return [pictures[each] for each in pts]
-
-
-class PictureConverter:
-    """Decoded frames to upright RGB pictures, scaled down on the way; keeps its tables from frame
-    to frame. For one thread.
-
-    Args:
-        short_side: pictures whose shorter side is longer get one of this length; None leaves all as
-            they are.
-    """
-
-    def __init__(self, short_side: int | None) -> None:
-        self._short_side = short_side
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, frame: Any) -> Picture:
-        """The frame as an upright RGB picture."""
-        width = frame.width
-        height = frame.height
-        short = self._short_side
-        if short is None or short >= min(width, height):
-            return frame_picture(frame)
-        scale = short / min(width, height)
-        width = round(width * scale)
-        height = round(height * scale)
-        rgb = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation="BILINEAR", threads=1
-        )
-        picture: Any = rgb.to_ndarray()
-        return _upright(picture, frame)
+    return [found[each] for each in pts]
 
 
 @dataclasses.dataclass
-class _LazyPicture:
-    """Converts a decoded frame when, and only when, the grid takes it."""
+class _LazyFrame:
+    """A decoded frame that is converted to RGB when it is first needed."""
 
     frame: object
-    convert: PictureConverter
-    _picture: Picture | None = None
+    convert: FrameConverter
+    _rgb: RGBFrame | None = None
 
-    def picture(self) -> Picture:
-        if self._picture is None:
-            self._picture = self.convert(self.frame)
-        return self._picture
-
-
-def demux_packets(container: Any, stream: Any, *, strict: bool = False) -> Iterator[Any]:
-    """Packets of one stream, the empty one that flushes the decoder last; ends (or with `strict`
-    fails) at a read error.
-    """
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, IndexError):
-            return
-        except FFmpegError as error:
-            if strict:
-                raise MediaError(f"read error: {explain(error)}") from error
-            return
-        yield packet
+    def rgb(self) -> RGBFrame:
+        if self._rgb is None:
+            self._rgb = self.convert(self.frame)
+        return self._rgb
 
 
-def decode_packet(packet: Any, *, strict: bool = False) -> list[Any]:
-    """Frames that a packet completes; one that does not decode gives none (or with `strict`
-    fails).
-    """
+def _converted(frame: Any, convert: FrameConverter) -> RGBFrame:
     try:
-        return list(packet.decode())
+        return convert(frame)
     except (FFmpegError, ValueError) as error:
-        if strict:
-            raise MediaError(f"decode error: {explain(error)}") from error
-        return []
-
-
-def frame_picture(frame: Any) -> Picture:
-    """A decoded frame as an upright RGB picture."""
-    return _upright(frame.to_ndarray(format="rgb24", threads=1), frame)
-
-
-def quarter_turns(frame: Any) -> int:
-    """How often a frame is to be turned left by 90 degrees to stand upright."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
-
-
-def _upright(picture: Picture, frame: Any) -> Picture:
-    turns = quarter_turns(frame)
-    return np.ascontiguousarray(np.rot90(picture, turns) if turns else picture)
-
-
-def explain(error: BaseException) -> str:
-    """FFmpeg's reason in a few words, without the address, which may hold a password."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(reason)
-
-
-def _is_cover(stream: Any) -> bool:
-    disposition = getattr(stream, "disposition", None)
-    return bool(disposition and disposition & av.stream.Disposition.attached_pic)
+        raise MediaError(f"a frame cannot be converted: {explain(error)}") from error

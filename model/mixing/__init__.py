@@ -1,4 +1,4 @@
-"""Directional mixing: masks, weights and the operator itself (paper, equations 1, 4 and 5)."""
+"""Directional mixing: its masks, its weights and its operator (paper, equations 1, 4 and 5)."""
 
 from model.mixing.choice import MixingPath, mixing_choice
 from model.mixing.operator import FixedMixer, directional_mix, directional_mix_logits

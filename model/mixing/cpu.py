@@ -1,11 +1,10 @@
-"""Directional mixing on CPUs: frame by frame in channels-last memory, batched products in planar
-memory.
+"""Directional mixing on CPUs, with one method per memory layout.
 
-The choice is measured (`benchmarks/mixing.py`): with channels side by side a frame times one weight
-per channel is one vectorised pass; with pixels side by side each channel is a small matrix product
-that BLAS does best.
+Each method was the fastest in measurements (`benchmarks/mixing.py`). In channels-last memory,
+multiplying a frame by one weight per channel takes one vectorised pass. In planar memory, where
+pixels are adjacent, each channel is a small matrix product, for which BLAS is fastest.
 
-Letters: B clips, C channels, T time in, S output rows of all directions, H and W space.
+Letters: B clips, C channels, T input times, S output rows of all directions, H and W space.
 """
 
 from __future__ import annotations
@@ -25,18 +24,17 @@ __all__ = [
     "seen_columns",
 ]
 
-_BLOCK_BYTES = 4 << 20  # of map and mix worked on at a time: what the cores' own caches hold
+# Block size in bytes (input and output together), so that a block fits into the cores' caches.
+_BLOCK_BYTES = 4 << 20
 
 
 def is_channels_last(x_BCTHW: Tensor) -> bool:
-    """Whether channels, not pixels, lie side by side; results of the operator are laid out as
-    their map is.
-    """
+    """Tell whether channels, not pixels, are adjacent in memory."""
     return x_BCTHW.shape[1] > 1 and x_BCTHW.stride(1) == 1
 
 
 def empty_rows(x_BCTHW: Tensor, rows: int) -> Tensor:
-    """An unset `B C rows H W`, dense, laid out as the map is."""
+    """Return a dense, uninitialised `B C rows H W` tensor in the memory layout of the map."""
     batch, channels, _, height, width = x_BCTHW.shape
     if is_channels_last(x_BCTHW):
         return x_BCTHW.new_empty(batch, rows, height, width, channels).permute(0, 4, 1, 2, 3)
@@ -44,8 +42,9 @@ def empty_rows(x_BCTHW: Tensor, rows: int) -> Tensor:
 
 
 def mix_rows(x_BCTHW: Tensor, rows_CST: Tensor) -> Tensor:
-    """`out[b,c,s] = sum_t w[c,s,t] x[b,c,t]`; columns that no channel uses are not read in
-    channels-last memory.
+    """Compute `out[b,c,s] = sum_t w[c,s,t] x[b,c,t]`.
+
+    In channels-last memory, a row skips the frames whose weights are zero in all channels.
     """
     if is_channels_last(x_BCTHW):
         return mix_frames(x_BCTHW, frame_weights(rows_CST, x_BCTHW.dtype), seen_columns(rows_CST))
@@ -62,16 +61,18 @@ def mix_gradients(
     rows_CST: Tensor,
     open_ST: Tensor,
     *,
-    of_map: bool,
-    of_rows: bool,
+    needs_map: bool,
+    needs_rows: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of `mix_rows` for the map, laid out as the map is, and for the rows (at least
-    float32; zero where `open_ST` is False).
+    """Compute the gradients of `mix_rows`; a gradient that is not needed is None.
+
+    The first is the gradient of the map, in the map's memory layout. The second is the gradient of
+    the row weights, in float32 or wider; it is zero where `open_ST` is False.
     """
     if is_channels_last(grad_BCSHW) != is_channels_last(x_BCTHW):
         grad_BCSHW = empty_rows(x_BCTHW, grad_BCSHW.shape[2]).copy_(grad_BCSHW)
-    grad_x = mix_rows(grad_BCSHW, rows_CST.transpose(1, 2)) if of_map else None
-    if not of_rows:
+    grad_x = mix_rows(grad_BCSHW, rows_CST.transpose(1, 2)) if needs_map else None
+    if not needs_rows:
         return grad_x, None
     wide = torch.promote_types(x_BCTHW.dtype, torch.float32)
     if is_channels_last(x_BCTHW):
@@ -96,17 +97,17 @@ def _frame_products(
 
 
 def frame_weights(rows_CST: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights as `S T C 1 1`, each ready to multiply a frame."""
+    """Rearrange weights to `S T C 1 1`, so that each `C 1 1` entry can multiply a frame."""
     return rows_CST.permute(1, 2, 0)[..., None, None].contiguous().to(dtype)
 
 
 def seen_columns(rows_CST: Tensor) -> list[list[int]]:
-    """For each row the frames whose weights are not all zero."""
+    """Return, for each row, the frames whose weight is not zero in at least one channel."""
     return [row.nonzero().flatten().tolist() for row in (rows_CST != 0).any(dim=0)]
 
 
 def mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> Tensor:
-    """Each row as a sum of frames times weights, a few clips at a time."""
+    """Compute each row as a weighted sum of frames, for a few clips at a time."""
     out = empty_rows(x_BCTHW, len(seen))
     for clips in _blocks(x_BCTHW, len(seen)):
         frames = x_BCTHW[clips].unbind(2)
@@ -123,11 +124,9 @@ def mix_frames(x_BCTHW: Tensor, weights_STC: Tensor, seen: list[list[int]]) -> T
 
 
 def _blocks(x_BCTHW: Tensor, rows: int) -> Iterator[slice]:
-    """Clips whose map and mix stay in cache while every frame meets every row."""
+    """Yield groups of clips whose input and output together fit into the cache."""
     batch, channels, times, height, width = x_BCTHW.shape
-    count = max(
-        1,
-        _BLOCK_BYTES // max(1, channels * (times + rows) * height * width * x_BCTHW.element_size()),
-    )
+    clip_bytes = channels * (times + rows) * height * width * x_BCTHW.element_size()
+    count = max(1, _BLOCK_BYTES // max(1, clip_bytes))
     for first in range(0, batch, count):
         yield slice(first, first + count)

@@ -1,7 +1,6 @@
-"""The operator `cidc::directional_mix`: one definition for PyTorch's machinery, a CUDA kernel and a
-CPU path behind it.
+"""The PyTorch operator `cidc::directional_mix`, which runs CPU code or CUDA kernels.
 
-Letters: B clips, C channels, T time in, T' time out, H and W space, D directions (1 or 2).
+Letters: B clips, C channels, T input times, T' output times, H and W space, D directions (1 or 2).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from configs import ShapeError
 from model.kernels import run_on_gpu
-from model.mixing.choice import MixingPath, kernel_takes
+from model.mixing.choice import MixingPath, can_use_kernel
 from model.mixing.cpu import (
     empty_rows,
     frame_weights,
@@ -23,7 +22,7 @@ from model.mixing.cpu import (
     mix_rows,
     seen_columns,
 )
-from model.mixing.plan import Mapping, run_backward, run_forward
+from model.mixing.cuda import Mapping, run_backward, run_forward
 from model.mixing.reference import (
     Normalisation,
     directional_mask,
@@ -39,27 +38,26 @@ __all__ = ["FixedMixer", "directional_mix", "directional_mix_logits"]
 def directional_mix(
     x_BCTHW: Tensor, weights_DCTT: Tensor, *, masked: bool = False, path: MixingPath = "auto"
 ) -> Tensor:
-    """Mix every channel over time with its own weights, forwards and (with D = 2) backwards in time
-    (paper, equation 4).
+    """Mix every channel over time with its own weights (paper, equation 4).
 
-    `out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`; the second direction reads time from the end
-    of the clip, and its rows follow those of the first. Sums are kept in float32 on GPUs (float64
-    for float64).
+    `out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`. With D = 2, the second direction reads
+    the frames from the last to the first, and its rows come after the rows of the first direction.
+    GPUs add in float32, or in float64 for a float64 map.
 
     Args:
-        x_BCTHW: the map, in contiguous or channels-last-3d memory; the result is laid out alike.
+        x_BCTHW: the map, in contiguous or channels-last-3d memory; the result has the same layout.
         weights_DCTT: `D C T' T` with D of 1 or 2.
-        masked: take the entries that `directional_mask` masks as zero whatever they hold; the
-            kernel then does not compute them.
-        path: `auto` takes the CUDA kernel for maps on a GPU where it can run, `cuda` insists on it,
-            `reference` is plain PyTorch.
+        masked: whether entries that `directional_mask` masks count as zero, whatever their values;
+            the kernel skips them.
+        path: `auto` uses the CUDA kernel for maps on a GPU where it can run, `cuda` requires it,
+            `reference` uses plain PyTorch.
 
     Returns:
         `B C D*T' H W`, in the dtype of the map.
 
     Raises:
-        ShapeError: the shapes do not fit each other, or map and weights are on different devices.
-        KernelError: `path` is `cuda` and the kernel cannot run here, with the reason.
+        ShapeError: the shapes do not match, or map and weights are on different devices.
+        KernelError: `path` is `cuda` and the kernel cannot run here; the message has the reason.
     """
     return _mix(x_BCTHW, weights_DCTT, "plain", masked, path)
 
@@ -72,8 +70,9 @@ def directional_mix_logits(
     masked: bool = True,
     path: MixingPath = "auto",
 ) -> Tensor:
-    """`directional_mix` with the weights that `directional_weights` makes of the logits; on GPUs
-    the kernel makes them itself.
+    """Mix a map with the weights that `directional_weights` computes from the logits.
+
+    On GPUs, the kernel computes the weights.
 
     Args:
         x_BCTHW: the map.
@@ -82,17 +81,17 @@ def directional_mix_logits(
         path: as in `directional_mix`.
 
     Raises:
-        ShapeError, KernelError: as `directional_mix`.
+        ShapeError, KernelError: see `directional_mix`.
     """
     return _mix(x_BCTHW, logits_DCTT, normalisation, masked, path)
 
 
 class FixedMixer(nn.Module):
-    """`directional_mix` with fixed weights, for inference. It has no gradient.
+    """Module that applies `directional_mix` with fixed weights, for inference; it has no gradient.
 
     Args:
         weights_DCTT: `D C T' T` with D of 1 or 2.
-        dtype: of the maps it will mix.
+        dtype: data type of the maps to mix.
         masked: as in `directional_mix`.
     """
 
@@ -109,7 +108,7 @@ class FixedMixer(nn.Module):
         self.seen = seen_columns(rows_CST)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """`B C T H W` to `B C D*T' H W`.
+        """Map `B C T H W` to `B C D*T' H W`.
 
         Raises:
             ShapeError: the map has another C or T than the weights.
@@ -117,8 +116,10 @@ class FixedMixer(nn.Module):
         weights_STC = cast("Tensor", self.frame_weights_STC)
         _, time, channels = weights_STC.shape[:3]
         if x_BCTHW.shape[1:3] != (channels, time):
-            found = f"C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]}"
-            raise ShapeError(f"a map of {found} meets mixing weights for C={channels}, T={time}")
+            raise ShapeError(
+                f"the mixing weights are for C={channels}, T={time}, but the map has"
+                f" C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]}"
+            )
         if x_BCTHW.device.type == "cpu" and is_channels_last(x_BCTHW):
             return mix_frames(x_BCTHW, weights_STC, self.seen)
         return directional_mix(
@@ -129,12 +130,12 @@ class FixedMixer(nn.Module):
 def _mix(
     x_BCTHW: Tensor, given_DCTT: Tensor, mapping: Mapping, masked: bool, path: MixingPath
 ) -> Tensor:
-    _check(x_BCTHW, given_DCTT)
-    on_gpu = kernel_takes(x_BCTHW, given_DCTT.shape[2], path)
-    # What traces on the CPU is exported: plain PyTorch is what every other runtime knows.
-    if on_gpu or (
-        x_BCTHW.device.type == "cpu" and path == "auto" and not torch.compiler.is_compiling()
-    ):
+    _check_shapes(x_BCTHW, given_DCTT)
+    on_gpu = can_use_kernel(x_BCTHW, given_DCTT.shape[2], path)
+    # Traces on the CPU are for export, and other runtimes support only standard operators.
+    is_traced = torch.compiler.is_compiling()
+    on_cpu = x_BCTHW.device.type == "cpu" and path == "auto" and not is_traced
+    if on_gpu or on_cpu:
         wide = torch.float64 if x_BCTHW.dtype == torch.float64 else torch.float32
         mixed: Tensor = torch.ops.cidc.directional_mix(
             x_BCTHW, given_DCTT.to(wide), mapping, masked
@@ -143,11 +144,11 @@ def _mix(
     return mix_by_einsum(x_BCTHW, _weights(given_DCTT, mapping, masked))
 
 
-def _check(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:
+def _check_shapes(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:
     if x_BCTHW.dim() != 5 or given_DCTT.dim() != 4 or given_DCTT.shape[0] not in (1, 2):
         raise ShapeError(
-            "directional_mix takes a map B C T H W and weights D C T' T with D of 1 or 2, "
-            f"got {tuple(x_BCTHW.shape)} and {tuple(given_DCTT.shape)}"
+            "directional_mix takes a map B C T H W and weights D C T' T with D of 1 or 2,"
+            f" got {tuple(x_BCTHW.shape)} and {tuple(given_DCTT.shape)}"
         )
     if given_DCTT.device != x_BCTHW.device:
         raise ShapeError(
@@ -155,18 +156,18 @@ def _check(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:
         )
     if given_DCTT.shape[1] != x_BCTHW.shape[1] or given_DCTT.shape[3] != x_BCTHW.shape[2]:
         raise ShapeError(
-            f"map and weights disagree on channels or time: map {tuple(x_BCTHW.shape)} has"
-            f" C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]}; weights {tuple(given_DCTT.shape)} have"
-            f" C={given_DCTT.shape[1]}, T={given_DCTT.shape[3]}"
+            "map and weights disagree on channels or time:"
+            f" map {tuple(x_BCTHW.shape)} has C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]};"
+            f" weights {tuple(given_DCTT.shape)} have C={given_DCTT.shape[1]},"
+            f" T={given_DCTT.shape[3]}"
         )
 
 
 def _without_masked(weights_DCTT: Tensor, masked: bool) -> Tensor:
     if not masked:
         return weights_DCTT
-    return weights_DCTT.masked_fill(
-        directional_mask(*weights_DCTT.shape[-2:], device=weights_DCTT.device), 0.0
-    )
+    mask = directional_mask(*weights_DCTT.shape[-2:], device=weights_DCTT.device)
+    return weights_DCTT.masked_fill(mask, 0.0)
 
 
 def _weights(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:
@@ -176,16 +177,16 @@ def _weights(given_DCTT: Tensor, mapping: Mapping, masked: bool) -> Tensor:
 
 
 def _open(given_DCTT: Tensor, masked: bool) -> Tensor:
-    """Which times of the map each output row uses: bool `D*T' T`."""
+    """Return which frames of the map each output row uses: bool `D*T' T`."""
     directions, _, rows, times = given_DCTT.shape
-    forwards = (
-        ~directional_mask(rows, times) if masked else torch.ones(rows, times, dtype=torch.bool)
-    )
+    forwards = torch.ones(rows, times, dtype=torch.bool)
+    if masked:
+        forwards = ~directional_mask(rows, times)
     return torch.cat([forwards, forwards.flip(-1)][:directions])
 
 
-# `mapping` says what `given` is: weights (`plain`), or logits and the normalisation that makes
-# weights of them.
+# If `mapping` is `plain`, `given` is weights. Otherwise `given` is logits, and `mapping` is the
+# normalisation that turns them into weights.
 @torch.library.custom_op("cidc::directional_mix", mutates_args=(), device_types="cpu")
 def _forward(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
     return mix_rows(x, rows_in_map_time(_weights(given, cast("Mapping", mapping), masked)))
@@ -203,26 +204,40 @@ def _(x: Tensor, given: Tensor, mapping: str, masked: bool) -> Tensor:
 
 @torch.library.custom_op("cidc::directional_mix_backward", mutates_args=(), device_types="cpu")
 def _backward(
-    grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool
+    grad: Tensor,
+    x: Tensor,
+    given: Tensor,
+    mapping: str,
+    masked: bool,
+    needs_map: bool,
+    needs_given: bool,
 ) -> tuple[Tensor, Tensor]:
     kind = cast("Mapping", mapping)
     rows_CST = rows_in_map_time(_weights(given, kind, masked))
     open_ST = _open(given, masked)
-    grad_x, grad_rows = mix_gradients(grad, x, rows_CST, open_ST, of_map=of_map, of_rows=of_given)
+    grad_x, grad_rows = mix_gradients(
+        grad, x, rows_CST, open_ST, needs_map=needs_map, needs_rows=needs_given
+    )
     if grad_rows is None:
-        return _or_nothing(grad_x, x), given.new_empty(0)
+        return _or_empty(grad_x, x), given.new_empty(0)
     halves = grad_rows.to(given.dtype).chunk(given.shape[0], dim=1)
     grad_given = torch.stack([halves[0], *(half.flip(-1) for half in halves[1:])])
     if kind == "plain":
-        return _or_nothing(grad_x, x), grad_given
-    return _or_nothing(grad_x, x), weights_gradient(
+        return _or_empty(grad_x, x), grad_given
+    return _or_empty(grad_x, x), weights_gradient(
         grad_given, given, normalisation=kind, masked=masked
     )
 
 
 @_backward.register_kernel("cuda")
 def _(
-    grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool
+    grad: Tensor,
+    x: Tensor,
+    given: Tensor,
+    mapping: str,
+    masked: bool,
+    needs_map: bool,
+    needs_given: bool,
 ) -> tuple[Tensor, Tensor]:
     grad_x, grad_given = run_backward(
         run_on_gpu,
@@ -231,20 +246,26 @@ def _(
         given,
         mapping=cast("Mapping", mapping),
         masked=masked,
-        of_map=of_map,
-        of_given=of_given,
+        needs_map=needs_map,
+        needs_given=needs_given,
     )
-    return _or_nothing(grad_x, x), _or_nothing(grad_given, given)
+    return _or_empty(grad_x, x), _or_empty(grad_given, given)
 
 
 @_backward.register_fake
 def _(
-    grad: Tensor, x: Tensor, given: Tensor, mapping: str, masked: bool, of_map: bool, of_given: bool
+    grad: Tensor,
+    x: Tensor,
+    given: Tensor,
+    mapping: str,
+    masked: bool,
+    needs_map: bool,
+    needs_given: bool,
 ) -> tuple[Tensor, Tensor]:
-    grad_x = empty_rows(x, x.shape[2]) if of_map else x.new_empty(0)
+    grad_x = empty_rows(x, x.shape[2]) if needs_map else x.new_empty(0)
     grad_given = (
         torch.empty_like(given, memory_format=torch.contiguous_format)
-        if of_given
+        if needs_given
         else given.new_empty(0)
     )
     return grad_x, grad_given
@@ -257,15 +278,15 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str, bool], output: Tensor) ->
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
     x, given = ctx.saved_tensors
-    of_map, of_given = ctx.needs_input_grad[:2]
+    needs_map, needs_given = ctx.needs_input_grad[:2]
     grad_x, grad_given = torch.ops.cidc.directional_mix_backward(
-        grad, x, given, ctx.mapping, ctx.masked, of_map, of_given
+        grad, x, given, ctx.mapping, ctx.masked, needs_map, needs_given
     )
-    return grad_x if of_map else None, grad_given if of_given else None, None, None
+    return grad_x if needs_map else None, grad_given if needs_given else None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
 
 
-def _or_nothing(gradient: Tensor | None, like: Tensor) -> Tensor:
+def _or_empty(gradient: Tensor | None, like: Tensor) -> Tensor:
     return like.new_empty(0) if gradient is None else gradient

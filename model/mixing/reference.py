@@ -1,6 +1,6 @@
-"""Directional mixing in plain PyTorch: the definition that every faster path is held against.
+"""Directional mixing in plain PyTorch; tests compare the faster code with it.
 
-Letters: B clips, C channels, T time in, T' time out, H and W space, D directions (1 or 2).
+Letters: B clips, C channels, T input times, T' output times, H and W space, D directions (1 or 2).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Normalisation = Literal["affine", "minmax"]
 
 
 def directional_mask(t_out: int, t_in: int, *, device: torch.device | None = None) -> Tensor:
-    """Which inputs each output row may not see: bool `[t_out, t_in]`, True where masked.
+    """Return the mask of inputs that each output row must not use: bool `[t_out, t_in]`.
 
-    Row r (from 0) sees columns 0 to floor(r (t_in - 1) / (t_out - 1)); a single row sees
-    everything. This is the strict upper triangle resized bilinearly with aligned corners, every
-    entry above zero masked (paper, section 3.3).
+    True means masked. Row r (from 0) uses columns 0 to floor(r (t_in - 1) / (t_out - 1)); a single
+    row uses all columns. The paper (section 3.3) resizes a strict upper triangle bilinearly with
+    aligned corners and masks every entry above zero; the result is the same.
 
     Raises:
         ShapeError: a size is below 1.
@@ -48,22 +48,23 @@ def directional_mask(t_out: int, t_in: int, *, device: torch.device | None = Non
 def directional_weights(
     logits_CTT: Tensor, *, normalisation: Normalisation = "affine", masked: bool = True
 ) -> Tensor:
-    """Mixing weights from learnable logits: masked softmax along each row, then mapped to [-1, 1]
-    (equation 5).
+    """Compute mixing weights from learnable logits (equation 5 of the paper).
+
+    The weights are a masked softmax of each row, mapped to [-1, 1].
 
     Args:
         logits_CTT: `[..., T', T]`, usually `C T' T` or `D C T' T`.
         normalisation: `affine` maps w to 2 w - 1; `minmax` maps each row's smallest open entry to
-            -1 and its largest to 1. A row with one open entry, or with all open entries equal,
-            gives 1 under `minmax`.
-        masked: False leaves every entry open (no direction).
+            -1 and its largest to 1. With `minmax`, a row with a single open entry, or
+            with equal open entries, has the weight 1.
+        masked: whether the directional mask is applied; if False, every entry is open.
 
     Returns:
         Weights of the same shape and dtype; masked entries are exactly 0.
 
     Raises:
-        ShapeError: fewer than two dimensions.
-        ValueError: an unknown normalisation.
+        ShapeError: the logits have fewer than two dimensions.
+        ValueError: the normalisation is unknown.
     """
     if logits_CTT.dim() < 2:
         raise ShapeError(
@@ -82,11 +83,12 @@ def directional_weights(
 
 
 def mix_by_einsum(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
-    """`out[b,c,t',h,w] = sum_t w[0,c,t',t] x[b,c,t,h,w]`, the second direction reading time from
-    the end, its rows after the first's.
+    """Compute directional mixing with one `einsum`; see `directional_mix` for the formula.
 
-    Traceable by `torch.export`, differentiable any number of times; `B C D*T' H W` in the dtype of
-    the map.
+    `torch.export` can trace this function, and PyTorch can differentiate it repeatedly.
+
+    Returns:
+        `B C D*T' H W` in the dtype of the map.
     """
     return torch.einsum(
         "bcthw,cst->bcshw", x_BCTHW, rows_in_map_time(weights_DCTT).to(x_BCTHW.dtype)
@@ -94,8 +96,10 @@ def mix_by_einsum(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
 
 
 def rows_in_map_time(weights_DCTT: Tensor) -> Tensor:
-    """`D C T' T` as `C D*T' T`: reading time from the end with weights w is reading it from the
-    start with w reversed.
+    """Convert weights `D C T' T` to rows `C D*T' T`, with all columns in the map's time order.
+
+    The second direction reads the frames from the last to the first. This equals reading them from
+    the first to the last with reversed weights.
     """
     return torch.cat([weights_DCTT[0], *(rows.flip(-1) for rows in weights_DCTT[1:])], dim=1)
 
@@ -103,31 +107,31 @@ def rows_in_map_time(weights_DCTT: Tensor) -> Tensor:
 def weights_gradient(
     grad_DCTT: Tensor, logits_DCTT: Tensor, *, normalisation: Normalisation, masked: bool
 ) -> Tensor:
-    """The gradient of the logits from that of `directional_weights`, in closed form; ties of a
-    row's extremes share theirs.
+    """Compute the gradient of the logits from the gradient of `directional_weights`.
 
-    What autograd gives, for places where it does not run: inside an operator.
+    The result equals that of autograd, which cannot run inside an operator. If several entries are
+    equal to the smallest or largest value of a row, they share its gradient equally.
     """
     mask = directional_mask(*logits_DCTT.shape[-2:], device=logits_DCTT.device)
     if not masked:
         mask = torch.zeros_like(mask)
-    share = torch.softmax(logits_DCTT.masked_fill(mask, float("-inf")), dim=-1)
+    softmax = torch.softmax(logits_DCTT.masked_fill(mask, float("-inf")), dim=-1)
     grad = grad_DCTT.masked_fill(mask, 0.0)
     if normalisation == "affine":
-        of_share = 2 * grad
+        of_softmax = 2 * grad
     else:
-        smallest = share.masked_fill(mask, float("inf")).amin(-1, keepdim=True)
-        largest = share.amax(-1, keepdim=True)
+        smallest = softmax.masked_fill(mask, float("inf")).amin(-1, keepdim=True)
+        largest = softmax.amax(-1, keepdim=True)
         span = largest - smallest
         flat = span <= 0
         scale = torch.where(flat, 0.0, 2 / span.masked_fill(flat, 1.0))
-        rise = (share - smallest) / span.masked_fill(flat, 1.0)
-        low = (share == smallest) & ~mask
-        high = (share == largest) & ~mask
+        rise = (softmax - smallest) / span.masked_fill(flat, 1.0)
+        low = (softmax == smallest) & ~mask
+        high = (softmax == largest) & ~mask
         of_low = -(scale * grad * (1 - rise)).sum(-1, keepdim=True) / low.sum(-1, keepdim=True)
         of_high = -(scale * grad * rise).sum(-1, keepdim=True) / high.sum(-1, keepdim=True)
-        of_share = scale * grad + low * of_low + high * of_high
-    return share * (of_share - (share * of_share).sum(-1, keepdim=True))
+        of_softmax = scale * grad + low * of_low + high * of_high
+    return softmax * (of_softmax - (softmax * of_softmax).sum(-1, keepdim=True))
 
 
 def _minmax(softmax: Tensor, mask: Tensor) -> Tensor:

@@ -4,51 +4,50 @@ from __future__ import annotations
 
 import time
 
-from stream.analysis.config import BatchConfig
-from stream.types import Window
+from stream.types import ClipRef
 
-__all__ = ["WindowBatch"]
+__all__ = ["Batcher"]
 
 
-class WindowBatch:
-    """Clips that are due, gathered until the batch is full or its oldest has waited for the
-    deadline.
+class Batcher:
+    """Gathers due clips until the batch is full or its oldest clip has waited for the deadline.
+
+    Args:
+        max_batch: clips of a batch.
+        deadline_seconds: a clip waits at most this long for others.
     """
 
-    def __init__(self, config: BatchConfig) -> None:
-        self._config = config
-        self._windows: list[tuple[int, Window]] = []
-        self._oldest = 0.0
+    def __init__(self, *, max_batch: int, deadline_seconds: float) -> None:
+        self._max_batch = max_batch
+        self._deadline_seconds = deadline_seconds
+        self._clips: list[tuple[int, ClipRef]] = []
+        self._oldest_monotonic = 0.0
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return len(self._clips)
 
-    def add(self, slot: int, window: Window) -> None:
-        """A clip of this ring slot is due now."""
-        if not self._windows:
-            self._oldest = time.monotonic()
-        self._windows.append((slot, window))
+    def add(self, slot: int, ref: ClipRef) -> None:
+        """Add the clip that a slot of the ring holds now."""
+        if not self._clips:
+            self._oldest_monotonic = time.monotonic()
+        self._clips.append((slot, ref))
 
     def holds(self, slot: int) -> bool:
-        """Whether a clip of this slot waits: it must be gathered before the slot is written
-        again.
-        """
-        return any(waiting == slot for waiting, _ in self._windows)
+        """Whether a clip of this slot waits: it must be gathered before the slot is written."""
+        return any(waiting == slot for waiting, _ in self._clips)
 
     def is_due(self) -> bool:
-        """Whether the batch should go now."""
-        return len(self) >= self._config.max_batch or (
-            bool(self._windows) and self.seconds_left() <= 0
-        )
+        """Whether the batch should be sent now."""
+        return len(self._clips) >= self._max_batch or self.seconds_left() <= 0
 
     def seconds_left(self) -> float:
-        """Time until the deadline; infinite while nothing waits."""
-        if not self._windows:
+        """Seconds until the deadline; infinite while nothing waits."""
+        if not self._clips:
             return float("inf")
-        return self._oldest + self._config.deadline_seconds - time.monotonic()
+        return self._oldest_monotonic + self._deadline_seconds - time.monotonic()
 
-    def take(self) -> list[tuple[int, Window]]:
-        """All waiting clips as (slot, window), and start anew."""
-        windows = self._windows
-        self._windows = []
-        return windows
+    def take(self) -> list[tuple[int, ClipRef]]:
+        """Remove all waiting clips, each with the slot of the ring that holds it."""
+        clips = self._clips
+        self._clips = []
+        return clips

@@ -1,11 +1,10 @@
-"""The analysis thread: sampled frames of all cameras to batches of clips. It alone touches the
-ring and the schedule.
+"""The analysis thread: sampled frames of all cameras to batches of clips.
+
+It alone touches the ring, the schedule and the sessions of the cameras.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,266 +12,269 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.media.preprocess import Preprocessor
-from stream.analysis.batcher import WindowBatch
+from stream.analysis.backlog import Backlog
+from stream.analysis.batcher import Batcher
 from stream.analysis.config import BatchConfig
-from stream.analysis.inbox import FOR_GOOD, Inbox
+from stream.analysis.crop import crop, is_flat
+from stream.analysis.inbox import Inbox
 from stream.analysis.ring import ClipRing
 from stream.analysis.schedule import Schedule
-from stream.cameras.config import CameraConfig, RegionConfig
+from stream.analysis.session import CameraSession, ViewState
 from stream.metrics import Metrics
-from stream.types import SampledFrame, StreamBreak, View, Window
+from stream.stage import Stage
+from stream.types import (
+    BreakReason,
+    CameraOpened,
+    ClipBatch,
+    ClipRef,
+    SampledFrame,
+    StreamBreak,
+    StreamItem,
+    View,
+)
 
-__all__ = ["MOST_FRAMES_AT_ONCE", "Analysis", "Clips"]
+__all__ = ["MAX_FRAMES_AT_ONCE", "ClipStage"]
 
-MOST_FRAMES_AT_ONCE = 16
-# Pictures flatter than this are no pictures of a camera; resizing them takes gigabytes.
-_FLATTEST = 8
+MAX_FRAMES_AT_ONCE = 16
+_LOOK_SECONDS = 0.05
 
-
-@dataclasses.dataclass(frozen=True)
-class Clips:
-    """A batch on its way to the network: normalised `clips_BCTHW`, and which clip is whose."""
-
-    clips_BCTHW: Tensor
-    windows: tuple[Window, ...]
-
-
-@dataclasses.dataclass
-class _Seen:
-    """What is kept of a view: its slot of the ring, its region, and its newest frame."""
-
-    slot: int
-    region: RegionConfig | None
-    hop: int
-    count: int = 0
-    spoke: bool = False  # whether a clip was cut since its clip last began anew
-    latest: SampledFrame | None = None
+Gather = Callable[[Tensor, list[tuple[int, int]]], Tensor]
 
 
-class Analysis:
-    """Preprocess, ring, batch.
+class ClipStage(Stage):
+    """Preprocesses frames, keeps each view's clip in the ring, and sends clips that are due.
 
     Args:
-        ring: the clips; a view takes a slot with its first frame and gives it back when its camera
-            goes.
-        cameras: the configuration of a camera by its name; None for one that is gone.
-        gather: windows of the ring as a normalised batch.
-        offer: hands work to the network; waits while there is no room.
-        is_behind: whether the network is, with so many clips more than wait for it: cameras that do
-            not wait then leave clips out, files that do are left in the inbox.
-        keeps_pictures: whether windows carry their newest picture.
+        config: bounds of batches.
+        stride: frames from one clip to the next, of cameras that have no `hop` of their own.
+        inbox: where frames come from.
+        backlog: where batches go.
+        ring: the clips; a view takes a slot with its first frame and returns it at its end.
+        gather: makes a normalised batch of clips of the ring.
+        keeps_frames: whether clips carry their newest frame, for pictures of events.
+
+    Attributes:
+        preprocessor: makes small frames of crops; it may be replaced before the stage starts.
     """
 
     def __init__(
         self,
         config: BatchConfig,
         *,
-        preprocessor: Preprocessor,
-        ring: ClipRing,
+        stride: int,
         inbox: Inbox,
-        hop: int,
+        backlog: Backlog,
+        ring: ClipRing,
+        preprocessor: Preprocessor,
+        gather: Gather,
         metrics: Metrics,
-        cameras: Callable[[str], CameraConfig | None],
-        gather: Callable[[Tensor, list[tuple[int, int]]], Tensor],
-        offer: Callable[[Clips | StreamBreak | None], None],
-        is_behind: Callable[[int], bool],
-        keeps_pictures: bool = False,
+        keeps_frames: bool = False,
     ) -> None:
-        self._preprocessor = preprocessor
-        self._ring = ring
+        super().__init__("analysis")
+        self._config = config
+        self._stride = stride
         self._inbox = inbox
-        self._metrics = metrics
-        self._hop = hop
-        self._cameras = cameras
+        self._backlog = backlog
+        self._ring = ring
+        self.preprocessor = preprocessor
         self._gather = gather
-        self._offer = offer
-        self._is_behind = is_behind
-        self._keeps_pictures = keeps_pictures
-        self._batch = WindowBatch(config)
+        self._metrics = metrics
+        self._keeps_frames = keeps_frames
+        self._batcher = Batcher(
+            max_batch=config.max_batch, deadline_seconds=config.deadline_seconds
+        )
         self._schedule = Schedule(ring.frames)
-        self._seen: dict[View, _Seen] = {}
-        self.beat_monotonic = time.monotonic()
+        self._sessions: dict[str, CameraSession] = {}
 
-    def run(self, is_done: Callable[[], bool], is_aborted: Callable[[], bool]) -> None:
-        """Work until nothing more comes, or something else failed."""
-        while not is_aborted():
-            self.beat_monotonic = time.monotonic()
-            done = is_done()
-            behind = not done and self._is_behind(0)
-            held = self._waits if behind else _nobody
-            items = self._inbox.take(
-                MOST_FRAMES_AT_ONCE, min(self._batch.seconds_left(), 0.05), held
-            )
-            self._take_in(items)
-            if self._batch.is_due():
+    def run(self) -> None:
+        """Work until the inbox is closed and empty; then close the backlog."""
+        while not self.stopping.is_set():
+            self.beat()
+            is_over = self._inbox.is_closed
+            items = self._take_items(is_over)
+            self._process(items)
+            if self._batcher.is_due():
                 self._send_batch()
-            if done and not items:
+            if is_over and not items:
                 self._send_batch()
-                self._offer(None)
+                self._backlog.close()
                 return
 
-    def _take_in(self, items: Sequence[SampledFrame | StreamBreak]) -> None:
-        """Preprocess together what came together; what comes after a camera went finds its slot
-        given back.
-        """
-        part: list[SampledFrame | StreamBreak] = []
-        for item in items:
-            part.append(item)
-            if isinstance(item, StreamBreak) and item.reason in FOR_GOOD:
-                self._take_part(part)
-                part = []
-        self._take_part(part)
+    def _take_items(self, is_over: bool) -> list[StreamItem]:
+        """Take what came. While the network is behind, cameras that may wait keep theirs."""
+        seconds = min(self._batcher.seconds_left(), _LOOK_SECONDS)
+        if is_over or not self._backlog.is_behind(self._config.max_wait_seconds):
+            return self._inbox.take(MAX_FRAMES_AT_ONCE, seconds)
+        return self._inbox.take(MAX_FRAMES_AT_ONCE, seconds, self._may_wait)
 
-    def _take_part(self, items: Sequence[SampledFrame | StreamBreak]) -> None:
-        begun: list[tuple[SampledFrame | StreamBreak, list[_Seen]]] = []
-        crops: list[NDArray[np.uint8]] = []
+    def _may_wait(self, camera_id: str) -> bool:
+        session = self._sessions.get(camera_id)
+        return session is not None and session.config.waits
+
+    # What came ------------------------------------------------------------------------------------
+
+    def _process(self, items: Sequence[StreamItem]) -> None:
+        """Preprocess together the frames that came together, in order between other items."""
+        frames: list[SampledFrame] = []
         for item in items:
-            if isinstance(item, StreamBreak):
-                begun.append((item, []))
-            elif _is_flat(item.picture_HWC):
-                self._metrics.corrupt.labels(item.camera_id).inc()
-                begun.append((StreamBreak(item.camera_id, "size"), []))
-            else:
-                seen = self._views_of(item)
-                begun.append((item, seen))
-                crops += [_crop(item.picture_HWC, each.region) for each in seen]
-        pictures = iter(self._preprocess(crops))
-        for item, seen in begun:
-            if isinstance(item, StreamBreak):
+            if isinstance(item, SampledFrame) and not is_flat(item.frame_HWC):
+                frames.append(item)
+                continue
+            self._add_frames(frames)
+            frames = []
+            if isinstance(item, CameraOpened):
+                self._open(item)
+            elif isinstance(item, StreamBreak):
                 self._break(item)
             else:
-                for each in seen:
-                    self._write(
-                        View(item.camera_id, each.region.id if each.region else None),
-                        each,
-                        item,
-                        next(pictures),
-                    )
+                self._refuse_flat(item)
+        self._add_frames(frames)
 
-    def _views_of(self, frame: SampledFrame) -> list[_Seen]:
-        camera = self._cameras(frame.camera_id)
-        if camera is None:
-            return []
-        found = []
-        for view, region in zip(camera.views, camera.regions or (None,), strict=True):
-            if view not in self._seen and self._ring.free:
-                self._seen[view] = _Seen(self._ring.acquire(), region, camera.hop or self._hop)
-            if view in self._seen:
-                found.append(self._seen[view])
-            else:
-                # the camera before it has been removed, but its last frames are still on their way
-                self._metrics.dropped.labels(frame.camera_id, "no_slot").inc()
-        return found
+    def _open(self, opened: CameraOpened) -> None:
+        session = self._sessions.get(opened.camera_id)
+        if session is not None and session.config == opened.config:
+            session.generation = opened.generation  # its reader was replaced
+            return
+        if session is not None:
+            self._break(StreamBreak(opened.camera_id, BreakReason.CHANGED, session.generation))
+        self._sessions[opened.camera_id] = CameraSession(opened, self._stride)
+        self._backlog.put(opened)
+
+    def _refuse_flat(self, frame: SampledFrame) -> None:
+        self._metrics.corrupt.labels(frame.camera_id).inc()
+        session = self._sessions.get(frame.camera_id)
+        if session is not None:
+            self._break(StreamBreak(frame.camera_id, BreakReason.SIZE, session.generation))
+
+    def _add_frames(self, frames: Sequence[SampledFrame]) -> None:
+        targets: list[tuple[SampledFrame, CameraSession]] = []
+        crops: list[NDArray[np.uint8]] = []
+        for frame in frames:
+            session = self._sessions.get(frame.camera_id)
+            if session is None:
+                continue
+            if missing := session.acquire(self._ring):
+                self._metrics.dropped_frames.labels(frame.camera_id, "no_slot").inc(missing)
+            targets.append((frame, session))
+            crops += [crop(frame.frame_HWC, state.region) for state in session.views.values()]
+        small_frames = iter(self._preprocess(crops))
+        for frame, session in targets:
+            for view, state in session.views.items():
+                self._write(session, view, state, frame, next(small_frames))
 
     def _preprocess(self, crops: list[NDArray[np.uint8]]) -> list[Tensor]:
-        pictures: list[Tensor] = []
-        for begin in range(0, len(crops), MOST_FRAMES_AT_ONCE):
+        frames: list[Tensor] = []
+        for begin in range(0, len(crops), MAX_FRAMES_AT_ONCE):
+            part = [each[None] for each in crops[begin : begin + MAX_FRAMES_AT_ONCE]]
             with self._metrics.stage.labels("preprocess").time():
-                batch = self._preprocessor(
-                    [crop[None] for crop in crops[begin : begin + MOST_FRAMES_AT_ONCE]]
-                )[:, 0]
+                batch = self.preprocessor(part)[:, 0]
                 # The graph reuses its memory at the next run.
-                pictures += list(batch.clone() if len(crops) > MOST_FRAMES_AT_ONCE else batch)
-        return pictures
+                frames += list(batch.clone() if len(crops) > MAX_FRAMES_AT_ONCE else batch)
+        return frames
 
-    def _write(self, view: View, seen: _Seen, frame: SampledFrame, picture_HWC: Tensor) -> None:
-        if self._batch.holds(seen.slot):
+    # Clips that are due ---------------------------------------------------------------------------
+
+    def _write(
+        self,
+        session: CameraSession,
+        view: View,
+        state: ViewState,
+        frame: SampledFrame,
+        small_HWC: Tensor,
+    ) -> None:
+        if self._batcher.holds(state.slot):
             self._send_batch()  # its oldest frame is about to be overwritten
-        seen.count = self._ring.push(seen.slot, picture_HWC)
-        seen.latest = frame
-        if not self._schedule.is_due(view, seen.count, seen.hop):
+        state.count = self._ring.push(state.slot, small_HWC)
+        state.latest = frame
+        if not self._schedule.is_due(view, state.count, session.stride):
             return
-        # When the network is behind, cameras that cannot wait take turns: their hops stretch,
+        # When the network is behind, cameras that cannot wait take turns: their strides stretch,
         # evenly and counted.
-        if not self._waits(view.camera_id) and self._is_behind(self._schedule.elders(view)):
-            self._schedule.put_off(view)
-            return
-        self._add(view, seen, frame)
+        if not session.config.waits and self._is_behind(view):
+            self._schedule.postpone(view)
+        else:
+            self._add_clip(session, view, state, frame)
 
-    def _waits(self, camera_id: str) -> bool:
-        camera = self._cameras(camera_id)
-        return camera is not None and camera.is_file and camera.pace == "fast"
+    def _is_behind(self, view: View) -> bool:
+        clips_before = self._schedule.waiting_longer(view)
+        return self._backlog.is_behind(self._config.max_wait_seconds, clips_before)
 
-    def _add(self, view: View, seen: _Seen, frame: SampledFrame) -> None:
-        self._count_lost(view, self._schedule.went(view, seen.count, seen.hop))
-        seen.spoke = True
-        picture = _crop(frame.picture_HWC, seen.region) if self._keeps_pictures else None
-        self._batch.add(
-            seen.slot,
-            Window(view, frame.pts_seconds, frame.arrived_monotonic, frame.wall_seconds, picture),
+    def _add_clip(
+        self, session: CameraSession, view: View, state: ViewState, frame: SampledFrame
+    ) -> None:
+        skipped = self._schedule.mark_taken(view, state.count, session.stride)
+        self._count_skipped(view, skipped)
+        state.has_emitted = True
+        ref = ClipRef(
+            view,
+            frame.pts_seconds,
+            frame.arrived_monotonic,
+            frame.wall_seconds,
+            crop(frame.frame_HWC, state.region) if self._keeps_frames else None,
         )
-        if self._batch.is_due():
+        self._batcher.add(state.slot, ref)
+        if self._batcher.is_due():
             self._send_batch()
 
-    def _break(self, broken: StreamBreak) -> None:
-        views = {
-            view: seen for view, seen in self._seen.items() if view.camera_id == broken.camera_id
-        }
-        camera = self._cameras(broken.camera_id)
-        # a turn of a loop
-        if broken.reason == "ended" or (
-            broken.reason == "reconnect" and camera is not None and camera.is_file
-        ):
-            for view, seen in views.items():
-                self._finish(view, seen)
-        if any(self._batch.holds(seen.slot) for seen in views.values()):
-            self._send_batch()
-        spoke = any(seen.spoke for seen in views.values())
-        for view, seen in views.items():
-            self._count_lost(view, self._schedule.restart(view, seen.count, seen.hop))
-            self._ring.clear(seen.slot)
-            seen.count = 0
-            seen.latest = None
-            seen.spoke = False
-            if broken.reason in FOR_GOOD:
-                self._ring.release(seen.slot)
-                self._schedule.forget(view)
-                del self._seen[view]
-        if camera is not None:
-            self._metrics.resets.labels(broken.camera_id, broken.reason).inc()
-        if spoke or broken.reason in FOR_GOOD:  # otherwise nothing can be open
-            self._offer(broken)
-
-    def _count_lost(self, view: View, clips: int) -> None:
-        if clips and self._cameras(view.camera_id) is not None:
-            self._metrics.dropped.labels(view.camera_id, "overload").inc(clips)
-
-    def _finish(self, view: View, seen: _Seen) -> None:
-        """A file's last frames get a clip of their own; a file shorter than a clip repeats its
-        last frame, as in training.
-        """
-        if seen.latest is None or not self._schedule.is_last_due(view, seen.count):
-            return
-        while seen.count < self._ring.frames:
-            seen.count = self._ring.push(seen.slot, self._ring.latest(seen.slot))
-        self._add(view, seen, seen.latest)
+    def _count_skipped(self, view: View, clips: int) -> None:
+        if clips:
+            self._metrics.dropped_clips.labels(view.camera_id, "overload").inc(clips)
 
     def _send_batch(self) -> None:
-        due = self._batch.take()
-        if due:
-            with self._metrics.stage.labels("gather").time():
-                clips = self._gather(
-                    self._ring.buffer_STHWC, self._ring.windows([slot for slot, _ in due])
-                )
-            self._offer(Clips(clips, tuple(window for _, window in due)))
+        due = self._batcher.take()
+        if not due:
+            return
+        places = self._ring.places([slot for slot, _ in due])
+        with self._metrics.stage.labels("gather").time():
+            clips_BCTHW = self._gather(self._ring.buffer_STHWC, places)
+        self._backlog.put(ClipBatch(clips_BCTHW, tuple(ref for _, ref in due)))
 
+    # Interruptions --------------------------------------------------------------------------------
 
-def _crop(picture_HWC: NDArray[np.uint8], region: RegionConfig | None) -> NDArray[np.uint8]:
-    if region is None:
-        return picture_HWC
-    rows, columns = region.pixels(picture_HWC.shape[1], picture_HWC.shape[0])
-    cut = picture_HWC[rows, columns]
-    # The network sees the middle, as high as wide: of a narrow strip the ends are not worth
-    # resizing.
-    longest = _FLATTEST * min(cut.shape[:2])
-    top, left = (max(0, (side - longest) // 2) for side in cut.shape[:2])
-    return np.ascontiguousarray(cut[top : top + longest, left : left + longest])
+    def _break(self, broken: StreamBreak) -> None:
+        session = self._sessions.get(broken.camera_id)
+        if session is None:
+            if broken.reason.is_final:
+                self._backlog.put(broken)
+            return
+        if broken.generation < session.generation:
+            return  # the camera was opened again since
+        if self._ends_recording(session, broken.reason):
+            self._add_last_clips(session)
+        if any(self._batcher.holds(state.slot) for state in session.views.values()):
+            self._send_batch()
+        has_emitted = session.has_emitted
+        self._restart(session)
+        if broken.reason is not BreakReason.REMOVED:
+            self._metrics.resets.labels(broken.camera_id, broken.reason.value).inc()
+        if broken.reason.is_final:
+            self._close(session)
+        if has_emitted or broken.reason.is_final:  # otherwise no event can be open
+            self._backlog.put(broken)
 
+    def _ends_recording(self, session: CameraSession, reason: BreakReason) -> bool:
+        """Whether a file has been read to its end, for the last time or on its way round."""
+        is_next_turn = reason is BreakReason.RECONNECT and session.config.is_file
+        return reason is BreakReason.ENDED or is_next_turn
 
-def _is_flat(picture_HWC: NDArray[np.uint8]) -> bool:
-    height, width = picture_HWC.shape[:2]
-    return bool(max(height, width) > _FLATTEST * min(height, width))
+    def _add_last_clips(self, session: CameraSession) -> None:
+        """Give a file's last frames a clip; a file shorter than a clip repeats its last frame."""
+        for view, state in session.views.items():
+            if state.latest is None or not self._schedule.is_last_due(view, state.count):
+                continue
+            while state.count < self._ring.frames:
+                state.count = self._ring.push(state.slot, self._ring.latest(state.slot))
+            self._add_clip(session, view, state, state.latest)
 
+    def _restart(self, session: CameraSession) -> None:
+        for view, state in session.views.items():
+            skipped = self._schedule.restart(view, state.count, session.stride)
+            self._count_skipped(view, skipped)
+            self._ring.clear(state.slot)
+            state.restart()
 
-def _nobody(camera_id: str) -> bool:
-    return False
+    def _close(self, session: CameraSession) -> None:
+        for view in session.views:
+            self._schedule.forget(view)
+        session.release(self._ring)
+        del self._sessions[session.config.id]

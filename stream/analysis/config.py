@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -13,14 +15,18 @@ from model.runtime import DeviceChoice, Precision
 
 __all__ = ["BatchConfig", "InferConfig", "check_spec", "weights_path"]
 
-
 _SHIPPED = Path(__file__).parents[2] / "model" / "pretrained"
 
 
 class BatchConfig(StrictModel):
     """Bounds of the hand-over and of batches."""
 
-    max_batch: int = Field(8, ge=1, le=1024, description="most clips in one run of the network")
+    renamed: ClassVar[Mapping[str, str]] = {
+        "wait_seconds": "max_wait_seconds",
+        "most_views": "max_views",
+    }
+
+    max_batch: int = Field(8, ge=1, le=1024, description="clips in one run of the network, at most")
     deadline_seconds: float = Field(
         0.05, ge=0, le=10, description="a clip waits at most this long for others to join its batch"
     )
@@ -28,21 +34,21 @@ class BatchConfig(StrictModel):
         32,
         ge=2,
         le=4096,
-        description="sampled frames of one camera that may wait; then its reader is blocked",
+        description="sampled frames of one camera that may wait; then the camera is blocked",
     )
     ready_batches: int = Field(
         16, ge=1, le=64, description="formed batches that may wait for the network"
     )
-    wait_seconds: float = Field(
+    max_wait_seconds: float = Field(
         0.75,
         gt=0,
         le=60,
         description=(
-            "clips of live cameras are left out, evenly, once the network would get to them only"
+            "clips of live cameras are dropped, evenly, once the network would get to them only"
             " after this long"
         ),
     )
-    most_views: int | None = Field(
+    max_views: int | None = Field(
         None,
         ge=1,
         le=4096,
@@ -67,7 +73,7 @@ class InferConfig(StrictModel):
     mixing: MixingPath = Field(
         "auto",
         description=(
-            "GPU kernels (mixing, window gather): where they can run; cuda: or an error; reference:"
+            "GPU kernels (mixing, clip gather): where they can run; cuda: or an error; reference:"
             " never"
         ),
     )

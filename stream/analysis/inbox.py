@@ -6,96 +6,140 @@ import collections
 import threading
 from collections.abc import Callable
 
-from stream.analysis.config import BatchConfig
-from stream.types import SampledFrame, StreamBreak
+from stream.types import SampledFrame, StreamBreak, StreamItem
 
-__all__ = ["FOR_GOOD", "Inbox"]
-Item = SampledFrame | StreamBreak
-# After these nothing more comes of a camera, unless it is started anew.
-FOR_GOOD = ("removed", "paused", "changed", "ended")
+__all__ = ["Inbox"]
+
+# A camera that waits for room looks this often whether it should stop.
+_LOOK_SECONDS = 0.5
 
 
 class Inbox:
-    """One bounded queue per camera; taking goes round the cameras, so none can starve another."""
+    """One bounded queue per camera; taking goes round the cameras, so none can starve another.
 
-    def __init__(self, config: BatchConfig) -> None:
-        self._most = config.camera_queue
-        self._queues: dict[str, collections.deque[Item]] = {}
+    Args:
+        max_frames: items of one camera that may wait; then the camera is blocked.
+    """
+
+    def __init__(self, max_frames: int) -> None:
+        self._max_frames = max_frames
+        self._closed = False
+        self._queues: dict[str, collections.deque[StreamItem]] = {}
         self._turns: collections.deque[str] = collections.deque()
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        # One for each camera that waits: if all of them woke for every item taken, many cameras
-        # would wake each other all the time.
+        # One condition for each camera that waits: with a common one every item taken would wake
+        # all of them.
         self._room: dict[str, threading.Condition] = {}
 
     def put(
         self,
-        item: Item,
-        stop: threading.Event,
+        item: StreamItem,
+        stop: threading.Event | None = None,
         on_blocked: Callable[[bool], None] = lambda blocked: None,
     ) -> bool:
-        """Add an item of its camera, waiting for room; False if `stop` was set first. Breaks
-        never wait.
+        """Add an item of its camera. A frame waits for room; other items never wait.
+
+        Args:
+            stop: set when the camera should end; nothing is added after that.
+            on_blocked: called with True when the camera begins to wait, with False afterwards.
+
+        Returns:
+            Whether the item was taken: False if `stop` was set first or the inbox is closed.
         """
+        stop = stop or threading.Event()
         with self._lock:
-            if stop.is_set():
+            if self._refuses(stop):
                 return False
-            waiting = self._queues.setdefault(item.camera_id, collections.deque())
-            if (
-                isinstance(item, StreamBreak)
-                and waiting
-                and isinstance(waiting[-1], StreamBreak)
-                and item.reason not in FOR_GOOD
-            ):
-                # nothing came since the last one: a flood of them must not fill the memory
+            if self._is_repeated_break(item):
                 return True
-            if len(waiting) >= self._most and isinstance(item, SampledFrame):
-                on_blocked(True)
-                room = self._room.setdefault(item.camera_id, threading.Condition(self._lock))
-                while len(waiting) >= self._most and not stop.is_set():
-                    room.wait(0.5)
-                on_blocked(False)
-                if stop.is_set():
-                    return False
-                # it may have been emptied and forgotten
-                waiting = self._queues.setdefault(item.camera_id, collections.deque())
-            if not waiting:
+            if isinstance(item, SampledFrame) and not self._wait_for_room(item, stop, on_blocked):
+                return False
+            queue = self._queues.setdefault(item.camera_id, collections.deque())
+            if not queue:
                 self._turns.append(item.camera_id)
-            waiting.append(item)
+            queue.append(item)
             self._arrived.notify()
         return True
 
     def take(
         self,
-        most: int,
+        max_items: int,
         timeout_seconds: float,
-        held: Callable[[str], bool] = lambda camera_id: False,
-    ) -> list[Item]:
-        """Up to `most` items, one camera after the other; empty after the timeout. Cameras that
-        are held keep theirs.
+        is_held: Callable[[str], bool] = lambda camera_id: False,
+    ) -> list[StreamItem]:
+        """Remove up to `max_items` items, one camera after the other; empty after the timeout.
+
+        Args:
+            is_held: whether the items of a camera stay where they are for now.
         """
         with self._lock:
-            if all(map(held, self._turns)):
+            if all(map(is_held, self._turns)) and not self._closed:
                 self._arrived.wait(max(timeout_seconds, 0.0))
-            items: list[Item] = []
+            items: list[StreamItem] = []
             passed: list[str] = []
-            while self._turns and len(items) < most:
+            while self._turns and len(items) < max_items:
                 camera_id = self._turns.popleft()
-                if held(camera_id):
+                if is_held(camera_id):
                     passed.append(camera_id)
-                    continue
-                waiting = self._queues[camera_id]
-                items.append(waiting.popleft())
-                if camera_id in self._room:
-                    self._room[camera_id].notify_all()
-                if waiting:
-                    self._turns.append(camera_id)
-                elif isinstance(items[-1], StreamBreak) and items[-1].reason in FOR_GOOD:
-                    del self._queues[camera_id]  # a camera that went for good leaves nothing behind
-                    self._room.pop(camera_id, None)
+                else:
+                    items.append(self._take_one(camera_id))
             self._turns.extend(passed)
             return items
 
+    def close(self) -> None:
+        """Say that nothing more is put; what waits can still be taken."""
+        with self._lock:
+            self._closed = True
+            self._arrived.notify_all()
+            for room in self._room.values():
+                room.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is taken in."""
+        with self._lock:
+            return self._closed
+
     def __len__(self) -> int:
         with self._lock:
-            return sum(len(waiting) for waiting in self._queues.values())
+            return sum(len(queue) for queue in self._queues.values())
+
+    # The methods below are called with the lock held.
+
+    def _refuses(self, stop: threading.Event) -> bool:
+        return self._closed or stop.is_set()
+
+    def _is_repeated_break(self, item: StreamItem) -> bool:
+        """Whether nothing came since the last break: a flood of them must not fill the memory."""
+        if not isinstance(item, StreamBreak) or item.reason.is_final:
+            return False
+        queue = self._queues.get(item.camera_id)
+        return queue is not None and len(queue) > 0 and isinstance(queue[-1], StreamBreak)
+
+    def _wait_for_room(
+        self, item: SampledFrame, stop: threading.Event, on_blocked: Callable[[bool], None]
+    ) -> bool:
+        if not self._is_full(item.camera_id):
+            return True
+        on_blocked(True)
+        room = self._room.setdefault(item.camera_id, threading.Condition(self._lock))
+        while self._is_full(item.camera_id) and not self._refuses(stop):
+            room.wait(_LOOK_SECONDS)
+        on_blocked(False)
+        return not self._refuses(stop)
+
+    def _is_full(self, camera_id: str) -> bool:
+        return len(self._queues.get(camera_id, ())) >= self._max_frames
+
+    def _take_one(self, camera_id: str) -> StreamItem:
+        queue = self._queues[camera_id]
+        item = queue.popleft()
+        if camera_id in self._room:
+            self._room[camera_id].notify_all()
+        if queue:
+            self._turns.append(camera_id)
+        elif isinstance(item, StreamBreak) and item.reason.is_final:
+            del self._queues[camera_id]  # a camera that is gone leaves nothing behind
+            self._room.pop(camera_id, None)
+        return item

@@ -16,10 +16,10 @@ from torch import Tensor
 from model.activation import newest_map, overlay_map
 from model.checkpoints.weights import ModelSpec, load_model
 from model.cidc import use_mixing
+from model.clip_gather import ClipGather
 from model.mixing import mixing_choice
 from model.network import fold_for_inference
 from model.runtime import pick_device, pick_dtype
-from model.window import WindowGather
 from stream.analysis.config import InferConfig, weights_path
 
 __all__ = ["Recogniser"]
@@ -51,7 +51,7 @@ class Recogniser:
         self.mixing, self.mixing_reason = mixing_choice(config.mixing, self.device)
         self._network = fold_for_inference(network, self.dtype).to(self.device)
         use_mixing(self._network, config.mixing)
-        self._gather = WindowGather(
+        self._gather = ClipGather(
             self.spec.preprocess, dtype=self.dtype, device=self.device, path=config.mixing
         )
         if self.device.type == "cpu" and config.device == "auto":
@@ -61,36 +61,35 @@ class Recogniser:
             )
 
     @torch.inference_mode()
-    def gather(self, ring_STHWC: Tensor, windows: Sequence[tuple[int, int]]) -> Tensor:
-        """Windows (slot, head) of a ring as a batch for `probabilities`: `B C T H W`,
-        normalised; the ring may change afterwards.
+    def gather(self, ring_STHWC: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """Gather clips of a ring into a normalised batch `B C T H W`; the ring may change then.
+
+        Args:
+            places: slot of each clip, and where in the slot its oldest frame lies.
         """
-        return self._gather(ring_STHWC, windows)
+        return self._gather(ring_STHWC, places)
 
     @torch.inference_mode()
     def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
-        """Normalised clips to probabilities `B K` in float32 on the CPU."""
+        """Class probabilities `B K` of normalised clips, in float32 on the CPU."""
         return torch.softmax(self._network(clips_BCTHW), dim=1).cpu()
 
-    def overlay(self, clip_BCTHW: Tensor, picture_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the network looks at in a normalised clip, painted over a picture of the camera."""
-        return overlay_map(picture_HWC, newest_map(self._network, clip_BCTHW), self.spec.preprocess)
+    def overlay(self, clip_BCTHW: Tensor, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Paint what the network looks at in a normalised clip over a frame of the camera."""
+        return overlay_map(frame_HWC, newest_map(self._network, clip_BCTHW), self.spec.preprocess)
 
     def warm_up(self, max_batch: int) -> None:
-        """Run once at the smallest and the largest batch, so that the first camera does not pay
-        for it.
-        """
-        picture = self.spec.preprocess
+        """Run once at the smallest and the largest batch: the first camera must not wait for it."""
+        framing = self.spec.preprocess
         ring_STHWC = torch.zeros(
             1,
             self.spec.model.frames,
-            picture.height,
-            picture.width,
+            framing.height,
+            framing.width,
             3,
             dtype=torch.uint8,
             device=self.device,
         )
-        # One clip first: weights are laid out for the first input, and few cameras send single
-        # clips.
+        # One clip first: weights are laid out for the first input, and few cameras give one clip.
         for size in (1, max_batch):
             self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))

@@ -24,7 +24,7 @@ class ClipRing:
     Args:
         slots: cameras at once.
         frames: T.
-        height, width: of the stored pictures, pixels.
+        height, width: of the stored frames, pixels.
         device: where the buffer lives.
 
     Raises:
@@ -105,30 +105,27 @@ class ClipRing:
         self._check_slot(slot)
         self._written[slot] = 0
 
-    def push(self, slot: int, picture_HWC: Tensor | NDArray[np.uint8]) -> int:
+    def push(self, slot: int, frame_HWC: Tensor | NDArray[np.uint8]) -> int:
         """Write the next frame; returns how many frames the slot has had since it was cleared.
 
         Raises:
-            ShapeError: the picture is not uint8 `H W C` of the ring's size, or there is no such
+            ShapeError: the frame is not uint8 `H W C` of the ring's size, or there is no such
                 slot.
         """
         self._check_slot(slot)
-        picture_HWC = (
-            picture_HWC
-            if isinstance(picture_HWC, Tensor)
-            else torch.tensor(np.asarray(picture_HWC))
-        )
+        if not isinstance(frame_HWC, Tensor):
+            frame_HWC = torch.tensor(np.asarray(frame_HWC))
         expected = self.buffer_STHWC.shape[2:]
-        if picture_HWC.shape != expected or picture_HWC.dtype != torch.uint8:
+        if frame_HWC.shape != expected or frame_HWC.dtype != torch.uint8:
             raise ShapeError(
-                f"the ring holds uint8 {tuple(expected)}, got {picture_HWC.dtype}"
-                f" {tuple(picture_HWC.shape)}"
+                f"the ring holds uint8 {tuple(expected)}, got {frame_HWC.dtype}"
+                f" {tuple(frame_HWC.shape)}"
             )
-        self.buffer_STHWC[slot, self._written[slot] % self._frames] = picture_HWC
+        self.buffer_STHWC[slot, self._written[slot] % self._frames] = frame_HWC
         self._written[slot] += 1
         return self._written[slot]
 
-    def windows(self, slots: Sequence[int]) -> list[tuple[int, int]]:
+    def places(self, slots: Sequence[int]) -> list[tuple[int, int]]:
         """For each slot the slot itself and where in it the oldest frame lies: what a gather needs.
 
         Raises:
@@ -148,7 +145,7 @@ class ClipRing:
             ShapeError: there is no such slot, or it has had fewer than T frames.
         """
         slots = [slots] if isinstance(slots, int) else slots
-        heads = torch.tensor([head for _, head in self.windows(slots)], dtype=torch.int64)
+        heads = torch.tensor([head for _, head in self.places(slots)], dtype=torch.int64)
         order = (heads.unsqueeze(1) + torch.arange(self._frames)) % self._frames
         device = self.buffer_STHWC.device
         return self.buffer_STHWC[

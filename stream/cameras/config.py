@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Literal
-from urllib.parse import unquote, urlsplit
+from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
 from configs import StrictModel, exists
+from stream.cameras.address import check_address, kind_of_address, redact_url
 from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
-from stream.types import View
 
-__all__ = ["CameraConfig", "RegionConfig", "redact_url"]
+__all__ = ["CameraConfig", "RegionConfig", "View", "redact_url"]
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
+_MIN_REGION = 0.05
+
+
+class View(NamedTuple):
+    """What clips are cut from: a camera's whole frame, or one of its regions of interest."""
+
+    camera_id: str
+    region: str | None = None
 
 
 class RegionConfig(StrictModel):
-    """A rectangle of the upright picture, in shares of its width and height."""
+    """A rectangle of the upright frame, in fractions of its width and height."""
 
     id: str = Field(description="name in events", pattern=NAME)
-    left: float = Field(0.0, ge=0, le=1, description="left edge; 0 is the picture's")
-    top: float = Field(0.0, ge=0, le=1, description="upper edge")
-    right: float = Field(1.0, ge=0, le=1, description="right edge; 1 is the picture's")
-    bottom: float = Field(1.0, ge=0, le=1, description="lower edge")
+    left: float = Field(0.0, ge=0, le=1, description="left edge; 0 is the frame's")
+    top: float = Field(0.0, ge=0, le=1, description="upper edge; 0 is the frame's")
+    right: float = Field(1.0, ge=0, le=1, description="right edge; 1 is the frame's")
+    bottom: float = Field(1.0, ge=0, le=1, description="lower edge; 1 is the frame's")
 
     @model_validator(mode="after")
     def _check(self) -> RegionConfig:
-        if self.right - self.left < 0.05 or self.bottom - self.top < 0.05:
+        if self.right - self.left < _MIN_REGION or self.bottom - self.top < _MIN_REGION:
             raise ValueError(
-                f"region {self.id}: right must be above left and bottom above top, by 0.05 at least"
+                f"region {self.id}: right must be above left and bottom above top, by"
+                f" {_MIN_REGION} at least"
             )
         return self
 
     def pixels(self, width: int, height: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of this size in pixels; at least one each."""
-        left, top = (
-            min(round(share * size), size - 1)
-            for share, size in ((self.left, width), (self.top, height))
-        )
+        """Rows and columns of a frame of this size in pixels; at least one each."""
+        left = min(round(self.left * width), width - 1)
+        top = min(round(self.top * height), height - 1)
         right = max(left + 1, round(self.right * width))
         bottom = max(top + 1, round(self.bottom * height))
         return slice(top, bottom), slice(left, right)
@@ -66,15 +71,15 @@ class CameraConfig(StrictModel):
         None,
         ge=1,
         le=1024,
-        description="a clip is due every this many sampled frames; null for clip.hop",
+        description="stride: sampled frames from one clip to the next; null for clip.hop",
     )
     max_gap_seconds: float | None = Field(
         None,
         gt=0,
-        description="a longer silence starts the clip anew; null for clip.max_gap_seconds",
+        description="a longer silence restarts the clip; null for clip.max_gap_seconds",
     )
     regions: tuple[RegionConfig, ...] = Field(
-        (), max_length=16, description="parts to be analysed apart; none for the whole picture"
+        (), max_length=16, description="parts to analyse separately; none for the whole frame"
     )
     events: EventConfig | None = Field(
         None, description="event settings of this camera; null for the section events"
@@ -86,36 +91,7 @@ class CameraConfig(StrictModel):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        url = url.strip()
-        if not url or "\0" in url:
-            raise ValueError("an address is not empty and holds no zero byte")
-        scheme = _scheme(url)
-        if scheme is None:
-            return url
-        if scheme == "file":
-            return cls._check_url(
-                unquote(re.sub(r"^file:(//(localhost(?=/))?)?", "", url, flags=re.IGNORECASE))
-            )
-        if scheme not in _NETWORK_SCHEMES:
-            raise ValueError(
-                f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of"
-                f" {', '.join(_NETWORK_SCHEMES)}"
-            )
-        try:
-            parts = urlsplit(url)
-            host = parts.hostname
-            port = parts.port
-        except ValueError:
-            raise ValueError(
-                f"{redact_url(url)} is not a valid address; write {scheme}://host[:port]/path, the"
-                " port a number up to 65535, and in user name and password %23 for #, %2F for /,"
-                " %3A for :, %40 for @"
-            ) from None
-        if not host and not (scheme == "udp" and port):  # udp://@:5000 listens
-            raise ValueError(
-                f"{redact_url(url)} has no host name; write {scheme}://host[:port]/path"
-            )
-        return url
+        return check_address(url)
 
     @field_validator("regions")
     @classmethod
@@ -127,20 +103,31 @@ class CameraConfig(StrictModel):
 
     @property
     def kind(self) -> Literal["file", "device", "network"]:
-        """What `url` is."""
-        if _scheme(self.url) is not None:
-            return "network"
-        return "device" if re.fullmatch(r"/dev/video\d+", self.url) else "file"
+        """What `url` names."""
+        return kind_of_address(self.url)
 
     @property
     def is_file(self) -> bool:
-        """Whether it is read from a file, which waits for us; cameras do not."""
+        """Whether it is read from a file. A file waits for the analysis; a camera does not."""
         return self.kind == "file"
 
     @property
+    def waits(self) -> bool:
+        """Whether its frames may wait for as long as the analysis needs."""
+        return self.is_file and self.pace == "fast"
+
+    @property
     def views(self) -> tuple[View, ...]:
-        """What clips are cut from."""
+        """What clips are cut from: the regions, or the whole frame."""
         return tuple(View(self.id, region.id) for region in self.regions) or (View(self.id),)
+
+    @property
+    def smallest_fraction(self) -> float:
+        """The shortest side of its regions, as a fraction of the frame; 1 without regions."""
+        sides = [
+            min(region.right - region.left, region.bottom - region.top) for region in self.regions
+        ]
+        return min(sides, default=1.0)
 
     def problem(self) -> str | None:
         """What is certainly wrong with it, found without opening it; None if nothing is."""
@@ -150,32 +137,3 @@ class CameraConfig(StrictModel):
             return f"camera {self.id}: {redact_url(self.url)} is a folder, not a video"
         problem = self.source.problem() if self.source is not None else None
         return f"camera {self.id}: {problem}" if problem else None
-
-
-def redact_url(url: str) -> str:
-    """The address without user name, password and query, for logs, metrics and events."""
-    scheme = _scheme(url)
-    rest = url
-    if scheme is not None:
-        rest = url.partition(":")[2].lstrip("/")
-    elif not re.search(r":.*@", url):
-        return _mask(url)  # a file
-    # Up to the last @: a password that was not percent-encoded may hold an @, a slash or a question
-    # mark itself.
-    address = re.split(r"[?#]", rest.rpartition("@")[2])[0]
-    return _mask(f"{scheme}://{address}" if scheme else address)
-
-
-def _mask(address: str) -> str:
-    """Some cameras take user name and password in the path."""
-    return re.sub(
-        r"((?:user(?:name)?|pass(?:word)?|pwd|token|key)=)[^/&;_]*",
-        r"\1***",
-        address,
-        flags=re.IGNORECASE,
-    )
-
-
-def _scheme(url: str) -> str | None:
-    match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*):/", url)
-    return match.group(1).lower() if match else None

@@ -1,5 +1,6 @@
-"""Cameras while the pipeline runs: list, add, change, pause, resume, remove. Changes are kept
-before they take effect.
+"""Cameras while the pipeline runs: list, add, change, pause, resume, remove.
+
+A change is saved before it takes effect.
 """
 
 from __future__ import annotations
@@ -8,72 +9,73 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from configs import CameraError, ConfigError, StrictModel, check_tree, merged
+from configs import (
+    CameraError,
+    ConfigError,
+    StrictModel,
+    check_tree,
+    merged,
+    with_current_names,
+)
+from stream.cameras.checks import SHARED_SECTIONS, check_room, with_shared_settings
 from stream.cameras.config import CameraConfig, redact_url
-from stream.cameras.overrides import CameraChanges
+from stream.cameras.overrides import CameraOverrides
 from stream.cameras.status import CameraStatus
-from stream.cameras.supervisor import Fleet
-from stream.config import check_room, completed
+from stream.cameras.supervisor import Supervisor
 from stream.metrics import Metrics
-from stream.types import BreakReason, StreamBreak
+from stream.types import EndReason
 
 __all__ = ["CameraManager"]
 
 
 class CameraManager:
-    """The cameras of a running pipeline. Methods may be called from any thread; changes go one
-    after the other.
+    """The cameras of a running pipeline. Methods may be called from any thread, one at a time.
 
     Args:
-        most_views: slots of the ring.
-        common: the sections `events` and `source` of all cameras, which complete those of single
+        max_views: slots of the ring.
+        shared: the sections `events` and `source` of all cameras, which complete those of single
             cameras.
-        check: refuses a camera whose settings cannot be used, by a ConfigError.
-        interrupt: tells the analysis, after everything it was given of a camera, that this was the
-            last.
+        check: raises a ConfigError for a camera whose settings cannot be used.
     """
 
     def __init__(
         self,
-        fleet: Fleet,
-        changes: CameraChanges,
+        supervisor: Supervisor,
+        overrides: CameraOverrides,
         metrics: Metrics,
         *,
-        most_views: int,
-        common: Mapping[str, StrictModel],
+        max_views: int,
+        shared: Mapping[str, StrictModel],
         check: Callable[[CameraConfig], None],
-        interrupt: Callable[[StreamBreak], None],
     ) -> None:
-        self._fleet = fleet
-        self._changes = changes
+        self._supervisor = supervisor
+        self._overrides = overrides
         self._metrics = metrics
-        self._most_views = most_views
-        self._common = common
+        self._max_views = max_views
+        self._shared = shared
         self._check = check
-        self._interrupt = interrupt
         self._cameras: dict[str, CameraConfig] = {}
         self._paused: set[str] = set()
         self._unusable: set[str] = set()
         self._lock = threading.Lock()
-        self._started = self._stopped = False
-
-    def config(self, camera_id: str) -> CameraConfig | None:
-        """A camera's settings; None if there is no such camera."""
-        return self._cameras.get(camera_id)
+        self._started = False
+        self._stopped = False
 
     def load(self, cameras: Sequence[CameraConfig], unusable: Mapping[str, str]) -> None:
-        """Know the cameras that there are from the start; `unusable` says of some why they
-        cannot be started.
+        """Add the cameras that exist from the start.
+
+        Args:
+            unusable: why some of them cannot be started, by their ids.
         """
         self._unusable = set(unusable)
         for camera in cameras:
             self._cameras[camera.id] = camera
-            status = self._fleet.add(camera)
+            status = self._supervisor.add(camera)
             if camera.id in unusable:
-                status.set_state("ended", unusable[camera.id])
-            if self._changes.is_paused(camera.id):
+                status.end(EndReason.FAILED, unusable[camera.id])
+            if self._overrides.is_paused(camera.id):
                 self._paused.add(camera.id)
-                status.set_state("ended", "paused")
+                status.end(EndReason.PAUSED)
             self._metrics.paused.labels(camera.id).set(camera.id in self._paused)
 
     def start(self) -> None:
@@ -82,7 +84,7 @@ class CameraManager:
             self._started = True
             for camera_id in self._cameras:
                 if camera_id not in self._paused | self._unusable:
-                    self._fleet.start(camera_id)
+                    self._supervisor.start(camera_id)
 
     def all_ended(self) -> bool:
         """Whether there are cameras and none of them will deliver anything more.
@@ -96,7 +98,7 @@ class CameraManager:
             return (
                 bool(self._cameras)
                 and not self._paused | self._unusable
-                and self._fleet.all_ended()
+                and self._supervisor.all_ended()
             )
         finally:
             self._lock.release()
@@ -115,8 +117,8 @@ class CameraManager:
         return self._described(self._status(camera_id))
 
     def describe_all(self) -> list[dict[str, Any]]:
-        """Every camera, in the order in which they came."""
-        return [self._described(status) for status in self._fleet.statuses]
+        """Every camera, in the order in which they were added."""
+        return [self._described(status) for status in self._supervisor.statuses]
 
     def add(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Add and start a camera.
@@ -125,7 +127,7 @@ class CameraManager:
             CameraError: its settings are wrong, there is one of this name, or there is no room for
                 it.
         """
-        camera = self._checked(completed(fields, self._common))
+        camera = self._checked(self._completed(fields))
         with self._lock:
             if camera.id in self._cameras:
                 raise CameraError(
@@ -133,30 +135,30 @@ class CameraManager:
                     "exists",
                 )
             self._check_room(camera, self._cameras.values())
-            self._keep(lambda: self._changes.note(camera.id, camera))
+            self._save(lambda: self._overrides.note(camera.id, camera))
             self._cameras[camera.id] = camera
-            self._fleet.add(camera)
-            self._begin(camera.id)
+            self._supervisor.add(camera)
+            self._start(camera.id)
         return self.describe(camera.id)
 
     def change(self, camera_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some settings of a camera, which then starts anew; those that are not named stay,
-        at any depth.
+        """Change some settings of a camera and restart it; settings not named stay, at any depth.
 
         Raises:
             CameraError: there is no such camera, or the settings are wrong.
         """
         with self._lock:
             before = self._status(camera_id).camera
+            fields = self._with_current_names(fields)
             if fields.get("id", camera_id) != camera_id:
                 raise CameraError(
                     f"a camera keeps its id; add {fields['id']!r} and remove {camera_id!r}",
                     "invalid",
                 )
             settings = before.model_dump(mode="json", exclude_none=True)
-            for section in ("events", "source"):
+            for section in SHARED_SECTIONS:
                 if section in fields and section not in settings:
-                    settings[section] = self._common[section].model_dump(mode="json")
+                    settings[section] = self._shared[section].model_dump(mode="json")
             camera = self._checked(merged(settings, fields))
             is_idle = camera_id in self._unusable or self._status(camera_id).state == "ended"
             if camera == before and not is_idle:
@@ -164,16 +166,16 @@ class CameraManager:
             self._check_room(
                 camera, (other for other in self._cameras.values() if other is not before)
             )
-            self._keep(lambda: self._changes.note(camera_id, camera))
-            self._end(camera_id, "changed")
+            self._save(lambda: self._overrides.note(camera_id, camera))
+            self._supervisor.halt(camera_id, EndReason.CHANGED)
             self._cameras[camera_id] = camera
-            self._fleet.forget(camera_id)
-            self._fleet.add(camera)
-            self._begin(camera_id)
+            self._supervisor.forget(camera_id)
+            self._supervisor.add(camera)
+            self._start(camera_id)
         return self.describe(camera_id)
 
     def pause(self, camera_id: str) -> dict[str, Any]:
-        """Stop a camera and keep it; events that go on are ended.
+        """Stop a camera and keep it; its open events end.
 
         Raises:
             CameraError: there is no such camera.
@@ -181,10 +183,10 @@ class CameraManager:
         with self._lock:
             self._status(camera_id)
             if camera_id not in self._paused:
-                self._keep(lambda: self._changes.pause(camera_id, paused=True))
+                self._save(lambda: self._overrides.pause(camera_id, paused=True))
                 self._paused.add(camera_id)
                 self._metrics.paused.labels(camera_id).set(1)
-                self._end(camera_id, "paused")
+                self._supervisor.halt(camera_id, EndReason.PAUSED)
         return self.describe(camera_id)
 
     def resume(self, camera_id: str) -> dict[str, Any]:
@@ -201,9 +203,9 @@ class CameraManager:
                     self._check_room(
                         camera, (other for other in self._cameras.values() if other is not camera)
                     )
-                self._keep(lambda: self._changes.pause(camera_id, paused=False))
+                self._save(lambda: self._overrides.pause(camera_id, paused=False))
                 self._paused.discard(camera_id)
-                self._begin(camera_id)
+                self._start(camera_id)
         return self.describe(camera_id)
 
     def remove(self, camera_id: str) -> None:
@@ -214,45 +216,41 @@ class CameraManager:
         """
         with self._lock:
             self._status(camera_id)
-            self._keep(lambda: self._changes.note(camera_id, None))
+            self._save(lambda: self._overrides.note(camera_id, None))
             del self._cameras[camera_id]
-            self._end(camera_id, "removed")
+            self._supervisor.halt(camera_id, EndReason.REMOVED)
             self._paused.discard(camera_id)
             self._unusable.discard(camera_id)
-            self._fleet.forget(camera_id)
+            self._supervisor.forget(camera_id)
 
-    def forget_counts(self, camera_id: str) -> bool:
-        """Forget what was counted of a camera that is gone, unless another has come under its
-        name; False while a change is being kept.
-        """
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            if camera_id not in self._cameras:
-                self._metrics.forget(camera_id)
-            return True
-        finally:
-            self._lock.release()
-
-    def _begin(self, camera_id: str) -> None:
+    def _start(self, camera_id: str) -> None:
         self._unusable.discard(camera_id)
         self._metrics.paused.labels(camera_id).set(camera_id in self._paused)
         if camera_id in self._paused:
-            status = self._fleet.status(camera_id)
+            status = self._supervisor.status(camera_id)
             assert status is not None
-            status.set_state("ended", "paused")
+            status.end(EndReason.PAUSED)
         elif self._started:
-            self._fleet.start(camera_id)
+            self._supervisor.start(camera_id)
 
-    def _end(self, camera_id: str, reason: BreakReason) -> None:
-        self._fleet.halt(camera_id, reason)
-        self._interrupt(StreamBreak(camera_id, reason))
+    def _with_current_names(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            current: Mapping[str, Any] = with_current_names(fields, CameraConfig)
+        except ConfigError as error:
+            raise CameraError(f"camera: {error}", "invalid") from None
+        return current
 
     def _status(self, camera_id: str) -> CameraStatus:
-        status = self._fleet.status(camera_id)
+        status = self._supervisor.status(camera_id)
         if status is None:
             raise CameraError(f"there is no camera {camera_id!r}", "unknown")
         return status
+
+    def _completed(self, fields: Mapping[str, Any]) -> Any:
+        try:
+            return with_shared_settings(fields, self._shared)
+        except ConfigError as error:
+            raise CameraError(f"camera: {error}", "invalid") from None
 
     def _checked(self, fields: Mapping[str, Any]) -> CameraConfig:
         try:
@@ -264,12 +262,12 @@ class CameraManager:
 
     def _check_room(self, camera: CameraConfig, others: Iterable[CameraConfig]) -> None:
         try:
-            check_room(camera, others, self._most_views)
+            check_room(camera, others, self._max_views)
         except ConfigError as error:
             raise CameraError(str(error), "no_room") from None
 
-    def _keep(self, change: Callable[[], None]) -> None:
-        """Keep a change first: what cannot be kept does not happen."""
+    def _save(self, change: Callable[[], None]) -> None:
+        """Save a change before it is made: a change that cannot be saved is not made."""
         if self._stopped:
             raise CameraError("the pipeline is stopping and takes no more changes", "stopping")
         try:

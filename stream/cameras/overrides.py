@@ -1,21 +1,19 @@
-"""What was changed over HTTP, kept in a file, so that a restart does not undo it."""
+"""What was changed over HTTP, saved in a file so that a restart does not undo it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import ConfigError, check_tree, is_file
+from configs import ConfigError, check_tree, is_file, replaced_file
 from stream.cameras.config import CameraConfig
 
-__all__ = ["CameraChanges"]
+__all__ = ["CameraOverrides"]
 
 
-class CameraChanges:
+class CameraOverrides:
     """Cameras that differ from the configuration file: added, changed, removed, paused.
 
     The file may hold passwords; only its owner may read it. Without a file nothing is kept.
@@ -48,48 +46,28 @@ class CameraChanges:
         return camera_id in self._cameras
 
     def summary(self) -> str | None:
-        """What differs from the configuration file, in one line for people; None if nothing
-        does.
-        """
-        parts = []
-        for verb, ids in (
-            (
-                "removed",
-                [camera_id for camera_id, camera in self._cameras.items() if camera is None],
-            ),
-            (
-                "changed",
-                [
-                    camera_id
-                    for camera_id, camera in self._cameras.items()
-                    if camera and camera_id in self._configured
-                ],
-            ),
-            (
-                "added",
-                [
-                    camera_id
-                    for camera_id, camera in self._cameras.items()
-                    if camera and camera_id not in self._configured
-                ],
-            ),
-            ("paused", sorted(self._paused)),
-        ):
-            if ids:
-                parts.append(f"{verb} {', '.join(ids)}")
-        return (
-            f"{self._path}, changes made over HTTP: {'; '.join(parts)} (delete the file to undo"
-            " them all)"
-            if parts
-            else None
-        )
+        """What differs from the configuration file, in one line; None if nothing does."""
+        changes: dict[str, list[str]] = {"removed": [], "changed": [], "added": []}
+        for camera_id, camera in self._cameras.items():
+            if camera is None:
+                changes["removed"].append(camera_id)
+            elif camera_id in self._configured:
+                changes["changed"].append(camera_id)
+            else:
+                changes["added"].append(camera_id)
+        changes["paused"] = sorted(self._paused)
+        parts = [f"{verb} {', '.join(ids)}" for verb, ids in changes.items() if ids]
+        if not parts:
+            return None
+        undo = "delete the file to undo them all"
+        return f"{self._path}, changes made over HTTP: {'; '.join(parts)} ({undo})"
 
     def is_paused(self, camera_id: str) -> bool:
         """Whether the camera waits to be resumed."""
         return camera_id in self._paused
 
     def note(self, camera_id: str, camera: CameraConfig | None) -> None:
-        """Keep a camera as it is now; None for one that was removed.
+        """Save a camera as it is now; None for one that was removed.
 
         Raises:
             ConfigError: the file cannot be written; then nothing has changed.
@@ -101,23 +79,23 @@ class CameraChanges:
         )
         cameras[camera_id] = camera
         if camera is None or not is_known:
-            paused.discard(camera_id)  # one of this name that was paused before is another
+            paused.discard(camera_id)  # an earlier camera of this name may have been paused
         if camera is None and camera_id not in self._configured:
-            del cameras[camera_id]  # nothing is left to be undone
-        self._keep(cameras, paused)
+            del cameras[camera_id]  # nothing is left to undo
+        self._save(cameras, paused)
 
     def pause(self, camera_id: str, *, paused: bool) -> None:
-        """Keep that a camera is paused, or no longer.
+        """Save that a camera is paused, or no longer is.
 
         Raises:
             ConfigError: the file cannot be written; then nothing has changed.
         """
-        self._keep(
+        self._save(
             dict(self._cameras),
             self._paused | {camera_id} if paused else self._paused - {camera_id},
         )
 
-    def _keep(self, cameras: dict[str, CameraConfig | None], paused: set[str]) -> None:
+    def _save(self, cameras: dict[str, CameraConfig | None], paused: set[str]) -> None:
         before = self._cameras, self._paused
         self._cameras = cameras
         self._paused = paused
@@ -127,7 +105,7 @@ class CameraChanges:
             self._cameras, self._paused = before
             raise ConfigError(
                 f"changes of cameras cannot be kept in {self._path}: {error.strerror}; set"
-                " http.changes"
+                " http.changes to a file that can be written"
             ) from None
 
     def _read(self) -> None:
@@ -138,8 +116,8 @@ class CameraChanges:
             paused = set(tree["paused"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"http.changes: {self._path} cannot be read ({type(error).__name__}); mend it, or"
-                " delete it to undo all changes"
+                f"http.changes: {self._path} cannot be read ({type(error).__name__}); repair it,"
+                " or delete it to undo all changes"
             ) from None
         self._paused = {str(camera_id) for camera_id in paused}
         for camera_id, fields in cameras.items():
@@ -157,22 +135,5 @@ class CameraChanges:
             for camera_id, camera in self._cameras.items()
         }
         text = json.dumps({"cameras": cameras, "paused": sorted(self._paused)}, indent=2)
-        partial = self._path.with_name(self._path.name + ".part")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.unlink(missing_ok=True)
-            partial.touch(mode=0o600, exist_ok=False)
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
-            # some file systems cannot; the change is kept all the same
-            with contextlib.suppress(OSError):
-                folder = os.open(self._path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)  # the new name, too, must outlast a power cut
-                finally:
-                    os.close(folder)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replaced_file(self._path, mode=0o600, durable=True) as partial:
+            partial.write_text(text, encoding="utf-8")

@@ -1,3 +1,3 @@
-"""What people see in a terminal: log lines, the live table, the summary."""
+"""Terminal output for users: log lines, the live table and the summary."""
 
 __all__: list[str] = []

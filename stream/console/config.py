@@ -12,11 +12,11 @@ __all__ = ["LogConfig"]
 
 
 class LogConfig(StrictModel):
-    """Log lines, on standard error."""
+    """Settings of the log lines, which are written to standard error."""
 
     format: Literal["text", "json"] = Field(
-        "text", description="for people, or one JSON object a line"
+        "text", description="text: readable lines; json: one JSON object per line"
     )
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level that is shown"
+        "info", description="lowest level that is shown"
     )

@@ -1,4 +1,4 @@
-"""Events as lines of text."""
+"""Format events as lines of text."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ __all__ = ["event_line", "place"]
 
 
 def place(event: ActionEvent) -> str:
-    """The camera, and the region if it has any."""
+    """Return the camera id, followed by the region if the event has one."""
     return f"{event.camera_id}/{event.region}" if event.region else event.camera_id
 
 
 def event_line(event: ActionEvent) -> str:
-    """One event in one line: when (UTC) it started or ended, where, what, when in the stream."""
-    head = (
-        f"{(event.ended_at or event.started_at)[11:19]}  {place(event):<12} {event.kind:<8}"
-        f" {event.action:<12} "
-    )
+    """Return one line with time of day (UTC), camera, kind, action and seconds in the stream."""
+    time_of_day = (event.ended_at or event.started_at)[11:19]
+    head = f"{time_of_day}  {place(event):<12} {event.kind:<8} {event.action:<12} "
     if event.kind == "ended":
-        return (
-            head
-            + f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s ({event.reason})"
-        )
-    return head + f"from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"
+        span = f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s"
+        return f"{head}{span} ({event.reason})"
+    return f"{head}from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"

@@ -1,5 +1,6 @@
-"""Log lines: for people, or one JSON object each. Lines about one camera carry its name in the
-field `camera`.
+"""Set up log lines, as readable text or as one JSON object per line.
+
+JSON lines about one camera contain its id in the field `camera`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ __all__ = ["JsonFormatter", "set_up_logs"]
 
 
 class JsonFormatter(logging.Formatter):
-    """`time` (RFC 3339, UTC), `level`, `logger`, `message`; `camera` and `error` where there are
-    such.
+    """Formats a log record as one JSON object.
+
+    The fields are `time` (RFC 3339, UTC), `level`, `logger` and `message`; `camera` for lines about
+    one camera, and `error` for lines with a traceback.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -38,8 +41,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(config: LogConfig) -> None:
-    """Send all log lines of this process to standard error in the format asked for; in colour
-    and wrapped only in a terminal.
+    """Send all log lines of this process to standard error, in the configured format.
+
+    Text lines are coloured and wrapped only in a terminal.
     """
     handler: logging.Handler
     if config.format == "json":

@@ -1,4 +1,4 @@
-"""Lines to standard output that never hold anything up."""
+"""The printer writes lines to standard output without delaying the caller."""
 
 from __future__ import annotations
 
@@ -8,60 +8,65 @@ import os
 import sys
 import threading
 
+from stream.stage import Stage
+
 __all__ = ["Printer"]
 
 _log = logging.getLogger(__name__)
-_MOST_LINES = 10_000
+_MAX_LINES = 10_000
 
 
-class Printer:
-    """Lines to standard output from a thread of its own: a full disk or a reader that does not read
-    stops nothing else.
+class Printer(Stage):
+    """Writes lines to standard output in a separate thread.
 
-    Lines that cannot be written in time are left out, the oldest first; after an error nothing more
-    is written.
+    A full disk or a slow reader therefore blocks only this thread. If too many lines wait, the
+    oldest are dropped; after an error, no more lines are written.
     """
 
     def __init__(self) -> None:
-        self._lines: collections.deque[str] = collections.deque(maxlen=_MOST_LINES)
+        super().__init__("printer")
+        self._lines: collections.deque[str] = collections.deque(maxlen=_MAX_LINES)
         self._changed = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
-        self._thread.start()
 
     def print(self, line: str) -> None:
-        """Write a line some time; never waits."""
+        """Queue a line for printing; return at once."""
         with self._changed:
             self._lines.append(line)
             self._changed.notify()
 
     def close(self, timeout_seconds: float = 3.0) -> None:
-        """Write what waits, for at most this long."""
+        """Write the queued lines, for at most `timeout_seconds`, and end the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(timeout_seconds)
+        self.join(timeout_seconds)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Write lines until `close` was called and the queue is empty."""
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._lines or self._closing)
-                    if not self._lines:
-                        return
-                    line = self._lines.popleft()
+            while (line := self._next()) is not None:
+                self.beat()
                 _write(line + "\n")
         except OSError as error:
             _log.warning(
-                "nothing more is printed: standard output cannot be written (%s)", error.strerror
+                "Standard output cannot be written (%s); nothing more is printed", error.strerror
             )
+
+    def _next(self) -> str | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._closing)
+            return self._lines.popleft() if self._lines else None
 
 
 def _write(text: str) -> None:
-    """Past Python's buffer, whose lock a blocked writer would hold when the program ends."""
+    """Write text to standard output without Python's buffer.
+
+    A blocked writer would hold the lock of that buffer and block the exit of the program.
+    """
     try:
         descriptor = sys.stdout.fileno()
-    except (OSError, AttributeError):  # not a file: a test's buffer
+    except (OSError, AttributeError):  # standard output is not a file, as in tests
         sys.stdout.write(text)
         return
     data = text.encode(sys.stdout.encoding or "utf-8", errors="replace")

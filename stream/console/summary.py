@@ -1,4 +1,4 @@
-"""What a run did, as one JSON document and a few lines for people."""
+"""The summary of a run, as a JSON document and as a few readable lines."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from pathlib import Path
 from typing import Any
 
 from configs import ConfigError
-from stream.cameras.status import CameraStatus
 from stream.metrics import Metrics
+from stream.types import CameraSnapshot
 
 __all__ = ["LatencyLog", "build_summary", "summary_lines", "write_summary"]
 
 
 class LatencyLog:
-    """The latest latencies in seconds, for exact percentiles; the histogram in `Metrics` has all
-    of them.
-    """
+    """Keeps the latest latencies in seconds for exact percentiles; the metrics count all."""
 
-    def __init__(self, most: int = 200_000) -> None:
-        self._values: collections.deque[float] = collections.deque(maxlen=most)
+    def __init__(self, max_values: int = 200_000) -> None:
+        self._values: collections.deque[float] = collections.deque(maxlen=max_values)
         self._lock = threading.Lock()
 
     def add(self, seconds: float) -> None:
-        """Note one latency."""
+        """Add one latency in seconds."""
         with self._lock:
             self._values.append(seconds)
 
     def values(self) -> list[float]:
-        """The latest, oldest first."""
+        """Return the latest latencies in seconds, oldest first."""
         with self._lock:
             return list(self._values)
 
     def percentiles(self) -> dict[str, float | None]:
-        """p50, p95 and p99 by nearest rank; null without values."""
+        """Return p50, p95 and p99 by nearest rank; None if no latencies were added."""
         ordered = sorted(self.values())
-        return {
-            f"p{share}": round(ordered[_rank(share, len(ordered))], 4) if ordered else None
-            for share in (50, 95, 99)
-        }
+        return {f"p{percent}": _nearest_rank(ordered, percent) for percent in (50, 95, 99)}
+
+
+def _nearest_rank(ordered: list[float], percent: int) -> float | None:
+    if not ordered:
+        return None
+    rank = max(0, math.ceil(percent / 100 * len(ordered)) - 1)
+    return round(ordered[rank], 4)
 
 
 def build_summary(
-    statuses: Iterable[CameraStatus],
+    cameras: Iterable[CameraSnapshot],
     metrics: Metrics,
     latency: LatencyLog,
     counts: Mapping[tuple[str, str], int],
@@ -57,8 +59,18 @@ def build_summary(
     runtime: dict[str, str],
     http: str | None = None,
 ) -> dict[str, Any]:
-    """Counts per camera, from the metrics themselves, and of events by action and kind, those of
-    removed cameras too.
+    """Build the summary of a run.
+
+    Args:
+        cameras: last status of each camera.
+        metrics: metrics of the run, with the counts of each camera.
+        latency: latencies from the arrival of a clip until its events were stored.
+        counts: number of events by action and kind, including events of removed cameras.
+        outbox_left: number of events left in the outbox.
+        lost: number of events that could not be stored.
+        seconds: duration of the run.
+        runtime: description of the runtime, such as `device` and `dtype`.
+        http: address of the HTTP server; None if it is disabled.
     """
     events: dict[str, dict[str, int]] = {}
     for (action, kind), count in counts.items():
@@ -67,7 +79,7 @@ def build_summary(
         "duration_seconds": round(seconds, 3),
         "runtime": runtime,
         "http": http,
-        "cameras": {status.camera.id: _camera(status, metrics) for status in statuses},
+        "cameras": {camera.camera_id: _camera(camera, metrics) for camera in cameras},
         "events": events,
         "latency_seconds": latency.percentiles(),
         "published": metrics.total(metrics.published),
@@ -76,38 +88,68 @@ def build_summary(
     }
 
 
+def _camera(camera: CameraSnapshot, metrics: Metrics) -> dict[str, Any]:
+    name = camera.camera_id
+    dropped = {
+        "packets": metrics.by_label(metrics.dropped_packets, "reason", camera=name),
+        "frames": metrics.by_label(metrics.dropped_frames, "reason", camera=name),
+        "clips": metrics.by_label(metrics.dropped_clips, "reason", camera=name),
+    }
+    clips = metrics.total(metrics.clips, camera=name)
+    blocked = [each.value for each in metrics.matching(metrics.blocked, camera=name)]
+    return {
+        "state": camera.state,
+        "detail": camera.detail,
+        "frames_decoded": metrics.total(metrics.decoded, camera=name),
+        "frames_sampled": metrics.total(metrics.sampled, camera=name),
+        "frames_repeated": metrics.total(metrics.repeated, camera=name),
+        "packets_undecodable": metrics.total(metrics.corrupt, camera=name),
+        "clips": clips,
+        "windows": clips,  # the name before 0.2.0
+        "dropped": dropped,
+        "drops": {reason: n for unit in dropped.values() for reason, n in unit.items()},
+        "resets": metrics.by_label(metrics.resets, "reason", camera=name),
+        "blocked_seconds": round(sum(blocked), 2),
+        "reconnects": metrics.total(metrics.reconnects, camera=name),
+    }
+
+
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """The summary in a few lines."""
+    """Return the summary as a few lines of text."""
     cameras = summary["cameras"].values()
-    frames, windows = (
-        sum(camera[name] for camera in cameras) for name in ("frames_decoded", "windows")
-    )
-    dropped = sum(sum(camera["drops"].values()) for camera in cameras)
+    frames = sum(camera["frames_decoded"] for camera in cameras)
+    clips = sum(camera["clips"] for camera in cameras)
     started = sum(kinds.get("started", 0) for kinds in summary["events"].values())
-    latency = summary["latency_seconds"]
+    runtime = summary["runtime"]
     lines = [
-        f"{len(cameras)} cameras, {frames} frames, {windows} clips analysed, {dropped} dropped,"
-        f" {started} actions in {summary['duration_seconds']:.1f} s on"
-        f" {summary['runtime']['device']} ({summary['runtime']['dtype']})"
+        f"{len(cameras)} cameras, {frames} frames, {clips} clips analysed,"
+        f" {_dropped_text(cameras)} dropped, {started} actions in"
+        f" {summary['duration_seconds']:.1f} s on {runtime['device']} ({runtime['dtype']})"
     ]
+    latency = summary["latency_seconds"]
     if latency["p50"] is not None:
-        lines.append(
-            f"camera to event: p50 {latency['p50'] * 1e3:.0f} ms, p95 {latency['p95'] * 1e3:.0f}"
-            f" ms, p99 {latency['p99'] * 1e3:.0f} ms"
-        )
-    lost = (
-        f", lost {summary['events_lost']}: they could not be stored"
-        if summary["events_lost"]
-        else ""
-    )
+        shown = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in latency.items())
+        lines.append(f"camera to event: {shown}")
+    lost = summary["events_lost"]
+    lost_text = f", lost {lost}: they could not be stored" if lost else ""
     lines.append(
-        f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost}"
+        f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost_text}"
     )
     return lines
 
 
+def _dropped_text(cameras: Iterable[dict[str, Any]]) -> str:
+    """Return a text with the dropped packets, frames and clips; zeros are left out."""
+    sums: collections.Counter[str] = collections.Counter()
+    for camera in cameras:
+        for unit, reasons in camera["dropped"].items():
+            sums[unit] += sum(reasons.values())
+    shown = [f"{count} {unit}" for unit, count in sums.items() if count]
+    return " and ".join(shown) or "nothing"
+
+
 def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """Write the summary as JSON.
+    """Write the summary to a JSON file.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -116,29 +158,3 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
         path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--summary: cannot write {path}: {error.strerror}") from None
-
-
-def _camera(status: CameraStatus, metrics: Metrics) -> dict[str, Any]:
-    camera_id = status.camera.id
-    return {
-        "state": status.state,
-        "detail": status.detail,
-        "frames_decoded": metrics.total(metrics.decoded, camera=camera_id),
-        "frames_sampled": metrics.total(metrics.sampled, camera=camera_id),
-        "frames_repeated": metrics.total(metrics.repeated, camera=camera_id),
-        "packets_undecodable": metrics.total(metrics.corrupt, camera=camera_id),
-        "windows": metrics.total(metrics.windows, camera=camera_id),
-        "drops": metrics.by_label(metrics.dropped, "reason", camera=camera_id),
-        "resets": metrics.by_label(metrics.resets, "reason", camera=camera_id),
-        "blocked_seconds": round(
-            sum(
-                s.value for s in metrics.samples(metrics.blocked) if s.labels["camera"] == camera_id
-            ),
-            2,
-        ),
-        "reconnects": metrics.total(metrics.reconnects, camera=camera_id),
-    }
-
-
-def _rank(share: int, count: int) -> int:
-    return max(0, math.ceil(share / 100 * count) - 1)

@@ -1,163 +1,148 @@
-"""Settings of events: thresholds, store, broker, pictures."""
+"""Settings of events: thresholds, outbox, broker, pictures."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from configs import (
-    BrokerError,
-    OutputPath,
-    StrictModel,
-    is_file,
-)
+from configs import BrokerError, OutputPath, StrictModel, is_file
 from model.detection import DetectionConfig
-
-with warnings.catch_warnings():
-    # the package deprecates its own modules while importing them
-    warnings.simplefilter("ignore", DeprecationWarning)
-
 
 __all__ = ["EventConfig", "KafkaConfig", "OutboxConfig", "SnapshotConfig"]
 
 
 class EventConfig(DetectionConfig):
-    """From probabilities to events."""
+    """Settings for turning probabilities into events."""
 
-    top_k: int = Field(3, ge=1, le=20, description="likeliest actions listed in each event")
+    top_k: int = Field(
+        3, ge=1, le=20, description="number of most likely actions that each event lists"
+    )
 
 
 class OutboxConfig(StrictModel):
-    """Where events wait."""
+    """Settings of the outbox, which stores events until the broker has received them."""
 
     path: OutputPath = Field(
-        Path("outbox.db"), description="database file; its folder must exist or be creatable"
+        Path("outbox.db"), description="database file; a missing folder is created"
     )
-    max_events: int = Field(1_000_000, ge=1, description="most events kept")
+    max_events: int = Field(1_000_000, ge=1, description="maximum number of stored events")
     when_full: Literal["drop_oldest"] = Field(
         "drop_oldest",
-        description=(
-            "what gives way when it is full: the oldest `updated`, and only without any, the oldest"
-            " event"
-        ),
+        description="drop the oldest `updated` events first, then the oldest other events",
     )
 
 
 class KafkaConfig(StrictModel):
-    """The broker. Without `bootstrap` nothing is published and the outbox is where events end."""
+    """Settings of the Kafka broker; without `bootstrap`, events stay in the outbox."""
 
     bootstrap: tuple[str, ...] = Field((), description="host:port of one or more brokers")
     topic: str = Field(
-        "action-events", description="topic of the events", pattern=r"^[A-Za-z0-9._-]{1,249}$"
+        "action-events", description="topic to publish to", pattern=r"^[A-Za-z0-9._-]{1,249}$"
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="how to connect"
+        "PLAINTEXT", description="whether to encrypt (SSL) and to log in (SASL)"
     )
     create_topic: bool = Field(
         True,
-        description=(
-            "make the topic if the broker has none; otherwise events wait until somebody makes it"
-        ),
+        description="create a missing topic; if false, events wait until it has been created",
     )
     partitions: int = Field(
-        -1, ge=-1, le=10_000, description="of a topic made here; -1 leaves it to the broker"
+        -1, ge=-1, le=10_000, description="partitions of a new topic; -1: the broker's default"
     )
     replication: int = Field(
-        -1, ge=-1, le=100, description="of a topic made here; -1 leaves it to the broker"
+        -1, ge=-1, le=100, description="replicas of a new topic; -1: the broker's default"
     )
-    ssl_cafile: str | None = Field(None, description="certificate authorities, PEM")
+    ssl_cafile: str | None = Field(None, description="PEM file with the trusted certificates")
     ssl_certfile: str | None = Field(
-        None, description="our own certificate, PEM, for brokers that ask clients for one"
+        None, description="PEM file with the client certificate, for brokers that require one"
     )
     ssl_keyfile: str | None = Field(
-        None, description="its private key, PEM, if that is not in the same file"
+        None, description="PEM file with the private key, if it is not in ssl_certfile"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="how to log in"
+        None, description="login method"
     )
     sasl_username: str | None = Field(None, description="user name")
     sasl_password: SecretStr | None = Field(None, description="password; never printed")
     sasl_password_file: Path | None = Field(
-        None, description="file that holds the password instead"
+        None, description="file with the password, instead of sasl_password"
     )
     request_timeout_seconds: float = Field(
-        30.0, ge=1, le=600, description="a request without an answer is repeated after this long"
+        30.0, ge=1, le=600, description="time after which an unanswered request is sent again"
     )
     flush_seconds: float = Field(
         5.0,
         ge=0,
-        description="at shutdown, wait this long for the broker; what is left stays in the outbox",
+        description="maximum time at shutdown to publish waiting events; the rest stay stored",
     )
 
     @field_validator("bootstrap", mode="before")
     @classmethod
     def _split(cls, addresses: Any) -> Any:
-        """Several in one text, as Kafka's own tools write them."""
-        return (
-            [address.strip() for address in addresses.split(",") if address.strip()]
-            if isinstance(addresses, str)
-            else addresses
-        )
+        """Split a text with several comma-separated addresses, as Kafka's own tools accept."""
+        if not isinstance(addresses, str):
+            return addresses
+        return [address.strip() for address in addresses.split(",") if address.strip()]
 
     @field_validator("bootstrap")
     @classmethod
     def _check_bootstrap(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
         for address in addresses:
             host, _, port = address.rpartition(":")
-            if (
-                not host
-                or "," in host
-                or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)
-            ):
+            is_number = port.isascii() and port.isdigit()
+            if not host or "," in host or not is_number or not 0 < int(port) < 65536:
                 raise ValueError(f"{address.rpartition('@')[2]!r} is not host:port")
         return addresses
 
     @model_validator(mode="after")
     def _check(self) -> KafkaConfig:
-        if self.sasl_password is not None and self.sasl_password_file is not None:
-            raise ValueError("give sasl_password or sasl_password_file, not both")
-        if self.sasl_password_file is not None and not is_file(self.sasl_password_file):
-            raise ValueError(f"sasl_password_file not found: {self.sasl_password_file}")
-        login = (
-            self.sasl_mechanism,
-            self.sasl_username,
-            self.sasl_password or self.sasl_password_file,
-        )
-        if self.security_protocol.startswith("SASL") and None in login:
-            raise ValueError(
-                f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username"
-                " and sasl_password or sasl_password_file"
-            )
         if 0 in (self.partitions, self.replication):
             raise ValueError(
                 "partitions and replication must be at least 1, or -1 to leave them to the broker"
             )
-        if not self.security_protocol.startswith("SASL") and login != (None, None, None):
+        self._check_login()
+        self._check_encryption()
+        return self
+
+    def _check_login(self) -> None:
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("give sasl_password or sasl_password_file, not both")
+        if self.sasl_password_file is not None and not is_file(self.sasl_password_file):
+            raise ValueError(f"sasl_password_file not found: {self.sasl_password_file}")
+        password = self.sasl_password or self.sasl_password_file
+        login = (self.sasl_mechanism, self.sasl_username, password)
+        logs_in = self.security_protocol.startswith("SASL")
+        if logs_in and None in login:
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username"
+                " and sasl_password or sasl_password_file"
+            )
+        if not logs_in and login != (None, None, None):
             raise ValueError(
                 "sasl_* needs security_protocol SASL_PLAINTEXT or SASL_SSL, not"
-                f" {self.security_protocol}: nobody would log in"
+                f" {self.security_protocol}, which does not log in"
             )
+
+    def _check_encryption(self) -> None:
         for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
             file = getattr(self, name)
             if file is not None and not is_file(file):
                 raise ValueError(f"{name} not found: {file}")
             if file is not None and not self.security_protocol.endswith("SSL"):
                 raise ValueError(
-                    f"{name} needs security_protocol SSL or SASL_SSL, not {self.security_protocol}:"
-                    " nothing would be encrypted"
+                    f"{name} needs security_protocol SSL or SASL_SSL, not {self.security_protocol},"
+                    " which does not encrypt"
                 )
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ValueError("ssl_keyfile needs ssl_certfile, the certificate that it belongs to")
-        return self
 
     def connection(self) -> dict[str, Any]:
-        """The settings that producer and consumer share.
+        """Return the connection settings shared by producer, consumer and admin client.
 
         Raises:
-            BrokerError: the file of the password cannot be read.
+            BrokerError: the password file cannot be read.
         """
         password = self.sasl_password.get_secret_value() if self.sasl_password else None
         if self.sasl_password_file is not None:
@@ -180,23 +165,25 @@ class KafkaConfig(StrictModel):
 
 
 class SnapshotConfig(StrictModel):
-    """Pictures of events."""
+    """Settings of the pictures of events; one picture is kept for each action."""
 
     enabled: bool = Field(
         False, description="keep a picture of each action; events then carry the field `snapshot`"
     )
     path: OutputPath = Field(
-        Path("snapshots"), description="folder of the pictures; a folder for each camera in it"
+        Path("snapshots"), description="folder of the pictures, with a subfolder for each camera"
     )
     width: int = Field(
-        640, ge=64, le=7680, description="wider pictures are made this wide, in pixels"
+        640, ge=64, le=7680, description="maximum width in pixels; wider frames are scaled down"
     )
-    quality: int = Field(85, ge=1, le=100, description="of the JPEG")
+    quality: int = Field(85, ge=1, le=100, description="JPEG quality")
     activation: bool = Field(
         False,
-        description=(
-            "paint over it what the network looks at; costs a run of the network for each picture"
-        ),
+        description="draw the activation map on each picture; needs an extra run of the network",
     )
-    keep_days: float = Field(7.0, gt=0, le=36500, description="older pictures are deleted")
-    keep_megabytes: float = Field(1000.0, gt=0, description="beyond this the oldest are deleted")
+    keep_days: float = Field(
+        7.0, gt=0, le=36500, description="days after which a picture is deleted"
+    )
+    keep_megabytes: float = Field(
+        1000.0, gt=0, description="maximum size of all pictures; the oldest are deleted first"
+    )

@@ -1,8 +1,8 @@
-"""For those who consume events: from an outbox or from Kafka, each event once.
+"""Functions for consumers: read each event once, from an outbox or from Kafka.
 
-Delivery is at least once: after a crash a record may come again. A repetition has the `event_id`,
-`kind` and `sequence` of the first; `Deduplicator` leaves it out and needs little memory for it,
-because repetitions come soon after.
+Kafka delivery is at least once: after a crash a record may be delivered again. A repeated record
+has the same `event_id`, `kind` and `sequence`. `Deduplicator` drops it. It only remembers the
+latest events, because a record is repeated soon after its first delivery.
 """
 
 from __future__ import annotations
@@ -20,22 +20,25 @@ from typing import Any
 from configs import BrokerError, DataError, OutboxError, is_file
 from stream.events.config import KafkaConfig
 from stream.events.event import ActionEvent
-from stream.events.kafka import explained, kafka
-from stream.events.outbox import read_events
+from stream.events.kafka import explained, kafka, silence_log
+from stream.events.outbox_reader import read_events
 
 __all__ = ["Deduplicator", "read_outbox", "read_topic"]
 
 _log = logging.getLogger(__name__)
-_MOST_REMEMBERED = 200_000
-_AT_ONCE = 5_000
-# Of one poll: a reader must be back for the next within five minutes, or counts as gone.
-_MOST_RECORDS = 100
+_MAX_REMEMBERED = 200_000
+_MAX_ROWS = 5_000  # maximum number of events in one read of an outbox
+# Maximum number of records in one poll. It is small because a consumer that does not poll again
+# within five minutes is removed from its group.
+_MAX_RECORDS = 100
 _COMMIT_SECONDS = 1.0
-# A reader that follows an outbox gives up when it cannot be read for this long.
-_UNREADABLE_SECONDS = 10.0
-# Joining a group takes some brokers half a minute.
+# An outbox that is being created or recovered cannot be read for a short time.
+_MAX_UNREADABLE_SECONDS = 10.0
+_WAIT_SECONDS = 0.5
+# With some brokers, joining a group takes half a minute.
 _JOIN_SECONDS = 60.0
-_NOT_TAKEN = (
+# These commit errors can be ignored, because the records are delivered again.
+_NOT_COMMITTED = (
     kafka.errors.CommitFailedError,
     kafka.errors.RebalanceInProgressError,
     kafka.errors.IllegalGenerationError,
@@ -44,23 +47,24 @@ _NOT_TAKEN = (
 
 
 class Deduplicator:
-    """Knows the latest events and says which have been seen.
+    """Remembers the latest events and detects repeated ones.
 
     Args:
-        most: events remembered; more than a publisher may send twice (those of its outbox).
+        max_events: number of remembered events; it must be larger than the number of events that a
+            publisher may send twice, which is at most the number of events in its outbox.
     """
 
-    def __init__(self, most: int = _MOST_REMEMBERED) -> None:
-        self._most = most
+    def __init__(self, max_events: int = _MAX_REMEMBERED) -> None:
+        self._max_events = max_events
         self._seen: collections.OrderedDict[tuple[str, str, int], None] = collections.OrderedDict()
 
     def is_new(self, event: ActionEvent) -> bool:
-        """Whether this is the first time that the event comes."""
+        """Remember the event; return whether it was not seen before."""
         key = (event.event_id, event.kind, event.sequence)
         if key in self._seen:
             return False
         self._seen[key] = None
-        if len(self._seen) > self._most:
+        if len(self._seen) > self._max_events:
             self._seen.popitem(last=False)
         return True
 
@@ -68,41 +72,46 @@ class Deduplicator:
 def read_outbox(
     path: Path, *, follow: bool = False, stop: threading.Event | None = None
 ) -> Iterator[ActionEvent]:
-    """Events of an outbox in order; with `follow`, also those that come, until `stop` is set.
+    """Yield the events of an outbox in order; with `follow`, also new ones, until `stop` is set.
 
-    With `follow` an outbox that is not there yet is waited for.
+    With `follow`, the function waits for an outbox that does not exist yet.
 
     Raises:
-        OutboxError: the file is missing or is not an outbox, or cannot be read for long.
+        OutboxError: the file is missing (without `follow`), is not an outbox, or could not be read
+            for 10 s.
     """
-    last = 0
+    last_id = 0
     stop = stop or threading.Event()
     failing_since: float | None = None
     while not stop.is_set():
         try:
-            found = read_events(path, after_id=last, most=_AT_ONCE)
+            found = read_events(path, after_id=last_id, max_events=_MAX_ROWS)
         except OutboxError:
-            # While it is made, or rescued, it is for a moment not what it will be.
-            if failing_since is None:
-                failing_since = time.monotonic()
-                if follow and not is_file(path):
-                    _log.warning("waiting for the outbox %s, which does not exist yet", path)
-            if not follow or (
-                is_file(path) and time.monotonic() - failing_since > _UNREADABLE_SECONDS
-            ):
+            if not follow:
                 raise
-            if not is_file(path):
-                failing_since = time.monotonic()
-            stop.wait(0.5)
+            failing_since = _since_when_unreadable(path, failing_since)
+            if time.monotonic() - failing_since > _MAX_UNREADABLE_SECONDS:
+                raise
+            stop.wait(_WAIT_SECONDS)
             continue
         failing_since = None
         for stored in found:
-            last = stored.id
+            last_id = stored.id
             yield stored.event
         if not found:
             if not follow:
                 return
-            stop.wait(0.5)
+            stop.wait(_WAIT_SECONDS)
+
+
+def _since_when_unreadable(path: Path, failing_since: float | None) -> float:
+    """Return the monotonic time since which an existing file cannot be read; now if missing."""
+    now = time.monotonic()
+    if is_file(path):
+        return now if failing_since is None else failing_since
+    if failing_since is None:
+        _log.warning("waiting for the outbox %s, which does not exist yet", path)
+    return now
 
 
 def read_topic(
@@ -113,21 +122,23 @@ def read_topic(
     group: str | None = None,
     timeout_seconds: float = 15.0,
 ) -> Iterator[ActionEvent]:
-    """Events of the topic, repetitions left out; with `follow`, until `stop` is set.
+    """Yield the events of the topic without repetitions; with `follow`, until `stop` is set.
 
-    With `follow` a topic that does not exist yet is waited for. Without a group all of the topic is
-    read, from its beginning. With one, reading goes on where the group left off, the group's
-    readers share the partitions, and an event counts as read once the next is asked for. The broker
-    is told every second and at the end: after a crash what was read in the last second comes again.
-    Records that are no events are skipped with a warning.
+    With `follow`, the function waits for a topic that does not exist yet. Without a group, the
+    whole topic is read from its beginning. With a group, reading continues at the group's last
+    committed position, and the consumers of the group share the partitions. An event counts as read
+    when the caller asks for the next one. The position is committed every second and at the end, so
+    after a crash the events of the last second are delivered again. Records that are not events are
+    skipped with a warning.
 
     Raises:
         BrokerError: the broker or the topic cannot be reached within the timeout.
     """
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    repeated = Deduplicator()
+    silence_log()
+    repetitions = Deduplicator()
     with explained(), contextlib.closing(_consumer(config, group, timeout_seconds)) as consumer:
-        partitions = _partitions(consumer, config, stop, math.inf if follow else timeout_seconds)
+        wait_seconds = math.inf if follow else timeout_seconds
+        partitions = _partitions(consumer, config, stop, wait_seconds)
         if not partitions:
             return
         if group is None:
@@ -135,32 +146,39 @@ def read_topic(
             consumer.seek_to_beginning(*partitions)
         else:
             consumer.subscribe([config.topic])
-        deadline = time.monotonic() + _JOIN_SECONDS
+        join_deadline = time.monotonic() + _JOIN_SECONDS
         with contextlib.closing(_Progress(consumer, group)) as progress:
             while not stop.is_set():
-                for record in (
-                    record for batch in consumer.poll(timeout_ms=200).values() for record in batch
-                ):
+                for record in _poll(consumer):
                     event = _event(record)
-                    if event is not None and repeated.is_new(event):
+                    if event is not None and repetitions.is_new(event):
                         yield event
                     progress.note(record)
-                progress.tell()
-                assigned = consumer.assignment()
-                if (
-                    not follow
-                    and assigned
-                    and all(_at_end(consumer, partition) for partition in assigned)
-                ):
+                progress.commit_if_due()
+                if not follow and _is_finished(consumer, join_deadline):
                     return
-                if not follow and not assigned and time.monotonic() > deadline:
-                    return  # the group has more readers than the topic has partitions
+
+
+def _poll(consumer: Any) -> list[Any]:
+    batches = consumer.poll(timeout_ms=200).values()
+    return [record for batch in batches for record in batch]
+
+
+def _is_finished(consumer: Any, join_deadline: float) -> bool:
+    """Return whether all assigned partitions were read to the end, or none was assigned in time."""
+    assigned = consumer.assignment()
+    if assigned:
+        return all(_is_at_end(consumer, partition) for partition in assigned)
+    return time.monotonic() > join_deadline  # the group has more consumers than partitions
+
+
+def _is_at_end(consumer: Any, partition: Any) -> bool:
+    end = consumer.highwater(partition)
+    return end is not None and consumer.position(partition) >= end
 
 
 class _Progress:
-    """Tells the broker how far a group has read, every second, and when it is closed; nothing
-    without a group.
-    """
+    """Commits the position of a group every second and at the end; does nothing without a group."""
 
     def __init__(self, consumer: Any, group: str | None) -> None:
         self._consumer = consumer
@@ -169,18 +187,18 @@ class _Progress:
         self._committed_at = time.monotonic()
 
     def note(self, record: Any) -> None:
-        """A record has been dealt with."""
+        """Record that the caller has processed a record, and commit if a commit is due."""
         partition = kafka.TopicPartition(record.topic, record.partition)
         self._next[partition] = kafka.structs.OffsetAndMetadata(record.offset + 1)
-        self.tell()
+        self.commit_if_due()
 
-    def tell(self) -> None:
-        """Tell the broker, if it was not told within the last second."""
+    def commit_if_due(self) -> None:
+        """Commit if the last commit was at least a second ago."""
         if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
             self.close()
 
     def close(self) -> None:
-        """Tell the broker now. What it does not take comes again, to this reader or another."""
+        """Commit now; records whose commit fails are delivered again, to any consumer."""
         mine = self._consumer.assignment() if self._group is not None else set()
         offsets = {
             partition: offset for partition, offset in self._next.items() if partition in mine
@@ -188,7 +206,7 @@ class _Progress:
         self._next.clear()
         self._committed_at = time.monotonic()
         if offsets:
-            with contextlib.suppress(*_NOT_TAKEN):
+            with contextlib.suppress(*_NOT_COMMITTED):
                 self._consumer.commit(offsets, timeout_ms=5_000)
 
 
@@ -197,7 +215,11 @@ def _event(record: Any) -> ActionEvent | None:
         return ActionEvent.from_json(record.value)
     except DataError as error:
         _log.warning(
-            "record %d of partition %d skipped: %s", record.offset, record.partition, error
+            "skipped record %d of partition %d of topic %s: %s",
+            record.offset,
+            record.partition,
+            record.topic,
+            error,
         )
         return None
 
@@ -208,7 +230,7 @@ def _consumer(config: KafkaConfig, group: str | None, timeout_seconds: float) ->
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        max_poll_records=_MOST_RECORDS,
+        max_poll_records=_MAX_RECORDS,
         bootstrap_timeout_ms=int(timeout_seconds * 1000),
     )
 
@@ -216,19 +238,15 @@ def _consumer(config: KafkaConfig, group: str | None, timeout_seconds: float) ->
 def _partitions(
     consumer: Any, config: KafkaConfig, stop: threading.Event, timeout_seconds: float
 ) -> list[Any]:
+    """Wait until the topic exists and return its partitions; return none if `stop` is set."""
     deadline = time.monotonic() + timeout_seconds
-    asked = False
+    has_warned = False
     while time.monotonic() < deadline:
         numbers = consumer.partitions_for_topic(config.topic)
         if numbers or stop.is_set():
             return [kafka.TopicPartition(config.topic, number) for number in sorted(numbers or ())]
-        if timeout_seconds == math.inf and not asked:
-            asked = True
+        if timeout_seconds == math.inf and not has_warned:
+            has_warned = True
             _log.warning("waiting for the topic %r, which does not exist yet", config.topic)
         stop.wait(0.1)
     raise BrokerError(f"topic {config.topic!r} does not exist on {', '.join(config.bootstrap)}")
-
-
-def _at_end(consumer: Any, partition: Any) -> bool:
-    end = consumer.highwater(partition)
-    return end is not None and consumer.position(partition) >= end

@@ -1,6 +1,6 @@
-"""What is published when an action starts and ends, and the state machine of a camera that says so.
+"""The event detector turns the class probabilities of a camera's clips into events.
 
-Nothing here reads a clock, a random source or a device: the same windows give the same events.
+It uses no clock, random numbers or device, so the same clips always give the same events.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _NAMESPACE = uuid.UUID("5b0d6d4e-3f0b-5c7e-9d2a-6a1c4cf0a7e1")
 
 
 class EventDetector:
-    """The state machine of one camera (and region).
+    """State machine that detects the events of one camera, or of one region of it.
 
     Args:
-        config: thresholds and durations, as `EventConfig` or as the section `events`; None for the
-            defaults.
+        config: thresholds and durations, as an `EventConfig` or as a mapping with the keys of the
+            section `events`; None for the defaults.
         labels: class names in the order of the probabilities.
-        background: the label that is ignored unless the configuration names others.
-        camera_id, model, region: copied into the events.
-        clip_seconds: length of a clip, from its first to its last frame; the default is 32 frames
-            at 15 a second.
+        background: label that is ignored, unless the configuration names other labels to ignore.
+        camera_id, model, region: values that are copied into the events.
+        clip_seconds: time from the first to the last frame of a clip; the default is that of 32
+            frames at 15 frames per second.
         first_sequence: number of the first event.
-        sequence: numbers of the events, where several detectors share them; `first_sequence` does
-            not count then.
+        sequence: iterator of event numbers, used instead of `first_sequence`; several detectors
+            can share it.
 
     Raises:
         ConfigError: a setting is wrong, or names a label that does not exist.
@@ -52,11 +52,8 @@ class EventDetector:
         first_sequence: int = 1,
         sequence: Iterator[int] | None = None,
     ) -> None:
-        config = (
-            config
-            if isinstance(config, EventConfig)
-            else check_tree(dict(config or {}), EventConfig, name="events")
-        )
+        if not isinstance(config, EventConfig):
+            config = check_tree(dict(config or {}), EventConfig, name="events")
         self._detector = ActionDetector(
             config, labels=labels, clip_seconds=clip_seconds, background=background
         )
@@ -66,28 +63,33 @@ class EventDetector:
         self._region = region
         self._model = model
         self._sequence = itertools.count(first_sequence) if sequence is None else sequence
-        # of each action that goes on: event_id, and when it started in seconds since 1970
+        # for each active action: its event_id and its start in seconds since 1970
         self._open: dict[str, tuple[str, float]] = {}
         self._wall_end = 0.0
 
     @property
     def open_events(self) -> dict[str, str]:
-        """The event_id of each action that goes on."""
+        """The event_id of each active action."""
         return {action: event_id for action, (event_id, _) in self._open.items()}
 
     @property
     def active(self) -> dict[str, float]:
-        """Actions going on now, with their latest confidence."""
+        """The active actions, with their latest confidence."""
         return self._detector.active
 
     def push(
         self, probabilities: Sequence[float], *, pts_end_seconds: float, wall_end_seconds: float
     ) -> list[ActionEvent]:
-        """Take the result of the next clip, which ended at these times; returns the events it
-        causes.
+        """Process the result of the next clip and return the resulting events.
+
+        Args:
+            probabilities: one probability for each label.
+            pts_end_seconds: end of the clip in presentation time of the stream.
+            wall_end_seconds: end of the clip in seconds since 1970.
 
         Raises:
-            DataError: not one probability, finite and between 0 and 1, per label.
+            DataError: the number of probabilities differs from the number of labels, or a
+                probability is not finite or not between 0 and 1.
         """
         found = self._detector.push(probabilities, pts_end_seconds)
         self._wall_end = wall_end_seconds
@@ -97,7 +99,7 @@ class EventDetector:
         ]
 
     def finish(self, reason: BreakReason) -> list[ActionEvent]:
-        """The time line breaks here: end what goes on and forget what was rising."""
+        """End all active actions and discard those not yet reported, at a break of the stream."""
         return [self._event(detection, reason=reason) for detection in self._detector.finish()]
 
     def _event(self, found: Detection, *, reason: str | None) -> ActionEvent:
@@ -107,20 +109,10 @@ class EventDetector:
             name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
             self._open[found.action] = (str(uuid.uuid5(_NAMESPACE, name)), started_at)
         event_id, started_at = self._open[found.action]
-        ended_at = None
-        if found.end_seconds is not None:
-            # As long as the stream says, for clocks are set; but a file that is read faster than it
-            # plays ends no later than now.
-            ended_at = max(
-                started_at,
-                min(started_at + found.end_seconds - found.start_seconds, self._wall_end),
-            )
-        ranked = (
-            sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1])
-            if found.smoothed
-            else []
-        )
-        event = ActionEvent(
+        ended_at = self._wall_end_of(found, started_at)
+        if found.kind == "ended":
+            del self._open[found.action]
+        return ActionEvent(
             event_id=event_id,
             kind=found.kind,
             camera_id=self._camera_id,
@@ -134,12 +126,28 @@ class EventDetector:
             model=self._model,
             reason=reason,
             pts_end_seconds=None if found.end_seconds is None else round(found.end_seconds, 3),
-            top_k=tuple((name, round(value, 4)) for name, value in ranked[: self._top_k]),
+            top_k=self._ranked(found),
             produced_at=rfc3339(self._wall_end),
         )
-        if found.kind == "ended":
-            del self._open[found.action]
-        return event
+
+    def _ranked(self, found: Detection) -> tuple[tuple[str, float], ...]:
+        """Return the most likely actions, with their smoothed probabilities."""
+        if not found.smoothed:
+            return ()
+        pairs = sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1])
+        return tuple((label, round(value, 4)) for label, value in pairs[: self._top_k])
+
+    def _wall_end_of(self, found: Detection, started_at: float) -> float | None:
+        """Return the end of an action in seconds since 1970; None while it is active.
+
+        The duration is computed from presentation times, because the wall clock may be adjusted.
+        The end is never later than that of the latest clip: a file may be read faster than real
+        time.
+        """
+        if found.end_seconds is None:
+            return None
+        by_stream = started_at + found.end_seconds - found.start_seconds
+        return max(started_at, min(by_stream, self._wall_end))
 
     def _wall(self, found: Detection, seconds: float) -> float:
         return self._wall_end - (found.at_seconds - seconds)

@@ -1,4 +1,4 @@
-"""What is published when an action starts, goes on and ends: schema `action-event/1`."""
+"""Event types; an event reports the start, an update or the end of an action."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import datetime
 import json
 import math
 import numbers
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from configs import DataError
 from model.detection import DetectionKind
@@ -20,16 +20,16 @@ EventKind = DetectionKind
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActionEvent:
-    """What is published: schema `action-event/1`, described in `docs/action-event.schema.json`.
+    """A published event of the schema `action-event/1` (`docs/action-event.schema.json`).
 
     `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are
-    presentation times of the stream. The events of one action share `event_id`; `sequence` counts a
-    camera's events without a gap. `snapshot` names the action's picture where pictures are kept;
-    without one the JSON does not hold the field. Times may be given as aware `datetime`s, `top_k`
-    as pairs or as in the JSON.
+    presentation times of the stream. All events of one action have the same `event_id`. `sequence`
+    numbers a camera's events without gaps. `snapshot` is the name of the action's picture; if
+    there is none, the JSON does not contain this field. The constructor also accepts times as
+    timezone-aware `datetime` objects, and `top_k` as pairs or in its JSON form.
 
     Raises:
-        DataError: a field is not of its kind, or does not go with `kind`.
+        DataError: a field has a wrong type or value, or is not allowed for this `kind`.
     """
 
     event_id: str
@@ -58,64 +58,36 @@ class ActionEvent:
         try:
             self._normalise()
         except (TypeError, ValueError, KeyError, OverflowError) as error:
-            raise DataError(f"no event: {error}") from None
-        ends = (
-            self.ended_at is not None,
-            self.pts_end_seconds is not None,
-            self.reason is not None,
-        )
-        if ends != (self.kind == "ended",) * 3:
-            raise DataError(
-                "an event has ended_at, pts_end_seconds and reason exactly when it has ended; kind"
-                f" is {self.kind}"
-            )
+            raise DataError(f"not an event: {error}") from None
+        is_over = self.kind == "ended"
+        for end in (self.ended_at, self.pts_end_seconds, self.reason):
+            if (end is not None) != is_over:
+                raise DataError(
+                    "an event has ended_at, pts_end_seconds and reason exactly when it has ended;"
+                    f" kind is {self.kind}"
+                )
 
     def _normalise(self) -> None:
-        """Every field in its one form, whatever number, time or list it was given as; what is
-        none is an error.
-        """
+        """Check every field and convert it to the type that is declared for it."""
         for name in ("event_id", "camera_id", "action", "model", "region", "reason", "snapshot"):
             value = getattr(self, name)
-            if not isinstance(value, str) and not (
-                value is None and name in ("region", "reason", "snapshot")
-            ):
-                raise TypeError(f"{name} is a text, got {value!r}")
-            (value or "").encode()  # half a character cannot be stored or sent
+            if value is not None or name not in ("region", "reason", "snapshot"):
+                _check_text(name, value)
         for name in ("started_at", "produced_at", "ended_at"):
             if name != "ended_at" or self.ended_at is not None:
                 self._set(name, _moment(name, getattr(self, name)))
-        self._set("confidence", _share("confidence", self.confidence))
+        self._set("confidence", _fraction("confidence", self.confidence))
         self._set("pts_start_seconds", _number("pts_start_seconds", self.pts_start_seconds))
         if self.pts_end_seconds is not None:
             self._set("pts_end_seconds", _number("pts_end_seconds", self.pts_end_seconds))
-        if (
-            isinstance(self.sequence, bool)
-            or not isinstance(self.sequence, numbers.Integral)
-            or not 1 <= self.sequence < 2**63
-        ):
-            raise ValueError(f"sequence is a whole number from 1 on, got {self.sequence!r}")
-        self._set("sequence", int(self.sequence))
-        pairs = [
-            (entry["action"], entry["confidence"]) if isinstance(entry, Mapping) else tuple(entry)
-            for entry in self.top_k
-        ]
-        if not all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-            raise TypeError(
-                f"top_k is a list of labels, each with its confidence, got {self.top_k!r}"
-            )
-        "".join(str(pair[0]) for pair in pairs).encode()
-        self._set(
-            "top_k",
-            tuple(
-                (label, _share("confidence in top_k", confidence)) for label, confidence in pairs
-            ),
-        )
+        self._set("sequence", _sequence(self.sequence))
+        self._set("top_k", _top_k(self.top_k))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     def to_json(self) -> str:
-        """The event as one line of JSON."""
+        """Return the event as one line of JSON."""
         fields = {field: getattr(self, field) for field in _FIELDS}
         if self.snapshot is None:
             del fields["snapshot"]
@@ -128,7 +100,8 @@ class ActionEvent:
     def from_json(cls, text: str | bytes) -> ActionEvent:
         """Read an event from its JSON.
 
-        Unknown fields are ignored, also in `top_k`: the schema grows by optional fields.
+        Unknown fields are ignored, also in `top_k`, because later versions of the schema may add
+        optional fields.
 
         Raises:
             DataError: the text is not an event of this schema.
@@ -142,7 +115,7 @@ class ActionEvent:
             raise DataError(f"not an event of schema {SCHEMA}: {error}") from None
 
 
-# In the order of the schema.
+# Fields in the order of the schema.
 _FIELDS = (
     "schema",
     "event_id",
@@ -164,13 +137,38 @@ _FIELDS = (
 )
 
 
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a text, got {value!r}")
+    value.encode()  # raises for a lone surrogate, which cannot be stored or sent
+
+
+def _sequence(value: Any) -> int:
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or not 1 <= value < 2**63:
+        raise ValueError(f"sequence is a whole number from 1 on, got {value!r}")
+    return int(value)
+
+
+def _top_k(entries: Sequence[Any]) -> tuple[tuple[str, float], ...]:
+    pairs = [
+        (entry["action"], entry["confidence"]) if isinstance(entry, Mapping) else tuple(entry)
+        for entry in entries
+    ]
+    if not all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        raise TypeError(f"top_k is a list of labels, each with its confidence, got {entries!r}")
+    for label, _ in pairs:
+        _check_text("label in top_k", label)
+    return tuple((label, _fraction("confidence in top_k", value)) for label, value in pairs)
+
+
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise TypeError(f"{name} is a finite number, got {value!r}")
     return float(value)
 
 
-def _share(name: str, value: object) -> float:
+def _fraction(name: str, value: object) -> float:
     number = _number(name, value)
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"{name} is between 0 and 1, got {number}")
@@ -189,13 +187,13 @@ def _moment(name: str, value: object) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class StoredEvent:
-    """An event with its place in an outbox."""
+    """An event with its number in an outbox."""
 
     id: int
     event: ActionEvent
 
 
 def rfc3339(seconds: float) -> str:
-    """Seconds since 1970 as a time in UTC."""
+    """Convert seconds since 1970 to an RFC 3339 time in UTC, with milliseconds."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

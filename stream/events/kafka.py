@@ -1,14 +1,27 @@
-"""How to connect to Kafka: the settings that publisher and readers share, and the library
-itself.
+"""Connect to Kafka with kafka-python and translate its errors; only this module uses its internals.
+
+Two tasks cannot be done with the library's public methods (3.0.12):
+
+- Abandoning a producer. `close(timeout)` waits for all unfinished records and, if one remains,
+  raises before it ends the sender thread. A record that is never delivered would keep the thread,
+  its sockets and its buffers for ever. `abandon_producer` therefore ends the thread itself.
+- Cleaning up after an admin client that could not connect. Its constructor starts a thread and then
+  raises, so the caller has no object to close. `connect_admin` keeps the object and closes it.
+
+`tests/stream/events/test_kafka.py` fails when a release of the library changes these internals or
+adds a public method for these tasks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from configs import BrokerError
+from stream.events.config import KafkaConfig
 
 with warnings.catch_warnings():
     # the package deprecates its own modules while importing them
@@ -19,15 +32,103 @@ with warnings.catch_warnings():
     import kafka.structs
 from kafka.errors import IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
 
-__all__ = ["explained", "kafka"]
+__all__ = [
+    "REFUSALS",
+    "abandon_producer",
+    "connect_admin",
+    "connect_producer",
+    "explained",
+    "kafka",
+    "silence_log",
+]
+
+# The maximum that the library accepts, in milliseconds: about 25 days.
+_NEVER_MS = 2**31 - 1
+# The oldest protocol version in use. Because it is given explicitly, the producer's constructor
+# does not need to ask a broker for it and returns even if the broker cannot be reached.
+_API_VERSION = (3, 9)
+_SENDER_END_SECONDS = 2.0
+# Errors with which the broker refuses a record. The producer then fails all records of the batch,
+# either with the same error or with a plain KafkaError.
+REFUSALS = (
+    kafka.errors.MessageSizeTooLargeError,
+    kafka.errors.RecordListTooLargeError,
+    kafka.errors.InvalidRecordError,
+)
 
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Kafka's errors as one of ours."""
+    """Turn Kafka's errors into a `BrokerError`.
+
+    Raises:
+        BrokerError: the settings cannot be used, the broker cannot be reached, or it refused.
+    """
     try:
         yield
     except (KafkaConfigurationError, ValueError, IncompatibleBrokerVersion) as error:
         raise BrokerError(f"kafka: {error}") from error
     except KafkaError as error:
         raise BrokerError(f"kafka: the broker cannot be reached or refused: {error}") from error
+
+
+def silence_log() -> None:
+    """Silence the library's log, which would report every refused connection.
+
+    The library reconnects by itself; the callers log each important failure once.
+    """
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
+def connect_producer(config: KafkaConfig) -> Any:
+    """Create an idempotent producer that retries each record for ever; needs no reachable broker.
+
+    Raises:
+        BrokerError: the settings cannot be used.
+    """
+    with explained():
+        return kafka.KafkaProducer(
+            **config.connection(),
+            acks="all",
+            enable_idempotence=True,
+            api_version=_API_VERSION,
+            # With more than one request in flight, later records could be stored before a lost
+            # record has been sent again.
+            max_in_flight_requests_per_connection=1,
+            delivery_timeout_ms=_NEVER_MS,
+            request_timeout_ms=int(config.request_timeout_seconds * 1000),
+            max_block_ms=1_000,
+            linger_ms=5,
+            batch_size=262_144,
+            retry_backoff_ms=100,
+            reconnect_backoff_ms=50,
+            reconnect_backoff_max_ms=1_000,
+        )
+
+
+def abandon_producer(producer: Any) -> None:
+    """End a producer at once, without delivering its remaining records."""
+    producer._unregister_cleanup()  # the exit handler would call `close` and wait
+    producer._sender.force_close()
+    producer._sender.join(_SENDER_END_SECONDS)
+    producer._closed = True  # otherwise the destructor would also wait
+
+
+def connect_admin(config: KafkaConfig) -> Any:
+    """Create a connected admin client; end its thread if it cannot connect.
+
+    Raises:
+        KafkaError, OSError, ValueError: raised by the library if it cannot connect.
+    """
+    admin = kafka.KafkaAdminClient.__new__(kafka.KafkaAdminClient)
+    try:
+        kafka.KafkaAdminClient.__init__(
+            admin, **config.connection(), bootstrap_timeout_ms=2_000, request_timeout_ms=5_000
+        )
+    except BaseException:
+        if hasattr(admin, "_net"):  # the thread was started
+            admin._closed = False  # otherwise `close` would do nothing
+            with contextlib.suppress(Exception):  # the client is only partly constructed
+                admin.close()
+        raise
+    return admin

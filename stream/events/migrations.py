@@ -1,8 +1,8 @@
 """The versions of the outbox's tables, and the steps from each version to the next.
 
-A file says its version itself, in SQLite's `user_version`. Files written before there were versions
-say 0. To change the tables, add a step at the end of `MIGRATIONS`; never change a step that was
-released.
+Each file stores its version in SQLite's `user_version`; files from before versions were introduced
+have version 0. To change the tables, add a step at the end of `MIGRATIONS`; never change a released
+step.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _FIRST_TABLES = (
 
 
 def _to_version_1(database: sqlite3.Connection) -> None:
-    """Create what is missing: files of version 0 have these tables already, new files have none."""
+    """Create the missing tables: new files have none, files of version 0 already have them."""
     for statement in _FIRST_TABLES:
         database.execute(statement)
 
 
-# The step at place n leads from version n to version n + 1.
+# The step at index n migrates from version n to version n + 1.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_version_1,)
 
 
 def migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Bring an open database to the current version, in one transaction: all steps or none.
+    """Migrate an open database to the current version, in one transaction: all steps or none.
 
     Args:
-        database: a connection that begins and ends transactions itself (`isolation_level=None`).
-        path: the file's name, for messages.
+        database: connection without implicit transactions (`isolation_level=None`).
+        path: name of the file, for messages.
 
     Raises:
         OutboxError: a newer release wrote the file.
-        sqlite3.Error: a step failed; then the file is as it was.
+        sqlite3.Error: a step failed; the file is unchanged.
     """
     if check_version(database, path) == len(MIGRATIONS):
         return
@@ -61,13 +61,13 @@ def migrate(database: sqlite3.Connection, path: Path) -> None:
         database.execute(f"pragma user_version = {len(MIGRATIONS)}")
         database.execute("commit")
     except BaseException:
-        if database.in_transaction:  # a full disk ends it by itself
+        if database.in_transaction:  # SQLite rolls back by itself if the disk is full
             database.execute("rollback")
         raise
 
 
 def check_version(database: sqlite3.Connection, path: Path) -> int:
-    """Read the version of an open database.
+    """Return the version of an open database.
 
     Raises:
         OutboxError: this release does not know the version.
@@ -84,7 +84,7 @@ def check_version(database: sqlite3.Connection, path: Path) -> int:
 
 @contextlib.contextmanager
 def open_for_reading(path: Path, timeout_seconds: float) -> Iterator[sqlite3.Connection]:
-    """Open an existing outbox without changing it, and close it.
+    """Open an existing outbox read-only, and close it when the block ends.
 
     Raises:
         OutboxError: this release does not know the file's version.

@@ -1,17 +1,16 @@
-"""From the outbox to Kafka, in order per camera, each event once unless something is refused or the
-process dies.
+"""The publisher sends the events of the outbox to Kafka, in order per camera.
 
-The producer is idempotent and never gives a record up (`delivery_timeout_ms` at its maximum): while
-the broker is away its own retries keep the producer's identity and sequence numbers, so the broker
-can tell a repetition from a new record. Sending again from here would give a repetition a new
-identity. After a restart, or with the new producer that a refused record makes necessary, an event
-that was delivered but not yet removed is sent again; readers remove such repetitions by `event_id`,
-`kind` and `sequence`.
+Each event is delivered once, unless a record is refused, the producer is replaced or the process is
+killed. The producer is idempotent and retries each record until it is delivered. Its retries keep
+the producer's id and the record's sequence number, so the broker recognises a repeated record. If
+the publisher itself sent the record again, it would get a new sequence number. After a restart, or
+with a new producer, an event that was delivered but not yet removed from the outbox is sent again;
+consumers drop the repetition by `event_id`, `kind` and `sequence`.
 """
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -20,52 +19,53 @@ from typing import Any, Protocol
 
 from stream.events.config import KafkaConfig
 from stream.events.event import SCHEMA, StoredEvent
-from stream.events.kafka import explained, kafka
+from stream.events.kafka import REFUSALS, abandon_producer, connect_producer, kafka, silence_log
+from stream.events.producer_watch import ProducerWatch, PublisherTimings
+from stream.events.topic import TopicProblem, find_topic
+from stream.stage import Stage
 
-__all__ = ["Publisher"]
+__all__ = ["BrokerCalls", "EventStore", "Publisher"]
 
 _log = logging.getLogger(__name__)
-_WINDOW = 2000  # events handed to the producer and not yet acknowledged
-_NEVER_MS = 2**31 - 1
-# After this long without an acknowledgement the broker counts as away.
-_AWAY_SECONDS = 5.0
-# A producer that gets no acknowledgement for this long may know an old address, password or topic:
-# whether a new client gets through is tried, and if it does, the producer has so long to do the
-# same before it is replaced.
-_SUSPECT_SECONDS = 60.0
-_GRACE_SECONDS = 10.0
-# A refusal of the record itself. The producer gives its whole batch the refusal, or KafkaError
-# itself.
-_REFUSALS = (
-    kafka.errors.MessageSizeTooLargeError,
-    kafka.errors.RecordListTooLargeError,
-    kafka.errors.InvalidRecordError,
-)
+_MAX_UNACKNOWLEDGED = 2000  # events handed to the producer and not yet acknowledged
 
 
 class EventStore(Protocol):
-    """What a publisher needs of an outbox."""
+    """The methods of an outbox that a publisher uses."""
 
-    def oldest(self, most: int, after_id: int = 0) -> list[StoredEvent]:
-        """Up to `most` events after this id, in order."""
+    def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
+        """Return up to `max_events` events with an id above `after_id`, in order."""
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Forget these."""
+        """Remove the events with these ids."""
 
-    def set_aside(self, event_id: int, error: str) -> None:
-        """Keep an event that no broker takes apart from the others."""
+    def move_to_dead_letters(self, event_id: int, error: str) -> None:
+        """Move an event that the broker refuses to the dead letters."""
 
     def wait_for_change(self, timeout_seconds: float) -> None:
-        """Return when events were added, or after the timeout."""
+        """Wait until events are added, at most until the timeout."""
 
     def __len__(self) -> int: ...
 
 
-class Publisher:
-    """Drains an outbox in its own thread.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BrokerCalls:
+    """The functions with which a publisher uses Kafka; tests replace them."""
 
-    Raises:
-        BrokerError: the settings cannot be used. A broker that is away is no error: events wait.
+    connect: Callable[[KafkaConfig], Any] = connect_producer
+    find_topic: Callable[[KafkaConfig], TopicProblem | None] = find_topic
+    abandon: Callable[[Any], None] = abandon_producer
+
+
+class Publisher(Stage):
+    """Sends the events of an outbox to a topic; `close` publishes the rest and ends the thread.
+
+    Args:
+        on_published: called with the number of events that the broker acknowledged.
+        on_failure: called with a one-word name of each failure.
+        on_dead_letter: called for each event that the broker refuses.
+        timings: times after which the broker counts as away or the producer as broken.
+        calls: functions that connect to Kafka.
     """
 
     def __init__(
@@ -74,123 +74,107 @@ class Publisher:
         outbox: EventStore,
         on_published: Callable[[int], None] = lambda count: None,
         on_failure: Callable[[str], None] = lambda error: None,
-        on_rejected: Callable[[], None] = lambda: None,
+        on_dead_letter: Callable[[], None] = lambda: None,
+        *,
+        timings: PublisherTimings | None = None,
+        calls: BrokerCalls | None = None,
     ) -> None:
+        super().__init__("publisher")
         self._config = config
+        self._address = ", ".join(config.bootstrap)
         self._outbox = outbox
         self._on_published = on_published
         self._on_failure = on_failure
-        self._on_rejected = on_rejected
+        self._on_dead_letter = on_dead_letter
+        self._timings = timings or PublisherTimings()
+        self._calls = calls or BrokerCalls()
+        self._watch = ProducerWatch(self._timings)
+        self._is_open = False
+        self._is_reachable = True
         self._has_topic = False
-        self._stop = threading.Event()
-        self._pending: dict[int, Any] = {}  # the future of each event handed over
+        self._producer: Any = None  # None while a new one is needed
+        self._pending: dict[int, Any] = {}  # the future of each unacknowledged event, by its id
         self._last_sent = 0
-        self._reachable = True
-        self._closed = False
-        self._progress_at = time.monotonic()
-        self._is_suspect = False
-        self._suspect_at = 0.0
-        self._is_blocked = False  # the producer does not even take a record
-        # up to this number events go one by one, to find the one that is refused
+        # Events up to this id are sent one by one, to find the event that the broker refuses.
         self._alone_until = 0
-        # Reconnecting is this library's business; its log would repeat every refused connection.
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)
-        self._producer: Any = self._connect()  # None while a new one is needed
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        """Create the producer and start the thread; the broker need not be reachable.
+
+        Raises:
+            BrokerError: the settings cannot be used.
+        """
+        silence_log()
+        self._producer = self._calls.connect(self._config)
+        self._is_open = True
+        super().start()
 
     def close(self) -> bool:
-        """Flush for at most `flush_seconds` and stop; False if events are left, which then stay
-        in the outbox.
+        """Publish waiting events for at most `flush_seconds`, then end the thread.
+
+        Returns:
+            False if unpublished events remain in the outbox.
         """
-        if self._closed:
+        if not self._is_open:
             return len(self._outbox) == 0
-        self._closed = True
-        self._stop.set()
-        self._thread.join()
-        flushed = self._flush()
-        if flushed and self._producer is not None:
+        self._is_open = False
+        self.stop()
+        self.join(threading.TIMEOUT_MAX)
+        is_flushed = self._flush()
+        if self._producer is not None and is_flushed:
             self._producer.close(timeout=1)
-        else:
-            self._abandon()
-        return flushed and len(self._outbox) == 0
+        elif self._producer is not None:
+            self._calls.abandon(self._producer)
+        return is_flushed and len(self._outbox) == 0
 
-    def _connect(self) -> Any:
-        with explained():
-            # A stated api_version lets the constructor return while the broker is away. With more
-            # than one request under way, records that follow a lost one could be stored before it
-            # is sent again.
-            return kafka.KafkaProducer(
-                **self._config.connection(),
-                acks="all",
-                enable_idempotence=True,
-                api_version=(3, 9),
-                max_in_flight_requests_per_connection=1,
-                delivery_timeout_ms=_NEVER_MS,
-                request_timeout_ms=int(self._config.request_timeout_seconds * 1000),
-                max_block_ms=1_000,
-                linger_ms=5,
-                batch_size=262_144,
-                retry_backoff_ms=100,
-                reconnect_backoff_ms=50,
-                reconnect_backoff_max_ms=1_000,
-            )
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        """Publish until `stop`."""
+        while not self.stopping.is_set():
+            self.beat()
             try:
                 if not self._pump():
                     self._outbox.wait_for_change(0.05 if self._pending else 0.5)
             except Exception:
-                # the edge of the stage: count, log, go on; the events are still in the outbox
+                # The thread must survive any error; the events are still in the outbox.
                 self._on_failure("unexpected")
-                _log.exception("publishing failed; trying again")
-                self._stop.wait(1.0)
+                _log.exception("publishing to %s failed; trying again", self._address)
+                self.stopping.wait(self._timings.retry_seconds)
 
     def _pump(self) -> bool:
-        """Collect acknowledgements and hand over the next events; returns whether anything
-        happened.
-        """
+        """Process acknowledgements and send the next events; return False if nothing changed."""
         if self._producer is None:
-            self._producer = self._connect()
+            self._producer = self._calls.connect(self._config)
         if not self._has_topic and not self._find_topic():
-            self._stop.wait(1.0)
+            self.stopping.wait(self._timings.retry_seconds)
             return True
-        collected = self._collect()
-        self._look_after_producer()
+        acknowledged = self._collect()
+        self._check_producer()
         if self._producer is None:
             return True
-        room = (1 if self._last_sent < self._alone_until else _WINDOW) - len(self._pending)
-        waiting = self._outbox.oldest(room, self._last_sent) if room > 0 else []
-        for stored in waiting:
-            if not self._send(stored):
-                break
-        return bool(collected)
+        self._send_next()
+        return acknowledged > 0
 
-    def _note_progress(self) -> None:
-        self._progress_at = time.monotonic()
-        self._is_suspect = False
-        self._is_blocked = False
-        self._suspect_at = self._progress_at + _SUSPECT_SECONDS
+    def _send_next(self) -> None:
+        limit = 1 if self._last_sent < self._alone_until else _MAX_UNACKNOWLEDGED
+        room = limit - len(self._pending)
+        if room > 0:
+            for stored in self._outbox.oldest(room, self._last_sent):
+                if not self._send(stored):
+                    return
 
-    def _look_after_producer(self) -> None:
-        """Replace a producer that gets nothing through although a new client would."""
-        if (
-            not (self._pending or self._is_blocked)
-            or time.monotonic() < self._suspect_at
-            or self._producer is None
-        ):
+    def _check_producer(self) -> None:
+        """Replace a producer that delivers nothing although the broker answers a new client."""
+        has_work = bool(self._pending) or self._watch.is_blocked
+        if self._producer is None or not has_work or not self._watch.is_due:
             return
-        if self._is_suspect:
-            self._note_progress()
-            self._start_over("no acknowledgement, though the broker answers others")
+        if self._watch.is_suspect:
+            self._watch.note_progress()
+            self._start_over("no acknowledgement, although the broker answers a new client")
         else:
-            self._is_suspect = self._find_topic()
-            self._suspect_at = time.monotonic() + (
-                _GRACE_SECONDS if self._is_suspect else _SUSPECT_SECONDS
-            )
+            self._watch.note_check(broker_answers=self._find_topic())
 
     def _send(self, stored: StoredEvent) -> bool:
+        """Pass an event to the producer; return whether the next event can be sent."""
         event = stored.event
         headers = [("schema", SCHEMA.encode()), ("event_id", event.event_id.encode())]
         try:
@@ -201,139 +185,107 @@ class Publisher:
                 headers=headers,
             )
         except kafka.errors.MessageSizeTooLargeError as error:
-            self._set_aside(stored.id, error)
+            self._add_dead_letter(stored.id, error)
         except kafka.errors.KafkaError as error:
-            # the record was not taken: it can be offered again
-            waits = isinstance(error, kafka.errors.KafkaTimeoutError)
-            self._is_away(
-                "no_metadata" if waits else type(error).__name__,
-                "no broker answers" if waits else str(error),
-            )
-            if not (self._is_blocked or self._pending):
-                self._note_progress()  # from now on it is waited for
-            self._is_blocked = True
+            self._note_blocked(error)
             return False
         else:
             if not self._pending:
-                self._note_progress()  # until now there was nothing to wait for
+                self._watch.note_progress()  # the timeouts start with the first pending event
             self._pending[stored.id] = future
         self._last_sent = stored.id
         return True
 
+    def _note_blocked(self, error: BaseException) -> None:
+        """Record that the producer did not accept an event; the event will be sent again."""
+        if isinstance(error, kafka.errors.KafkaTimeoutError):
+            self._note_away("no_metadata", "no broker answers")
+        else:
+            self._note_away(type(error).__name__, str(error))
+        if not (self._watch.is_blocked or self._pending):
+            self._watch.note_progress()  # the timeouts start now
+        self._watch.is_blocked = True
+
     def _collect(self) -> int:
-        """Remove acknowledged events from the outbox. One without an answer holds up no other,
-        until the window is full of such.
+        """Remove acknowledged events from the outbox; return their number.
+
+        An unacknowledged event delays no other event until the limit of such events is reached.
         """
         done = {stored_id: future for stored_id, future in self._pending.items() if future.is_done}
         acknowledged = [stored_id for stored_id, future in done.items() if not future.failed()]
-        failed = next(
-            (
-                (stored_id, future.exception)
-                for stored_id, future in done.items()
-                if future.failed()
-            ),
-            None,
-        )
-        if (
-            self._pending
-            and not done
-            and self._reachable
-            and time.monotonic() - self._progress_at > _AWAY_SECONDS
-        ):
-            self._is_away("no_answer", f"no acknowledgement for {_AWAY_SECONDS:g} s")
+        failed = [stored_id for stored_id, future in done.items() if future.failed()]
         if acknowledged:
-            if not self._reachable:
-                _log.warning("the Kafka broker answers again")
-            self._reachable = True
-            self._outbox.remove(acknowledged)  # should this fail they are collected again
-            for stored_id in acknowledged:
-                del self._pending[stored_id]
-            self._note_progress()
-            self._on_published(len(acknowledged))
-        if failed is not None:
-            self._fail(*failed)
+            self._note_acknowledged(acknowledged)
+        elif self._pending and not done and self._is_reachable and self._watch.is_silent:
+            reason = f"no acknowledgement for {self._timings.away_seconds:g} s"
+            self._note_away("no_answer", reason)
+        if failed:
+            self._handle_failure(failed[0], done[failed[0]].exception)
         return len(acknowledged)
 
-    def _fail(self, stored_id: int, error: BaseException) -> None:
-        """A record failed, and with it all that the producer held: start over, and set aside
-        what is refused when it goes alone.
+    def _note_acknowledged(self, ids: Sequence[int]) -> None:
+        if not self._is_reachable:
+            _log.warning("Kafka at %s answers again; publishing continues", self._address)
+        self._is_reachable = True
+        self._outbox.remove(ids)  # if this fails, the next call collects the same ids again
+        for stored_id in ids:
+            del self._pending[stored_id]
+        self._watch.note_progress()
+        self._on_published(len(ids))
+
+    def _handle_failure(self, stored_id: int, error: BaseException) -> None:
+        """Replace the producer after a record failed, because its other records failed as well.
+
+        A record that is refused when it is sent alone becomes a dead letter.
         """
         self._on_failure(type(error).__name__)
-        if isinstance(error, _REFUSALS) and len(self._pending) == 1:
-            self._set_aside(stored_id, error)
-        elif isinstance(error, _REFUSALS) or type(error) is kafka.errors.KafkaError:
+        if isinstance(error, REFUSALS) and len(self._pending) == 1:
+            self._add_dead_letter(stored_id, error)
+        elif isinstance(error, REFUSALS) or type(error) is kafka.errors.KafkaError:
             self._alone_until = max(self._pending)
         self._start_over(error)
 
-    def _set_aside(self, stored_id: int, error: BaseException) -> None:
+    def _add_dead_letter(self, stored_id: int, error: BaseException) -> None:
         _log.error(
-            "the broker takes no such event as number %d (%s); it was set aside in the outbox",
+            "the broker refused event number %d (%s); moved it to the dead letters of the outbox",
             stored_id,
             error,
         )
-        self._outbox.set_aside(stored_id, f"{type(error).__name__}: {error}")
-        self._on_rejected()
+        self._outbox.move_to_dead_letters(stored_id, f"{type(error).__name__}: {error}")
+        self._on_dead_letter()
 
-    def _is_away(self, failure: str, why: str) -> None:
+    def _note_away(self, failure: str, reason: str) -> None:
         self._on_failure(failure)
-        if self._reachable:
-            _log.warning(
-                "Kafka at %s: %s; events wait in the outbox", ", ".join(self._config.bootstrap), why
-            )
-        self._reachable = False
+        if self._is_reachable:
+            _log.warning("Kafka at %s: %s; events wait in the outbox", self._address, reason)
+        self._is_reachable = False
 
     def _find_topic(self) -> bool:
-        """Whether the topic is there; makes it if that is wanted. What the broker does not let
-        us see is left to the producer.
-        """
-        topic = self._config.topic
-        try:
-            with contextlib.closing(_admin(self._config)) as admin:
-                if topic not in admin.list_topics():
-                    if not self._config.create_topic:
-                        self._is_away(
-                            "no_topic",
-                            f"there is no topic {topic!r}, and kafka.create_topic is false",
-                        )
-                        return False
-                    with contextlib.suppress(kafka.errors.TopicAlreadyExistsError):
-                        wanted = {
-                            "num_partitions": self._config.partitions,
-                            "replication_factor": self._config.replication,
-                        }
-                        admin.create_topics({topic: wanted})
-                        _log.info("made the Kafka topic %r", topic)
-        except (kafka.errors.AuthorizationError, kafka.errors.UnsupportedVersionError) as error:
-            _log.warning(
-                "the topic %r cannot be checked (%s); publishing all the same", topic, error
-            )
-        except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:
-            self._is_away("no_metadata", f"no broker answers ({error})")
-            return False
-        except (kafka.errors.KafkaError, OSError, ValueError) as error:
-            self._is_away(type(error).__name__, f"{type(error).__name__}: {error}")
+        problem = self._calls.find_topic(self._config)
+        if problem is not None:
+            self._note_away(problem.failure, problem.reason)
             return False
         self._has_topic = True
         return True
 
     def _start_over(self, error: BaseException | str) -> None:
-        """A producer that gave a record up is in no state to go on: replace it and send again
-        what is in the outbox.
-        """
+        """Discard the failed producer; a new one will send all events of the outbox again."""
         _log.warning(
-            "the Kafka producer failed (%s); starting a new one, events may be delivered twice",
+            "the Kafka producer failed (%s); starting a new one; events may be delivered twice",
             error,
         )
-        self._abandon()
+        self._calls.abandon(self._producer)
         self._producer = None
         self._pending.clear()
         self._last_sent = 0
         self._has_topic = False
-        self._stop.wait(1.0)
+        self.stopping.wait(self._timings.retry_seconds)
 
     def _flush(self) -> bool:
-        """Send and collect until nothing is left or the time is over; returns whether nothing is
-        under way.
+        """Publish events until the outbox is empty or `flush_seconds` are over.
+
+        Returns:
+            Whether the broker has answered for every event that was sent.
         """
         deadline = time.monotonic() + self._config.flush_seconds
         while len(self._outbox) and time.monotonic() < deadline:
@@ -341,35 +293,7 @@ class Publisher:
                 if not self._has_topic and not self._find_topic():
                     break
                 self._pump()
-            except Exception:  # the edge of the stage: what is left stays in the outbox
-                _log.exception("flushing failed; trying again")
+            except Exception:  # shutdown must continue; unpublished events stay in the outbox
+                _log.exception("the last events could not be published; trying again")
             time.sleep(0.02)
         return not self._pending
-
-    def _abandon(self) -> None:
-        """Stop a producer that cannot flush. The public close() would wait for records that
-        cannot be delivered.
-        """
-        if self._producer is not None:
-            self._producer._unregister_cleanup()
-            self._producer._sender.force_close()
-            self._producer._sender.join(2)
-            self._producer._closed = True
-
-
-def _admin(config: KafkaConfig) -> Any:
-    """A connected admin client. The library leaves a thread and sockets behind when it cannot
-    connect; they are ended here.
-    """
-    admin = kafka.KafkaAdminClient.__new__(kafka.KafkaAdminClient)
-    try:
-        kafka.KafkaAdminClient.__init__(
-            admin, **config.connection(), bootstrap_timeout_ms=2_000, request_timeout_ms=5_000
-        )
-    except BaseException:
-        if hasattr(admin, "_net"):
-            admin._closed = False
-            with contextlib.suppress(Exception):  # whatever state it was left in
-                admin.close()
-        raise
-    return admin

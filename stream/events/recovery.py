@@ -1,123 +1,137 @@
-"""What can be read of a damaged outbox, put into a new one that takes its place.
+"""Recovery replaces a damaged outbox with a new one that contains everything still readable.
 
-Killed at any moment, nothing that was rescued is lost: the new database is whole on disk, under its
-own name, before the damaged one is moved, and from then on every start finishes what was begun.
+The process may be killed at any moment without losing recovered events. The new database is
+completely written under its own name before the damaged one is moved. If the process is killed
+after that, the next start finishes the replacement.
+
+Files beside `outbox.db`: `outbox.db.rescued` is a complete new database that has not yet replaced
+the damaged one; `outbox.db.damaged-...` is a damaged database that was moved away. Version 0.1.0
+also wrote an incomplete `outbox.db.rescuing`; a leftover one is deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs import DataError
+from configs import DataError, replaced_file
 from stream.events.event import ActionEvent
 from stream.events.migrations import migrate
 
-__all__ = ["BUSY_SECONDS", "finish_rescue", "rescue"]
+__all__ = ["finish_recovery", "recover"]
 
-# Foreign readers hold the database for milliseconds; whoever holds it for longer must not hold
-# others up.
-BUSY_SECONDS = 0.25
+# Maximum time to wait for another program's lock on the damaged database.
+_LOCK_SECONDS = 0.25
 
 
-def rescue(damaged: Path, sequences: dict[str, int], last_id: int) -> Path:
-    """Put a new database with what can be read in the place of a damaged one.
+def recover(damaged: Path, sequences: dict[str, int], last_id: int) -> Path:
+    """Replace a damaged database with a new one that contains its readable rows.
 
-    Numbers go on where they were: whoever reads on from a number must not miss what comes.
+    Event ids and sequence numbers continue from the old ones. Otherwise a reader that remembers its
+    last id would miss new events.
 
     Args:
-        sequences: the last number of each camera, as far as it is known.
-        last_id: the last number of an event, as far as it is known.
+        damaged: path of the damaged database.
+        sequences: last known sequence number of each camera.
+        last_id: last known event id.
 
     Returns:
-        Where the damaged database is now.
+        The new path of the damaged database.
 
     Raises:
-        OSError, sqlite3.Error: the new database cannot be written; then the damaged one is where it
-            was.
+        OSError, sqlite3.Error: the new database cannot be written; the damaged one was not moved.
     """
-    if not _rescued_path(damaged).exists():
-        partial = damaged.with_name(damaged.name + ".rescuing")
-        partial.unlink(missing_ok=True)
-        _copy(damaged, partial, sequences, last_id)
-        partial.rename(_rescued_path(damaged))  # from here on the damaged one is given up
-    aside = finish_rescue(damaged)
-    assert aside is not None
-    return aside
+    damaged.with_name(damaged.name + ".rescuing").unlink(missing_ok=True)
+    recovered = _recovered_path(damaged)
+    if not recovered.exists():
+        mode = stat.S_IMODE(damaged.stat().st_mode) if damaged.exists() else 0o644
+        # When this block ends, the new database is complete and the damaged one may be moved.
+        with replaced_file(recovered, mode=mode, durable=True) as partial:
+            _copy(damaged, partial, sequences, last_id)
+    moved_to = finish_recovery(damaged)
+    assert moved_to is not None
+    return moved_to
 
 
-def finish_rescue(path: Path) -> Path | None:
-    """Move a damaged database aside and the rescued one, if there is one, into its place;
-    returns where the damaged one is.
+def finish_recovery(path: Path) -> Path | None:
+    """If a recovered database exists, move the damaged one away and put the recovered one there.
+
+    Returns:
+        The new path of the damaged database; None if there was no recovered database.
     """
-    if not _rescued_path(path).exists():
+    recovered = _recovered_path(path)
+    if not recovered.exists():
         return None
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{moment}-{time.monotonic_ns() % 1000:03d}")
+    moved_to = path.with_name(f"{path.name}.damaged-{moment}-{time.monotonic_ns() % 1000:03d}")
     for ending in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
-    _rescued_path(path).rename(path)
-    return aside
+            path.with_name(path.name + ending).rename(moved_to.with_name(moved_to.name + ending))
+    recovered.rename(path)
+    return moved_to
 
 
-def _rescued_path(path: Path) -> Path:
+def _recovered_path(path: Path) -> Path:
     return path.with_name(path.name + ".rescued")
 
 
-def _copy(damaged: Path, rescued: Path, sequences: dict[str, int], last_id: int) -> None:
-    """Copy what can be read into a new database."""
+def _copy(damaged: Path, recovered: Path, sequences: dict[str, int], last_id: int) -> None:
+    """Copy all readable rows into a new database."""
     known = dict(sequences)
 
-    def note(event: ActionEvent) -> None:
-        known[event.camera_id] = max(known.get(event.camera_id, 0), event.sequence)
+    def note(camera_id: str, sequence: int) -> None:
+        known[camera_id] = max(known.get(camera_id, 0), sequence)
 
-    with contextlib.closing(sqlite3.connect(rescued, isolation_level=None)) as database:
-        migrate(database, rescued)
+    with contextlib.closing(sqlite3.connect(recovered, isolation_level=None)) as database:
+        migrate(database, recovered)
         database.execute("begin")
-        for row, event in _events(
-            damaged, "events", "cast(payload as blob), id, event_id, kind, camera_id, stored_at"
-        ):
+        columns = "cast(payload as blob), id, event_id, kind, camera_id, stored_at"
+        for row, event in _events(damaged, "events", columns):
             values = (*row[1:5], bytes(row[0]).decode(), row[5])
             database.execute("insert or ignore into events values (?, ?, ?, ?, ?, ?)", values)
-            note(event)
+            note(event.camera_id, event.sequence)
         for row, event in _events(damaged, "open_events", "cast(payload as blob), event_id"):
-            database.execute(
-                "insert or ignore into open_events values (?, ?)", (row[1], bytes(row[0]).decode())
-            )
-            note(event)
+            values = (row[1], bytes(row[0]).decode())
+            database.execute("insert or ignore into open_events values (?, ?)", values)
+            note(event.camera_id, event.sequence)
         for camera_id, last in _rows(damaged, "sequences", "camera_id, last"):
             if isinstance(camera_id, str) and isinstance(last, int):
-                known[camera_id] = max(known.get(camera_id, 0), last)
+                note(camera_id, last)
         for row in _rows(damaged, "rejected", "id, cast(payload as text), error, rejected_at"):
             database.execute("insert or ignore into rejected values (?, ?, ?, ?)", row)
         database.executemany("insert into sequences values (?, ?)", known.items())
-        (highest,) = database.execute("select coalesce(max(id), 0) from events").fetchone()
-        database.execute("delete from sqlite_sequence where name = 'events'")
-        database.execute(
-            "insert into sqlite_sequence values ('events', ?)", (max(last_id, highest),)
-        )
+        _continue_ids(database, last_id)
         database.execute("commit")
 
 
+def _continue_ids(database: sqlite3.Connection, last_id: int) -> None:
+    """Make the ids of new events continue after the highest id used so far."""
+    (highest,) = database.execute("select coalesce(max(id), 0) from events").fetchone()
+    following = max(last_id, highest)
+    database.execute("delete from sqlite_sequence where name = 'events'")
+    database.execute("insert into sqlite_sequence values ('events', ?)", (following,))
+
+
 def _events(path: Path, table: str, columns: str) -> Iterator[tuple[tuple[Any, ...], ActionEvent]]:
-    """Rows whose first column is an event, with it; others are left out."""
+    """Yield each row whose first column is a valid event, with that event."""
     for row in _rows(path, table, columns):
         with contextlib.suppress(DataError):
             yield row, ActionEvent.from_json(row[0])
 
 
 def _rows(path: Path, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
-    """Rows of a table from the first on as far as they can be read, then from the last back;
-    those with a hole are left out.
+    """Yield rows from the first to the first unreadable one, then backwards from the last row.
+
+    Rows with a missing value are left out; a row may be yielded twice.
     """
     for order in ("", " order by rowid desc"):
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as database:
+            with contextlib.closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as database:
                 for row in database.execute(f"select {columns} from {table}{order}"):
                     if None not in row:
                         yield row

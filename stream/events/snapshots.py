@@ -1,9 +1,8 @@
-"""Pictures of events: one JPEG for each action, the frame at which the network was surest, kept for
-a while.
+"""Pictures of events: one JPEG for each action, of the frame with the highest confidence.
 
-Files are written by a thread of their own behind a bounded queue: a slow or full disk costs
-pictures, never events or video. Events name their picture; it appears shortly after the event and
-is replaced while the action goes on.
+A separate thread with a bounded queue writes the files. If the disk is slow or full, pictures are
+lost, but never events or video. An event contains the name of its picture. The file appears shortly
+after the event and may be replaced when the action ends. Old pictures are deleted.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import logging
-import queue
-import threading
+import stat
 import time
 import uuid
 from collections.abc import Callable
@@ -23,42 +21,41 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from configs import ConfigError
+from configs import ConfigError, replaced_file
+from model.channel import Channel
 from stream.events.config import SnapshotConfig
+from stream.stage import Stage
 
 __all__ = ["Snapshot", "SnapshotStore", "snapshot_name"]
 
 _log = logging.getLogger(__name__)
-_MOST_WAITING = 32
+_MAX_WAITING = 32
+_IDLE_SECONDS = 1.0  # old pictures are deleted at least this often
+_CLOSE_SECONDS = 15.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """A picture to keep, RGB uint8 `H W C`, under a name made by `snapshot_name`."""
+    """A picture to store (RGB uint8 `H W C`), with its name from `snapshot_name`."""
 
     name: str
     picture_HWC: NDArray[np.uint8]
 
 
 def snapshot_name(camera_id: str, event_id: str) -> str:
-    """Where the picture of an action lies, from the folder of pictures."""
+    """Return the path of an action's picture, relative to the folder of pictures."""
     return f"{camera_id}/{event_id}.jpg"
 
 
-def _is_ours(path: Path) -> bool:
-    with contextlib.suppress(ValueError):
-        return str(uuid.UUID(path.stem)) == path.stem
-    return False
-
-
-class SnapshotStore:
-    """Writes pictures and deletes old ones, from construction to `close`.
+class SnapshotStore(Stage):
+    """Writes pictures and deletes old ones, from `start` to `close`.
 
     Args:
-        on_written, on_lost: told of each picture that was written, or could not be.
+        on_written: called for each picture that was written.
+        on_lost: called for each picture that could not be written.
 
     Raises:
-        ConfigError: the folder cannot be made or written.
+        ConfigError: the folder cannot be created or written to.
     """
 
     def __init__(
@@ -68,113 +65,139 @@ class SnapshotStore:
         on_written: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__("snapshots")
         self.config = config
         self._on_written = on_written
         self._on_lost = on_lost
+        self._waiting: Channel[Snapshot] = Channel(_MAX_WAITING)
+        self._is_failing = False
         try:
-            config.path.mkdir(parents=True, exist_ok=True)
-            # What is there from before, oldest first: when it was written, its size. Other people's
-            # pictures are left alone.
-            found = sorted(
-                (file.stat().st_mtime, file, file.stat().st_size)
-                for file in config.path.glob("*/*.jpg")
-                if _is_ours(file)
-            )
-            for partial in config.path.glob("*/*.part"):
-                if _is_ours(partial):
-                    partial.unlink()  # of a process that was killed
-            probe = config.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            found, self._mode = _prepare_folder(config.path)
         except OSError as error:
             raise ConfigError(
                 f"snapshots.path: cannot write to {config.path}: {error.strerror}; name another"
                 " folder"
             ) from None
-        # Each with the monotonic time since which it is there: wall clocks jump.
+        # Each file with its size and the time it was written, as monotonic time, because the wall
+        # clock may be adjusted.
         now = time.monotonic()
         wall = time.time()
         self._files = collections.OrderedDict(
-            (file, (now - max(0.0, wall - moment), size)) for moment, file, size in found
+            (file, (now - max(0.0, wall - written_at), size)) for written_at, file, size in found
         )
         self._bytes = sum(size for _, size in self._files.values())
-        self._queue: queue.Queue[Snapshot | None] = queue.Queue(_MOST_WAITING)
-        self._failing = False
-        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
-        self._thread.start()
 
     def offer(self, snapshot: Snapshot) -> bool:
-        """Keep a picture, or, when the disk is too slow for it, lose it, which returns False;
-        never waits.
+        """Queue a picture for writing; return at once.
+
+        Returns:
+            False if the picture is lost, because the queue is full or the store was closed.
         """
-        try:
-            self._queue.put_nowait(snapshot)
-        except queue.Full:
-            self._on_lost()
-            return False
-        return True
+        if self._waiting.put(snapshot, timeout_seconds=0):
+            return True
+        self._on_lost()
+        return False
 
     def close(self) -> None:
-        """Write what waits, and end."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put(None, timeout=5)
-        self._thread.join(10)
+        """Write all queued pictures, for at most 15 s, and end the thread."""
+        self._waiting.close()
+        self.join(_CLOSE_SECONDS)
 
-    def _run(self) -> None:
-        while True:
-            try:
-                snapshot = self._queue.get(timeout=60)
-            except queue.Empty:
-                self._tidy()
-                continue
-            if snapshot is None:
-                return
-            try:
-                self._write(snapshot)
-                self._on_written()
-                self._failing = False
-            except Exception as error:  # the edge of the thread: the next picture may do
-                self._on_lost()
-                if not self._failing:
-                    _log.error("pictures of events cannot be written: %s", error)
-                self._failing = True
-            self._tidy()
+    def run(self) -> None:
+        """Write pictures until `close`; after `stop`, end without writing the queued pictures."""
+        while not self.stopping.is_set() and not self._waiting.is_drained:
+            self.beat()
+            snapshot = self._waiting.take(_IDLE_SECONDS)
+            if snapshot is not None:
+                self._write_or_lose(snapshot)
+            self.delete_old()
 
-    def _write(self, snapshot: Snapshot) -> None:
-        picture = snapshot.picture_HWC
-        height, width = picture.shape[:2]
-        if width > self.config.width:
-            size = (self.config.width, max(1, round(height * self.config.width / width)))
-            picture = np.asarray(
-                cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8
-            )
-        _, coded = cv2.imencode(
-            ".jpg",
-            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
-            [cv2.IMWRITE_JPEG_QUALITY, self.config.quality],
-        )
-        path = self.config.path / snapshot.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        try:
-            partial.write_bytes(coded.tobytes())
-            partial.replace(path)  # whoever reads it sees one whole picture or the other
-        finally:
-            partial.unlink(missing_ok=True)
-        _, before = self._files.pop(path, (0.0, 0))
-        self._files[path] = (time.monotonic(), coded.size)
-        self._bytes += coded.size - before
+    def delete_old(self) -> None:
+        """Delete the oldest pictures until neither `keep_days` nor `keep_megabytes` is exceeded.
 
-    def _tidy(self) -> None:
-        """Delete what is too old or too much, oldest first."""
+        While the thread of the store runs, only that thread may call this method.
+        """
         oldest_kept = time.monotonic() - self.config.keep_days * 86400
         while self._files:
-            path, (moment, size) = next(iter(self._files.items()))
-            if moment >= oldest_kept and self._bytes <= self.config.keep_megabytes * 1e6:
+            path, (written_at, size) = next(iter(self._files.items()))
+            if written_at >= oldest_kept and self._bytes <= self.config.keep_megabytes * 1e6:
                 return
             del self._files[path]
             self._bytes -= size
             with contextlib.suppress(OSError):
                 path.unlink()
             with contextlib.suppress(OSError):
-                path.parent.rmdir()  # the last picture of its camera
+                path.parent.rmdir()  # fails unless this was the camera's last picture
+
+    def _write_or_lose(self, snapshot: Snapshot) -> None:
+        try:
+            self._write(snapshot)
+            self._on_written()
+            self._is_failing = False
+        except Exception as error:  # the thread must survive; the next picture may succeed
+            self._on_lost()
+            if not self._is_failing:
+                _log.error(
+                    "picture %s could not be written to %s: %s; pictures are lost until writing"
+                    " succeeds again",
+                    snapshot.name,
+                    self.config.path,
+                    error,
+                )
+            self._is_failing = True
+
+    def _write(self, snapshot: Snapshot) -> None:
+        coded = self._encode(snapshot.picture_HWC)
+        path = self.config.path / snapshot.name
+        # A reader sees either the complete old picture or the complete new one.
+        with replaced_file(path, mode=self._mode) as partial:
+            partial.write_bytes(coded)
+        _, size_before = self._files.pop(path, (0.0, 0))
+        self._files[path] = (time.monotonic(), len(coded))
+        self._bytes += len(coded) - size_before
+
+    def _encode(self, picture_HWC: NDArray[np.uint8]) -> bytes:
+        """Encode a picture as JPEG, scaled down to `width` if it is wider."""
+        height, width = picture_HWC.shape[:2]
+        if width > self.config.width:
+            size = (self.config.width, max(1, round(height * self.config.width / width)))
+            picture_HWC = np.asarray(
+                cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA), dtype=np.uint8
+            )
+        bgr_HWC = cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2BGR)
+        _, coded = cv2.imencode(".jpg", bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, self.config.quality])
+        return coded.tobytes()
+
+
+def _prepare_folder(folder: Path) -> tuple[list[tuple[float, Path, int]], int]:
+    """Create the folder, check that it can be written to and delete leftover partial files.
+
+    Returns:
+        The existing pictures, oldest first, each as (seconds since 1970, path, bytes), and the
+        permissions that this process gives to new files.
+
+    Raises:
+        OSError: the folder cannot be created or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(
+        (file.stat().st_mtime, file, file.stat().st_size)
+        for file in folder.glob("*/*.jpg")
+        if _is_ours(file)
+    )
+    for partial in folder.glob("*/*.part"):
+        if _is_ours(partial):
+            partial.unlink()
+    probe = folder / ".writable"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return found, mode
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether the file name is an event id; files with other names are never deleted."""
+    event_id = path.name.removesuffix(".part").removesuffix(".jpg")
+    with contextlib.suppress(ValueError):
+        return str(uuid.UUID(event_id)) == event_id
+    return False

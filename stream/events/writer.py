@@ -1,5 +1,6 @@
-"""The writer thread: announced events into the outbox, so that a slow disk or a locked database
-holds up no network.
+"""The writer thread stores announced events in the outbox.
+
+A slow disk or a locked database delays only this thread, not the network.
 """
 
 from __future__ import annotations
@@ -15,34 +16,34 @@ from typing import Protocol
 from configs import OutboxError
 from stream.events.event import ActionEvent
 from stream.metrics import Metrics
+from stream.stage import Stage
 
 __all__ = ["EventWriter"]
 
 _log = logging.getLogger(__name__)
-_MOST_UNSAVED = 100_000
-_AT_ONCE = 1_000
-_RETRY_SECONDS = 1.0
-# At the end a lock or a full disk gets this long to pass.
-_LAST_SECONDS = 5.0
+_MAX_AT_ONCE = 1_000
+_LOOK_SECONDS = 0.2
 
 
 class EventSink(Protocol):
-    """What the writer needs of an outbox."""
+    """The methods of an outbox that the writer uses."""
 
     def append(self, events: Sequence[ActionEvent]) -> None:
         """Store events, all or none, in order; raises OutboxError."""
 
     def next_sequence(self, camera_id: str) -> int:
-        """The number that the camera's next event gets, by what is stored."""
+        """Return the camera's next sequence number, based on the stored events."""
 
 
-class EventWriter:
-    """Stores events in order. While the outbox cannot be written they wait in memory, and video
-    goes on.
+class EventWriter(Stage):
+    """Stores events in order; while the outbox cannot be written, events wait in memory.
 
     Args:
-        on_result: told the seconds from the arrival of a clip's newest frame until its events, if
-            it gave any, were stored.
+        on_result: called for every clip with its latency in seconds: from the arrival of its newest
+            frame until its events were stored, or until its result was known if it has no events.
+        max_unsaved: maximum number of events in memory; beyond it, the oldest are dropped.
+        retry_seconds: pause after a failure.
+        flush_seconds: maximum time for further attempts to store the events after `close`.
     """
 
     def __init__(
@@ -50,25 +51,30 @@ class EventWriter:
         outbox: EventSink,
         metrics: Metrics,
         on_result: Callable[[float], None] = lambda seconds: None,
+        *,
+        max_unsaved: int = 100_000,
+        retry_seconds: float = 1.0,
+        flush_seconds: float = 5.0,
     ) -> None:
+        super().__init__("writer")
+        self._max_unsaved = max_unsaved
+        self._retry_seconds = retry_seconds
+        self._flush_seconds = flush_seconds
         self._outbox = outbox
         self._metrics = metrics
         self._on_result = on_result
         self._condition = threading.Condition()
         self._waiting: collections.deque[ActionEvent] = collections.deque()
-        self._in_hand: list[ActionEvent] = []
-        self._arrivals_in_hand: list[float] = []
-        self._arrivals: collections.deque[float] = collections.deque(maxlen=_MOST_UNSAVED)
+        self._storing: list[ActionEvent] = []
+        self._arrivals_storing: list[float] = []
+        self._arrivals: collections.deque[float] = collections.deque(maxlen=max_unsaved)
         self._retry_at = 0.0
         self._closing = False
         self._dropped = 0
         self.problem: str | None = None
-        self.beat_monotonic = time.monotonic()
 
     def put(self, events: Sequence[ActionEvent], arrivals: Sequence[float] = ()) -> None:
-        """Take events, and the monotonic times at which the frames came that they are the
-        results of. Never waits.
-        """
+        """Queue events, with the arrival times of their batch of clips; return at once."""
         if not events:
             for arrived in arrivals:
                 self._on_result(time.monotonic() - arrived)
@@ -76,48 +82,46 @@ class EventWriter:
         with self._condition:
             self._waiting.extend(events)
             self._arrivals.extend(arrivals)
-            if len(self._waiting) > _MOST_UNSAVED:
-                self._make_room()
+            if len(self._waiting) > self._max_unsaved:
+                self._drop_oldest()
             self._condition.notify()
 
     def next_sequence(self, camera_id: str) -> int:
-        """The number that the camera's next event gets: those that wait have numbers, too."""
+        """Return the camera's next sequence number; events not yet stored are counted too."""
         with self._condition:
             numbers = [
                 event.sequence
-                for event in itertools.chain(self._in_hand, self._waiting)
+                for event in itertools.chain(self._storing, self._waiting)
                 if event.camera_id == camera_id
             ]
         return max(numbers) + 1 if numbers else self._outbox.next_sequence(camera_id)
 
     @property
     def unsaved(self) -> int:
-        """Events that are not stored: more than a few only while the outbox cannot be written."""
-        return len(self._in_hand) + len(self._waiting)
+        """Number of events not yet stored; it grows only while the outbox cannot be written."""
+        return len(self._storing) + len(self._waiting)
 
     @property
     def lost(self) -> int:
-        """Events that will never be stored, if this is the end: those that wait, and those for
-        which there was no room to wait.
-        """
+        """Number of events that are lost if the run ends now: not yet stored, or dropped."""
         return self.unsaved + self._dropped
 
     def run(self) -> None:
-        """Work until `close`; then, for a few seconds, until everything is stored."""
+        """Store events until `close`; then try for `flush_seconds` to store the remaining ones."""
         while not self._closing:
-            self.beat_monotonic = time.monotonic()
+            self.beat()
             with self._condition:
-                self._condition.wait_for(self._has_work, timeout=0.2)
+                self._condition.wait_for(self._has_work, timeout=_LOOK_SECONDS)
             if time.monotonic() >= self._retry_at:
                 self._store()
-        deadline = time.monotonic() + _LAST_SECONDS
+        deadline = time.monotonic() + self._flush_seconds
         self._store()
         while self.unsaved and time.monotonic() < deadline:
             time.sleep(0.1)
             self._store()
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Signal that no more events will be added."""
         with self._condition:
             self._closing = True
             self._condition.notify()
@@ -127,51 +131,51 @@ class EventWriter:
 
     def _store(self) -> None:
         while self._take():
-            self.beat_monotonic = time.monotonic()
+            self.beat()
             try:
                 with self._metrics.stage.labels("store").time():
-                    self._outbox.append(self._in_hand)
+                    self._outbox.append(self._storing)
             except OutboxError as error:
                 self._put_back()
-                self._complain(error)
+                self._record_failure(error)
                 return
             if self.problem is not None:
-                _log.warning("the outbox takes events again")
+                _log.warning("The outbox can be written again")
                 self.problem = None
             with self._condition:
-                arrivals = self._arrivals_in_hand
-                self._in_hand = []
-                self._arrivals_in_hand = []
+                arrivals = self._arrivals_storing
+                self._storing = []
+                self._arrivals_storing = []
             for arrived in arrivals:
                 self._on_result(time.monotonic() - arrived)
 
     def _take(self) -> bool:
         with self._condition:
-            self._in_hand = [
-                self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))
+            self._storing = [
+                self._waiting.popleft() for _ in range(min(_MAX_AT_ONCE, len(self._waiting)))
             ]
-            if self._in_hand and not self._waiting:  # otherwise some of their events may still wait
-                self._arrivals_in_hand = list(self._arrivals)
+            # While events wait, the arrival times wait too: their clips may not be complete.
+            if self._storing and not self._waiting:
+                self._arrivals_storing = list(self._arrivals)
                 self._arrivals.clear()
-        return bool(self._in_hand)
+        return bool(self._storing)
 
     def _put_back(self) -> None:
         with self._condition:
-            self._waiting.extendleft(reversed(self._in_hand))
-            self._arrivals.extendleft(reversed(self._arrivals_in_hand))
-            self._in_hand = []
-            self._arrivals_in_hand = []
-        self._retry_at = time.monotonic() + _RETRY_SECONDS
+            self._waiting.extendleft(reversed(self._storing))
+            self._arrivals.extendleft(reversed(self._arrivals_storing))
+            self._storing = []
+            self._arrivals_storing = []
+        self._retry_at = time.monotonic() + self._retry_seconds
 
-    def _make_room(self) -> None:
-        """Drop the oldest `updated`, and only without any, the oldest event; a tenth at once."""
+    def _drop_oldest(self) -> None:
+        """Drop a tenth of the waiting events: oldest `updated` first, then the oldest others."""
         if not self._dropped:
             _log.error(
-                "more than %d events wait in memory; the oldest are dropped from now on, `updated`"
-                " first",
-                _MOST_UNSAVED,
+                "more than %d events wait in memory; dropping the oldest, `updated` first",
+                self._max_unsaved,
             )
-        excess = len(self._waiting) - _MOST_UNSAVED * 9 // 10
+        excess = len(self._waiting) - self._max_unsaved * 9 // 10
         for wanted in (("updated",), ("started", "ended")):
             kept: collections.deque[ActionEvent] = collections.deque()
             for event in self._waiting:
@@ -183,8 +187,8 @@ class EventWriter:
                     kept.append(event)
             self._waiting = kept
 
-    def _complain(self, error: OutboxError) -> None:
+    def _record_failure(self, error: OutboxError) -> None:
         if self.problem is None:
-            _log.error("events wait in memory: %s", error)
+            _log.error("The outbox cannot be written; events wait in memory: %s", error)
         self.problem = str(error)
         self._metrics.outbox_failures.inc()

@@ -1,7 +1,7 @@
 """One camera's threads: packets in, sampled frames out.
 
 A file is read and decoded in one thread and waits for the analysis. A camera does not wait: its
-packets are taken in by a thread of their own, and when decoding is behind, whole groups of pictures
+packets are received by a thread of their own, and when decoding is behind, whole groups of pictures
 are dropped.
 """
 
@@ -9,203 +9,224 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.media.video import PictureConverter
-from stream.cameras.status import CameraStatus
-from stream.cameras.supervisor import Worker
+from model.media.conversion import FrameConverter
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.decoder import Decoder
+from stream.ingest.handle import Outlet, Threads
 from stream.ingest.packet_queue import PacketQueue
 from stream.ingest.sampler import Sampler
 from stream.ingest.source import Source
 from stream.metrics import Metrics
-from stream.types import CameraState, CodedPacket, SampledFrame, StreamBreak
+from stream.types import (
+    BreakReason,
+    CameraOpened,
+    CameraState,
+    CodedPacket,
+    EndReason,
+    SampledFrame,
+    StreamBreak,
+    StreamItem,
+)
 
-__all__ = ["CameraReader"]
+__all__ = ["CameraWorker"]
 
 _log = logging.getLogger(__name__)
 _UNEXPECTED = "unexpected error, see the log"
+_LOOK_SECONDS = 0.5
 
 
-class CameraReader:
-    """Runs one worker of one camera.
+class CameraWorker:
+    """Reads, decodes and samples one camera, from one opening to its end.
 
     Args:
-        hand_over: takes an item, waiting while there is no room; called from the decoding thread.
-        short_side: to which pictures are scaled down while they are converted.
+        threads: of this opening; says when to end, and takes the camera's state.
+        source: how the camera is opened.
+        clip: how its frames are sampled.
+        outlet: takes the items; called from the decoding thread.
+        short_side: pixels to which frames are scaled down while they are converted to RGB.
     """
 
     def __init__(
         self,
-        status: CameraStatus,
-        worker: Worker,
+        threads: Threads,
         *,
         source: SourceConfig,
         clip: ClipConfig,
         metrics: Metrics,
-        hand_over: Callable[[SampledFrame | StreamBreak, CameraStatus, Worker], None],
+        outlet: Outlet,
         short_side: int,
     ) -> None:
-        camera_id = status.camera.id
-        self._status = status
-        self._worker = worker
+        self._threads = threads
+        self._status = threads.status
+        self._camera = threads.status.camera
         self._config = source
         self._metrics = metrics
-        self._hand_over = hand_over
+        self._outlet = outlet
+        self._log_context = {"camera": self._camera.id}
+        corrupt = metrics.corrupt.labels(self._camera.id)
         self._source = Source(
-            status.camera,
+            self._camera,
             source,
-            worker.stop,
-            self._set_state,
-            metrics.reconnects.labels(camera_id).inc,
-            self._rest,
+            threads.stop,
+            on_state=self._set_state,
+            on_end=self._end,
+            on_reconnect=metrics.reconnects.labels(self._camera.id).inc,
+            on_rest=self._rest,
         )
-        self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
-        self._convert = PictureConverter(short_side)
-        self._convert_time = metrics.stage.labels("convert")
-        self._decode_time = metrics.stage.labels("decode")
+        self._decoder = Decoder(corrupt.inc)
+        self._convert = FrameConverter(short_side)
         self._sampler = Sampler(
-            camera_id,
+            self._camera.id,
             clip,
             self._timed_convert,
-            metrics.repeated.labels(camera_id).inc,
-            metrics.corrupt.labels(camera_id).inc,
+            generation=threads.generation,
+            on_repeat=metrics.repeated.labels(self._camera.id).inc,
+            on_corrupt=corrupt.inc,
         )
-        self._last_picture = time.monotonic()
-        self._about = {"camera": camera_id}
-        self._before = (
-            metrics.total(metrics.decoded, camera=camera_id),
-            metrics.total(metrics.corrupt, camera=camera_id),
-        )
+        self._last_frame_monotonic = time.monotonic()
+        self._decoded_before = metrics.total(metrics.decoded, camera=self._camera.id)
+        self._corrupt_before = metrics.total(metrics.corrupt, camera=self._camera.id)
 
     def run(self) -> None:
-        """Read until the camera ends or its worker is stopped; never raises."""
-        camera = self._status.camera
-        stop = self._worker.stop
+        """Read until the camera ends or its threads are asked to end; never raises."""
+        self._emit(CameraOpened(self._camera, self._threads.generation))
         try:
-            self._decode(self._source.packets() if camera.is_file else self._live_packets())
+            packets = self._source.packets() if self._camera.is_file else self._live_packets()
+            self._decode_all(packets)
         except Exception:  # the edge of the stage: one camera must never take the others along
-            _log.exception(
-                "camera %s: unexpected error; the camera is given up", camera.id, extra=self._about
-            )
-            self._set_state("ended", _UNEXPECTED)
-        self._give(StreamBreak(camera.id, "ended"))
-        if not camera.is_file:
-            stop.set()  # the receiving thread must not go on alone
+            self._log_exception("giving the camera up")
+            self._end(EndReason.FAILED, _UNEXPECTED)
+        self._emit(StreamBreak(self._camera.id, BreakReason.ENDED, self._threads.generation))
+        if not self._camera.is_file:
+            self._threads.stop.set()  # the receiving thread must not go on alone
 
-    def _decode(self, packets: Iterable[CodedPacket]) -> None:
-        skipping = False
-        for coded in packets:
-            if self._worker.stop.is_set():
-                return
-            skipping = skipping and coded.packet is not None
-            if skipping:
-                self._check_pictures()
-                continue
-            try:
-                self._take(coded)
-            except Exception:
-                if self._status.camera.is_file:
-                    raise
-                _log.exception(
-                    "camera %s: unexpected error; it is opened again",
-                    self._status.camera.id,
-                    extra=self._about,
-                )
-                self._source.give_up(_UNEXPECTED)
-                skipping = coded.packet is not None  # until the next connection
-
-    def _take(self, coded: CodedPacket) -> None:
-        self._status.touch(received=self._status.camera.is_file)
-        with self._decode_time.time():
-            frames = self._decoder.decode(coded)
-        if coded.packet is None:
-            self._give(self._sampler.restart(coded.lost))
-        for frame in frames:
-            if self._worker.stop.is_set():
-                return
-            self._status.frame_decoded(frame.arrived_monotonic)
-            for item in self._sampler.push(frame):
-                self._give(item)
-                # after it was handed over: if that took long, the camera is not to blame
-                self._last_picture = time.monotonic()
-        self._check_pictures()
-
-    def _timed_convert(self, native: object) -> NDArray[np.uint8]:
-        with self._convert_time.time():
-            return self._convert(native)
+    # Packets --------------------------------------------------------------------------------------
 
     def _live_packets(self) -> Iterator[CodedPacket]:
-        """What the reading thread receives, until it has ended."""
+        """What the receiving thread receives, until it has ended."""
         queue = PacketQueue(
-            most_seconds=self._config.queue_seconds,
-            most_bytes=self._config.queue_megabytes * 1e6,
-            on_dropped=self._count_dropped,
+            max_seconds=self._config.max_queue_seconds,
+            max_bytes=self._config.max_queue_megabytes * 1e6,
+            on_dropped=self._metrics.dropped_packets.labels(self._camera.id, "decoder").inc,
         )
-        self._worker.spawn(lambda: self._receive(queue), "packets")
-        while not queue.is_over and not self._worker.stop.is_set():
-            coded = queue.take(0.5)
+        self._threads.spawn(lambda: self._receive(queue), "packets")
+        while not queue.is_over and not self._threads.stop.is_set():
+            coded = queue.take(_LOOK_SECONDS)
             self._status.touch(received=False)
             if coded is not None:
                 yield coded
             else:
-                self._check_pictures()
+                self._check_frames()
 
     def _receive(self, queue: PacketQueue) -> None:
         try:
             for coded in self._source.packets():
                 self._status.touch(decoded=False)
-                if self._worker.stop.is_set():
+                if self._threads.stop.is_set():
                     return
                 queue.put(coded)
         except Exception:  # the edge of the thread
-            _log.exception(
-                "camera %s: unexpected error while receiving",
-                self._status.camera.id,
-                extra=self._about,
-            )
-            self._set_state("ended", _UNEXPECTED)
+            self._log_exception("receiving ended")
+            self._end(EndReason.FAILED, _UNEXPECTED)
         finally:
             queue.close()
 
-    def _check_pictures(self) -> None:
-        """A camera that runs and gives no new picture for long is to be opened again."""
-        longest = self._config.read_timeout_seconds + self._config.open_timeout_seconds
-        if self._status.state == "running" and time.monotonic() - self._last_picture > longest:
-            self._last_picture = time.monotonic()
-            self._source.give_up("packets come, but no new picture")
+    # Frames ---------------------------------------------------------------------------------------
+
+    def _decode_all(self, packets: Iterable[CodedPacket]) -> None:
+        skipping = False  # until the next connection, after an error that nobody expected
+        for coded in packets:
+            if self._threads.stop.is_set():
+                return
+            skipping = skipping and coded.packet is not None
+            if skipping:
+                self._check_frames()
+                continue
+            try:
+                self._decode(coded)
+            except Exception:
+                if self._camera.is_file:
+                    raise
+                self._log_exception("reopening the camera")
+                self._source.give_up(_UNEXPECTED)
+                skipping = coded.packet is not None
+
+    def _decode(self, coded: CodedPacket) -> None:
+        self._status.touch(received=self._camera.is_file)
+        with self._metrics.stage.labels("decode").time():
+            frames = self._decoder.decode(coded)
+        if coded.packet is None:
+            self._emit(self._sampler.restart(coded.lost))
+        for frame in frames:
+            if self._threads.stop.is_set():
+                return
+            self._status.count_decoded(frame.arrived_monotonic)
+            for item in self._sampler.push(frame):
+                self._emit(item)
+                # After the hand-over: if that took long, the camera is not to blame.
+                self._last_frame_monotonic = time.monotonic()
+        self._check_frames()
+
+    def _timed_convert(self, native: object) -> NDArray[np.uint8]:
+        with self._metrics.stage.labels("convert").time():
+            return self._convert(native)
+
+    def _check_frames(self) -> None:
+        """Reopen a camera that runs and gives no new frame for long."""
+        patience = self._config.read_timeout_seconds + self._config.open_timeout_seconds
+        silent = time.monotonic() - self._last_frame_monotonic
+        if self._status.state == "running" and silent > patience:
+            self._last_frame_monotonic = time.monotonic()
+            self._source.give_up("packets come, but no new frame")
+
+    def _emit(self, item: StreamItem) -> None:
+        started_at = time.monotonic()
+        taken = self._outlet.put(item, self._threads.stop, self._status.set_blocked)
+        if taken and isinstance(item, SampledFrame):
+            self._metrics.sampled.labels(item.camera_id).inc()
+            self._metrics.blocked.labels(item.camera_id).inc(time.monotonic() - started_at)
+
+    # States ---------------------------------------------------------------------------------------
 
     def _rest(self, resting: bool) -> None:
-        self._worker.resting = resting
-        self._status.touch(decoded=self._status.camera.is_file)
+        self._threads.resting = resting
+        self._status.touch(decoded=self._camera.is_file)
 
     def _set_state(self, state: CameraState, detail: str) -> None:
         if state == "running":
-            self._last_picture = time.monotonic()
-        if state == "ended" and detail == "end of file":
-            detail = self._file_end()
-        # an abandoned worker that comes back must not speak for its replacement
-        if not self._worker.stop.is_set():
+            self._last_frame_monotonic = time.monotonic()
+        # An abandoned worker that comes back must not speak for its replacement.
+        if not self._threads.stop.is_set():
             self._status.set_state(state, detail)
 
-    def _count_dropped(self, packets: int) -> None:
-        self._metrics.dropped.labels(self._status.camera.id, "decoder").inc(packets)
+    def _end(self, reason: EndReason, detail: str | None = None) -> None:
+        if self._threads.stop.is_set():
+            return
+        if reason is EndReason.FINISHED and (problem := self._problem_of_file()) is not None:
+            self._status.end(EndReason.FAILED, problem)
+        else:
+            self._status.end(reason, detail)
 
-    def _give(self, item: SampledFrame | StreamBreak) -> None:
-        if not self._worker.stop.is_set():
-            self._hand_over(item, self._status, self._worker)
-
-    def _file_end(self) -> str:
-        """How a file ended: one that gave no picture, or had packets that did not decode, is
-        said to have.
-        """
+    def _problem_of_file(self) -> str | None:
+        """What was wrong with a file that was read to its end; None if nothing was."""
         metrics = self._metrics
-        camera_id = self._status.camera.id
-        corrupt = metrics.total(metrics.corrupt, camera=camera_id) - self._before[1]
-        if metrics.total(metrics.decoded, camera=camera_id) == self._before[0]:
+        decoded = metrics.total(metrics.decoded, camera=self._camera.id) - self._decoded_before
+        corrupt = metrics.total(metrics.corrupt, camera=self._camera.id) - self._corrupt_before
+        if not decoded:
             return "no frame could be decoded"
-        return f"end of file, {corrupt} packets could not be decoded" if corrupt else "end of file"
+        if corrupt:
+            return f"{EndReason.FINISHED.value}, {corrupt} packets could not be decoded"
+        return None
+
+    def _log_exception(self, consequence: str) -> None:
+        _log.exception(
+            "camera %s: unexpected error; %s",
+            self._camera.id,
+            consequence,
+            extra=self._log_context,
+        )

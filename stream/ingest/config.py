@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from configs import StrictModel, is_file
+from model.media.clip_cutter import DEFAULT_STRIDE
 
 __all__ = ["ClipConfig", "SourceConfig"]
 
@@ -12,49 +16,56 @@ __all__ = ["ClipConfig", "SourceConfig"]
 class SourceConfig(StrictModel):
     """How cameras are opened and kept open."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "backoff_first_seconds": "backoff_initial_seconds",
+        "backoff_most_seconds": "backoff_max_seconds",
+        "queue_seconds": "max_queue_seconds",
+        "queue_megabytes": "max_queue_megabytes",
+    }
+
     open_timeout_seconds: float = Field(
         10.0, gt=0, le=300, description="give up opening after this long"
     )
     read_timeout_seconds: float = Field(
-        5.0, gt=0, le=300, description="a camera without a packet for this long is opened again"
+        5.0, gt=0, le=300, description="a camera without a packet for this long is reopened"
     )
-    backoff_first_seconds: float = Field(
-        0.5, gt=0, le=60, description="first pause before opening again; doubles each time"
+    backoff_initial_seconds: float = Field(
+        0.5, gt=0, le=60, description="first pause before reopening; doubles each time"
     )
-    backoff_most_seconds: float = Field(
-        30.0, gt=0, le=3600, description="longest pause before opening again"
+    backoff_max_seconds: float = Field(
+        30.0, gt=0, le=3600, description="longest pause before reopening"
     )
-    queue_seconds: float = Field(
+    max_queue_seconds: float = Field(
         4.0,
         gt=0,
         le=60,
         description=(
-            "coded video of one camera that may wait for its decoder; then whole groups of pictures"
-            " are dropped"
+            "coded video of one camera that may wait for its decoder; beyond that whole groups of"
+            " pictures are dropped"
         ),
     )
-    queue_megabytes: float = Field(
-        32.0, gt=0, le=1024, description="most coded video of one camera that may wait"
+    max_queue_megabytes: float = Field(
+        32.0, gt=0, le=1024, description="size of the coded video of one camera that may wait"
     )
     camera_clock_seconds: float = Field(
         10.0,
         ge=0,
         description=(
-            "events are dated by the camera's clock (RTCP) if it is this close to ours; 0: always"
-            " by ours"
+            "events take the camera's clock (RTCP) if it is this close to ours; 0: always ours"
         ),
     )
     tls_verify: bool = Field(
-        False, description="rtsps, https: refuse certificates that tls_ca_file does not vouch for"
+        False,
+        description="rtsps, https: refuse certificates not signed by an authority",
     )
     tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
 
     @model_validator(mode="after")
     def _check(self) -> SourceConfig:
-        if self.backoff_first_seconds > self.backoff_most_seconds:
-            raise ValueError("backoff_first_seconds must not be above backoff_most_seconds")
+        if self.backoff_initial_seconds > self.backoff_max_seconds:
+            raise ValueError("backoff_initial_seconds must not be above backoff_max_seconds")
         if self.tls_ca_file is not None and not self.tls_verify:
-            raise ValueError("tls_ca_file needs tls_verify: true, otherwise nobody is vouched for")
+            raise ValueError("tls_ca_file needs tls_verify: true, otherwise it has no effect")
         return self
 
     def problem(self) -> str | None:
@@ -73,9 +84,14 @@ class ClipConfig(StrictModel):
         le=120,
         description="sampled frames per second; must be what the weights were trained with",
     )
-    hop: int = Field(4, ge=1, le=1024, description="a clip is due every this many sampled frames")
+    hop: int = Field(
+        DEFAULT_STRIDE,
+        ge=1,
+        le=1024,
+        description="stride: a clip is due every this many sampled frames",
+    )
     max_gap_seconds: float = Field(
         1.0,
         gt=0,
-        description="a longer silence starts the clip anew; a shorter one repeats the last frame",
+        description="a longer silence restarts the clip; a shorter one repeats the last frame",
     )

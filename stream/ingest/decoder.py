@@ -1,5 +1,6 @@
-"""Packets to frames in software. Every frame is decoded, because later ones refer to it; none is
-converted here.
+"""Packets to frames in software.
+
+Every frame is decoded, because later ones refer to it; none is converted here.
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from model.media.video import PresentationOrder, frame_rate, quarter_turns
+from model.media.container import frame_rate
+from model.media.conversion import quarter_turns
+from model.media.presentation_order import PresentationOrder
 from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["Decoder"]
 
 # Packets whose frames never appear must not be remembered for ever.
-_MOST_PENDING = 256
+_MAX_PENDING = 256
 
 
 class Decoder:
-    """Decodes one camera's packets, in presentation order, with the arrival time of the packet each
-    frame came in.
+    """Decodes one camera's packets to frames in presentation order, each with its arrival time.
 
-    Frames without presentation time take the time of the packet's arrival since the connection
-    began; those of a file that has none at all are counted.
+    A frame without a presentation time takes the arrival of its packet since the connection
+    started. The frames of a file without any times are counted.
     """
 
     def __init__(self, on_corrupt: Callable[[], None] = lambda: None) -> None:
@@ -32,7 +34,7 @@ class Decoder:
         self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = (
             collections.OrderedDict()
         )
-        self._begun_monotonic: float | None = None
+        self._started_monotonic: float | None = None
         self._counted = 0
         self._codec: Any = None
         self._order: PresentationOrder[DecodedFrame] = PresentationOrder()
@@ -44,15 +46,15 @@ class Decoder:
                 self._codec.flush_buffers()  # what it still holds lies before the hole
             self._arrivals.clear()
             self._order = PresentationOrder()
-            self._begun_monotonic = None
+            self._started_monotonic = None
             self._counted = 0
             return []
         packet = coded.packet
         self._codec = packet.stream.codec_context
-        if self._begun_monotonic is None:
-            self._begun_monotonic = coded.arrived_monotonic
+        if self._started_monotonic is None:
+            self._started_monotonic = coded.arrived_monotonic
         self._arrivals[packet.pts] = (coded.arrived_monotonic, coded.wall_seconds)
-        if len(self._arrivals) > _MOST_PENDING:
+        if len(self._arrivals) > _MAX_PENDING:
             self._arrivals.popitem(last=False)
         try:
             frames = packet.decode()
@@ -76,9 +78,9 @@ class Decoder:
         elif coded.clock == "stream" and frame.time is not None:
             seconds = frame.time
         else:
-            # when it came out, not when its own packet came in: that may have been before an
-            # earlier picture's
-            seconds = coded.arrived_monotonic - (self._begun_monotonic or coded.arrived_monotonic)
+            # When it came out, not when its own packet arrived: that may have been before the
+            # packet of an earlier frame.
+            seconds = coded.arrived_monotonic - (self._started_monotonic or coded.arrived_monotonic)
         return DecodedFrame(
             frame, float(seconds), arrived, wall, frame.width, frame.height, quarter_turns(frame)
         )

@@ -8,7 +8,7 @@ import collections
 import threading
 from collections.abc import Callable
 
-from stream.types import CodedPacket
+from stream.types import BreakReason, CodedPacket
 
 __all__ = ["PacketQueue"]
 
@@ -21,20 +21,20 @@ class PacketQueue:
     all that follows up to the next key frame.
 
     Args:
-        most_seconds: from the arrival of the oldest waiting packet to that of the newest.
-        most_bytes: of all waiting packets.
+        max_seconds: from the arrival of the oldest waiting packet to that of the newest.
+        max_bytes: of all waiting packets.
         on_dropped: told how many packets were dropped.
     """
 
     def __init__(
         self,
         *,
-        most_seconds: float,
-        most_bytes: float,
+        max_seconds: float,
+        max_bytes: float,
         on_dropped: Callable[[int], None] = lambda count: None,
     ) -> None:
-        self._most_seconds = most_seconds
-        self._most_bytes = most_bytes
+        self._max_seconds = max_seconds
+        self._max_bytes = max_bytes
         self._on_dropped = on_dropped
         self._waiting: collections.deque[CodedPacket] = collections.deque()
         self._bytes = 0
@@ -91,7 +91,7 @@ class PacketQueue:
     def _is_over(self) -> bool:
         seconds = self._waiting[-1].arrived_monotonic - self._waiting[0].arrived_monotonic
         return len(self._waiting) > 1 and (
-            seconds > self._most_seconds or self._bytes > self._most_bytes
+            seconds > self._max_seconds or self._bytes > self._max_bytes
         )
 
     def _make_room(self) -> int:
@@ -108,6 +108,6 @@ class PacketQueue:
             self._skipping = True
         first = self._waiting[0] if self._waiting else newest
         self._waiting.appendleft(
-            CodedPacket(None, first.arrived_monotonic, first.wall_seconds, lost="dropped")
+            CodedPacket(None, first.arrived_monotonic, first.wall_seconds, lost=BreakReason.DROPPED)
         )
         return dropped

@@ -1,230 +1,55 @@
-"""Packets of one camera: open, pace, notice silence, reconnect. One source runs in one thread.
+"""Packets of one camera: open it, pace it, notice silence, reconnect. One source, one thread.
 
-States (`stream.types.CameraState`): connecting (for the first time), running, stalled (it was open
-and fell silent) and offline (it cannot be opened), both until packets come again, ended. A sixth,
-blocked, is the reader's own: the stages behind it are slow, and it never restarts a camera.
+States (`stream.types.CameraState`): connecting for the first time; running; stalled, when it was
+open and fell silent; offline, when it cannot be opened; ended. Stalled and offline last until
+packets come again. A sixth state, blocked, belongs to the camera's worker: the stages behind it are
+slow, and it never restarts a camera.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import random
-import socket
-import struct
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from av.error import ExitError, FFmpegError
 
 from configs import MediaError
-from model.media.video import explain, frame_rate, open_container, video_stream
-from stream.cameras.config import CameraConfig, redact_url
+from model.media.container import explain, video_stream
+from stream.cameras.config import CameraConfig
 from stream.ingest.config import SourceConfig
-from stream.types import CameraState, CodedPacket, PacketClock
+from stream.ingest.connection import choose_clock, explain_failure, open_camera, wall_seconds
+from stream.ingest.pacing import Pacing
+from stream.types import BreakReason, CameraState, CodedPacket, EndReason, PacketClock
 
 __all__ = ["Source"]
 
-# A connection that lasted this long was a good one: the next failure is a new one, with a short
-# first pause.
+# A connection that lasted this long was a good one: after it the pauses start short again.
 _STEADY_SECONDS = 5.0
-# A file whose timestamps jump further ahead is not waited for.
-_LONGEST_PAUSE = 60.0
-# FFmpeg's mark of containers that hold no times of their own.
-_NO_TIMESTAMPS = 0x80
+# A file of a few packets that loops must not keep a core busy.
+_LOOP_PAUSE_SECONDS = 0.01
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
+class _Outcome(NamedTuple):
+    """How a connection ended: packets received, and the problem, None for an orderly end."""
+
+    received: int
+    problem: str | None
+
+
 class Source:
-    """Iterate over `packets()` to receive a camera; they stop at the end of a file or when `stop`
-    is set.
+    """Receives a camera: iterate over `packets()`.
 
-    `on_state` is told every change of state with a reason for people; `on_reconnect` each time it
-    opens again; `on_rest` when it begins to wait for a reason of its own, and when that is over.
-    """
-
-    camera: CameraConfig
-    config: SourceConfig
-    stop: threading.Event
-    on_state: Callable[[CameraState, str], None]
-    on_reconnect: Callable[[], None] = lambda: None
-    on_rest: Callable[[bool], None] = lambda resting: None
-    _failures: int = 0
-    _complaint: str | None = None
-
-    def packets(self) -> Iterator[CodedPacket]:
-        """Packets with their arrival times; one with `packet=None` wherever a connection was
-        lost and another follows.
-        """
-        self.on_state("connecting", "")
-        while not self.stop.is_set():
-            begun = time.monotonic()
-            received, problem = yield from self._one_connection()
-            if self.stop.is_set():
-                break
-            if self.camera.is_file and not (self.camera.loop and problem is None and received):
-                self.on_state("ended", problem or "end of file")
-                return
-            if received:  # otherwise there is nothing to interrupt
-                yield CodedPacket(
-                    None,
-                    time.monotonic(),
-                    time.time(),
-                    lost="reconnect" if problem is None else "stalled",
-                )
-            if self.camera.is_file:
-                self.stop.wait(0.01)  # a file of a few packets that loops must not keep a core busy
-            else:
-                if received and time.monotonic() - begun >= _STEADY_SECONDS:
-                    self._failures = 0
-                self._back_off(problem or "the camera closed the connection", received)
-                self.on_reconnect()
-        self.on_state("ended", "stopped")
-
-    def give_up(self, problem: str) -> None:
-        """Close this connection and open another: what comes is of no use. Called from any
-        thread.
-        """
-        self._complaint = problem
-
-    def _one_connection(self) -> Generator[CodedPacket, None, tuple[int, str | None]]:
-        """One opening, up to its end; returns how many packets came and what went wrong, None
-        for an orderly end.
-        """
-        received = 0
-        self._complaint = None
-        begun = time.monotonic()
-        try:
-            with self._open() as container:
-                stream = video_stream(container)
-                pace = _Pace(self.camera, self.config, self.stop, self.on_rest)
-                last_video = time.monotonic()
-                clock: PacketClock = "stream"
-                # All streams are read, so that a picture that stands still while sound goes on is
-                # noticed.
-                for packet in container.demux():
-                    if self.stop.is_set():
-                        return received, None
-                    if self._complaint is not None:
-                        return received, self._complaint
-                    if packet.stream_index != stream.index:
-                        if (
-                            not self.camera.is_file
-                            and time.monotonic() - last_video > self.config.read_timeout_seconds
-                        ):
-                            return (
-                                received,
-                                (
-                                    f"no video for {self.config.read_timeout_seconds:g} s, though"
-                                    " other data comes"
-                                ),
-                            )
-                        continue
-                    last_video = time.monotonic()
-                    if packet.size:
-                        if received == 0:
-                            self.on_state("running", "")
-                            clock = self._clock(container, packet)
-                        received += 1
-                    arrived = pace.arrival(packet)
-                    yield CodedPacket(
-                        packet, arrived, self._wall_seconds(packet, arrived), clock=clock
-                    )
-        except MediaError as error:
-            return received, self._why_not_open(str(error), time.monotonic() - begun)
-        except ExitError:
-            return received, f"silent for {self.config.read_timeout_seconds:g} s"
-        except (FFmpegError, OSError, IndexError, ValueError) as error:
-            return received, f"read error after {received} packets: {explain(error)}"
-        except Exception as error:
-            # the edge of the connection: whatever it was, the next one may do
-            _log.exception(
-                "camera %s: unexpected error", self.camera.id, extra={"camera": self.camera.id}
-            )
-            return received, f"unexpected error ({type(error).__name__}), see the log"
-        return received, None
-
-    def _open(self) -> Any:
-        camera = self.camera
-        config = self.config
-        if camera.is_file:
-            return open_container(camera.url)
-        timeout = (config.open_timeout_seconds, config.read_timeout_seconds)
-        if camera.kind == "device":
-            return open_container(camera.url, format="v4l2", timeout=timeout)
-        options = {}
-        scheme = camera.url.partition(":")[0].lower()
-        if scheme in ("rtsp", "rtsps"):
-            # A few bytes of probing are enough: RTSP describes its streams before it sends them.
-            # Sound is not even asked for.
-            options = {
-                "rtsp_transport": camera.transport,
-                "probesize": "32",
-                "allowed_media_types": "video",
-            }
-        if scheme in ("rtsps", "https"):
-            options["tls_verify"] = str(int(config.tls_verify))
-            if config.tls_ca_file is not None:
-                options["ca_file"] = config.tls_ca_file
-        return open_container(camera.url, options=options, timeout=timeout)
-
-    def _why_not_open(self, said: str, seconds: float) -> str:
-        """The reason for people: FFmpeg says `Immediate exit` of a timeout, and `Input/output
-        error` of a name that nobody knows.
-        """
-        if self.camera.kind != "network":
-            return said
-        if seconds >= 0.9 * self.config.open_timeout_seconds:
-            return f"no answer within {self.config.open_timeout_seconds:g} s"
-        host = urllib.parse.urlsplit(redact_url(self.camera.url)).hostname
-        try:
-            if host is not None:
-                socket.getaddrinfo(host, None)
-        except (OSError, UnicodeError):
-            return f"no such host: {host}"
-        return said
-
-    def _clock(self, container: Any, packet: Any) -> PacketClock:
-        """What times to believe in a connection that begins with this packet."""
-        if not container.format.flags & _NO_TIMESTAMPS:
-            return "stream"
-        if not self.camera.is_file:
-            # raw video and pictures over HTTP: FFmpeg stamps them evenly, however late they come
-            return "arrival"
-        return "count" if packet.pts is None else "stream"
-
-    def _wall_seconds(self, packet: Any, arrived: float) -> float:
-        ours = time.time() - (time.monotonic() - arrived)
-        if self.config.camera_clock_seconds and packet.has_sidedata("prft"):
-            # Producer reference time: microseconds since 1970 by the sender's clock, as its RTCP
-            # reports map them.
-            theirs = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))[0] / 1e6
-            if abs(theirs - ours) <= self.config.camera_clock_seconds:
-                return float(theirs)
-        return ours
-
-    def _back_off(self, problem: str, received: int) -> None:
-        self._failures += 1
-        self.on_state("stalled" if received else "offline", problem)
-        longest = min(
-            self.config.backoff_first_seconds * 2 ** min(self._failures - 1, 20),
-            self.config.backoff_most_seconds,
-        )
-        # Jitter: cameras that fell together must not come back together.
-        self.on_rest(True)
-        self.stop.wait(random.uniform(longest / 2, longest))
-        self.on_rest(False)
-
-
-class _Pace:
-    """Holds a file's packets back until their decoding time, as a camera would send them.
-
-    A reader that is behind by more than `queue_seconds` does not try to catch up: what follows is
-    due from then on.
+    Args:
+        stop: ends the iteration.
+        on_state: told every change of state, with a reason for people.
+        on_end: told at the end why no more packets come.
+        on_reconnect: told each time the camera is opened again.
+        on_rest: told when it begins to wait on purpose, and when that is over.
     """
 
     def __init__(
@@ -232,39 +57,126 @@ class _Pace:
         camera: CameraConfig,
         config: SourceConfig,
         stop: threading.Event,
-        on_rest: Callable[[bool], None],
+        *,
+        on_state: Callable[[CameraState, str], None],
+        on_end: Callable[[EndReason, str | None], None],
+        on_reconnect: Callable[[], None] = lambda: None,
+        on_rest: Callable[[bool], None] = lambda resting: None,
     ) -> None:
-        self._active = camera.is_file and camera.pace == "realtime"
+        self._camera = camera
+        self._config = config
         self._stop = stop
+        self._on_state = on_state
+        self._on_end = on_end
+        self._on_reconnect = on_reconnect
         self._on_rest = on_rest
-        self._first: tuple[float, float] | None = None
-        self._latest = 0.0
-        self._count = 0
-        self._longest_behind = config.queue_seconds
+        self._failures = 0
+        self._received = 0  # packets of this connection
+        self._given_up: str | None = None
 
-    def arrival(self, packet: Any) -> float:
-        """Wait until the packet is due; returns when it came in, which for a reader that is
-        behind is when it was due.
+    def packets(self) -> Iterator[CodedPacket]:
+        """Packets with their arrival times, until a file ends or `stop` is set.
+
+        Between two connections comes one with `packet=None`.
         """
-        now = time.monotonic()
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        if not self._active or not packet.size:
-            return now
-        self._count += 1
-        media = (
-            self._count / frame_rate(packet.stream)
-            if stamp is None
-            else float(stamp * packet.time_base)
+        self._on_state("connecting", "")
+        while not self._stop.is_set():
+            started_at = time.monotonic()
+            received, problem = yield from self._one_connection()
+            if self._stop.is_set():
+                break
+            if self._is_over(received, problem):
+                self._on_end(EndReason.FAILED if problem else EndReason.FINISHED, problem)
+                return
+            if received:  # otherwise there is nothing to interrupt
+                lost = BreakReason.STALLED if problem else BreakReason.RECONNECT
+                yield CodedPacket(None, time.monotonic(), time.time(), lost=lost)
+            if self._camera.is_file:
+                self._stop.wait(_LOOP_PAUSE_SECONDS)
+                continue
+            if received and time.monotonic() - started_at >= _STEADY_SECONDS:
+                self._failures = 0
+            self._back_off(problem or "the camera closed the connection", received)
+            self._on_reconnect()
+        self._on_end(EndReason.STOPPED, None)
+
+    def give_up(self, problem: str) -> None:
+        """Close this connection and open another, because of a problem. Any thread may call it."""
+        self._given_up = problem
+
+    def _is_over(self, received: int, problem: str | None) -> bool:
+        goes_round = self._camera.loop and problem is None and received > 0
+        return self._camera.is_file and not goes_round
+
+    def _one_connection(self) -> Generator[CodedPacket, None, _Outcome]:
+        """Yield the packets of one connection, up to its end; whatever happens is explained."""
+        self._given_up = None
+        self._received = 0
+        started_at = time.monotonic()
+        try:
+            with open_camera(self._camera, self._config) as container:
+                problem = yield from self._read(container)
+        except MediaError as error:
+            seconds = time.monotonic() - started_at
+            problem = explain_failure(self._camera, self._config, error, seconds)
+        except ExitError:
+            problem = f"silent for {self._config.read_timeout_seconds:g} s"
+        except (FFmpegError, OSError, IndexError, ValueError) as error:
+            problem = f"read error after {self._received} packets: {explain(error)}"
+        except Exception as error:  # the edge of the connection: the next one may work
+            _log.exception(
+                "camera %s: unexpected error", self._camera.id, extra={"camera": self._camera.id}
+            )
+            problem = f"unexpected error ({type(error).__name__}), see the log"
+        return _Outcome(self._received, problem)
+
+    def _read(self, container: Any) -> Generator[CodedPacket, None, str | None]:
+        """Yield the packets of an open container; returns what went wrong, None if it ended."""
+        stream = video_stream(container)
+        pacing = self._pacing()
+        last_video = time.monotonic()
+        clock: PacketClock = "stream"
+        # All streams are read: a video that stands still while audio goes on must be noticed.
+        for packet in container.demux():
+            if self._stop.is_set():
+                return None
+            if self._given_up is not None:
+                return self._given_up
+            if packet.stream_index != stream.index:
+                if self._is_without_video(last_video):
+                    seconds = self._config.read_timeout_seconds
+                    return f"no video for {seconds:g} s, though other data comes"
+                continue
+            last_video = time.monotonic()
+            if packet.size:
+                if self._received == 0:
+                    self._on_state("running", "")
+                    clock = choose_clock(self._camera, container, packet)
+                self._received += 1
+            arrived = time.monotonic() if pacing is None else pacing.arrival(packet)
+            wall = wall_seconds(packet, arrived, self._config.camera_clock_seconds)
+            yield CodedPacket(packet, arrived, wall, clock=clock)
+        return None
+
+    def _pacing(self) -> Pacing | None:
+        if not self._camera.is_file or self._camera.pace != "realtime":
+            return None
+        return Pacing(
+            max_behind_seconds=self._config.max_queue_seconds,
+            stop=self._stop,
+            on_rest=self._on_rest,
         )
-        if self._first is None or not self._latest - 1.0 <= media <= self._latest + _LONGEST_PAUSE:
-            self._first = (media, now)  # the beginning, or a jump: count from here
-        self._latest = media
-        due = self._first[1] + media - self._first[0]
-        if now - due > self._longest_behind:
-            self._first = (media, now)
-            due = now
-        if due > now:
-            self._on_rest(True)
-            self._stop.wait(due - now)
-            self._on_rest(False)
-        return due
+
+    def _is_without_video(self, last_video: float) -> bool:
+        silent = time.monotonic() - last_video
+        return not self._camera.is_file and silent > self._config.read_timeout_seconds
+
+    def _back_off(self, problem: str, received: int) -> None:
+        self._failures += 1
+        self._on_state("stalled" if received else "offline", problem)
+        doubled = self._config.backoff_initial_seconds * 2 ** min(self._failures - 1, 20)
+        longest = min(doubled, self._config.backoff_max_seconds)
+        # Jitter: cameras that failed together must not come back together.
+        self._on_rest(True)
+        self._stop.wait(random.uniform(longest / 2, longest))
+        self._on_rest(False)

@@ -34,17 +34,17 @@ import torch
 from model.preprocess import PreprocessConfig
 from safetensors import safe_open
 from safetensors.torch import save_file
-from stream.changes import CameraChanges
+from stream.openapi import document
 from stream.outbox import Outbox, OutboxConfig
-from stream.settings import StreamConfig
 from train.loop import StoppedError, train
 from train.recipe import DataConfig, OptimiserConfig, TrainConfig
 
 from configs import example_path
 from model import ModelConfig, ModelSpec, build_model, load_model, save_model
+from stream.cameras.overrides import CameraOverrides
+from stream.config import StreamConfig
 from stream.events import ActionEvent, EventDetector
 from stream.metrics import Metrics
-from stream.openapi import document
 from stream.pipeline import Pipeline
 from tests.compatibility.videos import HEIGHT, LABELS, WIDTH, write_video, write_videos
 from tests.factory import make_event
@@ -151,7 +151,8 @@ def fill_outbox(path: Path) -> None:
             for number, kind in ((3, "started"), (4, "ended"))
         ]
     )
-    outbox.set_aside(outbox.oldest(10)[-1].id, "MessageSizeTooLargeError: too long")
+    last = outbox.oldest(10)[-1]
+    outbox.move_to_dead_letters(last.id, "MessageSizeTooLargeError: too long")
     print("filled", flush=True)
     threading.Event().wait()
 
@@ -159,7 +160,7 @@ def fill_outbox(path: Path) -> None:
 def make_cameras(path: Path) -> None:
     """Change cameras as the HTTP interface does: one added, one changed and paused, one removed."""
     config = StreamConfig.model_validate({"cameras": configured_cameras()})
-    changes = CameraChanges(path)
+    changes = CameraOverrides(path)
     changes.apply(config.cameras)
     sections: dict[str, Any] = {
         "source": {"open_timeout_seconds": 20.0, "tls_verify": False},

@@ -14,7 +14,7 @@ from configs import ConfigError, StrictModel, example_path, load_config, parse_c
 from model.detection import ActionRule
 from stream.cameras.config import CameraConfig
 from stream.config import StreamConfig
-from train.ablations import CompareConfig
+from train.ablations import AblationConfig
 from train.config import TrainConfig, load_training
 from train.data.datasets import mirrored_labels
 from train.engine.step import learning_rate_at
@@ -36,7 +36,7 @@ class Outer(StrictModel):
 def test_every_file_that_ships_loads(path: Path) -> None:
     text = path.read_text()
     schema = (
-        StreamConfig if "cameras:" in text else CompareConfig if "seeds:" in text else TrainConfig
+        StreamConfig if "cameras:" in text else AblationConfig if "seeds:" in text else TrainConfig
     )
     load_config(path, schema)
 

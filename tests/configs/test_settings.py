@@ -9,7 +9,14 @@ from typing import ClassVar
 
 import pytest
 
-from configs import ConfigError, StrictModel, check_tree, replaced_file, with_current_names
+from configs import (
+    ConfigError,
+    StrictModel,
+    check_tree,
+    parse_config,
+    replaced_file,
+    with_current_names,
+)
 
 
 class Inner(StrictModel):
@@ -26,16 +33,19 @@ class Outer(StrictModel):
     many: tuple[Inner, ...] = ()
 
 
-def test_an_old_name_works_and_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_old_name_works_and_is_reported_once_a_file(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.WARNING):
         first = check_tree({"inner": {"most_things": 7}}, Outer, name="file")
-        second = check_tree({"many": [{"most_things": 8}]}, Outer, name="file")
+        second = check_tree({"many": [{"most_things": 8}, {"most_things": 8}]}, Outer, name="f")
     assert first.inner.max_things == 7
     assert second.many[0].max_things == 8
     lines = [line for line in caplog.messages if "most_things" in line]
-    assert lines == [
+    expected = (
         "setting most_things is now called max_things; the old name works until version 0.3.0"
-    ]
+    )
+    assert lines == [expected] * 2
 
 
 def test_old_and_new_name_together_are_an_error() -> None:
@@ -43,6 +53,20 @@ def test_old_and_new_name_together_are_an_error() -> None:
         check_tree({"inner": {"most_things": 7, "max_things": 7}}, Outer, name="file")
     with pytest.raises(ConfigError, match="most_things is the old name of max_things"):
         with_current_names({"inner": {"most_things": 7, "max_things": 7}}, Outer)
+
+
+def test_an_override_may_use_the_old_name_over_a_file_with_the_new_one_and_the_reverse(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    both = ("inner: {max_things: 2}", "inner: {most_things: 2}")
+    for text in both:
+        for name in ("max_things", "most_things"):
+            assert parse_config(text, Outer, [f"inner.{name}=9"]).inner.max_things == 9
+    many = parse_config("many: [{most_things: 3}]", Outer, ["many.0.most_things=5"])
+    assert many.many[0].max_things == 5
+    with pytest.raises(ConfigError, match="inner: most_things is the old name of max_things"):
+        parse_config("inner: {most_things: 7, max_things: 7}", Outer, ["inner.max_things=1"])
+    assert "most_things" in caplog.text
 
 
 def test_names_are_made_current_at_any_depth() -> None:

@@ -1,6 +1,4 @@
-"""Tests that need a CUDA device. They skip without one; `make gpu-check` runs them, and reports
-what else is missing.
-"""
+"""Tests that need a CUDA device; without one they are skipped. `make gpu-check` runs them."""
 
 from __future__ import annotations
 

@@ -68,6 +68,7 @@ def test_results_repeat_bit_for_bit(case: Case) -> None:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapping", ["plain", "affine", "minmax"])
 @pytest.mark.parametrize("case", [CASES[2], CASES[3], CASES[20], CASES[23]], ids=str)
 def test_opcheck(case: Case, mapping: str) -> None:
@@ -76,6 +77,7 @@ def test_opcheck(case: Case, mapping: str) -> None:
     torch.library.opcheck(torch.ops.cidc.directional_mix.default, (x, given, mapping, True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["planar", "last"])
 @pytest.mark.parametrize("mapping", ["plain", "affine", "minmax"])
 def test_gradcheck(memory: str, mapping: str) -> None:
@@ -88,9 +90,7 @@ def test_gradcheck(memory: str, mapping: str) -> None:
 
 
 def test_work_goes_to_the_current_stream() -> None:
-    """The map is written late, on a stream of its own: a launch elsewhere would read it too
-    early.
-    """
+    """The map is written late, on its own stream: another stream would read it too early."""
     case = PAPER[0]
     x = case.map(torch.float32, "cuda")
     weights = case.given(torch.float32, "cuda")

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("pydantic")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 pytest.importorskip("av", reason="PyAV is not installed")
-from model.media.preprocess import PreprocessConfig, Preprocessor, View
+from model.media.preprocess import CropSpec, PreprocessConfig, Preprocessor
 from stream.config import StreamConfig
 from stream.pipeline import Pipeline
 from train.data.clip_plan import PlannedClip
@@ -40,7 +40,8 @@ def test_the_pipeline_runs_on_the_gpu(scenes: Path, tiny_weights: Path, tmp_path
         "outbox": {"path": tmp_path / "outbox.db"},
         "http": {"port": 0},
     }
-    summary = Pipeline(StreamConfig.model_validate(fields)).run(threading.Event())
+    with Pipeline(StreamConfig.model_validate(fields)) as pipeline:
+        summary = pipeline.run(threading.Event())
     assert summary["cameras"]["a"]["windows"] > 0
     assert summary["runtime"]["device"].startswith("cuda")
 
@@ -48,7 +49,7 @@ def test_the_pipeline_runs_on_the_gpu(scenes: Path, tiny_weights: Path, tmp_path
 def test_dali_decodes_h264_on_the_gpu_as_software_does(scenes: Path) -> None:
     entries = read_manifest(scenes / "clips/manifest.csv").entries[:3]
     planned = [
-        PlannedClip(entry, 0.5, View(48, 0.2 * index, 0.5, index == 1), 0)
+        PlannedClip(entry, 0.5, CropSpec(48, 0.2 * index, 0.5, index == 1), 0)
         for index, entry in enumerate(entries)
     ]
     store = ClipStore(fps=15, frames=32, short_side=None, cache=None)

@@ -21,8 +21,8 @@ def test_the_maps_are_the_sigmoid_of_the_channel_mean(scenes: Path, tiny_weights
     (clip,) = analyse_video(network, path, start_seconds=2.0)
     assert clip.start_seconds == pytest.approx(2.0, abs=0.1)
     assert network.spec is not None
-    pictures = np.stack(sampled_frames(path, 15.0, start_seconds=2.0)[:32])
-    seen = Preprocessor(network.spec.preprocess, max_batch=1)([pictures])
+    frames = np.stack(sampled_frames(path, 15.0, start_seconds=2.0)[:32])
+    seen = Preprocessor(network.spec.preprocess, max_batch=1)([frames])
     with torch.no_grad():
         maps = network.backbone(normalise_clips(seen, network.spec.preprocess))
         mixed = network.cidc(maps)  # type: ignore[misc]
@@ -36,7 +36,7 @@ def test_the_maps_are_the_sigmoid_of_the_channel_mean(scenes: Path, tiny_weights
 
 
 @pytest.mark.parametrize("time", [2, 4, 8])
-def test_rows_are_shared_out_symmetrically(time: int) -> None:
+def test_rows_are_divided_symmetrically(time: int) -> None:
     weights = rows_of_sub_clips("bi", time)
     np.testing.assert_allclose(weights.sum(axis=1), 1)
     half = time // 2
@@ -49,10 +49,10 @@ def test_rows_are_shared_out_symmetrically(time: int) -> None:
 
 def made_up(shape: tuple[int, int] = (3, 5)) -> ClipMaps:
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (32, 240, 432, 3), dtype=np.uint8)
+    frames = rng.integers(0, 256, (32, 240, 432, 3), dtype=np.uint8)
     maps = {name: rng.random((4, *shape), dtype=np.float32) for name in ("without", "with")}
     maps["flat"] = np.full((4, *shape), 0.5, np.float32)
-    return ClipMaps(0.0, pictures, maps, "fall", 0.9)
+    return ClipMaps(0.0, frames, maps, "fall", 0.9)
 
 
 def test_a_sheet_has_a_column_for_each_sub_clip_and_a_row_for_each_map(tmp_path: Path) -> None:
@@ -60,12 +60,12 @@ def test_a_sheet_has_a_column_for_each_sub_clip_and_a_row_for_each_map(tmp_path:
     write_sheet(clip, tmp_path / "s.png")
     sheet = cv2.imread(str(tmp_path / "s.png"))[..., ::-1]
     assert sheet.shape == (4 * 270, 4 * 432, 3)
-    np.testing.assert_array_equal(sheet[30:270, 432:864], clip.pictures_THWC[12])
+    np.testing.assert_array_equal(sheet[30:270, 432:864], clip.frames_THWC[12])
     strongest = np.unravel_index(clip.maps["without"].argmax(), (4, 3, 5))
     row = 300 + int((strongest[1] + 0.5) * 80)
     column = int(strongest[0]) * 432 + int((strongest[2] + 0.5) * 86.4)
-    picture = clip.pictures_THWC[8 * strongest[0] + 4, row - 300, column - int(strongest[0]) * 432]
-    overlay = 2 * sheet[row, column].astype(int) - picture
+    frame = clip.frames_THWC[8 * strongest[0] + 4, row - 300, column - int(strongest[0]) * 432]
+    overlay = 2 * sheet[row, column].astype(int) - frame
     assert overlay[0] > max(overlay[1], overlay[2])  # the top of the colour map is red
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from model import CIDCConfig, ModelConfig
 from model.__main__ import main
-from model.complexity import NOT_COMPARED, PAPER_ROWS, measure, measure_paper
+from model.complexity import NOT_COMPARED, PAPER_NETWORKS, measure, measure_paper
 
 
 def test_the_count_is_that_of_a_net_counted_by_hand() -> None:
@@ -31,11 +31,9 @@ def test_the_count_is_that_of_a_net_counted_by_hand() -> None:
 
 @pytest.mark.slow
 def test_public_parameter_counts() -> None:
-    """As the public packages' own networks of 400 classes count (tests/public_nets.py builds
-    them).
-    """
+    """Counts of the public packages' own networks with 400 classes; see tests/support."""
     counts = {
-        row.name: cost.parameters for row, cost in measure_paper([*PAPER_ROWS, *NOT_COMPARED])
+        row.name: cost.parameters for row, cost in measure_paper([*PAPER_NETWORKS, *NOT_COMPARED])
     }
     assert counts["R2D"] == counts["TSN"] == 24_327_632
     assert counts["I3D"] == 28_043_472
@@ -43,7 +41,7 @@ def test_public_parameter_counts() -> None:
     assert counts["SlowOnly"] == 32_454_096
 
 
-@pytest.mark.parametrize("row", PAPER_ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", PAPER_NETWORKS, ids=lambda row: row.name)
 def test_every_row_costs_what_the_paper_says(row) -> None:  # type: ignore[no-untyped-def]
     cost = measure(row.model)
     assert cost.flops == pytest.approx(row.gflops * 1e9, rel=0.05)

@@ -1,6 +1,4 @@
-"""Folding: the inference form computes what the definition computes, whatever the layout, size
-and number format.
-"""
+"""Folding: the form for inference computes what the definition computes, in all forms and sizes."""
 
 from pathlib import Path
 
@@ -14,8 +12,8 @@ from model import ModelConfig, build_model, load_model, save_model
 from model.backbones.conv import (
     ConvNorm,
     FoldedConv,
-    _as_convolution,
-    _as_matrix_product,
+    as_convolution,
+    as_matrix_product,
     fold_network,
     fused_convolutions_work,
 )
@@ -79,9 +77,7 @@ def test_a_folded_convolution_is_the_convolution(
 
 
 def test_this_build_has_the_fused_convolutions() -> None:
-    """Everything below is only as fast as measured where they work; this build of PyTorch is
-    pinned.
-    """
+    """Measured speeds need them; this build of PyTorch is pinned."""
     assert fused_convolutions_work()
 
 
@@ -95,7 +91,7 @@ def test_without_fused_convolutions_the_plain_ones_serve(monkeypatch: pytest.Mon
     folded = module.folded(torch.float32)  # type: ignore[operator]
     assert isinstance(folded, FoldedConv)
     torch.testing.assert_close(folded(x, add=add.clone()), expected, atol=1e-5, rtol=1e-5)
-    assert not folded._fused
+    assert not folded.is_fused
 
 
 @pytest.mark.parametrize("add", [False, True])
@@ -108,8 +104,8 @@ def test_every_form_of_a_convolution_computes_the_same(add: bool, relu: bool) ->
     target = torch.randn(2, 7, 3, 5, 4)
     expected = module(x, add=target.clone() if add else None, relu=relu)
     folded = module.folded(torch.float32)  # type: ignore[operator]
-    for form in (_as_convolution, _as_matrix_product):
-        if not (add and relu and form is _as_matrix_product):  # never chosen for these
+    for form in (as_convolution, as_matrix_product):
+        if not (add and relu and form is as_matrix_product):  # never chosen for these
             got = form(folded, x)(x, target.contiguous(memory_format=LAST) if add else None, relu)
             torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
@@ -171,10 +167,8 @@ def test_stacked_frames_make_the_stem_a_2d_convolution(
 
 
 @torch.no_grad()
-def test_sampled_frames_are_stacked_where_they_lie() -> None:
-    """Every fourth frame of a clip is a view with gaps; it must give what its copy gives, and
-    take the same road.
-    """
+def test_sampled_frames_are_stacked_without_a_copy() -> None:
+    """Every fourth frame is a view with gaps: it must give what a copy gives, by the same code."""
     clips = torch.randn(2, 3, 32, 16, 20).contiguous(memory_format=LAST)
     sampled = clips[:, :, ::4]
     assert _stackable(sampled)
@@ -292,5 +286,5 @@ def test_a_folded_network_is_neither_trained_nor_saved_nor_folded_again(
 
 def test_a_mixer_takes_only_the_maps_it_was_made_for() -> None:
     mixer = FixedMixer(torch.ones(2, 3, 2, 4), torch.float32)
-    with pytest.raises(ShapeError, match="T=6 meets mixing weights for C=3, T=4"):
+    with pytest.raises(ShapeError, match="weights are for C=3, T=4, but the map has C=3, T=6"):
         mixer(torch.zeros(1, 3, 6, 2, 2))

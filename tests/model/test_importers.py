@@ -1,6 +1,4 @@
-"""Importers against the networks of the public packages themselves, and against files that are
-not what they seem.
-"""
+"""Importers against the public packages' own networks, and against files that do not fit."""
 
 import pickle
 from pathlib import Path
@@ -85,13 +83,13 @@ def test_inflated_weights_sum_to_the_2d_ones(backbone: str) -> None:
 
 
 @torch.no_grad()
-def test_an_inflated_stem_sees_a_still_clip_as_the_2d_one_sees_a_picture() -> None:
+def test_an_inflated_stem_treats_a_still_clip_as_the_2d_one_treats_its_frame() -> None:
     state = image_state(depth=18)
     imported = import_state(state, backbone="i3d")
-    picture = torch.randn(1, 3, 48, 48)
-    still = picture.unsqueeze(2).expand(-1, -1, 32, -1, -1)
+    frame = torch.randn(1, 3, 48, 48)
+    still = frame.unsqueeze(2).expand(-1, -1, 32, -1, -1)
     ours = imported.network.backbone.stem.conv(still)
-    theirs = torch.nn.functional.conv2d(picture, state["conv1.weight"], stride=2, padding=3)
+    theirs = torch.nn.functional.conv2d(frame, state["conv1.weight"], stride=2, padding=3)
     # The first and last steps see zeros beyond the clip.
     torch.testing.assert_close(
         ours[:, :, 1:-1],
@@ -101,7 +99,7 @@ def test_an_inflated_stem_sees_a_still_clip_as_the_2d_one_sees_a_picture() -> No
     )
 
 
-def test_what_is_missing_and_what_is_left_over_is_told() -> None:
+def test_missing_and_left_over_tensors_are_reported() -> None:
     state = image_state(depth=18)
     del state["layer2.0.bn1.running_var"]
     state["optimizer_step"] = torch.zeros(1)
@@ -173,7 +171,7 @@ def broken(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
         ("nan", "not finite"),
         ("blocks", "no ResNet"),
         ("classifier", "classifier"),
-        ("names", "none of the layouts"),
+        ("names", "none of the packages"),
         ("one class", "num_classes"),
         ("flat", "classifier"),
         ("integers", "int8"),
@@ -232,7 +230,7 @@ def test_the_command_writes_weights_that_load(
     assert "2 labels for 7 classes" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_does_not_fit_whole_is_imported_only_when_told_to(
+def test_a_checkpoint_that_fits_in_part_is_imported_only_with_partial(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     squeezed = image_state(depth=18) | {"layer1.0.se.fc1.weight": torch.zeros(1)}

@@ -1,6 +1,4 @@
-"""Compiling without a GPU, and running kernels with nothing but PyTorch, NumPy and CuPy
-installed.
-"""
+"""Kernels compile without a GPU, and need only PyTorch, NumPy and CuPy."""
 
 import importlib.util
 import re
@@ -21,14 +19,14 @@ SOME = (
     "mix_backward<bfloat16, 4, 4, 4, true, true, true>",
     "mix_backward<float, 2, 16, 4, false, true, true>",
     "mix_backward_weights<double>",
-    "gather_windows<bfloat16, 8>",
+    "gather_clips<bfloat16, 8>",
 )
 WIDE = (
     "mix_forward<bfloat16, 8, 4, true>",
     "mix_forward<bfloat16, 8, 4, false>",
     "mix_forward<float, 4, 4, false>",
     "mix_backward<bfloat16, 4, 4, 4, true, true, true>",
-    "gather_windows<bfloat16, 8>",
+    "gather_clips<bfloat16, 8>",
 )
 
 
@@ -89,7 +87,7 @@ def test_a_spill_is_seen(compiling: ModuleType) -> None:
         " properties for k\n    16 bytes stack frame, 8 bytes spill stores, 4 bytes spill"
         " loads\nptxas info    : Used 24 registers, 48 bytes smem\n"
     )
-    (found,) = compiling._parse(log, {}, "nvcc", "sm_90")
+    (found,) = compiling.parse_report(log, {}, "nvcc", "sm_90")
     assert found.uses_local_memory
     assert (found.stack_bytes, found.spill_bytes, found.registers, found.shared_bytes) == (
         16,
@@ -122,10 +120,10 @@ def test_the_kernels_need_neither_dali_nor_pydantic() -> None:
     )
     modules = (
         "model.mixing",
-        "model.window",
+        "model.clip_gather",
         "tests.conftest",
         "tests.gpu.test_mixing",
-        "tests.gpu.test_window",
+        "tests.gpu.test_clip_gather",
     )
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({missing}))\nimport {', '.join(modules)}\n"
@@ -143,7 +141,7 @@ def test_the_kernels_need_neither_dali_nor_pydantic() -> None:
 def test_the_network_needs_no_dali() -> None:
     code = (
         "import sys\nsys.modules['nvidia.dali'] = None\nfrom model import ModelConfig,"
-        " build_model\nimport model.window, model.media.preprocess"
+        " build_model\nimport model.clip_gather, model.media.preprocess"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

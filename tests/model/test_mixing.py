@@ -168,9 +168,7 @@ def test_a_unit_has_the_gradients_of_finite_differences(
 def test_causality_holds_for_every_length(
     t_in: int, rows: int, changed: int, normalisation: str
 ) -> None:
-    """Changing sub-clip s changes no forward row that may not see it, bit for bit; nor its
-    mirror image backwards.
-    """
+    """Changing one sub-clip changes no bit of a row that may not see it, in both directions."""
     changed %= t_in
     for build in (lambda unit: unit, lambda unit: unit.folded(torch.float32)):
         torch.manual_seed(t_in * 17 + rows)

@@ -1,6 +1,4 @@
-"""The CUDA source itself, on the CPU: every address checked by AddressSanitizer, results against
-float64.
-"""
+"""The CUDA source on the CPU: AddressSanitizer checks every address, float64 every result."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +8,7 @@ import torch
 
 from model.kernels import Launch
 from model.mixing.cpu import is_channels_last
-from model.mixing.plan import run_backward, run_forward
+from model.mixing.cuda import run_backward, run_forward
 from tests.support.mixing_cases import CASES, Case, agree, reference
 from tests.support.shim import ORDERS, Shim
 
@@ -37,9 +35,7 @@ def backward_runs(run, case: Case, dtype: torch.dtype, mapping: str, masked: boo
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Shim:
-    """One program with every kernel that the cases need: a compiler's start costs more than a
-    kernel.
-    """
+    """Programs with all kernels that the cases need: starting a compiler is what takes time."""
     wanted: list[str] = []
 
     def note(launch: Launch) -> None:
@@ -47,8 +43,10 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Shim:
 
     for case, dtype, mapping, masked in RUNS:
         run_forward(note, case.map(dtype), case.given(dtype), mapping=mapping, masked=masked)  # type: ignore[arg-type]
-        for of_map, of_given in ((True, True), (True, False), (False, True)):
-            backward_runs(note, case, dtype, mapping, masked)(of_map=of_map, of_given=of_given)
+        for needs_map, needs_given in ((True, True), (True, False), (False, True)):
+            backward_runs(note, case, dtype, mapping, masked)(
+                needs_map=needs_map, needs_given=needs_given
+            )
     built = Shim(tmp_path_factory.mktemp("shim"))
     built.build(wanted)
     return built
@@ -79,9 +77,9 @@ def test_the_source_is_right_on_shapes_that_break_kernels(
     assert is_channels_last(mixed) == is_channels_last(case.map(dtype))
     run = backward_runs(shim.run, case, dtype, mapping, masked)
     (both_x, both_given), (only_x, _), (_, only_given) = (
-        run(of_map=True, of_given=True),
-        run(of_map=True, of_given=False),
-        run(of_map=False, of_given=True),
+        run(needs_map=True, needs_given=True),
+        run(needs_map=True, needs_given=False),
+        run(needs_map=False, needs_given=True),
     )
     for found in (both_x, only_x):
         assert agree(found, x_grad, dtype)
@@ -111,7 +109,7 @@ def test_the_order_of_threads_changes_nothing(shim: Shim, case: Case) -> None:
             masked=True,
         )
         gradients = backward_runs(shim.run, case, torch.float32, "affine", True)(
-            of_map=True, of_given=True
+            needs_map=True, needs_given=True
         )
         found.append((mixed, *gradients))
     shim.order = ORDERS[0]
@@ -159,8 +157,8 @@ def test_no_values_launch_nothing() -> None:
         weights,
         mapping="plain",
         masked=False,
-        of_map=True,
-        of_given=True,
+        needs_map=True,
+        needs_given=True,
     )
     assert grad_x is not None
     assert grad_x.shape == x.shape

@@ -1,8 +1,7 @@
-"""The operator as PyTorch sees it, on the CPU path: opcheck, gradients, autocast, compile,
-layouts; and the choice of a path.
-"""
+"""The operator as PyTorch sees it on the CPU: opcheck, gradients, compile; which code runs."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,11 +11,20 @@ from configs import KernelError, ShapeError
 from model import CIDCUnit, directional_mix, directional_weights
 from model.cidc import use_mixing
 from model.mixing import FixedMixer, choice, directional_mix_logits, mixing_choice
-from model.mixing.plan import unsupported
+from model.mixing.choice import forget_choices, self_test, use_kernel
+from model.mixing.launch_plan import unsupported
 from model.mixing.reference import weights_gradient
 from tests.support.mixing_cases import CASES, Case, agree, reference
 
 MAPPINGS = ("plain", "affine", "minmax")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_choices() -> Iterator[None]:
+    """No test sees what another one decided."""
+    forget_choices()
+    yield
+    forget_choices()
 
 
 @pytest.mark.slow
@@ -29,9 +37,9 @@ def test_opcheck(case: Case, mapping: str) -> None:
     given = case.given(torch.float32).requires_grad_()
     torch.library.opcheck(torch.ops.cidc.directional_mix.default, (x, given, mapping, True))
     arguments = (case.gradient(torch.float32), x.detach(), given.detach(), mapping, True)
-    for of_map, of_given in ((True, True), (True, False), (False, True)):
+    for needs_map, needs_given in ((True, True), (True, False), (False, True)):
         torch.library.opcheck(
-            torch.ops.cidc.directional_mix_backward.default, (*arguments, of_map, of_given)
+            torch.ops.cidc.directional_mix_backward.default, (*arguments, needs_map, needs_given)
         )
 
 
@@ -90,9 +98,7 @@ def test_the_closed_gradient_of_the_weights_is_autograds(
 
 @pytest.mark.parametrize("path", ["auto", "reference"])
 def test_autocast_leaves_the_map_its_dtype(path: str) -> None:
-    """In a network under autocast the map comes from a convolution in bfloat16; the logits stay
-    float32, and so do their gradients.
-    """
+    """Under autocast the map is bfloat16; the logits and their gradients stay float32."""
     unit = CIDCUnit(8, 4, 4)
     use_mixing(unit, path)  # type: ignore[arg-type]
     x = torch.randn(2, 8, 4, 3, 3).requires_grad_()
@@ -136,14 +142,12 @@ def test_the_compiler_does_not_look_into_the_choice(monkeypatch: pytest.MonkeyPa
         return ""
 
     monkeypatch.setattr(choice, "why_not", lambda: "")
-    monkeypatch.setattr(choice, "_self_test", untraceable)
-    choice._decide.cache_clear()
+    monkeypatch.setattr(choice, "self_test", untraceable)
 
     def run(x: Tensor) -> Tensor:
-        return x + 1 if choice._taken("auto", "cuda", None) else x
+        return x + 1 if use_kernel("auto", "cuda", None) else x
 
     assert torch.compile(run, fullgraph=True, backend="eager")(torch.zeros(1)).item() == 1
-    choice._decide.cache_clear()
 
 
 @pytest.mark.parametrize("memory", ["planar", "last"])
@@ -170,7 +174,7 @@ def test_results_repeat_bit_for_bit() -> None:
             assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
 
 
-def test_no_clips_are_no_error() -> None:
+def test_an_empty_batch_is_mixed() -> None:
     assert directional_mix(torch.zeros(0, 3, 4, 2, 2), torch.zeros(2, 3, 2, 4)).shape == (
         0,
         3,
@@ -213,19 +217,17 @@ def test_a_fall_back_on_a_gpu_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(choice, "why_not", lambda: "CuPy is not installed")
-    choice._decide.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert [choice._taken("auto", "cuda", None) for _ in range(3)] == [False] * 3
+        assert [use_kernel("auto", "cuda", None) for _ in range(3)] == [False] * 3
     assert [record.getMessage() for record in caplog.records] == [
         "directional mixing runs in plain PyTorch, not in its CUDA kernel: CuPy is not installed"
     ]
+    forget_choices()
     monkeypatch.setattr(choice, "why_not", lambda: "")
-    monkeypatch.setattr(choice, "_self_test", lambda _: "")
-    choice._decide.cache_clear()
-    assert choice._taken("auto", "cuda", None)
+    monkeypatch.setattr(choice, "self_test", lambda _: "")
+    assert use_kernel("auto", "cuda", None)
     with pytest.raises(KernelError, match="does not take T above 32"):
-        choice._taken("cuda", "cuda", unsupported(torch.zeros(1, 1, 33, 1, 1), 1))
-    choice._decide.cache_clear()
+        use_kernel("cuda", "cuda", unsupported(torch.zeros(1, 1, 33, 1, 1), 1))
 
 
 def test_a_kernel_that_does_not_start_or_computes_wrongly_is_not_used(
@@ -240,10 +242,9 @@ def test_a_kernel_that_does_not_start_or_computes_wrongly_is_not_used(
         (lambda *_, **__: torch.tensor(0.4), "the kernel computes wrongly here"),
         (lambda *_, **__: torch.tensor(0.5), ""),
     ):
-        choice._self_test.cache_clear()
+        forget_choices()
         monkeypatch.setattr(choice, "run_forward", run)
-        assert choice._self_test(cpu) == says
-    choice._self_test.cache_clear()
+        assert self_test(cpu) == says
 
 
 @pytest.mark.parametrize(

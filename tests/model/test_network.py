@@ -32,8 +32,8 @@ def test_the_backbone_is_a_2d_net_on_every_frame() -> None:
     """A still clip must give what an independent 2D evaluation of the same weights gives."""
     torch.manual_seed(1)
     network = build_model(SMALL).eval()
-    picture = torch.randn(1, 3, 64, 96)
-    clip = picture.unsqueeze(2).expand(-1, -1, 32, -1, -1)
+    frame = torch.randn(1, 3, 64, 96)
+    clip = frame.unsqueeze(2).expand(-1, -1, 32, -1, -1)
     maps = network.backbone(clip)
     weights = {
         name: value.squeeze(2) if value.dim() == 5 else value
@@ -49,7 +49,7 @@ def test_the_backbone_is_a_2d_net_on_every_frame() -> None:
             weights[f"{name}.bias"],
         )
 
-    x = functional.conv2d(picture, weights["stem.conv.weight"], stride=2, padding=3)
+    x = functional.conv2d(frame, weights["stem.conv.weight"], stride=2, padding=3)
     x = functional.max_pool2d(norm(x, "stem.norm").relu(), 3, 2, 1)
     for stage in range(4):
         for block in range(2):

@@ -8,15 +8,17 @@ import torch
 from torch.nn import functional
 
 from configs import ShapeError
+from model.media import dali_graph
+from model.media.conversion import rgb_frame
 from model.media.preprocess import (
     MEAN_RGB,
     STD_RGB,
+    CropSpec,
     PreprocessConfig,
     Preprocessor,
-    View,
     normalise_clips,
 )
-from model.media.video import decode_frames, frame_picture
+from model.media.video import decode_frames
 from stream.analysis.ring import ClipRing
 from stream.ingest.config import ClipConfig
 from stream.ingest.sampler import Sampler
@@ -30,7 +32,7 @@ from train.data.readers import InProcessReader
 CONFIG = PreprocessConfig(short_side=48, height=48, width=80)
 
 
-def smooth_picture(height: int, width: int) -> np.ndarray:
+def smooth_frame(height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(height * width)
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 6, 8)))
     enlarged = functional.interpolate(
@@ -39,12 +41,12 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
     return enlarged[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
 
 
-def by_torch(picture: np.ndarray, short_side: int) -> np.ndarray:
+def by_torch(frame_HWC: np.ndarray, short_side: int) -> np.ndarray:
     """Anti-aliased bilinear resize, then a centre crop of 48 x 80 or black borders, in PyTorch."""
-    height, width = picture.shape[:2]
+    height, width = frame_HWC.shape[:2]
     scale = short_side / min(height, width)
     size = (round(height * scale), round(width * scale))
-    x = torch.from_numpy(picture).permute(2, 0, 1)[None].double()
+    x = torch.from_numpy(frame_HWC).permute(2, 0, 1)[None].double()
     x = functional.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)[
         0
     ].permute(1, 2, 0)
@@ -64,24 +66,28 @@ def by_torch(picture: np.ndarray, short_side: int) -> np.ndarray:
     ("height", "width"), [(360, 640), (720, 1280), (480, 640), (96, 160), (321, 481)]
 )
 def test_the_graph_resizes_as_torch_does(height: int, width: int) -> None:
-    picture = smooth_picture(height, width)
-    ours = Preprocessor(CONFIG, max_batch=2)([picture[None]])[0, 0].numpy().astype(float)
+    frame_HWC = smooth_frame(height, width)
+    ours = Preprocessor(CONFIG, max_batch=2)([frame_HWC[None]])[0, 0].numpy().astype(float)
     # One pixel of leeway sideways: DALI rounds half-pixel crops its own way.
     errors = [
-        np.abs(np.roll(by_torch(picture, 48), shift, axis=1) - ours)[:, 4:-4].mean()
+        np.abs(np.roll(by_torch(frame_HWC, 48), shift, axis=1) - ours)[:, 4:-4].mean()
         for shift in (-1, 0, 1)
     ]
     assert min(errors) < 1.0
 
 
-def test_views_crop_and_mirror() -> None:
-    picture = smooth_picture(48, 160)
+def test_crops_are_cut_and_mirrored() -> None:
+    frame_HWC = smooth_frame(48, 160)
     graph = Preprocessor(CONFIG, max_batch=3)
-    views = [View(48, crop_x=0.0), View(48, crop_x=1.0), View(48, crop_x=0.0, mirror=True)]
-    left, right, mirrored = graph([picture[None]] * 3, views).numpy()[:, 0]
-    np.testing.assert_array_equal(left, picture[:, :80])
-    np.testing.assert_array_equal(right, picture[:, 80:])
-    np.testing.assert_array_equal(mirrored, picture[:, :80][:, ::-1])
+    crops = [
+        CropSpec(48, crop_x=0.0),
+        CropSpec(48, crop_x=1.0),
+        CropSpec(48, crop_x=0.0, mirror=True),
+    ]
+    left, right, mirrored = graph([frame_HWC[None]] * 3, crops).numpy()[:, 0]
+    np.testing.assert_array_equal(left, frame_HWC[:, :80])
+    np.testing.assert_array_equal(right, frame_HWC[:, 80:])
+    np.testing.assert_array_equal(mirrored, frame_HWC[:, :80][:, ::-1])
 
 
 def test_normalising_is_mean_and_deviation_and_moves_nothing() -> None:
@@ -117,19 +123,17 @@ def test_bad_batches_are_named(bad: list[np.ndarray]) -> None:
 
 
 def live_clip(path: Path) -> torch.Tensor:
-    """The last 32 frames of a file as the live pipeline sees them: frame by frame through
-    sampler, graph and ring.
-    """
+    """The last 32 frames of a file as the live pipeline sees them: sampler, graph and ring."""
     ring = ClipRing(1, height=48, width=80)
     slot = ring.acquire()
     graph = Preprocessor(CONFIG, max_batch=1)
-    sampler = Sampler("a", ClipConfig(), frame_picture)
+    sampler = Sampler("a", ClipConfig(), rgb_frame)
     for frame in decode_frames(path):
         for item in sampler.push(
             DecodedFrame(frame, frame.time, 0.0, 0.0, frame.width, frame.height)
         ):
             assert isinstance(item, SampledFrame)
-            ring.push(slot, graph([item.picture_HWC[None]])[0, 0])
+            ring.push(slot, graph([item.frame_HWC[None]])[0, 0])
     return ring.gather([slot])
 
 
@@ -138,8 +142,10 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         store = ClipStore(fps=15, frames=32, short_side=None, cache=None)
         entry = ManifestEntry(path, "fall")
         options = {"reader": InProcessReader(store), "preprocess": CONFIG}
-        training = next(batches([PlannedClip(entry, 1.0, View(48), 0)], 1, **options)).clips_BTHWC  # type: ignore[arg-type]
-        plan = EvaluationViews(clips=3).plan([entry], ["fall"])
+        training = next(
+            batches([PlannedClip(entry, 1.0, CropSpec(48), 0)], 1, **options)
+        ).clips_BTHWC  # type: ignore[arg-type]
+        plan = EvaluationViews(clips=3).clip_plan([entry], ["fall"])
         evaluation = next(batches(plan, 3, **options)).clips_BTHWC[2:]  # type: ignore[arg-type]
         live = live_clip(path)
         assert torch.equal(training, live)
@@ -147,12 +153,18 @@ def test_training_evaluation_and_live_see_the_same_clip(scenes: Path) -> None:
         assert torch.equal(normalise_clips(training, CONFIG), normalise_clips(live, CONFIG))
 
 
-def test_pictures_that_have_their_size_pass_the_resize_by_unchanged() -> None:
+def test_frames_of_the_right_size_skip_the_resize_unchanged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rng = np.random.default_rng(3)
     clips = [rng.integers(0, 256, (2, 48, 70 + 10 * i, 3), dtype=np.uint8) for i in range(2)]
-    views = [View(48, 0.2, 0.5, True), View(0, 0.9, 0.5)]
-    graph = Preprocessor(CONFIG, max_batch=3)
-    short = graph(clips, views).clone()
-    graph._pipelines["sized_clip_graph"] = None  # the long way: a third clip needs resizing
+    crops = [CropSpec(48, 0.2, 0.5, True), CropSpec(0, 0.9, 0.5)]
+    short = Preprocessor(CONFIG, max_batch=3)(clips, crops).clone()
+    # The long way: a third clip needs resizing, so all three do.
+    monkeypatch.delattr(dali_graph, "sized_clip_graph")
     third = rng.integers(0, 256, (2, 96, 160, 3), dtype=np.uint8)
-    assert torch.equal(graph([*clips, third], [*views, View(0)])[:2], short)
+    long = Preprocessor(CONFIG, max_batch=3)([*clips, third], [*crops, CropSpec(0)])
+    assert torch.equal(long[:2], short)
+    # And the short way was another graph.
+    with pytest.raises(AttributeError, match="sized_clip_graph"):
+        Preprocessor(CONFIG, max_batch=3)(clips, crops)

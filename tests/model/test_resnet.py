@@ -7,8 +7,9 @@ from torch.nn import functional
 
 from configs import ShapeError
 from model import CIDCConfig, ModelConfig, build_model
+from model.backbones.blocks import shift_time
 from model.backbones.non_local import NonLocalBlock, non_local_blocks
-from model.backbones.resnet import BACKBONES, STAGE_BLOCKS, shift_time
+from model.backbones.resnet import BACKBONES, STAGE_BLOCKS
 from model.cidc_network import propagate_attention
 from model.heads import LSTMHead, SelfAttentionHead
 from tests.model.test_conv import settle
@@ -49,7 +50,7 @@ def test_i3d_is_inflated_where_the_public_nets_are(depth: int, pattern: list[str
     assert found == pattern
 
 
-def test_non_local_blocks_stand_where_the_public_nets_have_them() -> None:
+def test_non_local_blocks_are_where_the_public_nets_have_them() -> None:
     assert [non_local_blocks(n, s) for s, n in enumerate(STAGE_BLOCKS[50])] == [
         (),
         (1, 3),
@@ -114,10 +115,8 @@ def test_the_shift_moves_an_eighth_each_way() -> None:
 
 
 @torch.no_grad()
-def test_tsn_is_the_average_over_pictures_and_tsm_is_not() -> None:
-    """Segment consensus: a linear classifier of averaged features is the average of the
-    pictures' logits.
-    """
+def test_tsn_is_the_average_over_frames_and_tsm_is_not() -> None:
+    """The logits of averaged features are the average of the frames' logits, for TSN only."""
     clips = torch.randn(2, 3, 32, 64, 64)
     tsn = settle(
         build_model(ModelConfig(backbone="tsn", depth=18, width=8, cidc=None, num_classes=4))

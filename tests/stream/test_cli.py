@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from stream.cameras.config import CameraConfig
-from stream.cameras.overrides import CameraChanges
+from stream.cameras.overrides import CameraOverrides
 from stream.events.config import OutboxConfig
 from stream.events.outbox import Outbox
 from tests import ROOT
 from tests.support.command_line import assert_one_error, command, overrides, stream
 from tests.support.factory import make_event
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_check_reports_the_same_mistakes_without_running(config: Path, tmp_path:
 
 def test_check_reports_cameras_that_were_changed_over_http(config: Path, tmp_path: Path) -> None:
     changes = tmp_path / "changes.json"
-    CameraChanges(changes).note("yard", CameraConfig(id="yard", url="rtsp://h/yard"))
+    CameraOverrides(changes).note("yard", CameraConfig(id="yard", url="rtsp://h/yard"))
     done = stream("check", "--config", config, "--set", f"http.changes={changes}")
     assert "changes made over HTTP: added yard (delete the file to undo them all)" in done.stdout
     assert "ok: 3 cameras" in done.stdout
@@ -103,7 +105,7 @@ def test_asking_for_a_missing_device_is_an_error(config: Path) -> None:
 def test_camera_changes_are_kept_beside_the_outbox_so_runs_do_not_share_them(
     config: Path, tmp_path: Path
 ) -> None:
-    CameraChanges(tmp_path / "outbox.db.cameras.json").note(
+    CameraOverrides(tmp_path / "outbox.db.cameras.json").note(
         "yard", CameraConfig(id="yard", url="rtsp://h/yard")
     )
     assert "ok: 3 cameras" in stream("check", "--config", config).stdout
@@ -136,7 +138,7 @@ def test_events_can_be_followed_before_there_are_any(tmp_path: Path) -> None:
 def test_dead_letters_are_listed_with_their_error(tmp_path: Path) -> None:
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     outbox.append([make_event(1), make_event(2)])
-    outbox.set_aside(2, "MessageSizeTooLargeError: too large")
+    outbox.move_to_dead_letters(2, "MessageSizeTooLargeError: too large")
     outbox.close()
     [line] = stream("events", "--outbox", tmp_path / "o.db", "--rejected").stdout.splitlines()
     listed = json.loads(line)

@@ -27,6 +27,8 @@ from tests.support.command_line import (
 from tests.support.schema import check_event
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 # SIGTERM comes while the network is loaded: the import of `stream.pipeline`, which brings torch,
 # follows the installation of the handlers.
 SIGNAL_DURING_STARTUP = """

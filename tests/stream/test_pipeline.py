@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from configs import KernelError
 from model import load_model
@@ -16,43 +18,33 @@ from model.media.preprocess import normalise_clips
 from stream.analysis.config import InferConfig
 from stream.analysis.recogniser import Recogniser
 from stream.events.config import EventConfig, OutboxConfig
-from stream.events.detector import EventDetector
 from stream.events.outbox import read_events
 from stream.pipeline import Pipeline
 from stream.types import View
-from tests.support.pipelines import config_for, one_by_one
+from tests.support.pipelines import ResultTap, config_for, one_by_one, run_pipeline
 from tests.support.schema import check_event
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_every_clip_gets_the_same_result_as_on_its_own(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     urls = {path.stem: path for path in sorted((scenes / "recordings").glob("*.mp4"))} | {
         "clip": scenes / "clips/fall/0000.mp4"
     }
-    pipeline = Pipeline(config_for(tiny_weights, tmp_path, urls, clip={"hop": 5}))
-    seen: dict[str, list[list[float]]] = {name: [] for name in urls}
-    new_detector = pipeline.recognition._new_detector
-
-    def watched(view: View) -> EventDetector:
-        detector = new_detector(view)
-        push = detector.push
-        detector.push = lambda p, **times: (seen[view.camera_id].append(list(p)), push(p, **times))[
-            1
-        ]
-        return detector
-
-    pipeline.recognition._new_detector = watched  # type: ignore[method-assign]
-    summary = pipeline.run(threading.Event())
+    with Pipeline(config_for(tiny_weights, tmp_path, urls, clip={"hop": 5})) as pipeline:
+        tap = ResultTap(pipeline)
+        summary = pipeline.run(threading.Event())
     for name, path in urls.items():
         expected = one_by_one(path, tiny_weights, 5)
         assert summary["cameras"][name]["windows"] == len(expected)
-        np.testing.assert_allclose(seen[name], expected, atol=1e-4)
+        np.testing.assert_allclose(tap.seen[View(name)], expected, atol=1e-4)
         assert summary["cameras"][name]["state"] == "ended"
         assert summary["cameras"][name]["drops"] == {}
 
 
+@pytest.mark.slow
 def test_events_are_stored_valid_and_complete(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -60,7 +52,7 @@ def test_events_are_stored_valid_and_complete(
     sections = {
         "events": EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}, update_seconds=0.5)
     }
-    summary = Pipeline(config_for(tiny_weights, tmp_path, urls, **sections)).run(threading.Event())
+    summary = run_pipeline(config_for(tiny_weights, tmp_path, urls, **sections))
     events = [stored.event for stored in read_events(tmp_path / "outbox.db")]
     assert summary["outbox_left"] == len(events)
     assert sum(sum(kinds.values()) for kinds in summary["events"].values()) == len(events)
@@ -75,12 +67,8 @@ def test_events_are_stored_valid_and_complete(
             for kind in ("started", "ended")
         )
         assert sorted(started) == sorted(ended)
-    again = Pipeline(
-        config_for(
-            tiny_weights, tmp_path, {next(iter(urls)): next(iter(urls.values()))}, **sections
-        )
-    )
-    again.run(threading.Event())
+    first = next(iter(urls))
+    run_pipeline(config_for(tiny_weights, tmp_path, {first: urls[first]}, **sections))
     mine = [
         stored.event.sequence
         for stored in read_events(tmp_path / "outbox.db")
@@ -108,20 +96,18 @@ def test_the_metrics_name_the_mixing_kernel_and_the_reason_for_it(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     urls = {"a": next((scenes / "recordings").glob("*.mp4"))}
-    pipeline = Pipeline(
-        config_for(
-            tiny_weights, tmp_path, urls, infer={"weights": str(tiny_weights), "device": "cpu"}
+    infer = {"weights": str(tiny_weights), "device": "cpu"}
+    with Pipeline(config_for(tiny_weights, tmp_path, urls, infer=infer)) as pipeline:
+        assert (
+            'mixing="reference",mixing_reason="the network runs on the CPU"'
+            in pipeline.metrics.exposition().decode()
         )
-    )
-    assert (
-        'mixing="reference",mixing_reason="the network runs on the CPU"'
-        in pipeline.metrics.exposition().decode()
-    )
-    assert pipeline.run(threading.Event())["runtime"]["mixing"] == "reference"
+        assert pipeline.run(threading.Event())["runtime"]["mixing"] == "reference"
     with pytest.raises(KernelError, match="'cuda' was asked for"):
         Recogniser(InferConfig(weights=str(tiny_weights), device="cpu", mixing="cuda"))
 
 
+@pytest.mark.slow
 def test_regions_are_analysed_separately_and_share_the_sequence_of_their_camera(
     scenes: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -136,27 +122,17 @@ def test_regions_are_analysed_separately_and_share_the_sequence_of_their_camera(
         "snapshots": {"enabled": True, "path": tmp_path / "pictures", "activation": True},
         "events": EventConfig(smoothing=1, default={"enter": 0.3, "exit": 0.2}),  # type: ignore[arg-type]
     }
-    pipeline = Pipeline(config_for(tiny_weights, tmp_path, {}, **sections))
-    seen: dict[View, list[list[float]]] = {}
-    new_detector = pipeline.recognition._new_detector
-
-    def watched(view: View) -> EventDetector:
-        detector = new_detector(view)
-        push = detector.push
-        detector.push = lambda p, **times: (
-            seen.setdefault(view, []).append(list(p)),
-            push(p, **times),
-        )[1]
-        return detector
-
-    pipeline.recognition._new_detector = watched  # type: ignore[method-assign]
     shapes = set()
-    preprocess = pipeline._analysis._preprocess
-    pipeline._analysis._preprocess = lambda crops: (
-        shapes.update(crop.shape for crop in crops),
-        preprocess(crops),
-    )[1]
-    summary = pipeline.run(threading.Event())
+    with Pipeline(config_for(tiny_weights, tmp_path, {}, **sections)) as pipeline:
+        seen = ResultTap(pipeline).seen
+        preprocess = pipeline.clips.preprocessor
+
+        def watched(clips: list[NDArray[np.uint8]]) -> Tensor:
+            shapes.update(clip[0].shape for clip in clips)
+            return preprocess(clips)
+
+        pipeline.clips.preprocessor = watched  # type: ignore[assignment]
+        summary = pipeline.run(threading.Event())
     np.testing.assert_allclose(
         seen[View("a", "all")], one_by_one(path, tiny_weights, 4, short_side=640), atol=1e-4
     )
@@ -196,17 +172,17 @@ def test_a_file_shorter_than_a_clip_repeats_its_last_frame(
             picture = np.full((120, 160, 3), 20 * number, np.uint8)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(stream.encode())
-    summary = Pipeline(config_for(tiny_weights, tmp_path, {"a": short})).run(threading.Event())
+    summary = run_pipeline(config_for(tiny_weights, tmp_path, {"a": short}))
     assert summary["cameras"]["a"]["windows"] == 1
     assert summary["cameras"]["a"]["frames_sampled"] == 10
     looped = {"cameras": [{"id": "a", "url": str(short), "loop": True, "pace": "fast"}]}
-    pipeline = Pipeline(config_for(tiny_weights, tmp_path, {}, **looped))
     stop = threading.Event()
-    windows = pipeline.metrics.windows
-    threading.Thread(
-        target=lambda: until(lambda: pipeline.metrics.total(windows) > 3, 30) and stop.set(),
-        daemon=True,
-    ).start()
-    summary = pipeline.run(stop)
+    with Pipeline(config_for(tiny_weights, tmp_path, {}, **looped)) as pipeline:
+        metrics = pipeline.metrics
+        threading.Thread(
+            target=lambda: until(lambda: metrics.total(metrics.clips) > 3, 30) and stop.set(),
+            daemon=True,
+        ).start()
+        summary = pipeline.run(stop)
     assert summary["cameras"]["a"]["windows"] > 3  # one of each turn
     assert summary["cameras"]["a"]["resets"]["reconnect"] >= 3

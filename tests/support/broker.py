@@ -103,7 +103,7 @@ class Proxy:
     """
 
     def __init__(self, upstream_port: int, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._upstream = upstream_port
+        self.upstream = upstream_port
         self.port = port
         self._tls = tls
         self._lock = threading.Lock()
@@ -165,7 +165,7 @@ class Proxy:
             try:
                 if self._tls is not None:
                     client = self._tls.wrap_socket(client, server_side=True)
-                server = socket.create_connection(("127.0.0.1", self._upstream))
+                server = socket.create_connection(("127.0.0.1", self.upstream))
             except OSError:
                 client.close()
                 continue

@@ -29,8 +29,8 @@ FROZEN = float(os.environ.get("CIDC_SOAK_FROZEN", "8"))
 QUICK = {
     "open_timeout_seconds": 3.0,
     "read_timeout_seconds": 1.0,
-    "backoff_first_seconds": 0.05,
-    "backoff_most_seconds": 0.3,
+    "backoff_initial_seconds": 0.05,
+    "backoff_max_seconds": 0.3,
 }
 
 
@@ -53,14 +53,15 @@ def running(pipeline: Pipeline) -> Iterator[list[dict[str, object]]]:
     """Run a pipeline in a thread; its summary is in the list afterwards."""
     stop = threading.Event()
     summaries = list[dict[str, object]]()
-    runner = threading.Thread(target=lambda: summaries.append(pipeline.run(stop)))
-    runner.start()
-    try:
-        yield summaries
-    finally:
-        stop.set()
-        runner.join(60)
-        assert not runner.is_alive()
+    with pipeline:
+        runner = threading.Thread(target=lambda: summaries.append(pipeline.run(stop)))
+        runner.start()
+        try:
+            yield summaries
+        finally:
+            stop.set()
+            runner.join(60)
+            assert not runner.is_alive()
 
 
 def check_stories(events: list[ActionEvent]) -> None:
@@ -80,7 +81,7 @@ def check_stories(events: list[ActionEvent]) -> None:
 
 def windows(port: int, camera: str) -> int:
     """Clips analysed of a camera."""
-    return counted(port, f'cidc_windows_total{{camera="{camera}"}}')
+    return counted(port, f'cidc_clips_total{{camera="{camera}"}}')
 
 
 def counted(port: int, metric: str) -> int:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from stream.cameras.config import CameraConfig
-from stream.cameras.status import CameraStatus
-from stream.cameras.supervisor import Fleet, Worker
-from stream.ingest.camera_worker import CameraReader
+from stream.cameras.supervisor import Supervisor
+from stream.cameras.worker_threads import WorkerThreads
+from stream.ingest.camera_worker import CameraWorker
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.metrics import Metrics
-from stream.types import CameraState, SampledFrame, StreamBreak
+from stream.types import CameraOpened, CameraState, SampledFrame, StreamBreak, StreamItem
 from tests.support.waiting import until
 
 QUICK = SourceConfig(
     open_timeout_seconds=3.0,
     read_timeout_seconds=1.0,
-    backoff_first_seconds=0.05,
-    backoff_most_seconds=0.1,
+    backoff_initial_seconds=0.05,
+    backoff_max_seconds=0.1,
 )
 
 
@@ -28,32 +28,48 @@ class Seen:
 
     def __init__(self, url: str, config: SourceConfig = QUICK, **camera: object) -> None:
         self.items: list[SampledFrame | StreamBreak] = []
+        self.opened: list[CameraOpened] = []
         self.metrics = Metrics()
         self.states: list[tuple[CameraState, str]] = []
         self.slow = threading.Event()
-        self.fleet = Fleet(config, self.metrics, self._run, self.items.append)
-        self.status = self.fleet.add(CameraConfig.model_validate({"id": "a", "url": url} | camera))
+        self.supervisor = Supervisor(
+            config,
+            self.metrics,
+            self._run,
+            self.items.append,
+            lambda state, detail: self.states.append((state, detail)),
+        )
         self._config = config
-        self.fleet.start("a")
+        self.status = self.supervisor.add(
+            CameraConfig.model_validate({"id": "a", "url": url} | camera)
+        )
+        self.supervisor.start("a")
 
-    def _run(self, status: CameraStatus, worker: Worker) -> None:
-        show = status._show
-        status._show = lambda: (show(), self.states.append((status.state, status.detail)))[0]  # type: ignore[method-assign,func-returns-value]
-        CameraReader(
-            status,
-            worker,
+    def _run(self, threads: WorkerThreads) -> None:
+        CameraWorker(
+            threads,
             source=self._config,
             clip=ClipConfig(),
             metrics=self.metrics,
             short_side=160,
-            hand_over=self._take,
+            outlet=self,
         ).run()
 
-    def _take(
-        self, item: SampledFrame | StreamBreak, _status: CameraStatus, _worker: Worker
-    ) -> None:
+    def put(
+        self,
+        item: StreamItem,
+        stop: threading.Event | None = None,
+        on_blocked: Callable[[bool], None] = lambda blocked: None,
+    ) -> bool:
+        """Record an item, as an inbox would take it."""
+        if stop is not None and stop.is_set():
+            return False
+        if isinstance(item, CameraOpened):
+            self.opened.append(item)
+            return True
         self.items.append(item)
         until(lambda: not self.slow.is_set(), 60)
+        return True
 
     @property
     def frames(self) -> list[SampledFrame]:
@@ -71,4 +87,4 @@ def seen(url: str, config: SourceConfig = QUICK, **camera: object) -> Iterator[S
     try:
         yield watched
     finally:
-        watched.fleet.stop()
+        watched.supervisor.stop()

@@ -1,7 +1,6 @@
-"""Maps and weights that break kernels: sizes of 1, primes, just off powers of two; sliced, strided
-and expanded memory.
+"""Maps and weights on which kernels often fail: sizes of 1, primes, odd memory layouts.
 
-The tests of the kernel on the CPU, the tests on a GPU and the benchmark draw their inputs here.
+Tests of the kernel on the CPU, tests on a GPU and the benchmark take their inputs here.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from torch import Tensor
 
 __all__ = ["CASES", "TOLERANCES", "Case", "agree", "reference"]
 
-# Largest allowed |out - reference| over |reference| (2-norms; the reference in float64): a few
-# roundings of the dtype.
+# Largest allowed |out - reference| / |reference|, in 2-norms, with the reference in float64: a few
+# rounding errors of the dtype.
 TOLERANCES = {torch.float64: 1e-13, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
@@ -58,7 +57,7 @@ class Case:
         form = torch.channels_last_3d if last else torch.contiguous_format
         values = values.contiguous(memory_format=form)
         kind = self.memory.removeprefix("last").removeprefix("planar").removeprefix(" ")
-        if kind == "offset":  # addresses that are no multiple of 16 bytes
+        if kind == "offset":  # addresses that are not multiples of 16 bytes
             flat = torch.empty(values.numel() + 1, dtype=dtype, device=device)[1:]
             return flat.as_strided(values.shape, values.stride(), flat.storage_offset()).copy_(
                 values
@@ -108,8 +107,9 @@ CASES = (
 def reference(
     case: Case, dtype: torch.dtype, mapping: str, masked: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Result and both gradients, in float64, written with loops over the definition and
-    autograd: independent of every path.
+    """Result and both gradients in float64, from loops over the definition, and autograd.
+
+    It shares no code with the operator.
     """
     x = case.map(dtype).double()
     given = case.given(dtype).double()
@@ -131,7 +131,7 @@ def reference(
                 if mapping == "affine":
                     weights = 2 * weights - 1
                 elif seen == 1:
-                    weights = 1 + 0 * weights  # in the graph still
+                    weights = 1 + 0 * weights  # keeps it in autograd's graph
                 else:
                     weights = 2 * (weights - low) / (high - low) - 1
             read = x.flip(2) if direction else x
@@ -142,7 +142,7 @@ def reference(
 
 
 def agree(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
-    """Whether every value was written and the error is that of a few roundings."""
+    """Whether every value was written, and the error is within the dtype's tolerance."""
     found = found.detach().cpu().double()
     if found.shape != expected.shape or not torch.isfinite(found).all():
         return False

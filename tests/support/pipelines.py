@@ -1,17 +1,25 @@
-"""Settings of pipelines on files, and the probabilities that they must find."""
+"""Pipelines on files, what their networks say, and the probabilities that they must find."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model import load_model
 from model.checkpoints.weights import ModelSpec
 from model.media.preprocess import Preprocessor, normalise_clips
 from model.media.video import sampled_frames
+from stream.analysis.config import InferConfig
+from stream.analysis.recogniser import Recogniser
 from stream.config import StreamConfig
+from stream.pipeline import Pipeline
+from stream.types import CameraOpened, ClipResults, StreamBreak, View
 
 
 def config_for(
@@ -25,6 +33,62 @@ def config_for(
         "http": {"port": 0, "changes": tmp_path / "changes.json"},
     }
     return StreamConfig.model_validate(fields | sections)
+
+
+def run_pipeline(
+    config: StreamConfig, stop: threading.Event | None = None, **options: Any
+) -> dict[str, Any]:
+    """Run a pipeline to its end; returns the summary."""
+    with Pipeline(config) as pipeline:
+        return pipeline.run(stop or threading.Event(), **options)
+
+
+def recogniser_that(
+    infer: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor],
+) -> Callable[[InferConfig], Recogniser]:
+    """Open recognisers whose `probabilities` are `infer(clips, real)`; warm-up is not affected."""
+
+    class Changed(Recogniser):
+        def __init__(self, config: InferConfig) -> None:
+            super().__init__(config)
+            self.is_warm = False
+
+        def warm_up(self, max_batch: int) -> None:
+            super().warm_up(max_batch)
+            self.is_warm = True
+
+        def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
+            real = super().probabilities
+            return infer(clips_BCTHW, real) if self.is_warm else real(clips_BCTHW)
+
+    return Changed
+
+
+class ResultTap:
+    """Notes the probabilities of every view on their way to the pipeline's announcer."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.seen: dict[View, list[list[float]]] = {}
+        self._next = pipeline.inference.consumer
+        pipeline.inference.consumer = self
+
+    def open(self, opened: CameraOpened) -> None:
+        """Pass it on."""
+        self._next.open(opened)
+
+    def push(self, results: ClipResults) -> None:
+        """Note the probabilities and pass them on."""
+        for ref, probabilities in zip(results.refs, results.probabilities_BK, strict=True):
+            self.seen.setdefault(ref.view, []).append(probabilities)
+        self._next.push(results)
+
+    def interrupt(self, broken: StreamBreak) -> None:
+        """Pass it on."""
+        self._next.interrupt(broken)
+
+    def finish(self) -> None:
+        """Pass it on."""
+        self._next.finish()
 
 
 def one_by_one(

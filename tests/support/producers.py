@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
-
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.kafka import kafka
 from stream.events.outbox import Outbox
-from stream.events.publisher import Publisher
+from stream.events.producer_watch import PublisherTimings
+from stream.events.publisher import BrokerCalls, Publisher
+from stream.events.topic import TopicProblem
 from tests.support.factory import make_event
 
 Future = kafka.future.Future
@@ -68,33 +68,54 @@ class Refusing:
                 future.success(None)
 
 
-class Scripted:
-    """A producer that does as told with each record: store, fail with KafkaError, never answer."""
+# What becomes of a record: "store", "fail" with KafkaError, "" for no answer, or fail with this.
+Fate = str | BaseException
 
-    def __init__(self, fate: Callable[[int], str], stored: list[int]) -> None:
+
+class Scripted:
+    """A producer that does as told with each record."""
+
+    def __init__(self, fate: Callable[[int], Fate], stored: list[int]) -> None:
         self._fate = fate
         self._stored = stored
 
     def send(self, topic: str, value: bytes, key: bytes, headers: object) -> Future:
         future = Future()
         number = json.loads(value)["sequence"]
-        if self._fate(number) == "store":
+        fate = self._fate(number)
+        if fate == "store":
             self._stored.append(number)
             future.success(None)
-        elif self._fate(number) == "fail":
+        elif fate == "fail":
             future.failure(kafka.errors.KafkaError("Unexpected error in InitProducerIdResponse"))
+        elif isinstance(fate, BaseException):
+            future.failure(fate)
         return future
 
     def close(self, timeout: float) -> None:
         """Nothing to do."""
 
 
+def calls(
+    connect: Callable[[], Refusing | Scripted],
+    find_topic: Callable[[], bool] = lambda: True,
+    abandon: Callable[[], None] = lambda: None,
+) -> BrokerCalls:
+    """Let a publisher reach these instead of Kafka."""
+    absent = TopicProblem("no_metadata", "no broker answers")
+    return BrokerCalls(
+        connect=lambda config: connect(),
+        find_topic=lambda config: None if find_topic() else absent,
+        abandon=lambda producer: abandon(),
+    )
+
+
 @contextlib.contextmanager
 def scripted(
-    monkeypatch: pytest.MonkeyPatch,
     path: Path,
-    fates: list[Callable[[int], str]],
+    fates: list[Callable[[int], Fate]],
     find_topic: Callable[[], bool] = lambda: True,
+    timings: PublisherTimings | None = None,
 ) -> Iterator[tuple[Outbox, list[int], Counter[str]]]:
     """Run a publisher whose first, second, ... producers do as told; the last one stays.
 
@@ -103,19 +124,23 @@ def scripted(
     made = itertools.count()
     stored = list[int]()
     counts = Counter[str]()
-    monkeypatch.setattr(
-        Publisher, "_connect", lambda self: Scripted(fates[min(next(made), len(fates) - 1)], stored)
-    )
-    monkeypatch.setattr(Publisher, "_find_topic", lambda self: find_topic())
-    monkeypatch.setattr(Publisher, "_abandon", lambda self: counts.update(["replaced"]))
+
+    def connect() -> Scripted:
+        return Scripted(fates[min(next(made), len(fates) - 1)], stored)
+
     outbox = Outbox(OutboxConfig(path=path))
     outbox.append([make_event(number) for number in range(1, 6)])
     publisher = Publisher(
-        KafkaConfig(bootstrap=("h:1",)), outbox, on_rejected=lambda: counts.update(["rejected"])
+        KafkaConfig(bootstrap=("h:1",)),
+        outbox,
+        on_dead_letter=lambda: counts.update(["rejected"]),
+        timings=timings,
+        calls=calls(connect, find_topic, abandon=lambda: counts.update(["replaced"])),
     )
+    publisher.start()
     try:
         yield outbox, stored, counts
     finally:
-        publisher._stop.set()
-        publisher._thread.join(5)
+        publisher.stop()
+        publisher.join(5)
         outbox.close()

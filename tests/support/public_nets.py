@@ -1,9 +1,8 @@
-"""Networks of public packages, from the packages' own code, with random weights: what ours are
-compared with.
+"""Networks of public packages, built by the packages' own code, to compare ours with.
 
 `make public-nets` installs them into `.public-nets/`. Several of these packages are older than
-today's PyTorch; each function says what it puts in place of what no longer imports. None of the
-stand-ins takes part in a network.
+today's PyTorch; each function says what it replaces because it no longer imports. No replacement
+is part of a network.
 """
 
 from __future__ import annotations
@@ -30,8 +29,14 @@ _kept: list[Any] = []
 
 @dataclass(frozen=True)
 class PublicNet:
-    """One network: how to build it, how to call it for logits, the frames of its clip, and the
-    only size it takes (0: any).
+    """One network.
+
+    Attributes:
+        build: builds it.
+        logits: calls it for logits.
+        frames: frames of its clip.
+        side: the only size that it takes, in pixels; 0 for any.
+        images: whether it takes single frames.
     """
 
     build: Callable[[], nn.Module]
@@ -47,7 +52,7 @@ def installed() -> bool:
 
 
 def build(name: str) -> tuple[nn.Module, PublicNet]:
-    """A freshly built network in evaluation mode."""
+    """Build a network, in evaluation mode."""
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
     with warnings.catch_warnings():
@@ -57,9 +62,7 @@ def build(name: str) -> tuple[nn.Module, PublicNet]:
 
 @torch.no_grad()
 def randomise(net: nn.Module, seed: int) -> None:
-    """Random weights and batch-norm statistics, scaled so that activations stay moderate and
-    attention is neither flat nor one-hot.
-    """
+    """Set random weights and batch-norm statistics that keep activations moderate."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(tensor: Tensor, scale: float) -> None:

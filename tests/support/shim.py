@@ -1,6 +1,4 @@
-"""Runs CUDA sources on the CPU: compiled by g++ with AddressSanitizer, blocks and threads as
-loops and fibers (tests/kernels).
-"""
+"""Runs CUDA sources on the CPU: g++ with AddressSanitizer, threads of a block as fibers."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.kernels import Launch, kernel_source
+from model.kernels import SOURCES, Launch, kernel_source
 
 HERE = Path(__file__).parent / "kernels"
 ORDERS = ("forwards", "backwards", "shuffled")
@@ -33,9 +31,7 @@ FLAGS = (
 
 
 class Shim:
-    """Programs for launches, one a set of kernels; `run` takes the place of `run_on_gpu` and
-    returns when the kernel is done.
-    """
+    """Programs that run launches on the CPU; `run` replaces `run_on_gpu`, and waits for the end."""
 
     def __init__(self, folder: Path) -> None:
         if shutil.which("g++") is None:
@@ -46,8 +42,14 @@ class Shim:
         self.launched: list[Launch] = []
 
     def build(self, kernels: Sequence[str]) -> None:
-        """Compile a program with these kernels, which must share a source file."""
-        kernels = sorted(set(kernels))
+        """Compile one program for each source file of these kernels."""
+        groups: dict[Path, set[str]] = {}
+        for kernel in kernels:
+            groups.setdefault(SOURCES[kernel.partition("<")[0]], set()).add(kernel)
+        for group in groups.values():
+            self._build(sorted(group))
+
+    def _build(self, kernels: list[str]) -> None:
         path = self.folder / f"program{len(self.programs)}"
         lines = [
             '#include "shim.h"',
@@ -63,11 +65,9 @@ class Shim:
         self.programs.update(dict.fromkeys(kernels, (path, list(kernels))))
 
     def run(self, launch: Launch) -> None:
-        """Run one launch on the CPU; tensors are written in place, unless a sanitizer finds
-        something.
-        """
+        """Run one launch on the CPU, writing tensors in place; fail if a sanitizer reports."""
         self.launched.append(launch)
-        # What every GPU gives without asking.
+        # Limits that every GPU has.
         assert launch.shared_bytes <= 48 * 1024
         assert launch.block[0] * launch.block[1] <= 1024
         assert launch.grid[0] < 2**31

@@ -1,6 +1,4 @@
-"""The paper's ablations: which networks they are, the runs that are kept, and the tables made of
-them.
-"""
+"""The paper's ablations: their networks, runs that are kept, and tables of results."""
 
 import json
 import threading
@@ -8,28 +6,28 @@ from pathlib import Path
 
 import pytest
 
-import train.ablations
+import train.ablations.runs
 from configs import ConfigError, DataError, example_path, load_config, parse_config
 from train.__main__ import main
 from train.ablations import (
     PAPER_TABLES,
-    CompareConfig,
-    Result,
-    compare,
+    AblationConfig,
+    RunResult,
     markdown,
     result_rows,
+    run_ablations,
     variants,
 )
 from train.engine.trainer import StoppedError
 
 
 @pytest.fixture
-def config(scenes: Path, tmp_path: Path) -> CompareConfig:
+def config(scenes: Path, tmp_path: Path) -> AblationConfig:
     manifest = scenes / "clips/manifest.csv"
     small = {"epochs": 1, "batch": 8}
     return load_config(
         example_path("compare-scenes.yaml"),
-        CompareConfig,
+        AblationConfig,
         [
             f"out={tmp_path}/runs",
             "seeds=[0, 1]",
@@ -54,7 +52,7 @@ def config(scenes: Path, tmp_path: Path) -> CompareConfig:
 
 
 def test_the_tables_hold_the_papers_figures_and_eleven_networks() -> None:
-    config = load_config(example_path("compare-scenes.yaml"), CompareConfig)
+    config = load_config(example_path("compare-scenes.yaml"), AblationConfig)
     assert len(variants(config)) == 11
     full = config.run.model
     # also two directions, CIDC, along time, affine
@@ -67,14 +65,15 @@ def test_the_tables_hold_the_papers_figures_and_eleven_networks() -> None:
     assert variants(config)["lstm"].cidc is None
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_a_stopped_one_goes_on(
-    config: CompareConfig, monkeypatch: pytest.MonkeyPatch
+    config: AblationConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError):
-        compare(config, quiet=True, stop=stop)
-    results = compare(config, quiet=True)
+        run_ablations(config, quiet=True, stop=stop)
+    results = run_ablations(config, quiet=True)
     assert sorted(results) == [
         "backbone-average-pooling",
         "multi-scale-attention",
@@ -87,18 +86,21 @@ def test_runs_are_kept_and_a_stopped_one_goes_on(
         for name in results
     }
     assert backbones == {str(config.out / "backbone-seed1/model.safetensors")}
-    monkeypatch.setattr(train.ablations, "train", None)
-    assert compare(config, quiet=True) == results
+    monkeypatch.setattr(train.ablations.runs, "train", None)
+    assert run_ablations(config, quiet=True) == results
+    for path in config.out.glob("*/config.json"):  # written before the setting was renamed
+        path.write_text(path.read_text().replace("max_bad_fraction", "max_bad_share"))
+    assert run_ablations(config, quiet=True) == results
     other = config.model_copy(update={"backbone": config.backbone.model_copy(update={"epochs": 2})})
     with pytest.raises(
         DataError, match=r"backbone-seed0 holds a run with other settings \(optimiser\)"
     ):
-        compare(other, quiet=True)
+        run_ablations(other, quiet=True)
 
 
-def test_rows_are_means_and_spreads_by_hand(config: CompareConfig) -> None:
-    found = {name: [Result(0.5, 0.75), Result(0.7, 0.85)] for name in variants(config)}
-    found["no-direction"] = [Result(0.1, None), Result(0.1, None)]
+def test_rows_are_means_and_spreads_by_hand(config: AblationConfig) -> None:
+    found = {name: [RunResult(0.5, 0.75), RunResult(0.7, 0.85)] for name in variants(config)}
+    found["no-direction"] = [RunResult(0.1, None), RunResult(0.1, None)]
     rows = result_rows(config, found)
     assert rows[0]["top1"] == (60.0, 14.14)
     assert rows[0]["pairs"] == (80.0, 7.07)
@@ -111,8 +113,9 @@ def test_rows_are_means_and_spreads_by_hand(config: CompareConfig) -> None:
     assert "| no direction | 10.0 ± 0.0 |  | 94.1 | 72.5 | 73.9 |" in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_a_picture(
-    config: CompareConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: AblationConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(config.model_dump_json())
@@ -146,8 +149,8 @@ def test_the_command_writes_tables_and_a_picture(
         ("run.backbone_from=x", "backbone_from"),
     ],
 )
-def test_impossible_comparisons_are_refused(change: str, message: str) -> None:
+def test_impossible_ablations_are_refused(change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_config(example_path("compare-scenes.yaml"), CompareConfig, [change])
+        load_config(example_path("compare-scenes.yaml"), AblationConfig, [change])
     with pytest.raises(ConfigError, match="out"):
-        parse_config("{}", CompareConfig)
+        parse_config("{}", AblationConfig)

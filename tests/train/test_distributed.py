@@ -14,13 +14,13 @@ import yaml
 
 from configs import ConfigError
 from model import ModelConfig, load_model
-from model.media.preprocess import PreprocessConfig
 from tests import ROOT
+from tests.train.runs import SMALL_FRAMES, steps_of
 from train.config import DataConfig, OptimiserConfig, TrainConfig
 from train.data.clip_plan import EvaluationViews
 from train.data.clip_store import ClipStore
 from train.data.readers import InProcessReader
-from train.distributed import Group, joined
+from train.distributed import Ranks, joined_ranks
 from train.engine.trainer import train
 from train.evaluation.clip_accuracy import evaluate_network
 from train.synthetic import LABELS
@@ -36,7 +36,7 @@ def config(scenes: Path, tmp_path: Path) -> TrainConfig:
         device="cpu",
         checkpoint_minutes=0.0,
         model=ModelConfig(depth=18, num_classes=len(LABELS), width=8, dropout=0.0),
-        preprocess=PreprocessConfig(short_side=48, height=48, width=80),
+        preprocess=SMALL_FRAMES,
         data=DataConfig(
             train=manifest,
             validation=manifest,
@@ -79,14 +79,9 @@ def torchrun(
     )
 
 
-def steps_of(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
-
-
+@pytest.mark.slow
 def test_two_processes_equal_one(config: TrainConfig, tmp_path: Path) -> None:
-    """Losses, weights, running statistics and validation, from shares of the same batches, in
-    parts.
-    """
+    """Losses, weights, running statistics and validation agree, with batches in parts."""
     torch.set_num_threads(1)
     train(config, quiet=True)
     pair = config.model_copy(update={"out": tmp_path / "two"})
@@ -116,6 +111,7 @@ def test_two_processes_equal_one(config: TrainConfig, tmp_path: Path) -> None:
     assert text.count('"within_pairs_mean"') == 3  # two epochs in the log, and the result once
 
 
+@pytest.mark.slow
 def test_one_process_asked_to_stop_stops_both_and_any_number_goes_on(
     config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -143,9 +139,9 @@ def test_one_process_asked_to_stop_stops_both_and_any_number_goes_on(
     ]
 
 
-def test_shares_cover_everything_once() -> None:
+def test_parts_of_ranks_cover_everything_once() -> None:
     for size in (1, 2, 3, 7):
-        parts = [Group(rank, size).share(range(10)) for rank in range(size)]
+        parts = [Ranks(rank, size).part_of(range(10)) for rank in range(size)]
         assert [item for part in parts for item in part] == list(range(10))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -153,39 +149,38 @@ def test_shares_cover_everything_once() -> None:
 def test_a_batch_that_does_not_divide_is_refused(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Group, "share", lambda _, items: items)
-    monkeypatch.setattr(Group, "gather", lambda _, items: items)
-    monkeypatch.setattr(Group, "wait", lambda _: None)
+    monkeypatch.setattr(Ranks, "part_of", lambda _, items: items)
+    monkeypatch.setattr(Ranks, "gather", lambda _, items: items)
+    monkeypatch.setattr(Ranks, "wait", lambda _: None)
     with pytest.raises(ConfigError, match=r"at least one whole batch: .* 24, there are 16 videos"):
         train(
             config.model_copy(update={"optimiser": OptimiserConfig(batch=24)}),
             quiet=True,
-            group=Group(0, 2),
+            ranks=Ranks(0, 2),
         )
     with pytest.raises(
         ConfigError, match=r"optimiser\.batch \(8\) must be a multiple of 3 processes x .* = 6"
     ):
-        train(config, quiet=True, group=Group(0, 3))
+        train(config, quiet=True, ranks=Ranks(0, 3))
 
 
-def test_a_rank_without_validation_videos_has_nothing_to_say(tiny_weights: Path) -> None:
+def test_a_rank_without_validation_videos_has_no_predictions(tiny_weights: Path) -> None:
     network = load_model(tiny_weights)
     reader = InProcessReader(ClipStore(fps=15, frames=32, short_side=None, cache=None))
-    picture = PreprocessConfig(short_side=48, height=48, width=80)
     options = {
         "labels": LABELS,
         "background": None,
         "reader": reader,
-        "preprocess": picture,
+        "preprocess": SMALL_FRAMES,
         "dtype": torch.float32,
     }
-    scores = evaluate_network(network, [], EvaluationViews(2, 3), **options)  # type: ignore[arg-type]
-    assert scores.probabilities_NK.shape == (0, len(LABELS))
-    assert scores.truth_N.tolist() == []
+    predictions = evaluate_network(network, [], EvaluationViews(2, 3), **options)  # type: ignore[arg-type]
+    assert predictions.probabilities_NK.shape == (0, len(LABELS))
+    assert predictions.truth_N.tolist() == []
 
 
-def test_a_scheduler_that_says_half_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_the_variables_of_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(ConfigError, match="start with torchrun"), joined("cpu"):
+    with pytest.raises(ConfigError, match="start with torchrun"), joined_ranks("cpu"):
         pass

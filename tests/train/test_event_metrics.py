@@ -1,3 +1,5 @@
+"""Events against the truth, by hand."""
+
 import json
 from pathlib import Path
 
@@ -7,9 +9,9 @@ from configs import DataError
 from train.data.manifest import Manifest, ManifestEntry
 from train.evaluation.event_metrics import (
     StartedEvent,
+    measure_events,
     only_actions,
     read_started_events,
-    score_events,
 )
 
 TRUTH = Manifest(
@@ -31,13 +33,13 @@ def test_counts_by_hand() -> None:
         StartedEvent("a", "get_up", 20.0),
         StartedEvent("b", "get_up", 10.0),  # another action
     ]
-    score = score_events(TRUTH, events, hours=0.5)
-    assert (score.found, score.missed, score.false) == (2, 2, 3)
-    assert score.per_action == {"fall": (1, 2, 2), "get_up": (1, 0, 1)}
-    assert (score.precision, score.recall) == (0.4, 0.5)
-    assert score.f1 == pytest.approx(2 * 0.4 * 0.5 / 0.9)
-    assert score.summary()["false_per_camera_hour"] == 6.0
-    assert sorted(score.start_errors_seconds) == pytest.approx([0.0, 0.1])
+    metrics = measure_events(TRUTH, events, hours=0.5)
+    assert (metrics.found, metrics.missed, metrics.false) == (2, 2, 3)
+    assert metrics.per_action == {"fall": (1, 2, 2), "get_up": (1, 0, 1)}
+    assert (metrics.precision, metrics.recall) == (0.4, 0.5)
+    assert metrics.f1 == pytest.approx(2 * 0.4 * 0.5 / 0.9)
+    assert metrics.summary()["false_per_camera_hour"] == 6.0
+    assert sorted(metrics.start_errors_seconds) == pytest.approx([0.0, 0.1])
 
 
 def test_time_to_detect_and_recordings_without_actions_by_hand() -> None:
@@ -47,11 +49,11 @@ def test_time_to_detect_and_recordings_without_actions_by_hand() -> None:
         StartedEvent("a", "get_up", 20.5, 23.0),
         StartedEvent("quiet", "fall", 3.0, 4.0),
     ]
-    score = score_events(Manifest(Path("truth.csv"), entries), events, hours=1.0)
-    assert (score.found, score.missed, score.false) == (2, 2, 1)
-    assert score.detection_seconds == pytest.approx((1.5, 3.0))
-    assert score.summary()["time_to_detect_p90_seconds"] == 3.0
-    assert score_events(TRUTH, events, hours=1.0, tolerance_seconds=0.4).found == 0
+    metrics = measure_events(Manifest(Path("truth.csv"), entries), events, hours=1.0)
+    assert (metrics.found, metrics.missed, metrics.false) == (2, 2, 1)
+    assert metrics.detection_seconds == pytest.approx((1.5, 3.0))
+    assert metrics.summary()["time_to_detect_p90_seconds"] == 3.0
+    assert measure_events(TRUTH, events, hours=1.0, tolerance_seconds=0.4).found == 0
 
 
 def test_other_actions_can_be_left_out_and_their_recordings_stay() -> None:
@@ -61,8 +63,8 @@ def test_other_actions_can_be_left_out_and_their_recordings_stay() -> None:
         StartedEvent("b", "wave", 10.0),
     ]
     truth, kept = only_actions(TRUTH, events, ["get_up"])
-    score = score_events(truth, kept, hours=1.0)
-    assert score.per_action == {"get_up": (1, 0, 0)}
+    metrics = measure_events(truth, kept, hours=1.0)
+    assert metrics.per_action == {"get_up": (1, 0, 0)}
     assert {entry.path for entry in truth.entries} == {entry.path for entry in TRUTH.entries}
     with pytest.raises(DataError, match="has no falls; its actions are fall, get_up"):
         only_actions(TRUTH, events, ["falls"])
@@ -82,8 +84,8 @@ def test_the_announcement_is_read_from_the_event(tmp_path: Path) -> None:
 
 
 def test_nothing_found_and_nothing_true() -> None:
-    score = score_events(TRUTH, [], hours=1.0)
-    assert (score.found, score.missed, score.false, score.f1) == (0, 4, 0, 0.0)
+    metrics = measure_events(TRUTH, [], hours=1.0)
+    assert (metrics.found, metrics.missed, metrics.false, metrics.f1) == (0, 4, 0, 0.0)
 
 
 def test_malformed_event_files_are_named(tmp_path: Path) -> None:
@@ -97,4 +99,4 @@ def test_malformed_event_files_are_named(tmp_path: Path) -> None:
 
 def test_truth_without_times_is_refused() -> None:
     with pytest.raises(DataError, match="has no start_seconds"):
-        score_events(Manifest(Path("t"), (ManifestEntry(Path("a.mp4"), "fall"),)), [], hours=1)
+        measure_events(Manifest(Path("t"), (ManifestEntry(Path("a.mp4"), "fall"),)), [], hours=1)

@@ -1,3 +1,5 @@
+"""Manifests: reading them, and checking their videos."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,4 @@
-"""Clips by every way of decoding: the same frames, whoever decodes them."""
+"""Clips by every way of decoding: the frames are the same."""
 
 import collections
 import os
@@ -12,24 +12,24 @@ import pytest
 import torch
 
 from configs import ConfigError, MediaError, TrainingError
-from model.media.preprocess import EncodedClip, PreprocessConfig, View
+from model.media.preprocess import CropSpec, EncodedClip
+from tests.train.runs import SMALL_FRAMES
 from train.config import DataConfig
 from train.data.clip_plan import PlannedClip
-from train.data.clip_store import ClipStore, PlannedPart
-from train.data.loader import Quarantine, batches, open_reader, open_store
+from train.data.clip_store import ClipRequest, ClipStore
+from train.data.loader import batches, open_reader, open_store
 from train.data.manifest import ManifestEntry, read_manifest
+from train.data.quarantine import Quarantine
 from train.data.readers import EncodedReader, InProcessReader, WorkerReader
-
-PICTURE = PreprocessConfig(short_side=48, height=48, width=80)
 
 
 def store() -> ClipStore:
     return ClipStore(fps=15, frames=32, short_side=None, cache=None)
 
 
-def parts_of(manifest: Path) -> list[PlannedPart]:
+def requests_of(manifest: Path) -> list[ClipRequest]:
     return [
-        PlannedPart(entry, number % 4 / 3)
+        ClipRequest(entry, number % 4 / 3)
         for number, entry in enumerate(read_manifest(manifest).entries)
     ]
 
@@ -43,7 +43,7 @@ def write_vp9(path: Path, *, frames: int = 70, rate: int = 30, codec: str = "lib
         stream.pix_fmt = "yuv420p"
         slope = np.linspace(30, 220, 160, dtype=np.uint8)
         for number in range(frames):
-            picture = np.stack(
+            frame = np.stack(
                 [
                     np.tile(slope, (96, 1)),
                     np.full((96, 160), 110, np.uint8),
@@ -51,15 +51,16 @@ def write_vp9(path: Path, *, frames: int = 70, rate: int = 30, codec: str = "lib
                 ],
                 axis=2,
             )
-            picture[30:60, 2 * number % 120 :][:, :30] = 200
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+            frame[30:60, 2 * number % 120 :][:, :30] = 200
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
     return path
 
 
-def test_a_part_is_what_the_whole_file_has_there(shared_data: Path) -> None:
+@pytest.mark.slow
+def test_a_clip_has_the_frames_of_the_whole_file(shared_data: Path) -> None:
     files = [
         path
         for folder in ("actions", "robust")
@@ -75,42 +76,43 @@ def test_a_part_is_what_the_whole_file_has_there(shared_data: Path) -> None:
             whole = store()(entry)
         except MediaError:
             with pytest.raises(MediaError):
-                store().clip(PlannedPart(entry, 0.5))
+                store().clip(ClipRequest(entry, 0.5))
             compared["bad"] += 1
             continue
         for start in (0.0, 0.37, 1.0):
             first = round(start * (len(whole) - 32))
             np.testing.assert_array_equal(
-                store().clip(PlannedPart(entry, start)),
+                store().clip(ClipRequest(entry, start)),
                 whole[first : first + 32],
                 err_msg=f"{path} at {start}",
             )
-        compared["by time" if store().frame_places(PlannedPart(entry, 0.0)) else "whole"] += 1
+        compared["by time" if store().frame_places(ClipRequest(entry, 0.0)) else "whole"] += 1
     assert compared["by time"] >= 10
     assert compared["whole"] >= 3
     assert compared["bad"] >= 1
 
 
-def test_a_part_between_two_times_is_decoded_alone(scenes: Path) -> None:
+def test_a_clip_between_two_times_is_decoded_alone(scenes: Path) -> None:
     path = read_manifest(scenes / "recordings/truth.csv").entries[0].path
     entry = ManifestEntry(path, "x", 5.0, 9.0)
     whole = store()(entry)
     for start in (0.0, 0.5, 1.0):
         first = round(start * (len(whole) - 32))
         np.testing.assert_array_equal(
-            store().clip(PlannedPart(entry, start)), whole[first : first + 32]
+            store().clip(ClipRequest(entry, start)), whole[first : first + 32]
         )
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_clips_in_order_and_name_bad_videos(
     scenes: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    parts = parts_of(scenes / "clips/manifest.csv")[:5]
-    parts.insert(2, PlannedPart(ManifestEntry(tmp_path / "bad.mp4", "fall"), 0.0))
+    requests = requests_of(scenes / "clips/manifest.csv")[:5]
+    requests.insert(2, ClipRequest(ManifestEntry(tmp_path / "bad.mp4", "fall"), 0.0))
     reader = WorkerReader(store(), 2)
     try:
-        for wanted in (parts, parts[3:], parts[:1]):  # the workers live on between passes
+        for wanted in (requests, requests[3:], requests[:1]):  # the workers live on between passes
             expected = list(InProcessReader(store()).read(wanted))
             for ours, theirs in zip(reader.read(wanted), expected, strict=True):
                 if isinstance(theirs, MediaError):
@@ -121,8 +123,8 @@ def test_workers_give_the_same_clips_in_order_and_name_bad_videos(
                     assert not isinstance(ours, (MediaError, EncodedClip))
                     assert not isinstance(theirs, EncodedClip)
                     np.testing.assert_array_equal(ours, theirs)
-        next(reader.read(parts))  # given up in the middle
-        (again,) = reader.read(parts[:1])
+        next(reader.read(requests))  # given up in the middle
+        (again,) = reader.read(requests[:1])
         assert isinstance(again, np.ndarray)
     finally:
         reader.close()
@@ -132,17 +134,17 @@ def test_scaling_in_the_conversion_is_within_a_grey_level_or_two(scenes: Path) -
     entry = read_manifest(scenes / "clips/manifest.csv").entries[0]
     early = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
     planned = [
-        PlannedClip(entry, 0.5, View(60, 0.3, 1.0, True), 0),
-        PlannedClip(entry, 0.0, View(0), 0),
+        PlannedClip(entry, 0.5, CropSpec(60, 0.3, 1.0, True), 0),
+        PlannedClip(entry, 0.0, CropSpec(0), 0),
     ]
-    assert {min(early.clip(PlannedPart(entry, 0.5, 60)).shape[1:3])} == {60}
+    assert {min(early.clip(ClipRequest(entry, 0.5, 60)).shape[1:3])} == {60}
     # never enlarged
     assert (
-        early.clip(PlannedPart(entry, 0.5, 5000)).shape
-        == store().clip(PlannedPart(entry, 0.5)).shape
+        early.clip(ClipRequest(entry, 0.5, 5000)).shape
+        == store().clip(ClipRequest(entry, 0.5)).shape
     )
-    (ours,) = batches(planned, 2, reader=InProcessReader(early), preprocess=PICTURE)
-    (exact,) = batches(planned, 2, reader=InProcessReader(store()), preprocess=PICTURE)
+    (ours,) = batches(planned, 2, reader=InProcessReader(early), preprocess=SMALL_FRAMES)
+    (exact,) = batches(planned, 2, reader=InProcessReader(store()), preprocess=SMALL_FRAMES)
     difference = (ours.clips_BTHWC.int() - exact.clips_BTHWC.int()).abs().float()
     assert difference.mean() < 2
     assert (
@@ -150,34 +152,37 @@ def test_scaling_in_the_conversion_is_within_a_grey_level_or_two(scenes: Path) -
     ).abs().float().mean() > difference.mean()
 
 
-def test_workers_outlive_a_signal_to_the_group_and_start_without_what_is_kept_here(
+@pytest.mark.slow
+def test_workers_outlive_a_signal_to_the_group_and_start_without_cached_frames(
     scenes: Path,
 ) -> None:
-    parts = parts_of(scenes / "clips/manifest.csv")[:8]
+    requests = requests_of(scenes / "clips/manifest.csv")[:8]
     full = store()
-    full(parts[0].entry)
+    full(requests[0].entry)
     assert pickle.loads(pickle.dumps(full)).__dict__ == store().__dict__
     reader = WorkerReader(store(), 1)
     try:
-        clips = reader.read(parts)
+        clips = reader.read(requests)
         next(clips)
-        (worker,) = reader._loader._iterator._workers  # type: ignore[union-attr]
-        os.kill(worker.pid, signal.SIGTERM)
+        (worker,) = reader.process_ids
+        os.kill(worker, signal.SIGTERM)
         assert len(list(clips)) == 7
-        clips = reader.read(parts * 4)
+        clips = reader.read(requests * 4)
         next(clips)
-        os.kill(worker.pid, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
         with pytest.raises(TrainingError, match="a decoding worker ended"):
             list(clips)
     finally:
         reader.close()
-    assert not worker.is_alive()
+    assert reader.process_ids == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def test_dali_decodes_the_clip_that_software_decodes(tmp_path: Path) -> None:
     path = write_vp9(tmp_path / "a.webm")
     planned = [
-        PlannedClip(ManifestEntry(path, "x"), start, View(side, place, 0.5, mirror), 0)
+        PlannedClip(ManifestEntry(path, "x"), start, CropSpec(side, place, 0.5, mirror), 0)
         for start, side, place, mirror in (
             (0.0, 48, 0.0, False),
             (0.4, 60, 0.7, True),
@@ -187,10 +192,10 @@ def test_dali_decodes_the_clip_that_software_decodes(tmp_path: Path) -> None:
     encoded = EncodedReader(store())
     assert all(
         isinstance(item, EncodedClip)
-        for item in encoded.read([PlannedPart(item.entry, item.start) for item in planned])
+        for item in encoded.read([ClipRequest(item.entry, item.start) for item in planned])
     )
-    (ours,) = batches(planned, 3, reader=encoded, preprocess=PICTURE)
-    (theirs,) = batches(planned, 3, reader=InProcessReader(store()), preprocess=PICTURE)
+    (ours,) = batches(planned, 3, reader=encoded, preprocess=SMALL_FRAMES)
+    (theirs,) = batches(planned, 3, reader=InProcessReader(store()), preprocess=SMALL_FRAMES)
     difference = (ours.clips_BTHWC.int() - theirs.clips_BTHWC.int()).abs().float()
     assert difference.mean() < 3  # colour conversion rounds differently
     # A frame too early or too late would show: neighbours in time differ by more than the two
@@ -209,19 +214,19 @@ def test_what_dali_cannot_decode_is_decoded_in_software(
     cut.write_bytes(good.read_bytes()[:-400])
     (tmp_path / "none.webm").write_bytes(b"")
     planned = [
-        PlannedClip(ManifestEntry(path, "x"), 1.0, View(48), 0)
+        PlannedClip(ManifestEntry(path, "x"), 1.0, CropSpec(48), 0)
         for path in (good, h264, cut, tmp_path / "none.webm")
     ]
-    quarantine = Quarantine(tmp_path / "q.csv", most=2)
+    quarantine = Quarantine(tmp_path / "q.csv", max_videos=2)
     (ours,) = batches(
-        planned, 4, reader=EncodedReader(store()), preprocess=PICTURE, quarantine=quarantine
+        planned, 4, reader=EncodedReader(store()), preprocess=SMALL_FRAMES, quarantine=quarantine
     )
     (theirs,) = batches(
         planned,
         4,
         reader=InProcessReader(store()),
-        preprocess=PICTURE,
-        quarantine=Quarantine(tmp_path / "q2.csv", most=1),
+        preprocess=SMALL_FRAMES,
+        quarantine=Quarantine(tmp_path / "q2.csv", max_videos=1),
     )
     assert torch.equal(ours.clips_BTHWC[1], theirs.clips_BTHWC[1])
     assert (ours.clips_BTHWC.int() - theirs.clips_BTHWC.int()).abs().float().mean() < 3
@@ -230,26 +235,26 @@ def test_what_dali_cannot_decode_is_decoded_in_software(
     assert f"{good}: DALI cannot decode" not in caplog.text
 
 
-def test_turned_pictures_are_not_left_to_dali(shared_data: Path) -> None:
-    turned = [
+def test_rotated_videos_are_not_left_to_dali(shared_data: Path) -> None:
+    rotated = [
         path
         for path in sorted((shared_data / "robust").rglob("*"))
         if "rotat" in path.name or "90" in path.stem
     ]
     seen = 0
-    for path in turned:
+    for path in rotated:
         try:
             upright = store().is_upright(ManifestEntry(path, "x"))
         except MediaError:
             continue
-        (item,) = EncodedReader(store()).read([PlannedPart(ManifestEntry(path, "x"), 0.0)])
+        (item,) = EncodedReader(store()).read([ClipRequest(ManifestEntry(path, "x"), 0.0)])
         if not upright:
             seen += 1
             assert isinstance(item, np.ndarray)
     assert seen >= 1
 
 
-def test_the_reader_that_suits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reader_that_suits_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def reader(device: str = "cpu", **settings: object) -> object:
         fields = {
             "train": tmp_path / "t",

@@ -1,3 +1,5 @@
+"""Generated video: reproducible, labelled truly, and reversible in time."""
+
 import csv
 import hashlib
 import itertools
@@ -9,11 +11,14 @@ import pytest
 
 from configs import ConfigError
 from train.data.manifest import read_manifest
-from train.synthetic import ACTIONS, LABELS, PAIRS, ScenesPlan, write_scenes
-from train.synthetic.actions import Place, draw_motion, reverse
+from train.synthetic import ACTIONS, LABELS, PAIRS, ScenesOptions, write_scenes
+from train.synthetic.actions import draw_motion, reverse
 from train.synthetic.film import Look, film, frame_times
-from train.synthetic.script import CLIP_SECONDS, clip_script, recording_script, training_segments
-from train.synthetic.stage import draw_room, render
+from train.synthetic.motion import Place
+from train.synthetic.render import render
+from train.synthetic.room_painting import draw_room
+from train.synthetic.script import clip_script, recording_script
+from train.synthetic.truth import CLIP_SECONDS, training_segments
 
 PLACE = Place(0.0, 4.5, 0.5, 5.5)
 PLAIN = Look(15.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 0.0, 24, "ultrafast", 2.0, 0)
@@ -27,18 +32,19 @@ def digest(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
     for name, jobs, seed in (("one", 1, 3), ("two", 2, 3), ("other", 2, 4)):
-        plan = ScenesPlan(
+        options = ScenesOptions(
             out=tmp_path / name,
             seed=seed,
             clips_per_action=1,
-            background_share=1,
+            background_ratio=1,
             recordings=1,
             minutes=0.1,
             jobs=jobs,
         )
-        write_scenes(plan, quiet=True)
+        write_scenes(options, quiet=True)
     assert digest(tmp_path / "one") == digest(tmp_path / "two")
     one = digest(tmp_path / "one")
     other = digest(tmp_path / "other")
@@ -75,10 +81,8 @@ def test_pairs_are_each_others_time_reversal(first: str, second: str) -> None:
     assert reverse(reverse(forward)).label == first
 
 
-def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None:
-    """Filmed with the same draws and nothing but the motion moving, the two members share every
-    frame.
-    """
+def test_the_frames_of_a_pair_are_the_same_in_the_other_order() -> None:
+    """Both actions of a pair show the same frames when all else is drawn alike and stands still."""
     for first, second in PAIRS:
         rng = np.random.default_rng(2)
         script = clip_script(first, rng)
@@ -87,7 +91,7 @@ def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None
         backward = draw_motion(second, np.random.default_rng(5), PLACE)
         body = script.people(script.seconds / 2)[0].body
         for u in (0.2, 0.5, 0.9):
-            pictures = [
+            frames = [
                 render(
                     background,
                     script.room,
@@ -96,14 +100,13 @@ def test_the_frames_of_a_pair_are_the_same_pictures_in_the_other_order() -> None
                 )
                 for motion, t in ((forward, u), (backward, 1 - u))
             ]
-            np.testing.assert_array_equal(*pictures)
+            np.testing.assert_array_equal(*frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ACTIONS)
-def test_truth_is_where_the_picture_changes(label: str, tmp_path: Path) -> None:
-    """Most of the change between frames of a clip lies inside its interval, measured on the
-    decoded file.
-    """
+def test_truth_is_where_the_frames_change(label: str, tmp_path: Path) -> None:
+    """Decoded frames change more inside the true interval of a video than outside it."""
     inside = []
     outside = []
     for seed in range(4):
@@ -140,7 +143,7 @@ def test_the_truth_file_has_the_intervals(scenes: Path) -> None:
     assert {row["label"] for row in rows} <= set(ACTIONS)
 
 
-def test_every_window_of_a_training_segment_deserves_its_label() -> None:
+def test_every_clip_of_a_training_segment_deserves_its_label() -> None:
     for seed in range(5):
         intervals = recording_script(120.0, np.random.default_rng([seed, 7])).intervals
         segments = training_segments(intervals, 120.0)
@@ -156,16 +159,16 @@ def test_every_window_of_a_training_segment_deserves_its_label() -> None:
                     - max(interval.start_seconds, start)
                     for interval in intervals
                 }
-                shares = {
+                fractions = {
                     i: max(0.0, s) / min(i.end_seconds - i.start_seconds, CLIP_SECONDS)
                     for i, s in shown.items()
                 }
-                best = max(shares, key=lambda interval: shares[interval])
+                best = max(fractions, key=lambda interval: fractions[interval])
                 if segment.label == "background":
-                    assert sum(shares.values()) <= 0.36 + 1e-6
+                    assert sum(fractions.values()) <= 0.36 + 1e-6
                 elif segment.start_seconds > 0 and segment.end_seconds < 120:
                     assert best.label == segment.label
-                    assert shares[best] >= 0.62 - 1e-6
+                    assert fractions[best] >= 0.62 - 1e-6
 
 
 def test_variable_rate_cameras_wander_between_12_and_30() -> None:
@@ -177,15 +180,15 @@ def test_variable_rate_cameras_wander_between_12_and_30() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"minutes": 0}, {"clips_per_action": -1}, {"seed": -2}])
-def test_senseless_plans_are_refused(fields: dict[str, float], tmp_path: Path) -> None:
+def test_options_out_of_range_are_refused(fields: dict[str, float], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=next(iter(fields))):
-        ScenesPlan(out=tmp_path, **fields)  # type: ignore[arg-type]
+        ScenesOptions(out=tmp_path, **fields)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         write_scenes(
-            ScenesPlan(out=tmp_path / "file", clips_per_action=0, recordings=1, minutes=0.1),
+            ScenesOptions(out=tmp_path / "file", clips_per_action=0, recordings=1, minutes=0.1),
             quiet=True,
         )

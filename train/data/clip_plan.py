@@ -1,5 +1,6 @@
-"""Which clips an epoch or an evaluation consists of: every random choice, drawn before anything
-is decoded.
+"""Clip plans: a plan lists the clips of an epoch or of an evaluation.
+
+All random choices are made here, before any video is decoded.
 """
 
 from __future__ import annotations
@@ -9,28 +10,36 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.media.preprocess import View
+from model.media.preprocess import CropSpec
 from train.config import DataConfig
 from train.data.manifest import ManifestEntry
 
-__all__ = ["EvaluationViews", "PlannedClip", "TrainingPlan"]
+__all__ = ["EvaluationViews", "PlannedClip", "TrainingClipPlan"]
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannedClip:
-    """One clip to make: the entry, where in its spare time to start (0 to 1), which view, which
-    label.
+    """A clip that will be read and preprocessed.
+
+    `start` is the clip's position in the video, from 0 (first possible clip) to 1 (last possible
+    clip). `view` is the size and crop of the frames. `label` is the index of the class.
     """
 
     entry: ManifestEntry
     start: float
-    view: View
+    view: CropSpec
     label: int
 
 
-class TrainingPlan:
-    """Random order, time, size, place and mirror for each epoch (paper, section 3.3, training
-    details).
+class TrainingClipPlan:
+    """Draws the random clips of each training epoch (paper, section 3.3).
+
+    It draws the order of the videos, and each clip's start, size, crop and mirroring.
+
+    Args:
+        entries: the training videos; an epoch has one clip of each.
+        data: range of random sizes, and labels that mirroring changes.
+        seed: seed of the random choices; the same seed and epoch give the same clips.
     """
 
     def __init__(self, entries: Sequence[ManifestEntry], data: DataConfig, seed: int) -> None:
@@ -40,15 +49,14 @@ class TrainingPlan:
         self._index = {label: index for index, label in enumerate(data.labels)}
 
     def __len__(self) -> int:
-        """Clips in an epoch."""
+        """Return the number of clips in an epoch."""
         return len(self._entries)
 
     def epoch(self, epoch: int) -> list[PlannedClip]:
-        """The clips of one epoch, in order."""
+        """Return the clips of one epoch, in order."""
         rng = np.random.default_rng([self._seed, epoch])
-        return [
-            self._clip(self._entries[index], rng) for index in rng.permutation(len(self._entries))
-        ]
+        order = rng.permutation(len(self._entries))
+        return [self._clip(self._entries[index], rng) for index in order]
 
     def _clip(self, entry: ManifestEntry, rng: np.random.Generator) -> PlannedClip:
         data = self._data
@@ -56,30 +64,33 @@ class TrainingPlan:
         short_side = int(rng.integers(data.short_side_min, data.short_side_max + 1))
         mirror = bool(rng.random() < 0.5) and data.flip and entry.label not in data.no_flip_labels
         label = data.flip_labels.get(entry.label, entry.label) if mirror else entry.label
-        return PlannedClip(
-            entry, start, View(short_side, crop_x, crop_y, mirror), self._index[label]
-        )
+        crop = CropSpec(short_side, crop_x, crop_y, mirror)
+        return PlannedClip(entry, start, crop, self._index[label])
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationViews:
-    """Evenly spaced clips by evenly spaced crops; 10 x 3 in the paper."""
+    """The views of each video in an evaluation: `clips` x `crops`, evenly spaced.
+
+    The paper uses 10 x 3.
+    """
 
     clips: int = 1
     crops: int = 1
 
-    def plan(self, entries: Sequence[ManifestEntry], labels: Sequence[str]) -> list[PlannedClip]:
-        """All views of all entries, the views of one entry together."""
+    def clip_plan(
+        self, entries: Sequence[ManifestEntry], labels: Sequence[str]
+    ) -> list[PlannedClip]:
+        """Return all views of all entries; the views of one entry follow each other."""
         index = {label: position for position, label in enumerate(labels)}
-        starts = _spread(self.clips)
-        places = _spread(self.crops)
         return [
-            PlannedClip(entry, start, View(0, place, place), index[entry.label])
+            PlannedClip(entry, start, CropSpec(0, place, place), index[entry.label])
             for entry in entries
-            for start in starts
-            for place in places
+            for start in _spread(self.clips)
+            for place in _spread(self.crops)
         ]
 
 
 def _spread(count: int) -> list[float]:
+    """Return `count` evenly spaced numbers from 0 to 1; a single number is 0.5."""
     return [0.5] if count == 1 else [index / (count - 1) for index in range(count)]

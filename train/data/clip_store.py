@@ -1,7 +1,6 @@
-"""From a video file to clips: all sampled frames with a cache on disk or in memory, or only the
-frames of one clip.
+"""Decodes clips from video files; decoded frames can be cached on disk and in memory.
 
-Letters: F and T frames, H and W space, C channels (RGB).
+Letters: F frames of a video, T frames of a clip, H and W space, C channels (RGB).
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from configs import MediaError
+from configs import MediaError, replaced_file
+from model.media.conversion import quarter_turns
 from model.media.video import (
     VideoGrid,
     decode_frames,
-    grid_pictures_at,
-    quarter_turns,
+    rgb_frames_at,
     sampled_frames,
     video_grid,
 )
 from train.data.manifest import ManifestEntry
 
-__all__ = ["ClipStore", "Frames", "PlannedPart"]
+__all__ = ["ClipRequest", "ClipStore", "Frames"]
 
 Frames = NDArray[np.uint8]
-_GRIDS_KEPT = 20_000
+_MAX_GRIDS = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannedPart:
-    """The clip of a video that begins at `start` of the time it has to spare: 0 is its first clip,
-    1 its last.
+class ClipRequest:
+    """Asks for one clip of a video.
 
-    `short_side` is the shorter side that its pictures will be resized to, in pixels.
+    `start` is the clip's position, from 0 (first possible clip) to 1 (last possible clip).
+    `short_side` is the length in pixels that the frames' shorter side will be resized to later.
     """
 
     entry: ManifestEntry
@@ -46,18 +45,19 @@ class PlannedPart:
 
 
 class ClipStore:
-    """Sampled frames of manifest entries, resized once to a store size, optionally kept on disk.
+    """Returns sampled frames of videos, resized to `short_side`; a cache keeps decoded frames.
 
-    Videos shorter than a clip repeat their last frame.
+    If a video is shorter than a clip, its last frame is repeated.
 
     Args:
-        fps, frames: the clip.
-        short_side: shorter side of stored pictures in pixels; None keeps the video's own size.
-        cache: folder for decoded frames; None decodes anew every time.
-        in_memory: keep decoded frames in memory as well.
-        scale_early: without a cache, let the colour conversion scale a clip's pictures down to
-            where it is wanted: two to three times as fast as to convert them whole and resize them
-            afterwards, and within a grey level or two of that.
+        fps: frames per second of a clip.
+        frames: number of frames in a clip.
+        short_side: shorter side of stored frames in pixels; None keeps the size of the video.
+        cache: folder for decoded frames; with None, no files are stored.
+        in_memory: whether decoded frames are also kept in memory.
+        scale_early: whether, without a cache, the colour conversion already scales the frames down
+            to the requested size. This takes a half to a third of the time of converting full
+            frames and resizing them afterwards; pixels differ by one or two grey levels.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ClipStore:
     ) -> None:
         self._scale_early = scale_early
         self._latest: tuple[ManifestEntry, Frames] | None = None
-        self._latest_clip: tuple[PlannedPart, Frames] | None = None
+        self._latest_clip: tuple[ClipRequest, Frames] | None = None
         self._grids: dict[ManifestEntry, VideoGrid | None] = {}
         self._memory: dict[ManifestEntry, Frames] | None = {} if in_memory else None
         self._fps = fps
@@ -83,13 +83,13 @@ class ClipStore:
             cache.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, entry: ManifestEntry) -> Frames:
-        """`F H W C` uint8 with F of at least one clip.
+        """Return all sampled frames of a video, `F H W C` uint8, with F at least one clip.
 
         Raises:
             MediaError: the video does not decode; the message names it.
         """
         if self._memory is None:
-            # Several views of one video follow each other: decode it once.
+            # Several views of one video are read one after the other, so keep the latest video.
             if self._latest is None or self._latest[0] != entry:
                 self._latest = (entry, self._load(entry))
             return self._latest[1]
@@ -98,87 +98,85 @@ class ClipStore:
         return self._memory[entry]
 
     def __getstate__(self) -> dict[str, object]:
-        """What a worker process starts with: the settings, not what is kept here."""
-        kept: dict[ManifestEntry, Frames] | None = None if self._memory is None else {}
+        """Return the state to copy into a worker process: the settings without cached frames."""
+        memory: dict[ManifestEntry, Frames] | None = None if self._memory is None else {}
         return {
             **self.__dict__,
             "_latest": None,
             "_latest_clip": None,
             "_grids": {},
-            "_memory": kept,
+            "_memory": memory,
         }
 
-    def clip(self, part: PlannedPart) -> Frames:
-        """The clip's frames, `T H W C` uint8.
+    def clip(self, request: ClipRequest) -> Frames:
+        """Return the frames of a clip, `T H W C` uint8.
 
-        Without a cache only the clip's part of the file is decoded; what that gives is what the
-        whole file gives there, save in files whose pictures change their size.
+        Without a cache, only the clip's part of the file is decoded. The frames are the same as
+        from decoding the whole file, unless the frame size changes within the file.
 
         Raises:
             MediaError: the video does not decode; the message names it.
         """
-        if self._cache is None and self._memory is None:
-            if self._latest_clip is None or self._latest_clip[0] != part:
-                self._latest_clip = (part, self._decode_clip(part))
-            return self._latest_clip[1]
-        return self._cut(part)
+        if self._cache is not None or self._memory is not None:
+            return self._clip_from_whole_video(request)
+        if self._latest_clip is None or self._latest_clip[0] != request:
+            self._latest_clip = (request, self._decode_clip(request))
+        return self._latest_clip[1]
 
-    def frame_places(self, part: PlannedPart) -> list[int] | None:
-        """Which frames of the file, counted in presentation order, make the clip; None if its
-        packets do not tell.
+    def frame_places(self, request: ClipRequest) -> list[int] | None:
+        """Return the indices, in presentation order, of the file's frames that make up the clip.
+
+        Return None if the indices cannot be found from the file's packets.
 
         Raises:
             MediaError: the file cannot be opened or has no video.
         """
-        grid = self._grid(part.entry)
-        return (
-            None
-            if grid is None
-            else [grid.places[index] for index in self._indices(part, len(grid.places))]
-        )
+        grid = self._grid(request.entry)
+        if grid is None:
+            return None
+        return [grid.places[index] for index in self._grid_positions(request, len(grid.places))]
 
     def is_upright(self, entry: ManifestEntry) -> bool:
-        """Whether the file's pictures are shown as they are coded.
+        """Tell whether the file's frames are shown without rotation.
 
         Raises:
-            MediaError: it does not decode.
+            MediaError: the file does not decode.
         """
         with contextlib.closing(decode_frames(entry.path)) as frames:  # type: ignore[type-var]
             return quarter_turns(next(frames)) == 0
 
-    def _decode_clip(self, part: PlannedPart) -> Frames:
+    def _decode_clip(self, request: ClipRequest) -> Frames:
+        path = request.entry.path
+        short_side = request.short_side if self._scale_early else None
         try:
-            grid = self._grid(part.entry)
+            grid = self._grid(request.entry)
             if grid is not None:
-                wanted = [grid.pts[index] for index in self._indices(part, len(grid.pts))]
-                pictures = grid_pictures_at(
-                    part.entry.path,
-                    wanted,
-                    short_side=part.short_side if self._scale_early else None,
-                )
-                if pictures is not None:
-                    return np.stack(pictures)
+                wanted = [grid.pts[index] for index in self._grid_positions(request, len(grid.pts))]
+                frames = rgb_frames_at(path, wanted, short_side=short_side)
+                if frames is not None:
+                    return np.stack(frames)
         except MediaError as error:
-            raise MediaError(f"{part.entry.path}: {error}") from error
-        # The packets do not say which frames come out, or other frames came out than they said:
-        # decode it all.
-        return self._cut(part)
+            raise MediaError(f"{path}: {error}") from error
+        # The frame times could not be read from the packets, or the decoded frames had other
+        # times: decode the whole file.
+        return self._clip_from_whole_video(request)
 
-    def _cut(self, part: PlannedPart) -> Frames:
-        frames = self(part.entry)
-        return frames[self._first(part, len(frames)) :][: self._frames]
+    def _clip_from_whole_video(self, request: ClipRequest) -> Frames:
+        frames = self(request.entry)
+        first = self._first_index(request, len(frames))
+        return frames[first : first + self._frames]
 
-    def _first(self, part: PlannedPart, samples: int) -> int:
-        return round(part.start * (samples - self._frames))
+    def _first_index(self, request: ClipRequest, samples: int) -> int:
+        return round(request.start * (samples - self._frames))
 
-    def _indices(self, part: PlannedPart, samples: int) -> list[int]:
-        """Grid positions of the clip; a video shorter than a clip repeats its last."""
-        first = self._first(part, max(samples, self._frames))
+    def _grid_positions(self, request: ClipRequest, samples: int) -> list[int]:
+        """Return the clip's positions in the grid; if the video is too short, repeat the last."""
+        first = self._first_index(request, max(samples, self._frames))
         return [min(first + index, samples - 1) for index in range(self._frames)]
 
     def _grid(self, entry: ManifestEntry) -> VideoGrid | None:
         if entry not in self._grids:
-            if len(self._grids) >= _GRIDS_KEPT:
+            if len(self._grids) >= _MAX_GRIDS:
                 del self._grids[next(iter(self._grids))]
             self._grids[entry] = video_grid(
                 entry.path,
@@ -197,17 +195,17 @@ class ClipStore:
                 cached: Frames = np.load(path, allow_pickle=False)
                 return cached
             except (ValueError, OSError, EOFError):
-                path.unlink(missing_ok=True)  # cut short by a full disk or a kill: decode it again
+                path.unlink(missing_ok=True)  # damaged, for example by a full disk: decode again
         frames = self._decode(entry)
-        partial = path.with_suffix(f".{np.random.default_rng().integers(2**40):x}.part")
-        with partial.open("wb") as file:
+        # Several processes may write this file at the same time, so each uses its own partial file.
+        suffix = f".{np.random.default_rng().integers(2**40):x}.part"
+        with replaced_file(path, suffix=suffix) as partial, partial.open("wb") as file:
             np.save(file, frames)
-        partial.replace(path)
         return frames
 
     def _decode(self, entry: ManifestEntry) -> Frames:
         try:
-            pictures = sampled_frames(
+            frames = sampled_frames(
                 entry.path,
                 self._fps,
                 start_seconds=entry.start_seconds,
@@ -215,12 +213,12 @@ class ClipStore:
             )
         except MediaError as error:
             raise MediaError(f"{entry.path}: {error}") from error
-        pictures += [pictures[-1]] * (self._frames - len(pictures))
-        stacked = np.stack(pictures)
+        frames += [frames[-1]] * (self._frames - len(frames))
+        stacked = np.stack(frames)
         return stacked if self._short_side is None else _shrink(stacked, self._short_side)
 
     def _key(self, entry: ManifestEntry) -> str:
-        """Changes with everything that the stored frames depend on."""
+        """Return a file name that is a hash of everything that determines the stored frames."""
         stat = entry.path.stat() if entry.path.exists() else None
         parts = (
             entry.path.resolve(),
@@ -235,12 +233,11 @@ class ClipStore:
 
 
 def _shrink(frames_FHWC: Frames, short_side: int) -> Frames:
-    """Resize so that the shorter side is `short_side`; smaller pictures stay as they are."""
+    """Resize frames so that the shorter side is `short_side`; return smaller frames unchanged."""
     height, width = frames_FHWC.shape[1:3]
     if min(height, width) <= short_side:
         return frames_FHWC
     scale = short_side / min(height, width)
     size = (round(width * scale), round(height * scale))
-    return np.stack(
-        [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_FHWC]
-    ).astype(np.uint8)
+    resized = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_FHWC]
+    return np.stack(resized).astype(np.uint8)

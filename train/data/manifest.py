@@ -15,7 +15,7 @@ __all__ = ["Manifest", "ManifestEntry", "read_manifest"]
 
 @dataclasses.dataclass(frozen=True)
 class ManifestEntry:
-    """One labelled video, or the part of it between two presentation times in seconds."""
+    """A labelled video, or the part of a video between two presentation times in seconds."""
 
     path: Path
     label: str
@@ -32,7 +32,7 @@ class Manifest:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Entries per label."""
+        """The number of entries of each label."""
         return dict(Counter(entry.label for entry in self.entries))
 
 
@@ -68,29 +68,29 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def _entry(manifest: Path, line: int, row: list[str]) -> ManifestEntry:
-    where = f"manifest {manifest}, line {line}"
+    place = f"manifest {manifest}, line {line}"
     if len(row) not in (2, 4):
         raise DataError(
-            f"{where}: {len(row)} columns; a line is path,label[,start_seconds,end_seconds]"
+            f"{place}: {len(row)} columns; a line is path,label[,start_seconds,end_seconds]"
         )
     if not row[0] or not row[1]:
-        raise DataError(f"{where}: path and label must not be empty")
+        raise DataError(f"{place}: path and label must not be empty")
     video = manifest.parent / row[0]
     if len(row) == 2 or (not row[2] and not row[3]):
         return ManifestEntry(video, row[1])
-    start, end = (_seconds(where, cell) for cell in row[2:])
+    start, end = (_seconds(place, cell) for cell in row[2:])
     if not 0 <= start < end:
         raise DataError(
-            f"{where}: start_seconds {start} and end_seconds {end} must satisfy 0 <= start < end"
+            f"{place}: start_seconds {start} and end_seconds {end} must satisfy 0 <= start < end"
         )
     return ManifestEntry(video, row[1], start, end)
 
 
-def _seconds(where: str, cell: str) -> float:
+def _seconds(place: str, cell: str) -> float:
     try:
         value = float(cell)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{where}: {cell!r} is not a time in seconds")
+        raise DataError(f"{place}: {cell!r} is not a time in seconds")
     return value

@@ -1,13 +1,11 @@
-"""Who decodes clips ahead of the batches: this process, worker processes, or DALI's own video
-decoder.
+"""Readers: they read clips in this process, in worker processes, or for DALI's own decoder.
 
-A reader takes planned clips and gives, in their order, what DALI's graph starts from: frames, or a
-file still encoded.
+A reader receives requests for clips. For each request, in order, it returns the input of DALI's
+graph: decoded frames or an encoded file.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -21,74 +19,79 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from configs import MediaError, TrainingError
 from model.media.preprocess import EncodedClip
-from train.data.clip_store import ClipStore, Frames, PlannedPart
+from train.data.clip_store import ClipRequest, ClipStore, Frames
+from train.data.dataloader_workers import running_workers, stop_workers
 
 __all__ = ["ClipReader", "EncodedReader", "InProcessReader", "WorkerReader", "read_clip"]
 
-_log = logging.getLogger(__name__)
-_AHEAD = 3  # clips that each worker decodes ahead
+_PREFETCHED_CLIPS = 3  # clips that each worker decodes in advance
 _SHARED_MEMORY = Path("/dev/shm")
 _CLIP_BYTES = 32 * 640 * 360 * 3
-_MOST_ENCODED_BYTES = 64 << 20
+_MAX_ENCODED_BYTES = 64 << 20
 
 
 class ClipReader(Protocol):
-    """Gives what the plan asks for; a video that does not decode gives its error instead.
-    `store` decodes in this process.
+    """Reads requested clips; for a video that does not decode, it returns the error as the item.
+
+    Its `store` can decode further clips in this process.
     """
 
     store: ClipStore
 
-    def read(self, parts: Sequence[PlannedPart]) -> Iterator[Frames | EncodedClip | MediaError]:
-        """One item for each part, in order."""
+    def read(self, requests: Sequence[ClipRequest]) -> Iterator[Frames | EncodedClip | MediaError]:
+        """Yield one item for each request, in order."""
         ...
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """Stop all background processes of the reader."""
         ...
 
 
 class InProcessReader:
-    """Decodes when asked, in the calling thread."""
+    """Decodes each clip in the calling thread, when the clip is needed."""
 
     def __init__(self, store: ClipStore) -> None:
         self.store = store
 
-    def read(self, parts: Sequence[PlannedPart]) -> Iterator[Frames | EncodedClip | MediaError]:
-        """One item for each part, in order."""
-        return (read_clip(self.store, part) for part in parts)
+    def read(self, requests: Sequence[ClipRequest]) -> Iterator[Frames | EncodedClip | MediaError]:
+        """Yield one item for each request, in order."""
+        return (read_clip(self.store, request) for request in requests)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: nothing runs in the background."""
 
 
 class WorkerReader:
-    """Decodes in worker processes, some clips ahead; frames come back through shared memory.
+    """Decodes clips in advance in worker processes, which return frames through shared memory.
 
     Args:
-        workers: processes; they live until `close`.
+        workers: number of worker processes; they run until `close`.
     """
 
     def __init__(self, store: ClipStore, workers: int) -> None:
         self.store = store
-        self._order = _Order()
+        self._order = _RequestOrder()
         self._loader: DataLoader[Any] = DataLoader(
-            _Clips(store),
+            _ClipDataset(store),
             sampler=self._order,
             batch_size=None,
             num_workers=workers,
-            prefetch_factor=_AHEAD,
+            prefetch_factor=_PREFETCHED_CLIPS,
             persistent_workers=True,
             multiprocessing_context="spawn",
             worker_init_fn=_start_worker,
         )
 
-    def read(self, parts: Sequence[PlannedPart]) -> Iterator[Frames | EncodedClip | MediaError]:
-        """One item for each part, in order."""
-        self._order.parts = parts
+    def read(self, requests: Sequence[ClipRequest]) -> Iterator[Frames | EncodedClip | MediaError]:
+        """Yield one item for each request, in order.
+
+        Raises:
+            TrainingError: a worker process ended unexpectedly.
+        """
+        self._order.requests = requests
         try:
             for item in self._loader:
-                # shared memory is given back at once
+                # After the copy, the shared memory can be freed immediately.
                 yield item if isinstance(item, MediaError) else item.numpy().copy()
         except RuntimeError as error:
             raise TrainingError(
@@ -96,100 +99,101 @@ class WorkerReader:
                 " data.workers"
             ) from None
 
+    @property
+    def process_ids(self) -> list[int]:
+        """The workers' process ids; the list is empty before the first clip is read."""
+        return [worker.pid for worker in running_workers(self._loader) if worker.pid is not None]
+
     def close(self) -> None:
-        """End the workers."""
-        iterator, self._loader._iterator = self._loader._iterator, None
-        if iterator is not None:
-            iterator._shutdown_workers()  # type: ignore[attr-defined]
-            for worker in iterator._workers:  # type: ignore[attr-defined]
-                if worker.is_alive():
-                    worker.kill()
+        """Stop the worker processes."""
+        stop_workers(self._loader)
 
     @staticmethod
     def fits(workers: int) -> bool:
-        """Whether shared memory holds what the workers decode ahead; containers often have 64
-        MiB.
-        """
-        return (
-            not _SHARED_MEMORY.is_dir()
-            or shutil.disk_usage(_SHARED_MEMORY).free >= workers * _AHEAD * _CLIP_BYTES
-        )
+        """Tell whether /dev/shm has space for the prefetched clips; in containers it is small."""
+        if not _SHARED_MEMORY.is_dir():
+            return True
+        needed = workers * _PREFETCHED_CLIPS * _CLIP_BYTES
+        return shutil.disk_usage(_SHARED_MEMORY).free >= needed
 
 
 class EncodedReader:
-    """Reads files as they are, for DALI's decoder, and which of their frames make the clip.
+    """Returns encoded files for DALI's decoder, with the indices of the frames of the clip.
 
-    What that decoder would show differently (turned pictures, files whose frames have no times,
-    files that are cut out of memory) is decoded in software.
+    Some files are decoded in software instead: rotated videos, files whose frames have no times,
+    and files that are too large to load into memory.
     """
 
     def __init__(self, store: ClipStore) -> None:
         self.store = store
-        self._plain: dict[Path, bool] = {}
+        self._suits_dali: dict[Path, bool] = {}
 
-    def read(self, parts: Sequence[PlannedPart]) -> Iterator[Frames | EncodedClip | MediaError]:
-        """One item for each part, in order."""
-        return (self._encoded(part) or read_clip(self.store, part) for part in parts)
+    def read(self, requests: Sequence[ClipRequest]) -> Iterator[Frames | EncodedClip | MediaError]:
+        """Yield one item for each request, in order."""
+        return (self._encoded(request) or read_clip(self.store, request) for request in requests)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: nothing runs in the background."""
 
     def leave_to_software(self, path: Path) -> None:
-        """DALI cannot decode this file."""
-        self._plain[path] = False
+        """Decode this file in software from now on, because DALI cannot decode it."""
+        self._suits_dali[path] = False
 
-    def _encoded(self, part: PlannedPart) -> EncodedClip | None:
-        path = part.entry.path
+    def _encoded(self, request: ClipRequest) -> EncodedClip | None:
+        path = request.entry.path
         try:
-            if path not in self._plain:
-                self._plain[path] = (
-                    path.stat().st_size <= _MOST_ENCODED_BYTES and self.store.is_upright(part.entry)
-                )
-            places = self.store.frame_places(part) if self._plain[path] else None
+            if path not in self._suits_dali:
+                is_small = path.stat().st_size <= _MAX_ENCODED_BYTES
+                self._suits_dali[path] = is_small and self.store.is_upright(request.entry)
+            if not self._suits_dali[path]:
+                return None
+            places = self.store.frame_places(request)
             if places is None:
                 return None
             return EncodedClip(np.fromfile(path, np.uint8), np.array(places, np.int32))
         except (MediaError, OSError):
-            return None  # software decoding tells what is wrong
+            return None  # software decoding follows, and reports the error
 
 
-class _Clips(Dataset[Any]):
+class _ClipDataset(Dataset[Any]):
+    """A dataset for a DataLoader: its index is a clip request, its item the decoded clip."""
+
     def __init__(self, store: ClipStore) -> None:
         self.store = store
 
-    def __getitem__(self, part: PlannedPart) -> torch.Tensor | MediaError:
-        found = read_clip(self.store, part)
-        return (
-            found
-            if isinstance(found, MediaError)
-            else torch.from_numpy(np.ascontiguousarray(found))
-        )
+    def __getitem__(self, request: ClipRequest) -> torch.Tensor | MediaError:
+        found = read_clip(self.store, request)
+        if isinstance(found, MediaError):
+            return found
+        return torch.from_numpy(np.ascontiguousarray(found))
 
 
-class _Order(Sampler[PlannedPart]):
-    parts: Sequence[PlannedPart] = ()
+class _RequestOrder(Sampler[ClipRequest]):
+    """A sampler that gives the requests of one `read` call to the DataLoader's workers."""
+
+    requests: Sequence[ClipRequest] = ()
 
     def __init__(self) -> None:
-        """No data source: the parts are set before each pass."""
+        """Create an empty sampler; `read` sets its requests before each pass."""
 
-    def __iter__(self) -> Iterator[PlannedPart]:
-        return iter(self.parts)
+    def __iter__(self) -> Iterator[ClipRequest]:
+        return iter(self.requests)
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.requests)
 
 
-def read_clip(store: ClipStore, part: PlannedPart) -> Frames | MediaError:
-    """The clip, or why there is none."""
+def read_clip(store: ClipStore, request: ClipRequest) -> Frames | MediaError:
+    """Return the clip, or the error if the video does not decode."""
     try:
-        return store.clip(part)
+        return store.clip(request)
     except MediaError as error:
         return error
 
 
 def _start_worker(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        # both reach the whole process group; the run decides when its workers end
+        # Both signals reach the workers too, but only the training run may stop its workers.
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

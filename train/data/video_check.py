@@ -1,6 +1,4 @@
-"""Which files of a manifest decode, and which do not and why; and the report of it, which
-training goes by.
-"""
+"""Checks which files of a manifest decode, and writes a report that training reads later."""
 
 from __future__ import annotations
 
@@ -14,8 +12,9 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import DataError, MediaError
-from model.media.video import decode_frames, open_container
+from configs import DataError, MediaError, replaced_file
+from model.media.container import open_container
+from model.media.video import decode_frames
 from train.data.manifest import Manifest
 
 __all__ = [
@@ -33,7 +32,7 @@ _COLUMNS = ("path", "bytes", "modified_ns", "frames", "problem")
 
 @dataclasses.dataclass(frozen=True)
 class FileReport:
-    """What a full decode of one file found; `problem` is None for a good file."""
+    """The result of decoding a whole file; `problem` is None if the file is good."""
 
     path: Path
     frames: int
@@ -43,10 +42,13 @@ class FileReport:
 def validate_manifest(
     manifest: Manifest, *, threads: int | None = None, quiet: bool = False
 ) -> list[FileReport]:
-    """Decode every file of the manifest from end to end, once each, in parallel with a progress
-    bar.
+    """Decode every file of the manifest completely, in parallel, with a progress bar.
 
-    A file is good if every packet of its video reads and decodes.
+    A file is good if every packet of its video can be read and decoded.
+
+    Args:
+        threads: number of files decoded at the same time; None for the number of cores.
+        quiet: whether to hide the progress bar.
     """
     paths = list(dict.fromkeys(entry.path for entry in manifest.entries))
     with (
@@ -62,38 +64,27 @@ def validate_manifest(
 
 
 def summary_line(reports: Sequence[FileReport]) -> str:
-    """`files 12, good 10, bad 2`."""
+    """Return the numbers of files as a line such as `files 12, good 10, bad 2`."""
     bad = sum(report.problem is not None for report in reports)
     return f"files {len(reports)}, good {len(reports) - bad}, bad {bad}"
 
 
 def report_path(manifest: Path) -> Path:
-    """Where the report of a manifest lies: beside it."""
+    """Return the path of a manifest's report; it is in the same folder as the manifest."""
     return manifest.with_name(f"{manifest.stem}.checked.csv")
 
 
 def write_report(reports: Sequence[FileReport], path: Path) -> None:
-    """A CSV line a file, with its size and time of change, by which a later reader knows whether
-    the line is about the same file.
+    """Write the report as CSV, with a line for each file.
+
+    Also write the size and modification time of each file, so that later changes can be detected.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the report cannot be written.
     """
     try:
-        partial = path.with_name(path.name + ".part")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(_COLUMNS)
-            rows.writerows(
-                [
-                    report.path.resolve(),
-                    *_identity(report.path),
-                    report.frames,
-                    report.problem or "",
-                ]
-                for report in reports
-            )
-        partial.replace(path)
+        with replaced_file(path) as partial:
+            _write_rows(reports, partial)
     except OSError as error:
         raise DataError(
             f"the report {path} cannot be written: {error}; name another file with --report"
@@ -101,11 +92,12 @@ def write_report(reports: Sequence[FileReport], path: Path) -> None:
 
 
 def read_report(path: Path) -> dict[Path, str | None]:
-    """What is wrong with each file of a report that has not changed since, None if nothing; empty
-    without a report.
+    """Return the problem of each file in a report, or None for a good file.
+
+    Files changed since the report are left out. If there is no report, return an empty mapping.
 
     Raises:
-        DataError: it is not such a report.
+        DataError: the file at `path` is not a report.
     """
     if not path.is_file():
         return {}
@@ -115,16 +107,27 @@ def read_report(path: Path) -> dict[Path, str | None]:
         return {
             Path(row["path"]): row["problem"] or None
             for row in rows
-            if (int(row["bytes"]), int(row["modified_ns"])) == _identity(Path(row["path"]))
+            if (int(row["bytes"]), int(row["modified_ns"])) == _size_and_mtime(Path(row["path"]))
         }
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is not a report of `python -m train validate` ({error!r}); remove it, or"
-            " validate again"
+            " run that command again"
         ) from None
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _write_rows(reports: Sequence[FileReport], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for report in reports:
+            size, modified_ns = _size_and_mtime(report.path)
+            problem = report.problem or ""
+            writer.writerow([report.path.resolve(), size, modified_ns, report.frames, problem])
+
+
+def _size_and_mtime(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and modification time in ns; (-1, -1) if it is missing."""
     try:
         facts = path.stat()
     except OSError:
@@ -133,7 +136,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def recording_hours(manifest: Manifest) -> float:
-    """Length of all files of a manifest together, in hours, from their containers.
+    """Return the total duration of all files of a manifest in hours, read from their headers.
 
     Raises:
         MediaError: a file cannot be opened.

@@ -1,3 +1,3 @@
-"""The training run: the loop, one step, its state, its log."""
+"""Runs a training: the loop over epochs, one training step, the saved state and the log."""
 
 __all__: list[str] = []

@@ -1,6 +1,4 @@
-"""The state of a run between two steps: weights, optimiser, position, running figures; one
-safetensors file.
-"""
+"""Saves and loads the whole state of a run after a step, as one safetensors file."""
 
 from __future__ import annotations
 
@@ -23,7 +21,10 @@ _OPTIMISER_KEYS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")
 def save_state(
     path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any]
 ) -> None:
-    """Write the state atomically; `facts` is any JSON value."""
+    """Save weights and optimiser state, and `facts`, which may be any JSON value.
+
+    The file is replaced as a whole: a reader sees the old or the new state, never a part of it.
+    """
     tensors = {f"model.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
@@ -33,10 +34,10 @@ def save_state(
 
 
 def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a saved state back; returns its facts.
+    """Load a saved state into network and optimiser; return the saved `facts`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another network.
+        CheckpointError: the file is missing or damaged, or belongs to another network.
     """
     tensors, metadata = read_safetensors(path)
     try:
@@ -53,15 +54,12 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} is the state of another network: {error}") from None
+        raise CheckpointError(f"{path} belongs to another network: {error}") from None
     for name, parameter in network.named_parameters():
         for key in _OPTIMISER_KEYS:
             saved = tensors.get(f"{key}.{name}")
             if saved is not None:
-                layout = (
-                    torch.empty_like(parameter)
-                    if saved.shape == parameter.shape
-                    else torch.empty_like(saved)
-                )
-                optimiser.state[parameter][key] = layout.copy_(saved)
+                # A tensor with the parameter's shape gets the parameter's memory layout.
+                like = parameter if saved.shape == parameter.shape else saved
+                optimiser.state[parameter][key] = torch.empty_like(like).copy_(saved)
     return facts

@@ -1,6 +1,4 @@
-"""Where a run's weights come from: a trained backbone, as in the paper's second stage, or a
-whole trained network.
-"""
+"""Loads the weights that a run starts from: a backbone, as in the paper, or a whole network."""
 
 from __future__ import annotations
 
@@ -12,16 +10,17 @@ from model.checkpoints.weights import load_model
 from model.media.preprocess import PreprocessConfig
 from model.network import ActionNetwork
 
-__all__ = ["start_backbone", "start_whole"]
+__all__ = ["load_backbone", "load_whole"]
 
 _log = logging.getLogger(__name__)
 
 
-def start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessConfig) -> None:
-    """Take the backbone of a trained network, as the paper does before it trains the CIDC network.
+def load_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessConfig) -> None:
+    """Load the backbone weights of a trained network, as the paper does before it trains CIDC.
 
     Raises:
-        CheckpointError: it is another backbone, or was trained on other channel statistics.
+        CheckpointError: the file has a different backbone, or its network was trained with a
+            different channel mean or standard deviation.
     """
     source = load_model(path)
     theirs = source.config.backbone_facts
@@ -39,17 +38,17 @@ def start_backbone(network: ActionNetwork, path: Path, preprocess: PreprocessCon
         here = getattr(preprocess, name)
         if there != here:
             raise CheckpointError(
-                f"backbone_from: {path} was trained with preprocess.{name} {list(there)}, here it"
-                f" is {list(here)}; set it to that"
+                f"backbone_from: {path} was trained with preprocess.{name} {list(there)}, but"
+                f" this configuration has {list(here)}; use the value of the weights file"
             )
     network.backbone.load_state_dict(source.backbone.state_dict())
 
 
-def start_whole(network: ActionNetwork, path: Path) -> None:
-    """Take all of a trained network; where the classes are others, all but the classifier.
+def load_whole(network: ActionNetwork, path: Path) -> None:
+    """Load all weights of a trained network, except a classifier for another number of classes.
 
     Raises:
-        CheckpointError: it is another network.
+        CheckpointError: the file holds a network with other settings.
     """
     source = load_model(path)
     ours = {"dropout": network.config.dropout, "num_classes": network.config.num_classes}
@@ -57,12 +56,12 @@ def start_whole(network: ActionNetwork, path: Path) -> None:
         raise CheckpointError(f"weights_from: {path} is of another network ({source.config!r})")
     state = source.state_dict()
     if source.config.num_classes != network.config.num_classes:
-        state |= {
-            f"classifier.{name}": value for name, value in network.classifier.state_dict().items()
-        }
+        classifier = network.classifier.state_dict()
+        state |= {f"classifier.{name}": value for name, value in classifier.items()}
         _log.info(
-            "weights_from: the classifier starts anew, %d classes instead of %d",
-            ours["num_classes"],
+            "weights_from: the classifier starts from random weights: it has %d classes, the file's"
+            " classifier has %d",
+            network.config.num_classes,
             source.config.num_classes,
         )
     network.load_state_dict(state)

@@ -1,5 +1,7 @@
-"""One step of gradient descent: forward, backward, update; over the ranks of a group, and in
-parts where memory is short.
+"""One step of gradient descent: forward, backward, update.
+
+The batch is split over all ranks and, to save memory, into `accumulate` smaller parts. Letters in
+names of tensors: B clips, T frames, H height, W width, C channels, K classes.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from configs import ConfigError, TrainingError
 from model.media.preprocess import normalise_clips
 from model.network import ActionNetwork
 from train.config import OptimiserConfig, TrainConfig
-from train.distributed import Group, synchronise_norms
+from train.distributed import Ranks, synchronise_norms
 
 __all__ = ["Stepper", "check_batch", "learning_rate_at"]
-# Statistics are the same on all ranks already. The name of the switch changed with PyTorch 2.13.
+
+# All ranks already have the same running statistics, so DDP need not copy them before each
+# forward pass. PyTorch 2.13 renamed the argument that disables this copy.
 _KEEP_BUFFERS: dict[str, Any] = (
     {"forward_sync_buffers": False}
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
@@ -31,40 +35,42 @@ _KEEP_BUFFERS: dict[str, Any] = (
 
 
 def learning_rate_at(progress: float, optimiser: OptimiserConfig) -> float:
-    """The rate after `progress` epochs: linear warm-up, then a tenth at each milestone."""
+    """Return the learning rate after `progress` epochs.
+
+    The rate rises linearly during warm-up and is divided by 10 at each milestone.
+    """
     scale = 1.0 if optimiser.base_batch is None else optimiser.batch / optimiser.base_batch
-    rate = (
-        scale
-        * optimiser.learning_rate
-        * 0.1 ** sum(progress >= share * optimiser.epochs for share in optimiser.milestones)
-    )
+    passed = sum(progress >= fraction * optimiser.epochs for fraction in optimiser.milestones)
+    rate = scale * optimiser.learning_rate * 0.1**passed
     if progress < optimiser.warmup_epochs:
         rate *= progress / optimiser.warmup_epochs
     return rate
 
 
-def check_batch(optimiser: OptimiserConfig, group: Group, *, videos: int | None = None) -> None:
-    """Every rank takes an equal share of every part of a batch.
+def check_batch(optimiser: OptimiserConfig, ranks: Ranks, *, videos: int | None = None) -> None:
+    """Check that every part of a batch can be split equally over all ranks.
 
     Raises:
-        ConfigError: the batch does not divide, or there are fewer training videos than one batch
-            takes.
+        ConfigError: the batch cannot be split equally, or there are fewer training videos than
+            clips in a batch.
     """
-    if group.size > 1 and videos is not None and videos < optimiser.batch:
+    if ranks.size == 1:
+        return
+    if videos is not None and videos < optimiser.batch:
         raise ConfigError(
-            f"{group.size} processes need at least one whole batch: optimiser.batch is"
+            f"{ranks.size} processes need at least one whole batch: optimiser.batch is"
             f" {optimiser.batch}, there are {videos} videos"
         )
-    pieces = group.size * optimiser.accumulate
-    if group.size > 1 and optimiser.batch % pieces:
+    pieces = ranks.size * optimiser.accumulate
+    if optimiser.batch % pieces:
         raise ConfigError(
-            f"optimiser.batch ({optimiser.batch}) must be a multiple of {group.size} processes x"
+            f"optimiser.batch ({optimiser.batch}) must be a multiple of {ranks.size} processes x"
             f" optimiser.accumulate ({optimiser.accumulate}) = {pieces}"
         )
 
 
 class Stepper:
-    """Steps of a network; `optimiser` holds the state to save."""
+    """Trains a network step by step; `optimiser` holds the state that checkpoints save."""
 
     def __init__(
         self,
@@ -73,72 +79,84 @@ class Stepper:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        group: Group,
+        ranks: Ranks,
     ) -> None:
         self._config = config
         self._device = device
         self._dtype = dtype
-        self._group = group
-        self._wrapped: DistributedDataParallel | None = None
-        if group.size > 1:
+        self._ranks = ranks
+        self._distributed: DistributedDataParallel | None = None
+        if ranks.size > 1:
             network = cast("ActionNetwork", synchronise_norms(network, device))
-            ids = [device.index or torch.cuda.current_device()] if device.type == "cuda" else None
-            self._wrapped = DistributedDataParallel(network, device_ids=ids, **_KEEP_BUFFERS)
+            self._distributed = _distribute(network, device)
         self._network: nn.Module = network
         self.optimiser = _build_optimiser(network, config.optimiser)
-        callee: nn.Module = self._wrapped or network
+        callee: nn.Module = self._distributed or network
         self._forward: Callable[[Tensor], Tensor] = (
             torch.compile(callee) if config.compile else callee
         )
 
     def __call__(
-        self, clips_BTHWC: Tensor, labels_B: Tensor, *, rate: float, place: tuple[int, int]
+        self, clips_BTHWC: Tensor, labels_B: Tensor, *, rate: float, position: tuple[int, int]
     ) -> tuple[float, int]:
-        """Take this rank's clips of a batch; returns their mean loss and how many were right.
+        """Update the network from this rank's clips of a batch.
 
         Args:
             rate: learning rate.
-            place: epoch and step, on which random choices depend and nothing else.
+            position: epoch and step; random choices depend only on the position and the seed.
+
+        Returns:
+            The mean loss, and the number of clips that were classified correctly.
 
         Raises:
             TrainingError: the loss is not finite.
         """
-        for parameters in self.optimiser.param_groups:
-            parameters["lr"] = rate
-        # Dropout draws from here: a step is the same whether or not the run was resumed before it.
-        key = [self._config.seed, *place] + ([self._group.rank] if self._group.size > 1 else [])
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self._seed(position)
         self.optimiser.zero_grad()
-        total = 0.0
-        correct = 0
-        parts = self._config.optimiser.accumulate
-        pieces = list(
-            zip(clips_BTHWC.chunk(parts), labels_B.to(self._device).chunk(parts), strict=True)
-        )
-        for index, (clips_part, labels) in enumerate(pieces):
-            # gradients are exchanged once, with the last part
-            waiting = self._wrapped is not None and index < len(pieces) - 1
-            with (
-                self._wrapped.no_sync()
-                if waiting and self._wrapped is not None
-                else contextlib.nullcontext()
-            ):
-                loss, right = self._part(clips_part, labels, len(labels_B))
-            total = total + loss
-            correct = correct + right
-        if not math.isfinite(total):
+        loss, correct = self._backward(clips_BTHWC, labels_B.to(self._device))
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {total}; lower optimiser.learning_rate or set"
+                f"the loss became {loss}; lower optimiser.learning_rate or set"
                 " optimiser.clip_gradient"
             )
-        if self._config.optimiser.clip_gradient:
-            nn.utils.clip_grad_norm_(
-                self._network.parameters(), self._config.optimiser.clip_gradient
-            )
+        max_norm = self._config.optimiser.clip_gradient
+        if max_norm:
+            nn.utils.clip_grad_norm_(self._network.parameters(), max_norm)
         self.optimiser.step()
-        return total, correct
+        return loss, correct
 
-    def _part(self, clips_BTHWC: Tensor, labels_B: Tensor, batch: int) -> tuple[float, int]:
+    def _seed(self, position: tuple[int, int]) -> None:
+        """Seed dropout from the position, so that a resumed run repeats the same random choices."""
+        key = [self._config.seed, *position]
+        if self._ranks.size > 1:
+            key.append(self._ranks.rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def _backward(self, clips_BTHWC: Tensor, labels_B: Tensor) -> tuple[float, int]:
+        """Sum the gradients of all parts of a batch; return mean loss and number of correct clips."""
+        loss = 0.0
+        correct = 0
+        parts = self._config.optimiser.accumulate
+        pieces = list(zip(clips_BTHWC.chunk(parts), labels_B.chunk(parts), strict=True))
+        for index, (clips, labels) in enumerate(pieces):
+            is_last = index == len(pieces) - 1
+            with self._exchange_gradients(is_last):
+                part_loss, part_correct = self._backward_part(clips, labels, len(labels_B))
+            loss += part_loss
+            correct += part_correct
+        return loss, correct
+
+    def _exchange_gradients(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which ranks exchange gradients only for the last part of a batch."""
+        if self._distributed is None or is_last:
+            return contextlib.nullcontext()
+        return cast("contextlib.AbstractContextManager[None]", self._distributed.no_sync())
+
+    def _backward_part(
+        self, clips_BTHWC: Tensor, labels_B: Tensor, batch: int
+    ) -> tuple[float, int]:
         clips = normalise_clips(
             clips_BTHWC.to(self._device), self._config.preprocess, dtype=self._dtype
         )
@@ -147,6 +165,11 @@ class Stepper:
         loss = nn.functional.cross_entropy(logits_BK, labels_B) * (len(labels_B) / batch)
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach()), int((logits_BK.argmax(1) == labels_B).sum())
+
+
+def _distribute(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    ids = [device.index or torch.cuda.current_device()] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=ids, **_KEEP_BUFFERS)
 
 
 def _build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:

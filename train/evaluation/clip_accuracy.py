@@ -1,4 +1,4 @@
-"""How good a network is on labelled clips: top-1, per class, and within the confusable pairs.
+"""How good a network is on labelled clips: top-1, by class, and on pairs of similar classes.
 
 Letters: B clips, K classes, N videos.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,14 +23,17 @@ from train.data.manifest import ManifestEntry
 from train.data.readers import ClipReader
 from train.synthetic.actions import PAIRS
 
-__all__ = ["Comparison", "Scores", "evaluate_network", "parse_views"]
+__all__ = ["ModelComparison", "Predictions", "evaluate_network", "parse_views"]
 
 _BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
-    """Probabilities `probabilities_NK` and true classes `truth_N` of the evaluated videos."""
+class Predictions:
+    """What a network says about labelled videos, and how often it is right.
+
+    `probabilities_NK` are its probabilities, `truth_N` the positions of the true labels.
+    """
 
     probabilities_NK: Tensor
     truth_N: Tensor
@@ -37,27 +41,23 @@ class Scores:
     background: str | None = None
 
     def top1(self) -> float:
-        """Share of videos whose likeliest class is the true one, over all classes."""
+        """Return the fraction of videos whose most probable class is the true one."""
         return _mean(self.probabilities_NK.argmax(1) == self.truth_N)
 
     def top5(self) -> float:
-        """Share of videos whose true class is among the five likeliest."""
+        """Return the fraction of videos whose true class is among the five most probable ones."""
         best = self.probabilities_NK.topk(min(5, len(self.labels)), dim=1).indices
         return _mean((best == self.truth_N.unsqueeze(1)).any(1))
 
     def actions_top1(self) -> float:
-        """As `top1`, over the videos of actions and among the action classes: background is left
-        out of both.
-        """
+        """Return top-1 without background: over the videos of actions, among their classes."""
         classes = [index for index, label in enumerate(self.labels) if label != self.background]
         chosen = torch.isin(self.truth_N, torch.tensor(classes))
         best = torch.tensor(classes)[self.probabilities_NK[chosen][:, classes].argmax(1)]
         return _mean(best == self.truth_N[chosen])
 
-    def within_pairs(self) -> dict[str, float]:
-        """For each time-reversed pair that has videos: how often the true member is rated above
-        the other (chance is 0.5).
-        """
+    def pairwise_accuracy(self) -> dict[str, float]:
+        """Return `pair_accuracy` of each time-reversed pair that has videos."""
         known = set(self.labels)
         seen = set(self.per_class())
         return {
@@ -67,7 +67,7 @@ class Scores:
         }
 
     def per_class(self) -> dict[str, float]:
-        """Top-1 of each class that has videos."""
+        """Return the top-1 of each class that has videos."""
         best = self.probabilities_NK.argmax(1)
         return {
             label: _mean(best[self.truth_N == index] == index)
@@ -76,15 +76,16 @@ class Scores:
         }
 
     def confusion(self) -> Tensor:
-        """How many videos of each class (rows) are taken for each class (columns): `K K`."""
+        """Count the videos of each class (rows) by the most probable class (columns): `K K`."""
         classes = len(self.labels)
         return torch.bincount(
             self.truth_N * classes + self.probabilities_NK.argmax(1), minlength=classes**2
         ).view(classes, classes)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, float]]:
-        """Pairs of classes that are most often taken for one another, and for which share of the
-        videos of both (paper, table 6).
+        """Return the pairs of classes most often mistaken for one another (paper, table 6).
+
+        Each comes with the fraction of the videos of both classes that are mistaken so.
         """
         taken = self.confusion()
         videos = torch.bincount(self.truth_N, minlength=len(self.labels))
@@ -98,14 +99,17 @@ class Scores:
         return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))[:count]
 
     def pair_accuracy(self, first: str, second: str) -> float:
-        """Among the videos of two classes: how often the true one is rated above the other."""
+        """Return how often the true class of a pair is more probable than the other one.
+
+        Only the videos of these two classes count; chance is 0.5.
+        """
         pair = torch.tensor([self.labels.index(first), self.labels.index(second)])
         chosen = torch.isin(self.truth_N, pair)
         return _mean(pair[self.probabilities_NK[chosen][:, pair].argmax(1)] == self.truth_N[chosen])
 
     def summary(self) -> dict[str, Any]:
-        """The figures as one JSON value."""
-        pairs = self.within_pairs()
+        """Return the figures as one JSON value."""
+        pairs = self.pairwise_accuracy()
         facts: dict[str, Any] = {
             "videos": len(self.truth_N),
             "top1": round(self.top1(), 4),
@@ -121,20 +125,22 @@ class Scores:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Two models on the same videos, class by class and on the pairs that the first confuses
-    most (paper, table 6).
+class ModelComparison:
+    """Two models on the same videos, by class and on pairs of classes (paper, table 6).
+
+    `classes` has the label and the top-1 of both models; `pairs`, which the first model confuses
+    most, two labels and the accuracy of both models on that pair.
     """
 
     classes: tuple[tuple[str, float, float], ...]
     pairs: tuple[tuple[str, str, float, float], ...]
 
     @classmethod
-    def of(cls, first: Scores, second: Scores, *, pairs: int = 10) -> Comparison:
-        """Compare; classes are sorted by what the second gains.
+    def of(cls, first: Predictions, second: Predictions, *, max_pairs: int = 10) -> ModelComparison:
+        """Compare two models; classes are sorted by the gain of the second one.
 
         Raises:
-            DataError: the models have other labels, or saw other videos.
+            DataError: the models have different labels, or were evaluated on different videos.
         """
         if first.labels != second.labels:
             raise DataError(
@@ -144,19 +150,16 @@ class Comparison:
             raise DataError("the models were evaluated on different videos")
         one = first.per_class()
         other = second.per_class()
-        classes = sorted(
-            ((label, one[label], other[label]) for label in one), key=lambda row: row[1] - row[2]
-        )
-        confused = [(a, b) for a, b, _ in first.most_confused(pairs)]
-        return cls(
-            tuple(classes),
-            tuple(
-                (a, b, first.pair_accuracy(a, b), second.pair_accuracy(a, b)) for a, b in confused
-            ),
-        )
+        classes = [(label, one[label], other[label]) for label in one]
+        classes.sort(key=lambda row: row[1] - row[2])
+        pairs = [
+            (a, b, first.pair_accuracy(a, b), second.pair_accuracy(a, b))
+            for a, b, _ in first.most_confused(max_pairs)
+        ]
+        return cls(tuple(classes), tuple(pairs))
 
     def summary(self) -> dict[str, Any]:
-        """The figures as one JSON value."""
+        """Return the figures as one JSON value."""
         return {
             "classes": {
                 label: [round(one, 4), round(other, 4)] for label, one, other in self.classes
@@ -168,23 +171,16 @@ class Comparison:
 
 
 def parse_views(text: str) -> EvaluationViews:
-    """`10x3` is ten clips by three crops.
+    """Read `10x3` as ten clips by three crops.
 
     Raises:
-        DataError: anything else than two positive whole numbers joined by an x.
+        DataError: the text is not two positive whole numbers joined by an x.
     """
-    clips, cross, crops = text.partition("x")
-    if not (
-        cross
-        and clips.isascii()
-        and clips.isdigit()
-        and crops.isascii()
-        and crops.isdigit()
-        and int(clips)
-        and int(crops)
-    ):
+    match = re.fullmatch(r"(\d+)x(\d+)", text, re.ASCII)
+    views = EvaluationViews(int(match[1]), int(match[2])) if match else EvaluationViews(0, 0)
+    if not views.clips or not views.crops:
         raise DataError(f"--views takes CLIPSxCROPS such as 10x3 or 1x1, got {text!r}")
-    return EvaluationViews(int(clips), int(crops))
+    return views
 
 
 @torch.no_grad()
@@ -198,14 +194,14 @@ def evaluate_network(
     reader: ClipReader,
     preprocess: PreprocessConfig,
     dtype: torch.dtype,
-) -> Scores:
-    """Average the probabilities of every view of every entry (paper, section 3.3)."""
+) -> Predictions:
+    """Average the probabilities of all views of each entry (paper, section 3.3)."""
     network.eval()
     device = next(network.parameters()).device
-    planned = views.plan(entries, labels)
+    planned = views.clip_plan(entries, labels)
     parts = []
     feed = batches(planned, _BATCH, reader=reader, preprocess=preprocess, device=device)
-    with contextlib.closing(feed):  # type: ignore[type-var]
+    with contextlib.closing(feed):
         for batch in feed:
             clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
             with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
@@ -214,7 +210,7 @@ def evaluate_network(
     probabilities = torch.cat(parts) if parts else torch.zeros(0, len(labels))
     per_view = probabilities.view(len(entries), views.clips * views.crops, len(labels))
     truth = torch.tensor([labels.index(entry.label) for entry in entries], dtype=torch.long)
-    return Scores(per_view.mean(dim=1), truth, labels, background)
+    return Predictions(per_view.mean(dim=1), truth, labels, background)
 
 
 def _mean(hits: Tensor) -> float:

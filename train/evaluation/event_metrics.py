@@ -1,15 +1,15 @@
-"""Events against the truth of untrimmed recordings: precision, recall, F1, false events per
-camera-hour.
+"""Events against the truth of untrimmed recordings: precision, recall, F1, false events per hour.
 
 An event is right if a true interval of the same recording has the same action and starts within the
-tolerance; every interval is found at most once, nearest first.
+tolerance. Every interval is found at most once, nearest first.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,20 @@ from configs import DataError
 from train.data.manifest import Manifest, ManifestEntry
 
 __all__ = [
-    "EventScore",
+    "EventMetrics",
     "StartedEvent",
     "match_starts",
+    "measure_events",
     "only_actions",
     "read_started_events",
-    "score_events",
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class StartedEvent:
-    """The start of an action as the live pipeline announced it; presentation times in seconds.
+    """The start of an action as the live pipeline announces it; presentation times in seconds.
 
-    `announced_seconds` is the end of the clip that told.
+    `announced_seconds` is the end of the clip that showed it.
     """
 
     camera: str
@@ -41,7 +41,7 @@ class StartedEvent:
 
 
 @dataclasses.dataclass(frozen=True)
-class EventScore:
+class EventMetrics:
     """Counts over all recordings, and the same per action: (found, missed, false)."""
 
     found: int
@@ -54,12 +54,12 @@ class EventScore:
 
     @property
     def precision(self) -> float:
-        """Share of events that are right."""
+        """Fraction of the events that are right."""
         return self.found / max(self.found + self.false, 1)
 
     @property
     def recall(self) -> float:
-        """Share of true actions that were found."""
+        """Fraction of the true actions that were found."""
         return self.found / max(self.found + self.missed, 1)
 
     @property
@@ -67,8 +67,13 @@ class EventScore:
         """Harmonic mean of precision and recall."""
         return 2 * self.found / max(2 * self.found + self.missed + self.false, 1)
 
+    @property
+    def false_per_camera_hour(self) -> float | None:
+        """False events per hour of video; None for no video."""
+        return round(self.false / self.camera_hours, 2) if self.camera_hours else None
+
     def summary(self) -> dict[str, Any]:
-        """The figures as one JSON value."""
+        """Return the figures as one JSON value."""
         errors = [abs(error) for error in self.start_errors_seconds]
         return {
             "true_events": self.found + self.missed,
@@ -78,9 +83,7 @@ class EventScore:
             "precision": round(self.precision, 4),
             "recall": round(self.recall, 4),
             "f1": round(self.f1, 4),
-            "false_per_camera_hour": (
-                round(self.false / self.camera_hours, 2) if self.camera_hours else None
-            ),
+            "false_per_camera_hour": self.false_per_camera_hour,
             "median_start_error_seconds": _quantile(errors, 0.5),
             "time_to_detect_p50_seconds": _quantile(self.detection_seconds, 0.5),
             "time_to_detect_p90_seconds": _quantile(self.detection_seconds, 0.9),
@@ -92,8 +95,7 @@ class EventScore:
 
 
 def read_started_events(path: Path) -> list[StartedEvent]:
-    """The `started` events of a JSON Lines file as `python -m stream events --format jsonl` prints
-    it.
+    """Read the `started` events of a file written by `python -m stream events --format jsonl`.
 
     Raises:
         DataError: the file is missing or a line is not an event.
@@ -107,18 +109,7 @@ def read_started_events(path: Path) -> list[StartedEvent]:
         try:
             event = json.loads(line)
             if event["kind"] == "started":
-                begun, told = (
-                    datetime.fromisoformat(event[key]) for key in ("started_at", "produced_at")
-                )
-                start = float(event["pts_start_seconds"])
-                events.append(
-                    StartedEvent(
-                        event["camera_id"],
-                        event["action"],
-                        start,
-                        start + (told - begun).total_seconds(),
-                    )
-                )
+                events.append(_started_event(event))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"event file {path}, line {number} is not an action event: {error!r}"
@@ -129,7 +120,7 @@ def read_started_events(path: Path) -> list[StartedEvent]:
 def only_actions(
     truth: Manifest, events: Sequence[StartedEvent], actions: Sequence[str]
 ) -> tuple[Manifest, list[StartedEvent]]:
-    """What concerns these actions: for truths that label no others. Every recording stays.
+    """Leave other actions out, for truths that do not label them. Every recording stays.
 
     Raises:
         DataError: the truth has none of an action.
@@ -141,25 +132,19 @@ def only_actions(
             f" {', '.join(sorted(truth.counts))}"
         )
     entries = [
-        (
-            entry
-            if entry.label in actions or _is_empty(entry)
-            else dataclasses.replace(
-                entry, label="background", start_seconds=None, end_seconds=None
-            )
-        )
+        entry
+        if entry.label in actions or _is_empty(entry)
+        else dataclasses.replace(entry, label="background", start_seconds=None, end_seconds=None)
         for entry in truth.entries
     ]
-    return Manifest(truth.path, tuple(entries)), [
-        event for event in events if event.action in actions
-    ]
+    kept = [event for event in events if event.action in actions]
+    return Manifest(truth.path, tuple(entries)), kept
 
 
-def score_events(
+def measure_events(
     truth: Manifest, events: Sequence[StartedEvent], *, hours: float, tolerance_seconds: float = 1.0
-) -> EventScore:
-    """Compare events with the truth; a recording's file name without its ending is its camera's
-    name.
+) -> EventMetrics:
+    """Compare events with the truth; a recording's file name without its ending is its camera.
 
     A truth entry labelled `background`, without an interval, is a recording in which nothing
     happens.
@@ -167,77 +152,93 @@ def score_events(
     Raises:
         DataError: another truth entry has no interval.
     """
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     errors: list[float] = []
     delays: list[float] = []
-    true_counts = _count(entry.label for entry in truth.entries if not _is_empty(entry))
-    event_counts = _count(event.action for event in events)
-    for key, starts in _truth_starts(truth).items():
-        mine = [event for event in events if (event.camera, event.action) == key]
+    for (camera, action), starts in _truth_starts(truth).items():
+        mine = [event for event in events if (event.camera, event.action) == (camera, action)]
         pairs = match_starts(starts, [event.start_seconds for event in mine], tolerance_seconds)
-        errors += [mine[j].start_seconds - starts[i] for i, j in pairs]
-        delays += [
-            told - starts[i] for i, j in pairs if (told := mine[j].announced_seconds) is not None
-        ]
-        found[key[1]] = found.get(key[1], 0) + len(pairs)
-    per_action = {
-        action: (
-            found.get(action, 0),
-            true_counts.get(action, 0) - found.get(action, 0),
-            event_counts.get(action, 0) - found.get(action, 0),
-        )
-        for action in sorted(true_counts.keys() | event_counts.keys())
-    }
-    hit, missed, false = (sum(counts[i] for counts in per_action.values()) for i in range(3))
-    return EventScore(hit, missed, false, hours, per_action, tuple(errors), tuple(delays))
+        found[action] += len(pairs)
+        for true_index, event_index in pairs:
+            event = mine[event_index]
+            errors.append(event.start_seconds - starts[true_index])
+            if event.announced_seconds is not None:
+                delays.append(event.announced_seconds - starts[true_index])
+    per_action = _counts_per_action(truth, events, found)
+    hits, missed, false = (sum(counts[i] for counts in per_action.values()) for i in range(3))
+    return EventMetrics(hits, missed, false, hours, per_action, tuple(errors), tuple(delays))
+
+
+def match_starts(
+    truth: Sequence[float], events: Sequence[float], tolerance: float
+) -> list[tuple[int, int]]:
+    """Match true starts with events within a tolerance: nearest pairs first, each used once.
+
+    Returns:
+        Pairs of positions in `truth` and `events`.
+    """
+    candidates = sorted(
+        (abs(event - true), true_index, event_index)
+        for true_index, true in enumerate(truth)
+        for event_index, event in enumerate(events)
+        if abs(event - true) <= tolerance
+    )
+    pairs: list[tuple[int, int]] = []
+    used_truth = set()
+    used_events = set()
+    for _, true_index, event_index in candidates:
+        if true_index not in used_truth and event_index not in used_events:
+            used_truth.add(true_index)
+            used_events.add(event_index)
+            pairs.append((true_index, event_index))
+    return pairs
+
+
+def _started_event(event: Mapping[str, Any]) -> StartedEvent:
+    started_at = datetime.fromisoformat(event["started_at"])
+    produced_at = datetime.fromisoformat(event["produced_at"])
+    start = float(event["pts_start_seconds"])
+    announced = start + (produced_at - started_at).total_seconds()
+    return StartedEvent(event["camera_id"], event["action"], start, announced)
 
 
 def _truth_starts(truth: Manifest) -> dict[tuple[str, str], list[float]]:
+    """Return the true starts by camera and action."""
     starts: dict[tuple[str, str], list[float]] = {}
     for entry in truth.entries:
         if _is_empty(entry):
             continue
         if entry.start_seconds is None:
-            where = f"truth {truth.path}: {entry.path.name}, {entry.label},"
             raise DataError(
-                f"{where} has no start_seconds and end_seconds; only a recording without actions"
-                " may, labelled background"
+                f"truth {truth.path}: {entry.path.name}, {entry.label}, has no start_seconds and"
+                " end_seconds; only a recording without actions may, labelled background"
             )
         starts.setdefault((entry.path.stem, entry.label), []).append(entry.start_seconds)
     return starts
 
 
-def match_starts(
-    truth: list[float], events: list[float], tolerance: float
-) -> list[tuple[int, int]]:
-    """Matched pairs of positions, nearest pairs first, each used once."""
-    candidates = sorted(
-        (abs(e - t), i, j)
-        for i, t in enumerate(truth)
-        for j, e in enumerate(events)
-        if abs(e - t) <= tolerance
-    )
-    pairs: list[tuple[int, int]] = []
-    used_truth = set()
-    used_events = set()
-    for _, i, j in candidates:
-        if i not in used_truth and j not in used_events:
-            used_truth.add(i)
-            used_events.add(j)
-            pairs.append((i, j))
-    return pairs
+def _counts_per_action(
+    truth: Manifest, events: Sequence[StartedEvent], found: Counter[str]
+) -> dict[str, tuple[int, int, int]]:
+    """Return found, missed and false events of each action."""
+    true_counts = Counter(entry.label for entry in truth.entries if not _is_empty(entry))
+    event_counts = Counter(event.action for event in events)
+    return {
+        action: (
+            found[action],
+            true_counts[action] - found[action],
+            event_counts[action] - found[action],
+        )
+        for action in sorted(true_counts.keys() | event_counts.keys())
+    }
 
 
 def _is_empty(entry: ManifestEntry) -> bool:
+    """Tell whether an entry stands for a recording in which nothing happens."""
     return entry.start_seconds is None and entry.label == "background"
 
 
-def _quantile(values: Sequence[float], share: float) -> float | None:
-    return round(sorted(values)[int(share * (len(values) - 1) + 0.5)], 3) if values else None
-
-
-def _count(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+def _quantile(values: Sequence[float], fraction: float) -> float | None:
+    if not values:
+        return None
+    return round(sorted(values)[int(fraction * (len(values) - 1) + 0.5)], 3)

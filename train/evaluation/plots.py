@@ -1,6 +1,4 @@
-"""Pictures of results, as PNG files: confusion matrix, two models side by side, ablations,
-events by tolerance.
-"""
+"""Draws results as PNG files: confusions, two models side by side, ablations, events."""
 
 from __future__ import annotations
 
@@ -11,122 +9,129 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from train.evaluation.clip_accuracy import Comparison, Scores
+from train.evaluation.clip_accuracy import ModelComparison, Predictions
 
-__all__ = ["plot_comparison", "plot_confusion", "plot_events", "plot_rows"]
+__all__ = ["plot_ablations", "plot_comparison", "plot_confusion", "plot_events"]
 
 _FIRST = "#9aa5b1"
 _SECOND = "#1f6feb"
 _PAPER = "#d29922"
-_MOST_NAMED = 40  # more classes than this are not named on a confusion matrix
+_MAX_NAMED_CLASSES = 40  # with more, a confusion matrix goes without names
 
 
-def plot_confusion(scores: Scores, path: Path) -> None:
-    """Shares of each true class (rows) taken for each class (columns)."""
-    counts_KK = scores.confusion().numpy().astype(float)
-    shares_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
-    classes = len(scores.labels)
+def plot_confusion(predictions: Predictions, path: Path) -> None:
+    """Draw how often each true class (rows) is taken for each class (columns)."""
+    counts_KK = predictions.confusion().numpy().astype(float)
+    fractions_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
+    classes = len(predictions.labels)
     side = min(14.0, 3.0 + 0.4 * classes)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(fractions_KK, cmap="Blues", vmin=0, vmax=1)
     axes.set(
         xlabel="taken for",
         ylabel="true class",
-        title=f"top-1 {scores.top1():.3f}, {len(scores.truth_N)} videos",
+        title=f"top-1 {predictions.top1():.3f}, {len(predictions.truth_N)} videos",
     )
-    if classes <= _MOST_NAMED:
-        axes.set_xticks(range(classes), scores.labels, rotation=90)
-        axes.set_yticks(range(classes), scores.labels)
-        for (row, column), share in np.ndenumerate(shares_KK):
-            if share >= 0.005:
+    if classes <= _MAX_NAMED_CLASSES:
+        axes.set_xticks(range(classes), predictions.labels, rotation=90)
+        axes.set_yticks(range(classes), predictions.labels)
+        for (row, column), fraction in np.ndenumerate(fractions_KK):
+            if fraction >= 0.005:
                 axes.text(
                     column,
                     row,
-                    f"{share:.2f}",
+                    f"{fraction:.2f}",
                     ha="center",
                     va="center",
                     fontsize=7,
-                    color="white" if share > 0.5 else "black",
+                    color="white" if fraction > 0.5 else "black",
                 )
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="fraction of the true class")
     figure.savefig(path, dpi=120, format="png")
 
 
 def plot_comparison(
-    comparison: Comparison, names: tuple[str, str], path: Path, *, most: int = 20
+    comparison: ModelComparison, names: tuple[str, str], path: Path, *, max_classes: int = 20
 ) -> None:
-    """Top-1 of two models by class (those that differ most) and on the pairs that the first
-    confuses most (paper, table 6).
+    """Draw the accuracy of two models, by class and on pairs of classes (paper, table 6).
+
+    Args:
+        names: what the models are called.
+        max_classes: only the classes that differ most are drawn.
     """
-    classes = sorted(comparison.classes, key=lambda row: -abs(row[2] - row[1]))[:most]
+    classes = sorted(comparison.classes, key=lambda row: -abs(row[2] - row[1]))[:max_classes]
     classes.sort(key=lambda row: row[2] - row[1])
     pairs = comparison.pairs[::-1]
     height = 1.6 + 0.32 * max(len(classes), len(pairs), 3)
     figure = Figure(figsize=(13, height), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _paired_bars(left, [label for label, _, _ in classes], [row[1:] for row in classes], names)
+    _draw_paired_bars(left, [label for label, _, _ in classes], [row[1:] for row in classes], names)
     left.set(title="top-1 by class", xlim=(0, 1))
-    _paired_bars(right, [f"{a} / {b}" for a, b, _, _ in pairs], [row[2:] for row in pairs], names)
-    right.set(title=f"right one of the two, pairs that {names[0]} confuses most", xlim=(0, 1))
+    _draw_paired_bars(
+        right, [f"{a} / {b}" for a, b, _, _ in pairs], [row[2:] for row in pairs], names
+    )
+    right.set(title=f"pairwise accuracy, pairs that {names[0]} confuses most", xlim=(0, 1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower right")
     figure.savefig(path, dpi=120, format="png")
 
 
-def plot_rows(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """Rows of `train.ablations.result_rows`: top-1 and accuracy within pairs with their spread
-    over seeds, one panel a table.
+def plot_ablations(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """Draw top-1 and pairwise accuracy with their spread over seeds, one panel for each table.
+
+    Args:
+        rows: those of `train.ablations.result_rows`.
     """
     tables = list(dict.fromkeys(row["table"] for row in rows))
     heights = [sum(row["table"] == table for row in rows) for table in tables]
-    figure = Figure(
-        figsize=(9, 1.0 + 0.55 * sum(heights) + 0.6 * len(tables)), layout="constrained"
-    )
+    height = 1.0 + 0.55 * sum(heights) + 0.6 * len(tables)
+    figure = Figure(figsize=(9, height), layout="constrained")
     figure.suptitle(title)
-    panels = figure.subplots(len(tables), 1, sharex=True, squeeze=False, height_ratios=heights)[
-        :, 0
-    ]
+    grid = figure.subplots(len(tables), 1, sharex=True, squeeze=False, height_ratios=heights)
+    panels = grid[:, 0]
     for axes, table in zip(panels, tables, strict=True):
-        mine = [row for row in rows if row["table"] == table][::-1]
-        places = np.arange(len(mine))
-        for offset, key, colour, label in (
-            (0.18, "top1", _SECOND, "top-1"),
-            (-0.18, "pairs", _FIRST, "within time-reversed pairs"),
-        ):
-            if all(row[key] for row in mine):
-                means, spreads = zip(
-                    *((mean, spread or 0.0) for mean, spread in (row[key] for row in mine)),
-                    strict=True,
-                )
-                axes.barh(
-                    places + offset,
-                    means,
-                    0.34,
-                    xerr=spreads,
-                    color=colour,
-                    label=label,
-                    error_kw={"capsize": 3},
-                )
-        axes.set_yticks(places, [row["row"] for row in mine])
+        _draw_table(axes, [row for row in rows if row["table"] == table][::-1])
         axes.set_title(table, fontsize=10)
-        axes.set_xlim(0, 100)
-        axes.set_axisbelow(True)
-        axes.grid(axis="x", alpha=0.3)
     panels[-1].set_xlabel("per cent, mean and standard deviation over seeds")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8)
     figure.savefig(path, dpi=120, format="png")
 
 
-def plot_events(scores: Mapping[float, Mapping[str, Any]], path: Path) -> None:
-    """Precision, recall and F1 of events by the tolerance of their start; `scores` maps seconds
-    to `EventScore.summary()`.
+def _draw_table(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    places = np.arange(len(rows))
+    for offset, key, colour, label in (
+        (0.18, "top1", _SECOND, "top-1"),
+        (-0.18, "pairs", _FIRST, "pairwise accuracy, time-reversed pairs"),
+    ):
+        if not all(row[key] for row in rows):
+            continue
+        axes.barh(
+            places + offset,
+            [row[key][0] for row in rows],
+            0.34,
+            xerr=[row[key][1] or 0.0 for row in rows],
+            color=colour,
+            label=label,
+            error_kw={"capsize": 3},
+        )
+    axes.set_yticks(places, [row["row"] for row in rows])
+    axes.set_xlim(0, 100)
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", alpha=0.3)
+
+
+def plot_events(summaries: Mapping[float, Mapping[str, Any]], path: Path) -> None:
+    """Draw precision, recall and F1 of events by the tolerance of their start.
+
+    Args:
+        summaries: `EventMetrics.summary()` by tolerance in seconds.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for key, colour in (("precision", _FIRST), ("recall", _PAPER), ("f1", _SECOND)):
         axes.plot(
-            list(scores),
-            [score[key] for score in scores.values()],
+            list(summaries),
+            [summary[key] for summary in summaries.values()],
             marker="o",
             color=colour,
             label=key.replace("f1", "F1"),
@@ -139,7 +144,7 @@ def plot_events(scores: Mapping[float, Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120, format="png")
 
 
-def _paired_bars(
+def _draw_paired_bars(
     axes: Any, labels: Sequence[str], values: Sequence[Sequence[float]], names: tuple[str, str]
 ) -> None:
     places = np.arange(len(labels))

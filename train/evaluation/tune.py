@@ -1,9 +1,8 @@
-"""Finds smoothing, thresholds and durations of events on labelled recordings, and writes them into
-a stream configuration.
+"""Finds smoothing, thresholds and durations of events on labelled recordings.
 
-Actions do not influence each other once smoothing is chosen, so each setting is tried on each
-action alone; the rule of all actions is the one with the best F1 over all of them, and an action
-gets its own where that finds more.
+Actions do not influence each other once smoothing is chosen, so each rule is tried on each action
+alone. The common rule is the one with the best F1 over all actions; an action gets a rule of its
+own where that one finds clearly more.
 """
 
 from __future__ import annotations
@@ -11,39 +10,39 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-import yaml
 from rich.progress import track
 
-from configs import ConfigError, DataError
+from configs import DataError
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, ActionRule, DetectionConfig
 from train.data.manifest import Manifest
-from train.evaluation.event_metrics import match_starts, score_events
+from train.evaluation.event_metrics import match_starts, measure_events
 from train.evaluation.recordings import Timeline, detect
 
-__all__ = ["tune", "write_events"]
+__all__ = ["tune"]
 
 _SMOOTHING = (1, 3, 5, 7, 9)
 _ENTER = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-_EXIT_SHARE = (0.4, 0.6, 0.8)  # of `enter`
+_EXIT_FRACTIONS = (0.4, 0.6, 0.8)  # of `enter`
 _MIN_SECONDS = (0.0, 0.3)
-_COOLDOWN_SECONDS = (0.5,)
-_FEWEST = 5  # an action with fewer true events keeps the common rule
-_CLEAR_GAIN = 0.03  # of F1; less is as likely chance
+_COOLDOWN_SECONDS = 0.5
+_MIN_TRUE_EVENTS = 5  # an action with fewer true events keeps the common rule
+_MIN_GAIN = 0.03  # of F1; a smaller gain may well be chance
+
+# True starts in seconds by recording, of one action; and those of each action.
+_Starts = dict[str, list[float]]
+_Truths = dict[str, _Starts]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tried:
-    """What a rule did for one action: events found and false, and the onset that dates them
-    best.
-    """
+class _Trial:
+    """What a rule does for one action: its found and false events, and the onset that fits best."""
 
     found: int
     false: int
-    onset: float
+    onset_seconds: float
 
 
 def tune(
@@ -56,11 +55,13 @@ def tune(
     per_action: bool = True,
     quiet: bool = False,
 ) -> DetectionConfig:
-    """The settings with the highest F1 on these recordings; among equals the plainest: little
-    smoothing, high thresholds.
+    """Return the settings with the highest F1 on these recordings.
+
+    Among equals the simplest wins: little smoothing, high thresholds.
 
     Args:
-        before: what to ignore and how often to update stay as they are here.
+        before: `ignore` and `update_seconds` stay as they are here.
+        per_action: whether actions may get rules of their own.
 
     Raises:
         DataError: no recording is as long as a clip, the truth has no action that the network
@@ -69,98 +70,147 @@ def tune(
     before = before or DetectionConfig()
     if not timelines:
         raise DataError(f"truth {truth.path}: no recording is as long as a clip")
-    truths = {
-        label: starts
-        for label, starts in _truths(truth, spec).items()
-        if label not in (before.ignore or ())
-    }
-    rules = [
-        ActionRule(
-            enter=enter,
-            exit=round(share * enter, 3),
-            min_seconds=least,
-            cooldown_seconds=pause,
-            onset_seconds=0.0,
-        )
-        for enter, share, least, pause in itertools.product(
-            _ENTER[::-1], _EXIT_SHARE, _MIN_SECONDS, _COOLDOWN_SECONDS
-        )
-    ]
-    best: tuple[float, DetectionConfig] | None = None
+    truths = _true_starts(truth, spec)
+    for label in before.ignore or ():
+        truths.pop(label, None)
+    search = _Search(timelines, truths, spec, tolerance_seconds)
+    best_f1 = 0.0
+    best = before
     for smoothing in track(_SMOOTHING, description="smoothing", disable=quiet):
-        tried = {
-            label: [
-                _try(rule, smoothing, label, timelines, truths[label], spec, tolerance_seconds)
-                for rule in rules
-            ]
-            for label in truths
-        }
-        config = _choose(
-            smoothing,
-            rules,
-            tried,
-            {label: sum(map(len, starts.values())) for label, starts in truths.items()},
-            per_action,
-        )
+        config = search.best_rules(smoothing, per_action=per_action)
         config = config.model_copy(
             update={"ignore": before.ignore, "update_seconds": before.update_seconds}
         )
-        f1 = score_events(
-            truth,
-            detect(timelines, config, spec=spec),
-            hours=1.0,
-            tolerance_seconds=tolerance_seconds,
-        ).f1
-        if best is None or f1 > best[0]:
-            best = (f1, config)
-    if best is None or best[0] == 0:
+        events = detect(timelines, config, spec=spec)
+        metrics = measure_events(truth, events, hours=1.0, tolerance_seconds=tolerance_seconds)
+        if metrics.f1 > best_f1:
+            best_f1 = metrics.f1
+            best = config
+    if best_f1 == 0:
         raise DataError(
             f"truth {truth.path}: no setting finds a single one of its actions; are these the right"
             " weights?"
         )
-    return best[1]
+    return best
 
 
-def write_events(config: DetectionConfig, source: Path, target: Path) -> None:
-    """Copy a stream configuration with its `events` section replaced; the rest stays as it is,
-    comments too.
+class _Search:
+    """Tries rules on actions.
 
-    Raises:
-        ConfigError: the source cannot be read, or the target not be written.
+    Args:
+        truths: true starts by action and recording.
     """
-    try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-        begin = next((i for i, line in enumerate(lines) if line.startswith("events:")), len(lines))
-        after = next(
-            (i for i in range(begin + 1, len(lines)) if lines[i][:1] not in ("", " ", "#")),
-            len(lines),
-        )
-        end = max(
-            (i + 1 for i in range(begin, after) if lines[i].startswith(("events:", " "))),
-            default=begin,
-        )
-        top_k = (
-            ((yaml.safe_load("\n".join(lines[begin:end])) or {}).get("events") or {}).get("top_k")
-            if begin < end
-            else None
-        )
-        section = {**config.model_dump(), **({} if top_k is None else {"top_k": top_k})}
-        section["ignore"] = None if config.ignore is None else list(config.ignore)
-        text = yaml.safe_dump(
-            {"events": section}, sort_keys=False, default_flow_style=None, width=140
-        )
-        target.write_text(
-            "\n".join([*lines[:begin], *text.splitlines(), *lines[end:]]) + "\n", encoding="utf-8"
-        )
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"events of {source} cannot be written into {target}: {error}") from None
+
+    def __init__(
+        self,
+        timelines: Sequence[Timeline],
+        truths: _Truths,
+        spec: ModelSpec,
+        tolerance_seconds: float,
+    ) -> None:
+        self._timelines = timelines
+        self._truths = truths
+        self._labels = spec.labels
+        self._clip_seconds = (spec.model.frames - 1) / spec.fps
+        self._tolerance = tolerance_seconds
+        self._rules = _rules_to_try()
+        self._true_counts = {
+            label: sum(map(len, starts.values())) for label, starts in truths.items()
+        }
+
+    def best_rules(self, smoothing: int, *, per_action: bool) -> DetectionConfig:
+        """Return the best common rule, and the best rules of single actions."""
+        trials = {
+            label: [self._try(rule, smoothing, label) for rule in self._rules]
+            for label in self._truths
+        }
+        common = self._best_index(trials, list(trials))
+        onsets = [
+            trials[label][common].onset_seconds for label in trials if self._true_counts[label]
+        ]
+        default = self._with_onset(common, round(statistics.median(onsets), 2))
+        actions = {}
+        for label in trials if per_action else ():
+            if self._true_counts[label] >= _MIN_TRUE_EVENTS:
+                best = self._best_index(trials, [label])
+                needed = self._f1(trials, common, [label]) + _MIN_GAIN
+                index = best if self._f1(trials, best, [label]) >= needed else common
+                actions[label] = self._with_onset(index, trials[label][index].onset_seconds)
+        return DetectionConfig(smoothing=smoothing, default=default, actions=actions)
+
+    def _with_onset(self, index: int, onset_seconds: float) -> ActionRule:
+        return self._rules[index].model_copy(update={"onset_seconds": onset_seconds})
+
+    def _best_index(self, trials: Mapping[str, Sequence[_Trial]], labels: Sequence[str]) -> int:
+        return max(range(len(self._rules)), key=lambda index: self._f1(trials, index, labels))
+
+    def _f1(
+        self, trials: Mapping[str, Sequence[_Trial]], index: int, labels: Sequence[str]
+    ) -> float:
+        """Return the F1 of a rule over some actions."""
+        found = sum(trials[label][index].found for label in labels)
+        false = sum(trials[label][index].false for label in labels)
+        true = sum(self._true_counts[label] for label in labels)
+        return 2 * found / max(found + false + true, 1)
+
+    def _try(self, rule: ActionRule, smoothing: int, label: str) -> _Trial:
+        """Try one rule on one action alone."""
+        rises = self._rises(DetectionConfig(smoothing=smoothing, default=rule), label)
+        truth = self._truths[label]
+        onset = self._best_onset(rises, truth)
+        found = 0
+        for camera, starts in truth.items():
+            events = [rise - onset for rise in rises.get(camera, [])]
+            found += len(match_starts(starts, events, self._tolerance))
+        return _Trial(found, sum(map(len, rises.values())) - found, onset)
+
+    def _rises(self, config: DetectionConfig, label: str) -> _Starts:
+        """Return when the action starts in each recording, not corrected by an onset."""
+        column = self._labels.index(label)
+        rises: _Starts = {}
+        for timeline in self._timelines:
+            detector = ActionDetector(config, labels=(label,), clip_seconds=self._clip_seconds)
+            confidences = timeline.probabilities_NK[:, column].tolist()
+            for end, confidence in zip(timeline.ends_N, confidences, strict=True):
+                for found in detector.push((confidence,), end):
+                    if found.kind == "started":
+                        rises.setdefault(timeline.camera, []).append(found.start_seconds)
+        return rises
+
+    def _best_onset(self, rises: _Starts, truth: _Starts) -> float:
+        """Return the median time in seconds from a true start to the rise that follows it."""
+        latest = self._clip_seconds + self._tolerance
+        delays = []
+        for camera, starts in truth.items():
+            for start in starts:
+                after_start = [rise - start for rise in rises.get(camera, [])]
+                near = [delay for delay in after_start if -self._tolerance <= delay <= latest]
+                if near:
+                    delays.append(min(near, key=abs))
+        if not delays:
+            return round(self._clip_seconds / 2, 2)
+        return round(min(max(statistics.median(delays), 0.0), self._clip_seconds), 2)
 
 
-def _truths(truth: Manifest, spec: ModelSpec) -> dict[str, dict[str, list[float]]]:
-    """For each action the starts in each recording."""
-    starts: dict[str, dict[str, list[float]]] = {
-        label: {} for label in spec.labels if label != spec.background
-    }
+def _rules_to_try() -> list[ActionRule]:
+    """Return all rules, high thresholds first: the first one wins among equals."""
+    return [
+        ActionRule(
+            enter=enter,
+            exit=round(fraction * enter, 3),
+            min_seconds=min_seconds,
+            cooldown_seconds=_COOLDOWN_SECONDS,
+            onset_seconds=0.0,
+        )
+        for enter, fraction, min_seconds in itertools.product(
+            _ENTER[::-1], _EXIT_FRACTIONS, _MIN_SECONDS
+        )
+    ]
+
+
+def _true_starts(truth: Manifest, spec: ModelSpec) -> _Truths:
+    """Return the true starts of each action that the network knows, by recording."""
+    starts: _Truths = {label: {} for label in spec.labels if label != spec.background}
     for entry in truth.entries:
         if entry.label in starts and entry.start_seconds is not None:
             starts[entry.label].setdefault(entry.path.stem, []).append(entry.start_seconds)
@@ -169,89 +219,3 @@ def _truths(truth: Manifest, spec: ModelSpec) -> dict[str, dict[str, list[float]
             f"truth {truth.path} has no action of the weights; theirs are {list(starts)}"
         )
     return starts
-
-
-def _try(
-    rule: ActionRule,
-    smoothing: int,
-    label: str,
-    timelines: Sequence[Timeline],
-    truth: dict[str, list[float]],
-    spec: ModelSpec,
-    tolerance: float,
-) -> _Tried:
-    """One rule on one action alone."""
-    column = spec.labels.index(label)
-    clip_seconds = (spec.model.frames - 1) / spec.fps
-    config = DetectionConfig(smoothing=smoothing, default=rule)
-    rises: dict[str, list[float]] = {}
-    for timeline in timelines:
-        detector = ActionDetector(config, labels=(label,), clip_seconds=clip_seconds)
-        for end, confidence in zip(
-            timeline.ends_N, timeline.probabilities_NK[:, column].tolist(), strict=True
-        ):
-            for found in detector.push((confidence,), end):
-                if found.kind == "started":
-                    rises.setdefault(timeline.camera, []).append(found.start_seconds)
-    onset = _best_onset(rises, truth, clip_seconds, tolerance)
-    hits = sum(
-        len(match_starts(starts, [rise - onset for rise in rises.get(camera, [])], tolerance))
-        for camera, starts in truth.items()
-    )
-    return _Tried(hits, sum(map(len, rises.values())) - hits, onset)
-
-
-def _best_onset(
-    rises: dict[str, list[float]],
-    truth: dict[str, list[float]],
-    clip_seconds: float,
-    tolerance: float,
-) -> float:
-    """The median time from a true start to the rise that follows it, within a clip's length."""
-    delays = []
-    for camera, starts in truth.items():
-        for start in starts:
-            near = [
-                rise - start
-                for rise in rises.get(camera, [])
-                if -tolerance <= rise - start <= clip_seconds + tolerance
-            ]
-            if near:
-                delays.append(min(near, key=abs))
-    return (
-        round(min(max(statistics.median(delays), 0.0), clip_seconds), 2)
-        if delays
-        else round(clip_seconds / 2, 2)
-    )
-
-
-def _choose(
-    smoothing: int,
-    rules: Sequence[ActionRule],
-    tried: dict[str, list[_Tried]],
-    true: dict[str, int],
-    per_action: bool,
-) -> DetectionConfig:
-    """The common rule, and rules of single actions: their onsets, and other thresholds where
-    those find clearly more.
-    """
-
-    def f1(index: int, labels: Sequence[str]) -> float:
-        found = sum(tried[label][index].found for label in labels)
-        false = sum(tried[label][index].false for label in labels)
-        return 2 * found / max(found + false + sum(true[label] for label in labels), 1)
-
-    common = max(range(len(rules)), key=lambda index: f1(index, list(tried)))
-    onsets = [tried[label][common].onset for label in tried if true[label]]
-    default = rules[common].model_copy(
-        update={"onset_seconds": round(statistics.median(onsets), 2)}
-    )
-    actions = {}
-    for label in tried if per_action else ():
-        if true[label] >= _FEWEST:
-            own = max(range(len(rules)), key=lambda index: f1(index, [label]))
-            index = own if f1(own, [label]) >= f1(common, [label]) + _CLEAR_GAIN else common
-            actions[label] = rules[index].model_copy(
-                update={"onset_seconds": tried[label][index].onset}
-            )
-    return DetectionConfig(smoothing=smoothing, default=default, actions=actions)

@@ -1,8 +1,8 @@
-"""An articulated person: joint angles in, joint positions in metres out.
+"""A model of a person's body: it computes joint positions in metres from joint angles.
 
 Body axes: x to the person's left, y up, z forward. A pose is a vector of joint angles in radians,
-indexed by the names in `JOINT_ANGLES`. The lowest point of the body rests on the floor, so the same
-forward kinematics serves standing, sitting and lying.
+indexed by the names in `JOINT_ANGLES`. The lowest point of the body is always on the floor, so the
+same computation works for standing, sitting and lying.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ANKLES",
+    "HANDS",
+    "HEAD",
+    "HIPS",
     "JOINT_ANGLES",
     "LIMBS",
+    "NECK",
+    "PELVIS",
+    "SHOULDERS",
     "Body",
+    "FloatArray",
     "joint_positions",
     "pose",
     "random_body",
@@ -25,8 +33,8 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 
-# pitch and roll turn the whole body; lean bends the trunk at the hip; the rest are joints, left
-# then right.
+# pitch and roll turn the whole body; lean bends the trunk at the hip, nod the neck; the rest are
+# joints, left before right.
 JOINT_ANGLES = (
     "pitch",
     "roll",
@@ -94,8 +102,10 @@ HANDS = (_ROW["hand_l"], _ROW["hand_r"])
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """One person's build and clothes. Lengths are fractions of `height_metres`; colours are RGB
-    0 to 255.
+    """The size and clothes of one person.
+
+    `leg` is the length of the thigh, and also of the shin, as a fraction of the height. `girth`
+    scales all widths. `colours` maps body parts to RGB colours, 0 to 255.
     """
 
     height_metres: float
@@ -107,7 +117,7 @@ class Body:
 
 
 def random_body(rng: np.random.Generator) -> Body:
-    """Draw a build and clothes."""
+    """Draw a random body size and clothes."""
     skin = np.array([230, 190, 160]) * rng.uniform(0.35, 1.05)
     shirt, trousers, shoes, hair = (_cloth(rng) for _ in range(4))
     sleeves_long = rng.random() < 0.6
@@ -132,9 +142,7 @@ def random_body(rng: np.random.Generator) -> Body:
 
 
 def pose(**angles: float) -> FloatArray:
-    """A pose vector from named joint angles (radians); the others are zero, which is standing
-    upright.
-    """
+    """Return a pose from named joint angles in radians; all other angles are 0 (upright)."""
     vector = np.zeros(len(JOINT_ANGLES))
     for name, value in angles.items():
         vector[_INDEX[name]] = value
@@ -142,8 +150,9 @@ def pose(**angles: float) -> FloatArray:
 
 
 def joint_positions(angles: FloatArray, body: Body) -> FloatArray:
-    """Joint positions `[17, 3]` in metres in body axes, feet at the origin, lowest point on the
-    floor.
+    """Return the joint positions `[17, 3]` in metres, in body axes.
+
+    The midpoint of the ankles is at x = z = 0, and the lowest point of the body is on the floor.
     """
     value = dict(zip(JOINT_ANGLES, angles, strict=True))
     points = np.zeros((len(JOINTS), 3))
@@ -151,18 +160,13 @@ def joint_positions(angles: FloatArray, body: Body) -> FloatArray:
     points[NECK] = 0.30 * trunk
     points[HEAD] = points[NECK] + 0.095 * _sagittal(value["lean"] + value["nod"])
     for side, sign in (("l", 1.0), ("r", -1.0)):
-        suffix = "left" if side == "l" else "right"
-        _leg(points, side, sign, value[f"hip_{suffix}"], value[f"knee_{suffix}"], body.leg)
-        _arm(
-            points,
-            side,
-            sign,
-            value["lean"],
-            value[f"shoulder_{suffix}"],
-            value[f"abduction_{suffix}"],
-            value[f"elbow_{suffix}"],
-            trunk,
-        )
+        name = "left" if side == "l" else "right"
+        _place_leg(points, side, sign, value[f"hip_{name}"], value[f"knee_{name}"], body.leg)
+        shoulder = 0.27 * trunk + np.array([0.105 * sign, 0.0, 0.0])
+        swing = value["lean"] - value[f"shoulder_{name}"]
+        upper = _arm_direction(sign, swing, value[f"abduction_{name}"])
+        lower = _arm_direction(sign, swing - value[f"elbow_{name}"], value[f"abduction_{name}"])
+        _place_arm(points, side, shoulder, upper, lower)
     points = points @ _rotation(value["pitch"], value["roll"]).T * body.height_metres
     points[:, 1] -= points[:, 1].min() - 0.035 * body.height_metres
     feet = points[list(ANKLES)].mean(axis=0)
@@ -171,8 +175,9 @@ def joint_positions(angles: FloatArray, body: Body) -> FloatArray:
 
 
 def world_positions(points: FloatArray, x: float, z: float, yaw: float) -> FloatArray:
-    """Place body-frame points on the floor at (x, z) metres, turned by `yaw` (0 faces the
-    camera).
+    """Convert points from body axes to world axes, at (x, z) metres, turned by `yaw` radians.
+
+    With a yaw of 0, the person faces the camera.
     """
     sine = np.sin(yaw)
     cosine = np.cos(yaw)
@@ -183,7 +188,7 @@ def world_positions(points: FloatArray, x: float, z: float, yaw: float) -> Float
     return world
 
 
-def _leg(
+def _place_leg(
     points: FloatArray, side: str, sign: float, hip: float, knee: float, length: float
 ) -> None:
     start = np.array([0.07 * sign, 0.0, 0.0])
@@ -194,19 +199,10 @@ def _leg(
     points[_ROW[f"toe_{side}"]] = points[_ROW[f"ankle_{side}"]] + foot
 
 
-def _arm(
-    points: FloatArray,
-    side: str,
-    sign: float,
-    lean: float,
-    flexion: float,
-    abduction: float,
-    elbow: float,
-    trunk: FloatArray,
+def _place_arm(
+    points: FloatArray, side: str, shoulder: FloatArray, upper: FloatArray, lower: FloatArray
 ) -> None:
-    shoulder = 0.27 * trunk + np.array([0.105 * sign, 0.0, 0.0])
-    upper = _arm_direction(sign, lean - flexion, abduction)
-    lower = _arm_direction(sign, lean - flexion - elbow, abduction)
+    """Compute an arm's points from the directions of the upper arm and the forearm."""
     points[_ROW[f"shoulder_{side}"]] = shoulder
     points[_ROW[f"elbow_{side}"]] = shoulder + 0.165 * upper
     points[_ROW[f"hand_{side}"]] = points[_ROW[f"elbow_{side}"]] + 0.18 * lower
@@ -219,23 +215,23 @@ def _arm_direction(sign: float, angle: float, abduction: float) -> FloatArray:
 
 
 def _sagittal(angle: float) -> FloatArray:
-    """Unit vector in the person's sagittal plane, leaning forward by `angle` from upright."""
+    """Return the upward unit vector, tilted straight forward by `angle` radians."""
     return np.array([0.0, np.cos(angle), np.sin(angle)])
 
 
 def _rotation(pitch: float, roll: float) -> FloatArray:
-    cp = np.cos(pitch)
-    sp = np.sin(pitch)
-    cr = np.cos(roll)
-    sr = np.sin(roll)
-    forward = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    sideways = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    cosine = np.cos(pitch)
+    sine = np.sin(pitch)
+    forward = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    cosine = np.cos(roll)
+    sine = np.sin(roll)
+    sideways = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
     rotation: FloatArray = sideways @ forward
     return rotation
 
 
 def _cloth(rng: np.random.Generator) -> FloatArray:
-    """A clothing colour: any hue, mostly muted."""
+    """Draw a clothing colour: any hue, mostly muted."""
     base = rng.uniform(25, 230)
     return np.clip(base + rng.normal(0, 35, 3), 8, 250)
 

@@ -1,4 +1,4 @@
-"""From a script to an H.264 file: frame times, light, shake, sensor noise and compression."""
+"""Films a script into an H.264 file, with random light, camera shake, noise and compression."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import av
 import cv2
 import numpy as np
 
+from train.synthetic.drawing import Frame
+from train.synthetic.render import render
+from train.synthetic.room_painting import draw_room
 from train.synthetic.script import Script
-from train.synthetic.stage import Picture, draw_room, render
 
 __all__ = ["Look", "film", "frame_times", "random_look"]
 
 _TIME_BASE = Fraction(1, 90_000)
 _FRAME_RATES = (12.0, 15.0, 20.0, 24.0, 25.0, 30.0)
+_Exposure: TypeAlias = Callable[[Frame, float], Frame]
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How a camera sees and compresses: drawn once per file."""
+    """The image and encoder settings of a simulated camera; they are drawn once for each file."""
 
     frame_rate: float
     variable_rate: bool
     gamma: float
     gain: float
     flicker: tuple[float, float]  # amplitude, hertz
-    shake: tuple[float, float]  # share of the picture's height, hertz
+    shake: tuple[float, float]  # fraction of the frame's height, hertz
     noise: float  # standard deviation in grey levels
     crf: int
     preset: str
@@ -59,41 +63,33 @@ def random_look(rng: np.random.Generator) -> Look:
 
 
 def frame_times(look: Look, seconds: float, rng: np.random.Generator) -> list[float]:
-    """Presentation times in seconds; a variable-rate camera wanders between 12 and 30 frames a
-    second.
+    """Draw presentation times in seconds.
+
+    With a variable rate, the time between two frames is random, from 1/30 to 1/12 of a second.
     """
     if not look.variable_rate:
         return [index / look.frame_rate for index in range(max(1, int(seconds * look.frame_rate)))]
     times = []
-    clock = 0.0
-    while clock < seconds:
-        times.append(clock)
-        clock += float(rng.uniform(1 / 30, 1 / 12))
+    time = 0.0
+    while time < seconds:
+        times.append(time)
+        time += float(rng.uniform(1 / 30, 1 / 12))
     return times
 
 
 def film(script: Script, path: Path, rng: np.random.Generator, look: Look | None = None) -> int:
-    """Write `script` as an MP4 file; returns the number of frames. The same generator state
-    gives the same bytes.
+    """Write `script` as an MP4 file; the same generator state gives the same bytes.
+
+    Returns:
+        The number of frames.
     """
     look = random_look(rng) if look is None else look
     times = frame_times(look, script.seconds, rng)
     expose = _exposure(look, script, rng)
-    background = draw_room(script.room, script.camera)
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream(
-            "libx264", rate=Fraction(look.frame_rate).limit_denominator(1000)
-        )
-        stream.width = script.camera.width
-        stream.height = script.camera.height
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = _TIME_BASE
-        stream.codec_context.gop_size = max(1, round(look.gop_seconds * look.frame_rate))
-        stream.codec_context.max_b_frames = look.b_frames
-        # One thread: the encoder's output must not depend on the machine.
-        stream.options = {"preset": look.preset, "crf": str(look.crf), "threads": "1"}
-        for picture, time in _pictures(script, background, times, expose):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        stream = _add_stream(container, script, look)
+        for frame_HWC, time in _frames(script, times, expose):
+            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
             frame.pts = round(time / _TIME_BASE)
             frame.time_base = _TIME_BASE
             container.mux(stream.encode(frame))
@@ -101,32 +97,39 @@ def film(script: Script, path: Path, rng: np.random.Generator, look: Look | None
     return len(times)
 
 
-def _pictures(
-    script: Script,
-    background: Picture,
-    times: list[float],
-    expose: Callable[[Picture, float], Picture],
-) -> Iterator[tuple[Picture, float]]:
+def _add_stream(container: Any, script: Script, look: Look) -> Any:
+    rate = Fraction(look.frame_rate).limit_denominator(1000)
+    stream = container.add_stream("libx264", rate=rate)
+    stream.width = script.camera.width
+    stream.height = script.camera.height
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = _TIME_BASE
+    stream.codec_context.gop_size = max(1, round(look.gop_seconds * look.frame_rate))
+    stream.codec_context.max_b_frames = look.b_frames
+    # One thread: the encoder's output must not depend on the machine.
+    stream.options = {"preset": look.preset, "crf": str(look.crf), "threads": "1"}
+    return stream
+
+
+def _frames(script: Script, times: list[float], expose: _Exposure) -> Iterator[tuple[Frame, float]]:
+    background = draw_room(script.room, script.camera)
     for time in times:
-        picture = render(
-            background, script.room, script.camera, script.people(time), script.on_floor(time)
-        )
-        yield expose(picture, time), time
+        people = script.people(time)
+        frame = render(background, script.room, script.camera, people, script.on_floor(time))
+        yield expose(frame, time), time
 
 
-def _exposure(
-    look: Look, script: Script, rng: np.random.Generator
-) -> Callable[[Picture, float], Picture]:
-    """Shake, light and noise as one function of a picture and its time."""
+def _exposure(look: Look, script: Script, rng: np.random.Generator) -> _Exposure:
+    """Return a function of a frame and its time in seconds that adds shake, light and noise."""
     height = script.camera.height
     width = script.camera.width
     phases = rng.uniform(0, 2 * np.pi, 4)
     amplitude = look.shake[0] * height
     hertz = look.shake[1]
-    grain = _grain(look.noise, height, width, rng)
+    add_grain = _grain(look.noise, height, width, rng)
     levels = (np.arange(256) / 255.0) ** look.gamma * 255.0 * look.gain
 
-    def expose(picture: Picture, time: float) -> Picture:
+    def expose(frame: Frame, time: float) -> Frame:
         if amplitude:
             dx = amplitude * (
                 np.sin(phases[0] + 6.28 * hertz * time)
@@ -137,30 +140,28 @@ def _exposure(
                 + 0.6 * np.sin(phases[3] + 14.2 * hertz * time)
             )
             shift = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
-            picture = cv2.warpAffine(picture, shift, (width, height), borderMode=cv2.BORDER_REFLECT)
+            frame = cv2.warpAffine(frame, shift, (width, height), borderMode=cv2.BORDER_REFLECT)
         light = 1.0 + look.flicker[0] * np.sin(phases[0] + 6.28 * look.flicker[1] * time)
-        picture = cv2.LUT(picture, np.clip(levels * light, 0, 255).astype(np.uint8))
-        return grain(picture)
+        frame = cv2.LUT(frame, np.clip(levels * light, 0, 255).astype(np.uint8))
+        return add_grain(frame)
 
     return expose
 
 
 def _grain(
     sigma: float, height: int, width: int, rng: np.random.Generator
-) -> Callable[[Picture], Picture]:
-    """Sensor noise: one large tile of grain, read at a new random offset for every frame."""
+) -> Callable[[Frame], Frame]:
+    """Return a function that adds sensor noise: a part of one noise image, at a random offset."""
     if sigma == 0.0:
-        return lambda picture: picture
+        return lambda frame: frame
     margin = 64
-    tile = np.clip(rng.normal(128, sigma, (height + margin, width + margin, 3)), 0, 255).astype(
-        np.uint8
-    )
+    tile = rng.normal(128, sigma, (height + margin, width + margin, 3))
+    tile = np.clip(tile, 0, 255).astype(np.uint8)
 
-    def add(picture: Picture) -> Picture:
+    def add(frame: Frame) -> Frame:
         y, x = (int(value) for value in rng.integers(0, margin, 2))
-        grainy: Picture = cv2.addWeighted(
-            picture, 1.0, tile[y : y + height, x : x + width], 1.0, -128.0
-        )
+        grain = tile[y : y + height, x : x + width]
+        grainy: Frame = cv2.addWeighted(frame, 1.0, grain, 1.0, -128.0)
         return grainy
 
     return add

@@ -131,16 +131,20 @@ def test_bad_cameras_do_not_change_the_events_of_good_ones(
                     tmp_path / name,
                     cameras,
                     events=events,
-                    batch={"wait_seconds": 60.0, "ready_batches": 64},
+                    batch={"max_wait_seconds": 60.0, "ready_batches": 64},
                 )
             )
             with running(pipeline) as summaries:
                 assert until(
-                    lambda pipe=pipeline, all_of=cameras: len(pipe.fleet._workers) == len(all_of)
-                )
-                workers = [pipeline.fleet._workers[str(camera["id"])] for camera in good]
-                assert until(
-                    lambda all_of=workers: not any(worker.is_alive() for worker in all_of), 120
+                    lambda pipe=pipeline: (
+                        {
+                            camera.state
+                            for camera in pipe.cameras()
+                            if camera.camera_id.startswith("good")
+                        }
+                        == {"ended"}
+                    ),
+                    120,
                 )
             assert not any(summaries[0]["cameras"][camera["id"]]["drops"] for camera in good)  # type: ignore[index]
             found[name] = [
@@ -216,7 +220,7 @@ def test_a_fleet_under_attack_leaks_no_memory_and_ends_every_event(
 
             def analysed() -> list[int]:
                 return [
-                    pipeline.metrics.total(pipeline.metrics.windows, camera=f"c{n}")
+                    pipeline.metrics.total(pipeline.metrics.clips, camera=f"c{n}")
                     for n in range(count)
                 ]
 
@@ -243,9 +247,9 @@ def test_a_fleet_under_attack_leaks_no_memory_and_ends_every_event(
                 )
 
             assert until(back, 30), [
-                (s.camera.id, s.state, s.detail) for s in pipeline.fleet.statuses
+                (camera.camera_id, camera.state, camera.detail) for camera in pipeline.cameras()
             ]
-            alive = pipeline._not_alive()
+            alive = pipeline.health.not_alive()
         read = list(
             read_topic(
                 KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic="fire"),

@@ -46,11 +46,13 @@ def test_events_are_sent_over_tls_only_to_a_trusted_broker(tmp_path: Path) -> No
             outbox,
             on_failure=lambda error: failures.update([error]),
         )
+        doubtful.start()
         assert until(lambda: bool(failures), 20)
         doubtful.close()
         assert len(outbox) == 1
         config = KafkaConfig(bootstrap=address, security_protocol="SSL", ssl_cafile=str(authority))
         publisher = Publisher(config, outbox)
+        publisher.start()
         assert until(lambda: len(outbox) == 0, 20)
         publisher.close()
         outbox.close()
@@ -102,11 +104,13 @@ def test_only_a_publisher_with_the_right_password_gets_events_through(
         wrong = Publisher(
             settings("wrong"), outbox, on_failure=lambda error: failures.update([error])
         )
+        wrong.start()
         assert until(lambda: proxy.logins["refused"] > 1 and bool(failures), 30)
         wrong.close()
         assert len(outbox) == 1
         assert not proxy.logins["let in"]
         publisher = Publisher(settings("right"), outbox)
+        publisher.start()
         assert until(lambda: len(outbox) == 0, 30)
         publisher.close()
         outbox.close()

@@ -28,6 +28,7 @@ def test_a_reader_skips_repeated_events(tmp_path: Path) -> None:
             outbox = Outbox(OutboxConfig(path=tmp_path / f"{attempt}.db"))
             outbox.append([make_event(1), make_event(2, event=1, kind="ended")])
             publisher = Publisher(config, outbox)
+            publisher.start()
             assert until(lambda box=outbox: len(box) == 0, 20)  # type: ignore[misc]
             publisher.close()
             outbox.close()

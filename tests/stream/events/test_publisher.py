@@ -14,7 +14,8 @@ from configs import OutboxError
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.consumer import read_topic
 from stream.events.kafka import kafka
-from stream.events.outbox import Outbox, read_rejected
+from stream.events.outbox import Outbox
+from stream.events.outbox_reader import read_dead_letters
 from stream.events.publisher import Publisher
 from tests.support.broker import free_port, running_broker
 from tests.support.factory import make_event
@@ -33,6 +34,7 @@ def test_events_arrive_with_key_headers_and_schema(tmp_path: Path) -> None:
         outbox.append([make_event(number, camera=f"c{number % 3}") for number in range(1, 31)])
         config = KafkaConfig(bootstrap=(bootstrap,), topic=topic)
         publisher = Publisher(config, outbox, lambda count: published.update(n=count))
+        publisher.start()
         outbox.append([make_event(31, camera="c0")])
         assert until(lambda: len(outbox) == 0, 20)
         assert publisher.close()
@@ -62,7 +64,8 @@ def test_an_event_too_large_for_the_broker_becomes_a_dead_letter_and_the_others_
         large = dataclasses.replace(make_event(2), model="m" * 2_000_000)
         outbox.append([make_event(1), large, make_event(3)])
         config = KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}")
-        publisher = Publisher(config, outbox, on_rejected=lambda: counts.update(["rejected"]))
+        publisher = Publisher(config, outbox, on_dead_letter=lambda: counts.update(["rejected"]))
+        publisher.start()
         assert until(lambda: len(outbox) == 0, 20)
         assert publisher.close()
         outbox.close()
@@ -70,7 +73,7 @@ def test_an_event_too_large_for_the_broker_becomes_a_dead_letter_and_the_others_
         assert [
             event.sequence for event in read_topic(config, threading.Event(), follow=False)
         ] == [1, 3]
-        assert "MessageSizeTooLargeError" in read_rejected(tmp_path / "o.db")[0][1]
+        assert "MessageSizeTooLargeError" in read_dead_letters(tmp_path / "o.db")[0][1]
 
 
 def test_a_missing_topic_is_created_with_its_partitions_or_waited_for(tmp_path: Path) -> None:
@@ -84,11 +87,13 @@ def test_a_missing_topic_is_created_with_its_partitions_or_waited_for(tmp_path: 
             outbox,
             on_failure=lambda error: failures.update([error]),
         )
+        strict.start()
         assert until(lambda: failures["no_topic"] > 0, 10)
         assert len(outbox) == 1
         strict.close()
         config = KafkaConfig(bootstrap=(bootstrap,), topic=topic, partitions=3, replication=1)
         publisher = Publisher(config, outbox)
+        publisher.start()
         assert until(lambda: len(outbox) == 0, 20)
         publisher.close()
         outbox.close()
@@ -114,6 +119,7 @@ def test_acknowledged_events_are_removed_once_the_outbox_can_be_written_again(
 
         monkeypatch.setattr(outbox, "remove", fails_once)
         publisher = Publisher(KafkaConfig(bootstrap=(bootstrap,), topic=f"t{free_port()}"), outbox)
+        publisher.start()
         assert until(lambda: len(outbox) == 0, 20)
         assert failed
         publisher.close()

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import stream.events.publisher
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.consumer import read_topic
-from stream.events.kafka import kafka
 from stream.events.outbox import Outbox
+from stream.events.producer_watch import PublisherTimings
 from stream.events.publisher import Publisher
 from tests.support.broker import Proxy, free_port, running_broker
 from tests.support.factory import make_event
@@ -33,6 +32,7 @@ def test_a_broker_cut_off_for_20_seconds_gets_everything_once_and_in_order(tmp_p
         failures = Counter[str]()
         config = KafkaConfig(bootstrap=(f"127.0.0.1:{port}",), topic="cut")
         publisher = Publisher(config, outbox, on_failure=lambda error: failures.update([error]))
+        publisher.start()
         expected: dict[str, list[int]] = {"a": [], "b": []}
         stop = threading.Event()
 
@@ -85,6 +85,7 @@ def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> N
     outbox.append([make_event(1)])
     config = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",), flush_seconds=0.5)
     publisher = Publisher(config, outbox, on_failure=lambda error: failures.update([error]))
+    publisher.start()
     assert until(lambda: failures["no_metadata"] > 0, 10)
     started_at = time.monotonic()
     assert not publisher.close()
@@ -95,11 +96,7 @@ def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> N
 
 @pytest.mark.broker
 @pytest.mark.slow
-def test_a_broker_that_comes_back_empty_at_another_address_gets_the_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream.events.publisher, "_SUSPECT_SECONDS", 2.0)
-    monkeypatch.setattr(stream.events.publisher, "_GRACE_SECONDS", 1.0)
+def test_a_broker_that_comes_back_empty_at_another_address_gets_the_events(tmp_path: Path) -> None:
     port = free_port()
     config = KafkaConfig(
         bootstrap=(f"127.0.0.1:{port}",), topic=f"t{port}", request_timeout_seconds=1
@@ -108,11 +105,13 @@ def test_a_broker_that_comes_back_empty_at_another_address_gets_the_events(
     with running_broker() as bootstrap:
         proxy = Proxy(int(bootstrap.split(":")[1]), port)  # the address that does not change
         outbox.append([make_event(1)])
-        publisher = Publisher(config, outbox)
+        timings = PublisherTimings(suspect_seconds=2.0, grace_seconds=1.0)
+        publisher = Publisher(config, outbox, timings=timings)
+        publisher.start()
         assert until(lambda: len(outbox) == 0, 20)
     outbox.append([make_event(2), make_event(3)])
     with running_broker() as bootstrap:
-        proxy._upstream = int(bootstrap.split(":")[1])
+        proxy.upstream = int(bootstrap.split(":")[1])
         assert until(lambda: len(outbox) == 0, 40)
         publisher.close()
         assert [
@@ -120,14 +119,3 @@ def test_a_broker_that_comes_back_empty_at_another_address_gets_the_events(
         ] == [2, 3]
         proxy.cut()
     outbox.close()
-
-
-@pytest.mark.slow
-def test_looking_for_an_absent_broker_leaves_no_thread_behind() -> None:
-    from stream.events.publisher import _admin
-
-    before = threading.active_count()
-    for _ in range(3):
-        with pytest.raises(kafka.errors.KafkaError):
-            _admin(KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",)))
-    assert until(lambda: threading.active_count() <= before, 5)

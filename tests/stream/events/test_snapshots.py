@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 import uuid
 from collections import Counter
@@ -19,11 +20,13 @@ from stream.events.snapshots import Snapshot, SnapshotStore, snapshot_name
 
 def store_at(path: Path, counts: Counter[str], **settings: float) -> SnapshotStore:
     config = SnapshotConfig(enabled=True, path=path, **settings)  # type: ignore[arg-type]
-    return SnapshotStore(
+    store = SnapshotStore(
         config,
         on_written=lambda: counts.update(["written"]),
         on_lost=lambda: counts.update(["lost"]),
     )
+    store.start()
+    return store
 
 
 def picture(value: int, width: int = 320) -> np.ndarray:  # type: ignore[type-arg]
@@ -112,5 +115,52 @@ def test_a_clock_that_was_ahead_neither_keeps_pictures_for_ever_nor_deletes_them
     assert len(list(tmp_path.glob("a/*.jpg"))) == 2
     started_at = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: started_at + 2 * 86400)
-    store._tidy()
+    store.delete_old()
     assert list(tmp_path.glob("*/*.jpg")) == []
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    ours = [tmp_path / "a" / f"{event(1)}.part", tmp_path / "a" / f"{event(2)}.jpg.part"]
+    others = [tmp_path / "a" / f"{event(3)}.edited.jpg", tmp_path / "a" / "b.jpg.part"]
+    for file in ours + others:
+        file.write_bytes(b"x" * 10_000)
+    store = store_at(tmp_path, Counter(), keep_megabytes=0.001)
+    store.offer(Snapshot(snapshot_name("a", event(4)), picture(1)))
+    store.close()
+    assert not any(file.exists() for file in ours)
+    assert all(file.exists() for file in others)
+
+
+def test_pictures_have_the_permissions_of_new_files(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        store = store_at(tmp_path, Counter())
+        store.offer(Snapshot(snapshot_name("a", event(1)), picture(1)))
+        store.close()
+    finally:
+        os.umask(before)
+    (written,) = tmp_path.glob("a/*.jpg")
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+
+
+def test_a_picture_that_comes_too_fast_or_too_late_is_lost(tmp_path: Path) -> None:
+    counts: Counter[str] = Counter()
+    idle = SnapshotStore(
+        SnapshotConfig(enabled=True, path=tmp_path), on_lost=lambda: counts.update(["lost"])
+    )
+    snapshot = Snapshot(snapshot_name("a", event(1)), picture(1))
+    taken = [idle.offer(snapshot) for _ in range(40)]  # nobody writes: it was not started
+    assert taken == [True] * 32 + [False] * 8
+    idle.close()
+    assert not idle.offer(snapshot)
+    assert counts == {"lost": 9}
+
+
+def test_a_store_without_pictures_shows_that_it_is_alive(tmp_path: Path) -> None:
+    store = store_at(tmp_path, Counter())
+    time.sleep(2.5)  # longer than it waits for a picture
+    assert store.silent_seconds < 2
+    assert store.is_alive
+    store.close()
+    assert not store.is_alive

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import stream.events.writer
 from configs import OutboxError
 from stream.events.config import OutboxConfig
 from stream.events.event import ActionEvent
@@ -53,13 +52,10 @@ def running(writer: EventWriter) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def test_events_wait_in_order_until_they_can_be_stored(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
+def test_events_wait_in_order_until_they_can_be_stored() -> None:
     disk = Disk()
     metrics = Metrics()
-    writer = EventWriter(disk, metrics)
+    writer = EventWriter(disk, metrics, retry_seconds=0.05)
     with running(writer):
         writer.put([make_event(1)])
         assert until(lambda: disk.stored == [make_event(1)], 5)
@@ -75,20 +71,23 @@ def test_events_wait_in_order_until_they_can_be_stored(
         disk.is_full = False
         assert until(lambda: writer.problem is None, 5)
         assert disk.stored == [make_event(number) for number in range(1, 5)]
-        disk.is_full = True
-        monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 1000.0)
+
+
+def test_closing_tries_again_whenever_the_next_attempt_would_have_been() -> None:
+    disk = Disk()
+    disk.is_full = True
+    writer = EventWriter(disk, Metrics(), retry_seconds=1000.0)
+    with running(writer):
         writer.put([make_event(5)])
         assert until(lambda: writer.problem is not None, 5)
         threading.Timer(0.5, lambda: setattr(disk, "is_full", False)).start()
-    # at the end it is tried again, whenever the next try would have been
     assert disk.stored[-1] == make_event(5)
 
 
-def test_closing_gives_up_on_a_full_disk_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream.events.writer, "_LAST_SECONDS", 0.3)
+def test_closing_gives_up_on_a_full_disk_after_a_while() -> None:
     disk = Disk()
     disk.is_full = True
-    writer = EventWriter(disk, Metrics())
+    writer = EventWriter(disk, Metrics(), flush_seconds=0.3)
     with running(writer):
         writer.put([make_event(1)])
     assert writer.unsaved == 1
@@ -109,17 +108,16 @@ def test_a_slow_disk_is_not_reported_as_a_standstill() -> None:
             time.sleep(0.02)  # events come faster than the disk takes them
             if number == 50:
                 middle = time.monotonic()
-        assert writer.beat_monotonic > middle
+        assert writer.silent_seconds < time.monotonic() - middle
         assert len(seconds) > 50  # not only when there is a pause at last
     assert len(seconds) == 100
 
 
 def test_waiting_events_are_bounded_and_updates_are_dropped_first(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(stream.events.writer, "_MOST_UNSAVED", 20)
     metrics = Metrics()
-    writer = EventWriter(Disk(), metrics)
+    writer = EventWriter(Disk(), metrics, max_unsaved=20)
     kinds = ["started", "updated", "updated", "ended"] * 5
     writer.put([make_event(number, kind=kind) for number, kind in enumerate(kinds, 1)])
     assert writer.unsaved == 20
@@ -133,14 +131,13 @@ def test_waiting_events_are_bounded_and_updates_are_dropped_first(
     }
     assert dropped == {"started": 6, "updated": 10, "ended": 5}
     assert writer.lost == writer.unsaved + 21
-    assert caplog.text.count("events wait in memory; the oldest are dropped") == 1
+    assert caplog.text.count("events wait in memory; dropping the oldest") == 1
 
 
-def test_latency_is_measured_until_the_event_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream.events.writer, "_RETRY_SECONDS", 0.05)
+def test_latency_is_measured_until_the_event_is_stored() -> None:
     seconds: list[float] = []
     disk = Disk()
-    writer = EventWriter(disk, Metrics(), seconds.append)
+    writer = EventWriter(disk, Metrics(), seconds.append, retry_seconds=0.05)
     with running(writer):
         disk.is_full = True
         writer.put([make_event(1)], [time.monotonic(), time.monotonic() - 10])
@@ -156,9 +153,8 @@ def test_latency_is_measured_until_the_event_is_stored(monkeypatch: pytest.Monke
 
 
 def test_a_locked_database_blocks_only_the_writer(tmp_path: Path) -> None:
-    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"), busy_seconds=30.0)
     writer = EventWriter(outbox, Metrics())
-    outbox._wait_for_locks(30.0)
     with (
         contextlib.closing(sqlite3.connect(tmp_path / "o.db", isolation_level=None)) as foreign,
         running(writer),

@@ -7,14 +7,16 @@ import itertools
 
 import av
 import numpy as np
+import pytest
 
 from stream.ingest.config import ClipConfig
-from stream.types import DecodedFrame, SampledFrame, StreamBreak
+from stream.types import BreakReason, DecodedFrame, SampledFrame, StreamBreak
 from tests.support.chaos import TcpCamera, mpegts, streamed
 from tests.support.live_cameras import seen
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_a_new_size_or_codec_starts_a_new_clip(square: bytes) -> None:
     with (
         TcpCamera(
@@ -52,7 +54,7 @@ def test_a_new_size_or_codec_starts_a_new_clip(square: bytes) -> None:
         assert until(lambda: isinstance(watched.items[-1], SampledFrame))
     for earlier, later in itertools.pairwise(watched.items):
         if isinstance(earlier, SampledFrame) and isinstance(later, SampledFrame):
-            assert earlier.picture_HWC.shape == later.picture_HWC.shape
+            assert earlier.frame_HWC.shape == later.frame_HWC.shape
             assert 0 < later.pts_seconds - earlier.pts_seconds < 1
 
 
@@ -63,4 +65,4 @@ def test_a_new_rotation_starts_a_new_clip() -> None:
     first = DecodedFrame(None, 0.0, 0.0, 0.0, 640, 480, turns=0)
     turned = DecodedFrame(None, 1 / 15, 0.0, 0.0, 640, 480, turns=2)
     assert [type(item) for item in sampler.push(first)] == [SampledFrame]
-    assert sampler.push(turned)[0] == StreamBreak("a", "size")
+    assert sampler.push(turned)[0] == StreamBreak("a", BreakReason.SIZE, 0)

@@ -7,11 +7,12 @@ import av
 import numpy as np
 import pytest
 
-from model.media.video import frame_picture
-from stream.ingest.config import ClipConfig
+from model.media.conversion import rgb_frame
+from stream.cameras.config import CameraConfig
+from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.decoder import Decoder
 from stream.ingest.sampler import Sampler
-from stream.ingest.source import CameraConfig, Source, SourceConfig
+from stream.ingest.source import Source
 from stream.types import DecodedFrame, SampledFrame, StreamBreak
 
 
@@ -20,17 +21,18 @@ def run(path: Path, **clip: float) -> tuple[list[SampledFrame], list[StreamBreak
 
     def convert(native: object) -> np.ndarray:
         counts["converted"] += 1
-        return frame_picture(native)
+        return rgb_frame(native)
 
     def repeat() -> None:
         counts["repeated"] += 1
 
-    sampler = Sampler("a", ClipConfig(**clip), convert, repeat)  # type: ignore[arg-type]
+    sampler = Sampler("a", ClipConfig(**clip), convert, on_repeat=repeat)  # type: ignore[arg-type]
     source = Source(
         CameraConfig(id="a", url=str(path), pace="fast"),
         SourceConfig(),
         threading.Event(),
-        lambda *_: None,
+        on_state=lambda state, why: None,
+        on_end=lambda reason, why: None,
     )
     decoder = Decoder()
     frames = []
@@ -64,7 +66,7 @@ def test_each_grid_position_holds_the_nearest_frame_of_the_file(
     for frame in frames:
         distances = np.abs(times - frame.pts_seconds)
         near = [native[index][1] for index in np.flatnonzero(distances <= distances.min() + 0.0011)]
-        assert any(np.array_equal(frame.picture_HWC, picture) for picture in near)
+        assert any(np.array_equal(frame.frame_HWC, picture) for picture in near)
 
 
 def test_only_frames_that_are_used_are_converted(shared_data: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_frame_that_cannot_be_converted_breaks_the_clip_and_nothing_else(
         broken.append(1)
         if len(broken) == 10:
             raise ValueError("bad colours")
-        return frame_picture(native)
+        return rgb_frame(native)
 
     sampler = Sampler("a", ClipConfig(), convert, on_corrupt=lambda: broken.append(0))
     corrupt = broken

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import stream.cameras
-import stream.ingest.source
+import stream.cameras.supervisor
+import stream.ingest.connection
 from stream.ingest.decoder import Decoder
-from stream.types import CodedPacket, DecodedFrame
+from stream.types import CodedPacket, DecodedFrame, EndReason
 from tests.support.chaos import TcpCamera, streamed
 from tests.support.live_cameras import QUICK, seen
 from tests.support.waiting import until
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 def test_a_camera_whose_thread_failed_or_could_not_start_is_started_again(
     square: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream.cameras, "_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(stream.cameras.supervisor, "_PAUSE_SECONDS", 0.1)
     real = threading.Thread.start
     refused = []
 
@@ -33,19 +33,20 @@ def test_a_camera_whose_thread_failed_or_could_not_start_is_started_again(
     with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url) as watched:
         assert watched.status.state == "offline"
         assert "can't start new thread" in watched.status.detail
-        assert until(lambda: (watched.fleet.supervise(), len(watched.frames) > 5)[1]), (
+        assert until(lambda: (watched.supervisor.supervise(), len(watched.frames) > 5)[1]), (
             watched.states
         )
         assert refused == ["camera-a", "packets-a"]
-        assert not watched.fleet.all_ended()
+        assert not watched.supervisor.all_ended()
 
 
+@pytest.mark.slow
 def test_a_hanging_reader_is_replaced_and_ends_when_its_call_returns(
     square: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
     hung = []
-    real = stream.ingest.source.open_container
+    real = stream.ingest.connection.open_container
 
     def hangs(url: str, **options: object) -> object:
         if len(hung) < 2:
@@ -53,11 +54,11 @@ def test_a_hanging_reader_is_replaced_and_ends_when_its_call_returns(
             release.wait(60)
         return real(url, **options)
 
-    monkeypatch.setattr(stream.ingest.source, "open_container", hangs)
+    monkeypatch.setattr(stream.ingest.connection, "open_container", hangs)
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.2, "read_timeout_seconds": 0.3})
     before = threading.active_count()
     with TcpCamera(streamed(square, seconds=3.0)) as camera, seen(camera.url, quick) as watched:
-        assert until(lambda: (watched.fleet.supervise(), len(watched.frames) >= 10)[1], 20)
+        assert until(lambda: (watched.supervisor.supervise(), len(watched.frames) >= 10)[1], 20)
         assert len(hung) == 2
         assert watched.metrics.readers_abandoned._value.get() == 2
         # what came before the hang is not glued to what comes after
@@ -65,7 +66,7 @@ def test_a_hanging_reader_is_replaced_and_ends_when_its_call_returns(
         release.set()
 
         def gone() -> bool:
-            watched.fleet.supervise()
+            watched.supervisor.supervise()
             return bool(watched.metrics.readers_abandoned._value.get() == 0)
 
         assert until(gone)
@@ -76,10 +77,12 @@ def test_a_file_whose_reader_hangs_ends_with_a_break(
     scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(stream.ingest.source, "open_container", lambda url, **_: release.wait(60))
+    monkeypatch.setattr(
+        stream.ingest.connection, "open_container", lambda url, **_: release.wait(60)
+    )
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.1, "read_timeout_seconds": 0.1})
     with seen(str(scenes / "clips/fall/0000.mp4"), quick) as watched:
-        assert until(lambda: (watched.fleet.supervise(), watched.breaks)[1] == ["ended"], 5)
+        assert until(lambda: (watched.supervisor.supervise(), watched.breaks)[1] == ["ended"], 5)
         assert watched.status.state == "ended"
         release.set()
 
@@ -106,30 +109,32 @@ def test_a_decoder_that_fails_unexpectedly_costs_one_connection(
 
 def test_the_number_of_hanging_readers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(stream.ingest.source, "open_container", lambda url, **_: release.wait(60))
+    monkeypatch.setattr(
+        stream.ingest.connection, "open_container", lambda url, **_: release.wait(60)
+    )
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.05, "read_timeout_seconds": 0.05})
     before = threading.active_count()
     with seen("rtsp://h/a", quick) as watched:
         assert until(
             lambda: (
-                watched.fleet.supervise(),
+                watched.supervisor.supervise(),
                 "hang in library calls" in watched.status.detail,
             )[1]
         )
         assert watched.status.state == "offline"
         for _ in range(5):
-            watched.fleet.halt("a", "changed")
-            watched.fleet.start("a")  # as after a change over HTTP
-            watched.fleet.supervise()
+            watched.supervisor.halt("a", EndReason.CHANGED)
+            watched.supervisor.start("a")  # as after a change over HTTP
+            watched.supervisor.supervise()
         assert watched.metrics.readers_abandoned._value.get() == 3
         assert threading.active_count() - before <= 2 * 3 + 1
-        assert not watched.fleet.all_ended()
+        assert not watched.supervisor.all_ended()
         release.set()
         assert until(
             lambda: (
-                watched.fleet.supervise(),
+                watched.supervisor.supervise(),
                 watched.metrics.readers_abandoned._value.get() == 0,
             )[1]
         )
-        # it was started: what was opened is no camera
+        # it was started: what was opened is not a camera
         assert until(lambda: "unexpected error" in watched.status.detail)

@@ -60,7 +60,7 @@ def test_mpegts_over_http_and_tcp(square: bytes) -> None:
         for url in (f"http://127.0.0.1:{port}/live.ts", camera.url):
             with seen(url) as watched:
                 assert until(lambda: len(watched.frames) > 20), watched.states
-                assert watched.frames[0].picture_HWC.shape == (160, 213, 3)
+                assert watched.frames[0].frame_HWC.shape == (160, 213, 3)
 
 
 def test_mpegts_over_udp_comes_back_after_silence(square: bytes) -> None:
@@ -111,6 +111,7 @@ def test_tls_certificates_are_checked_when_asked_to(square: bytes, tmp_path: Pat
             assert until(lambda: len(watched.frames) > 5), watched.states
 
 
+@pytest.mark.slow
 def test_jpegs_over_http_are_timed_by_their_arrival() -> None:
     """FFmpeg stamps them 25 a second, whenever they come."""
     data = io.BytesIO()

@@ -33,7 +33,7 @@ def drained(queue: PacketQueue) -> list[CodedPacket]:
 
 def test_the_oldest_groups_are_dropped_and_leave_a_mark() -> None:
     dropped: list[int] = []
-    queue = PacketQueue(most_seconds=2.0, most_bytes=1e9, on_dropped=dropped.append)
+    queue = PacketQueue(max_seconds=2.0, max_bytes=1e9, on_dropped=dropped.append)
     for number in range(35):  # a key frame every second, ten packets a second
         queue.put(coded(number, key=number % 10 == 0, at=number / 10))
     waiting = drained(queue)
@@ -45,7 +45,7 @@ def test_the_oldest_groups_are_dropped_and_leave_a_mark() -> None:
 
 def test_a_group_that_is_too_long_is_dropped_as_a_whole() -> None:
     dropped: list[int] = []
-    queue = PacketQueue(most_seconds=1.0, most_bytes=1e9, on_dropped=dropped.append)
+    queue = PacketQueue(max_seconds=1.0, max_bytes=1e9, on_dropped=dropped.append)
     for number in range(30):
         queue.put(coded(number, key=number in (0, 25), at=number / 10))
     waiting = drained(queue)
@@ -54,7 +54,7 @@ def test_a_group_that_is_too_long_is_dropped_as_a_whole() -> None:
 
 
 def test_bytes_are_bounded_too() -> None:
-    queue = PacketQueue(most_seconds=1e9, most_bytes=1000.0)
+    queue = PacketQueue(max_seconds=1e9, max_bytes=1000.0)
     for number in range(100):
         queue.put(coded(number, key=number % 5 == 0, at=0.0))
         assert sum(each.size for each in queue._waiting) <= 1000
@@ -62,7 +62,7 @@ def test_bytes_are_bounded_too() -> None:
 
 
 def test_the_end_is_reported_once_everything_is_taken() -> None:
-    queue = PacketQueue(most_seconds=1.0, most_bytes=1e9)
+    queue = PacketQueue(max_seconds=1.0, max_bytes=1e9)
     queue.put(coded(0, key=True, at=0.0))
     queue.close()
     assert not queue.is_over
@@ -75,7 +75,7 @@ def test_the_end_is_reported_once_everything_is_taken() -> None:
 def test_the_packets_that_stay_can_always_be_decoded(steps: list[tuple[bool, int, int]]) -> None:
     """After a mark comes a key frame; without one, packets follow each other without a gap."""
     dropped: list[int] = []
-    queue = PacketQueue(most_seconds=1.0, most_bytes=1500.0, on_dropped=dropped.append)
+    queue = PacketQueue(max_seconds=1.0, max_bytes=1500.0, on_dropped=dropped.append)
     taken = []
     at = 0.0
     for number, (key, tenths, takes) in enumerate(steps):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stream.cameras.config import CameraConfig
+import stream.ingest.source
 from stream.ingest.config import SourceConfig
-from stream.ingest.source import Source
+from stream.ingest.connection import wall_seconds
 from tests.support.broker import Proxy, certificate, free_port
 from tests.support.live_cameras import QUICK, seen
 from tests.support.rtsp import RtspServer, missing_rtsp
@@ -58,13 +57,16 @@ def test_rtsps_checks_the_certificate_of_the_camera_when_asked_to(
                 if is_trusted:
                     assert until(lambda: len(watched.frames) > 5), watched.states
                 else:
+                    reconnects = watched.metrics.reconnects
                     assert until(
-                        lambda: sum(state == "offline" for state, _ in watched.states) > 1
+                        lambda seen=watched, count=reconnects: seen.metrics.total(count) > 1
                     ), watched.states
+                    assert "offline" in [state for state, _ in watched.states]
                     assert not watched.frames
         proxy.cut()
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_rtsp_frames_are_dated_by_the_camera(
@@ -72,14 +74,14 @@ def test_rtsp_frames_are_dated_by_the_camera(
 ) -> None:
     if problem := missing_rtsp():
         pytest.skip(problem)
-    real = Source._wall_seconds
+    real = stream.ingest.source.wall_seconds
     told = []
 
-    def wall_seconds(self: Source, packet: Any, arrived: float) -> float:
+    def noted(packet: Any, arrived: float, max_difference: float) -> float:
         told.append(packet.has_sidedata("prft"))
-        return real(self, packet, arrived)
+        return real(packet, arrived, max_difference)
 
-    monkeypatch.setattr(Source, "_wall_seconds", wall_seconds)
+    monkeypatch.setattr(stream.ingest.source, "wall_seconds", noted)
     with (
         RtspServer({"/live": scenes / "clips/fall/0000.mp4"}) as server,
         seen(server.url("/live"), transport=transport) as watched,
@@ -109,10 +111,6 @@ def test_a_wrong_clock_of_a_camera_is_ignored() -> None:
         def get_sidedata(self, kind: str) -> bytes:
             return (5_000_000).to_bytes(8, "little") + bytes(8)
 
-    camera = CameraConfig(id="a", url="rtsp://h/a")
-    source = Source(camera, SourceConfig(), threading.Event(), lambda *_: None)
-    assert abs(source._wall_seconds(Packet(), time.monotonic()) - time.time()) < 1
-    trusting = Source(
-        camera, SourceConfig(camera_clock_seconds=1e12), threading.Event(), lambda *_: None
-    )
-    assert trusting._wall_seconds(Packet(), time.monotonic()) == 5.0
+    believed = SourceConfig().camera_clock_seconds
+    assert abs(wall_seconds(Packet(), time.monotonic(), believed) - time.time()) < 1
+    assert wall_seconds(Packet(), time.monotonic(), 1e12) == 5.0

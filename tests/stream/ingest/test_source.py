@@ -32,8 +32,9 @@ class Log:
             camera,
             SourceConfig(**settings),
             stop,
-            lambda state, why: self.states.append((state, why)),
-            self.reconnected,
+            on_state=lambda state, why: self.states.append((state, why)),
+            on_end=lambda reason, why: self.states.append(("ended", why or reason.value)),
+            on_reconnect=self.reconnected,
         )
 
     def reconnected(self) -> None:
@@ -62,6 +63,7 @@ def test_a_looped_file_starts_again(scenes: Path) -> None:
     assert log.states[-1] == ("ended", "stopped")
 
 
+@pytest.mark.slow
 def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.Event) -> None:
     path = scenes / "clips/fall/0000.mp4"
     started_at = time.monotonic()
@@ -78,11 +80,12 @@ def test_a_paced_file_takes_as_long_as_it_lasts(scenes: Path, never: threading.E
         assert coded.arrived_monotonic - packets[0].arrived_monotonic >= due - 0.01
 
 
+@pytest.mark.slow
 def test_a_paced_file_that_is_read_too_slowly_plays_slower(
     scenes: Path, never: threading.Event
 ) -> None:
     source = Log().source(
-        CameraConfig(id="a", url=str(scenes / "clips/fall/0000.mp4")), never, queue_seconds=0.2
+        CameraConfig(id="a", url=str(scenes / "clips/fall/0000.mp4")), never, max_queue_seconds=0.2
     )
     lags = []
     for number, coded in enumerate(source.packets()):
@@ -175,8 +178,8 @@ def test_an_unreachable_camera_is_tried_again_with_pauses() -> None:
     source = log.source(
         CameraConfig(id="a", url="rtsp://127.0.0.1:9/x"),
         stop,
-        backoff_first_seconds=0.01,
-        backoff_most_seconds=0.05,
+        backoff_initial_seconds=0.01,
+        backoff_max_seconds=0.05,
     )
     thread = threading.Thread(target=lambda: list(source.packets()))
     thread.start()
@@ -200,6 +203,7 @@ def rtsp(scenes: Path) -> Iterator[RtspServer]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_rtsp_delivers_the_frames_of_the_file(rtsp: RtspServer, scenes: Path) -> None:
     import av
@@ -231,8 +235,8 @@ def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None
     source = log.source(
         CameraConfig(id="a", url=rtsp.url("/live")),
         stop,
-        backoff_first_seconds=0.1,
-        backoff_most_seconds=0.2,
+        backoff_initial_seconds=0.1,
+        backoff_max_seconds=0.2,
     )
     packets = source.packets()
     for _ in range(10):
@@ -249,6 +253,7 @@ def test_a_camera_comes_back_after_its_server_restarts(rtsp: RtspServer) -> None
     assert "stalled" in [state for state, _ in log.states]
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_a_frozen_camera_is_noticed(rtsp: RtspServer) -> None:
     log = Log()

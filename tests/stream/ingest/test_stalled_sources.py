@@ -27,6 +27,7 @@ def spoiled(data: bytes) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.slow
 def test_a_camera_whose_packets_give_no_frame_is_reopened(square: bytes) -> None:
     config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
     with (
@@ -46,6 +47,7 @@ def frozen(
     return [dataclasses.replace(frame, pts_seconds=7.0) for frame in real(self, coded)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode", [lambda self, coded: [], frozen], ids=["none", "frozen"])
 def test_a_camera_is_reopened_when_the_decoder_gives_no_new_frame(
     square: bytes, monkeypatch: pytest.MonkeyPatch, decode: Callable[..., list[DecodedFrame]]
@@ -54,12 +56,13 @@ def test_a_camera_is_reopened_when_the_decoder_gives_no_new_frame(
     config = QUICK.model_copy(update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 0.5})
     with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url, config) as watched:
         assert until(lambda: camera.connections >= 2, 12), watched.states
-    assert ("stalled", "packets come, but no new picture") in watched.states
+    assert ("stalled", "packets come, but no new frame") in watched.states
 
 
+@pytest.mark.slow
 def test_a_camera_is_not_reopened_when_we_are_slow(square: bytes) -> None:
     config = QUICK.model_copy(
-        update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 2.0, "queue_seconds": 0.5}
+        update={"open_timeout_seconds": 0.5, "read_timeout_seconds": 2.0, "max_queue_seconds": 0.5}
     )
     with (
         TcpCamera(streamed(square * 3, seconds=12.0)) as camera,
@@ -76,6 +79,7 @@ def test_a_camera_is_not_reopened_when_we_are_slow(square: bytes) -> None:
         assert "dropped" in watched.breaks
 
 
+@pytest.mark.slow
 def test_video_that_stops_while_sound_continues_is_noticed() -> None:
     data = io.BytesIO()
     with av.open(data, "w", format="mpegts") as container:
@@ -117,7 +121,7 @@ def test_a_slow_decoder_drops_groups_and_reports_it(
         return real(self, coded)
 
     monkeypatch.setattr(Decoder, "decode", slow)
-    config = QUICK.model_copy(update={"queue_seconds": 0.6})
+    config = QUICK.model_copy(update={"max_queue_seconds": 0.6})
     with TcpCamera(streamed(square, seconds=4.0)) as camera, seen(camera.url, config) as watched:
         assert until(lambda: "dropped" in watched.breaks), watched.states
-    assert watched.metrics.by_label(watched.metrics.dropped, "reason")["decoder"] > 0
+    assert watched.metrics.by_label(watched.metrics.dropped_packets, "reason")["decoder"] > 0

@@ -1,0 +1,88 @@
+"""The configuration of a network: all settings that decide its layers and their sizes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from configs import StrictModel
+from model.backbones.non_local import NonLocalPooling
+from model.backbones.resnet import BACKBONES, BackboneName, Depth, Entry
+from model.cidc_network import CIDCConfig
+
+__all__ = ["ModelConfig"]
+
+
+class ModelConfig(StrictModel):
+    """Settings of the network: its backbone, its CIDC network or other head, and its sizes."""
+
+    backbone: BackboneName = Field("r2d", description="the residual network")
+    depth: Depth = Field(50, description="number of layers of the backbone")
+    non_local: bool = Field(False, description="add non-local blocks to stages 3 and 4")
+    non_local_pooling: NonLocalPooling = Field(
+        "paper", description="where non-local blocks pool; public checkpoints differ in this"
+    )
+    entry: Entry | None = Field(
+        None,
+        description=(
+            "how the number of frames is divided by four before stage 2;"
+            " null: the backbone's default"
+        ),
+    )
+    head: Literal["pool", "lstm", "self_attention"] = Field(
+        "pool", description="head on the last map, used only if cidc is null (table 5a)"
+    )
+    cidc: CIDCConfig | None = Field(
+        CIDCConfig(), description="the CIDC network; null: build no CIDC network"
+    )
+    num_classes: int = Field(400, ge=2, description="number of classes, the size of the last layer")
+    width: int = Field(
+        64, ge=8, le=256, description="number of channels of the stem; 64 in the paper"
+    )
+    frames: int = Field(32, ge=4, description="number of frames in a clip")
+    dropout: float = Field(
+        0.6, ge=0, lt=1, description="probability of dropout before the last layer"
+    )
+
+    @property
+    def time_stride(self) -> int:
+        """Temporal stride of the last stages: clip frames per time position."""
+        return BACKBONES[self.backbone].time_stride
+
+    @property
+    def time(self) -> int:
+        """Number of time positions (T) of the last stages' maps."""
+        return self.frames // self.time_stride
+
+    @property
+    def backbone_facts(self) -> dict[str, object]:
+        """The settings that must be equal in two networks that share backbone weights."""
+        entry = self.entry or BACKBONES[self.backbone].entry
+        pooling = self.non_local_pooling if self.non_local else None
+        return {
+            "backbone": self.backbone,
+            "depth": self.depth,
+            "width": self.width,
+            "entry": entry,
+            "non_local": self.non_local,
+            "non_local_pooling": pooling,
+        }
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> ModelConfig:
+        if self.frames % self.time_stride:
+            raise ValueError(
+                f"frames must be a multiple of {self.time_stride} for {self.backbone},"
+                f" got {self.frames}"
+            )
+        if self.cidc is not None and self.cidc.direction == "bi" and self.time % 2:
+            raise ValueError(
+                f"frames must be a multiple of {2 * self.time_stride} for {self.backbone}"
+                f" with direction bi, got {self.frames}"
+            )
+        if self.cidc is not None and self.head != "pool":
+            raise ValueError(f"head {self.head!r} replaces the CIDC network; set cidc to null")
+        if self.entry not in (None, "sampled") and BACKBONES[self.backbone].entry == "sampled":
+            raise ValueError(f"{self.backbone} has only the entry 'sampled', got {self.entry!r}")
+        return self

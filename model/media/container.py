@@ -1,0 +1,108 @@
+"""Read media with PyAV: open a file or stream, pick its video stream, demux and decode packets.
+
+Every failure raises a `MediaError`. Its message never contains the address of the stream, because
+the address may contain a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+from av.error import FFmpegError
+
+from configs import MediaError
+
+__all__ = [
+    "decode_packet",
+    "demux_packets",
+    "explain",
+    "frame_rate",
+    "open_container",
+    "video_stream",
+]
+
+_DEFAULT_FRAME_RATE = 25
+
+
+def open_container(url: str, **options: Any) -> Any:
+    """Open a file or stream for reading; `options` are passed to `av.open`.
+
+    Raises:
+        MediaError: the source does not exist, cannot be reached, or is not a media file.
+    """
+    try:
+        return av.open(url, **options)
+    except (FFmpegError, OSError, ValueError, IndexError) as error:
+        raise MediaError(f"cannot open: {explain(error)}") from error
+
+
+def video_stream(container: Any) -> Any:
+    """Pick the video stream to analyse: FFmpeg's best stream that is not a cover image.
+
+    Raises:
+        MediaError: the source has no video stream, or FFmpeg has no decoder for it.
+    """
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not streams:
+        raise MediaError("no video stream (sound only, or not a video)")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise MediaError("no decoder for its video stream")
+    # Each frame thread would delay decoding by one frame, and frame threads can hang when a broken
+    # stream is closed.
+    stream.thread_type = "SLICE"
+    return stream
+
+
+def frame_rate(stream: Any) -> float:
+    """Return the frame rate that a video stream declares, in frames per second; default 25."""
+    return float(stream.guessed_rate or stream.average_rate or _DEFAULT_FRAME_RATE)
+
+
+def demux_packets(container: Any, stream: Any, *, strict: bool = False) -> Iterator[Any]:
+    """Yield the packets of one stream; the last packet is empty and flushes the decoder.
+
+    At a read error, stop as if the stream had ended, unless `strict` is True.
+
+    Raises:
+        MediaError: a packet cannot be read and `strict` is True.
+    """
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        except FFmpegError as error:
+            if strict:
+                raise MediaError(f"read error: {explain(error)}") from error
+            return
+        yield packet
+
+
+def decode_packet(packet: Any, *, strict: bool = False) -> list[Any]:
+    """Return the frames that a packet completes; return no frames if it cannot be decoded.
+
+    Raises:
+        MediaError: the packet cannot be decoded and `strict` is True.
+    """
+    try:
+        return list(packet.decode())
+    except (FFmpegError, ValueError) as error:
+        if strict:
+            raise MediaError(f"decode error: {explain(error)}") from error
+        return []
+
+
+def explain(error: BaseException) -> str:
+    """Return FFmpeg's error text without the address, which may contain a password."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(reason)
+
+
+def _is_cover(stream: Any) -> bool:
+    disposition = getattr(stream, "disposition", None)
+    return bool(disposition and disposition & av.stream.Disposition.attached_pic)

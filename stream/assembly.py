@@ -1,0 +1,267 @@
+"""Makes each part of the pipeline from the configuration; `stream/pipeline.py` connects them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from configs import ConfigError
+from model.checkpoints.weights import ModelSpec
+from model.media.preprocess import Preprocessor
+from stream.analysis.backlog import Backlog
+from stream.analysis.clip_stage import MAX_FRAMES_AT_ONCE, ClipStage
+from stream.analysis.inbox import Inbox
+from stream.analysis.recogniser import Recogniser
+from stream.analysis.ring import ClipRing
+from stream.cameras.checks import check_camera, check_room
+from stream.cameras.config import CameraConfig
+from stream.cameras.manager import CameraManager
+from stream.cameras.overrides import CameraOverrides
+from stream.cameras.supervisor import Supervisor
+from stream.cameras.worker_threads import WorkerThreads
+from stream.config import StreamConfig, max_views
+from stream.events.announcer import Announcer, Subscriber
+from stream.events.event_pictures import EventPictures
+from stream.events.outbox import Outbox
+from stream.events.publisher import Publisher
+from stream.events.snapshots import SnapshotStore
+from stream.ingest.camera_worker import CameraWorker
+from stream.ingest.config import ClipConfig
+from stream.ingest.handle import Outlet
+from stream.metrics import Metrics
+from stream.serve.server import HttpServer
+
+__all__ = [
+    "build_announcer",
+    "build_clip_stage",
+    "build_manager",
+    "build_ring",
+    "camera_worker",
+    "describe_runtime",
+    "open_http",
+    "open_outbox",
+    "open_publisher",
+    "open_snapshots",
+]
+
+_log = logging.getLogger(__name__)
+
+
+def open_outbox(config: StreamConfig, metrics: Metrics) -> Outbox:
+    """The event store.
+
+    Raises:
+        OutboxError: it cannot be opened or written.
+    """
+    return Outbox(
+        config.outbox,
+        lambda kind: metrics.outbox_dropped.labels(kind).inc(),
+        metrics.outbox_damaged.inc,
+    )
+
+
+def open_snapshots(config: StreamConfig, metrics: Metrics) -> SnapshotStore | None:
+    """The store of pictures; None if none are kept.
+
+    Raises:
+        ConfigError: its folder cannot be written.
+    """
+    if not config.snapshots.enabled:
+        return None
+    return SnapshotStore(
+        config.snapshots,
+        on_written=metrics.snapshots.labels("written").inc,
+        on_lost=metrics.snapshots.labels("lost").inc,
+    )
+
+
+def open_publisher(config: StreamConfig, outbox: Outbox, metrics: Metrics) -> Publisher | None:
+    """The publisher to Kafka; None without a broker.
+
+    Raises:
+        BrokerError: its settings cannot be used.
+    """
+    if not config.kafka.bootstrap:
+        return None
+    return Publisher(
+        config.kafka,
+        outbox,
+        metrics.published.inc,
+        lambda error: metrics.publish_failures.labels(error).inc(),
+        metrics.outbox_rejected.inc,
+    )
+
+
+def open_http(
+    config: StreamConfig,
+    *,
+    metrics: Callable[[], bytes],
+    cameras: Callable[[], CameraManager | None],
+    checks: Mapping[str, Callable[[], str | None]],
+) -> HttpServer | None:
+    """The server of metrics, health and cameras; None if there is none.
+
+    Raises:
+        ConfigError: its address cannot be listened on, or its token cannot be read.
+    """
+    if not config.http.enabled:
+        return None
+    pictures = config.snapshots.path if config.snapshots.enabled else None
+    return HttpServer(
+        config.http, metrics=metrics, cameras=cameras, checks=checks, snapshots=pictures
+    )
+
+
+def build_ring(config: StreamConfig, spec: ModelSpec, device: torch.device) -> ClipRing:
+    """The clips of all views, on the device."""
+    return ClipRing(
+        max_views(config),
+        height=spec.preprocess.height,
+        width=spec.preprocess.width,
+        frames=spec.model.frames,
+        device=device,
+    )
+
+
+def build_clip_stage(
+    config: StreamConfig,
+    spec: ModelSpec,
+    metrics: Metrics,
+    recogniser: Recogniser,
+    *,
+    inbox: Inbox,
+    backlog: Backlog,
+    ring: ClipRing,
+) -> ClipStage:
+    """The stage from frames to batches of clips."""
+    preprocessor = Preprocessor(
+        spec.preprocess,
+        max_batch=MAX_FRAMES_AT_ONCE,
+        device="gpu" if recogniser.device.type == "cuda" else "cpu",
+    )
+    return ClipStage(
+        config.batch,
+        stride=config.clip.hop,
+        inbox=inbox,
+        backlog=backlog,
+        ring=ring,
+        preprocessor=preprocessor,
+        gather=recogniser.gather,
+        metrics=metrics,
+        keeps_frames=config.snapshots.enabled,
+    )
+
+
+def build_announcer(
+    config: StreamConfig,
+    spec: ModelSpec,
+    metrics: Metrics,
+    recogniser: Recogniser,
+    *,
+    snapshots: SnapshotStore | None,
+    next_sequence: Callable[[str], int],
+    subscribers: Sequence[Subscriber],
+) -> Announcer:
+    """The part that makes events of results."""
+    pictures = None
+    if snapshots is not None:
+        paint = recogniser.overlay if config.snapshots.activation else None
+        pictures = EventPictures(snapshots, paint)
+    return Announcer(
+        spec,
+        events=config.events,
+        next_sequence=next_sequence,
+        subscribers=subscribers,
+        metrics=metrics,
+        pictures=pictures,
+    )
+
+
+def build_manager(
+    config: StreamConfig,
+    spec: ModelSpec,
+    metrics: Metrics,
+    supervisor: Supervisor,
+    overrides: CameraOverrides,
+    cameras: Sequence[CameraConfig],
+) -> CameraManager:
+    """The manager of the cameras, with all that exist from the start."""
+    manager = CameraManager(
+        supervisor,
+        overrides,
+        metrics,
+        max_views=max_views(config),
+        shared={"events": config.events, "source": config.source},
+        check=lambda camera: check_camera(camera, spec),
+    )
+    manager.load(cameras, _unusable(config, spec, overrides, cameras))
+    return manager
+
+
+def _unusable(
+    config: StreamConfig,
+    spec: ModelSpec,
+    overrides: CameraOverrides,
+    cameras: Sequence[CameraConfig],
+) -> dict[str, str]:
+    """Why cameras that were added or changed over HTTP cannot be started; the others start."""
+    usable = [camera for camera in cameras if not overrides.changed(camera.id)]
+    problems: dict[str, str] = {}
+    for camera in (camera for camera in cameras if overrides.changed(camera.id)):
+        try:
+            check_camera(camera, spec)
+            check_room(camera, usable, max_views(config))
+        except ConfigError as error:
+            problems[camera.id] = str(error)
+            about = {"camera": camera.id}
+            _log.error("camera %s cannot be started: %s", camera.id, error, extra=about)
+        else:
+            usable.append(camera)
+    return problems
+
+
+def camera_worker(
+    config: StreamConfig,
+    spec: ModelSpec,
+    metrics: Metrics,
+    threads: WorkerThreads,
+    *,
+    outlet: Outlet,
+) -> CameraWorker:
+    """What runs one opening of a camera."""
+    camera = threads.status.camera
+    return CameraWorker(
+        threads,
+        source=camera.source or config.source,
+        clip=_clip_settings(config, camera),
+        metrics=metrics,
+        outlet=outlet,
+        short_side=_short_side(config, spec, camera),
+    )
+
+
+def _clip_settings(config: StreamConfig, camera: CameraConfig) -> ClipConfig:
+    if camera.max_gap_seconds is None:
+        return config.clip
+    return config.clip.model_copy(update={"max_gap_seconds": camera.max_gap_seconds})
+
+
+def _short_side(config: StreamConfig, spec: ModelSpec, camera: CameraConfig) -> int:
+    """Pixels that suffice for the camera's smallest region, and for pictures of events."""
+    enough = math.ceil(spec.preprocess.live_short_side / camera.smallest_fraction)
+    return max(enough, config.snapshots.width) if config.snapshots.enabled else enough
+
+
+def describe_runtime(spec: ModelSpec, recogniser: Recogniser) -> dict[str, str]:
+    """What the pipeline runs on, for the summary and the metrics."""
+    return {
+        "device": str(recogniser.device),
+        "dtype": str(recogniser.dtype).removeprefix("torch."),
+        "model": spec.name,
+        "preprocess": "dali-gpu" if recogniser.device.type == "cuda" else "dali-cpu",
+        "mixing": recogniser.mixing,
+        "mixing_reason": recogniser.mixing_reason,
+    }

@@ -1,0 +1,175 @@
+"""The announcer turns the class probabilities of clips into events and passes them on."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from configs import DataError
+from model.checkpoints.weights import ModelSpec
+from stream.cameras.config import CameraConfig
+from stream.events.config import EventConfig
+from stream.events.detector import EventDetector
+from stream.events.event import ActionEvent, rfc3339
+from stream.events.event_pictures import EventPictures
+from stream.metrics import Metrics
+from stream.types import BreakReason, CameraOpened, ClipResults, StreamBreak, View
+
+__all__ = ["Announcement", "Announcer", "Subscriber"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Announcement:
+    """Events from one batch of clips, in order, with the arrival times of those clips.
+
+    `events` may be empty; the arrival times are still needed to measure the latency of the clips.
+    """
+
+    events: tuple[ActionEvent, ...]
+    arrived_monotonic: tuple[float, ...] = ()
+
+
+Subscriber = Callable[[Announcement], None]
+
+
+class Announcer:
+    """Runs one detector per view and announces what the detectors find.
+
+    One thread calls all methods, in the order of the stream; any thread may call `active`.
+
+    Args:
+        spec: description of the network, with its labels and clip length.
+        events: event settings for cameras without their own `events` section.
+        next_sequence: function that returns a camera's next event number, from the stored events.
+        subscribers: functions that are called with every announcement, in this order.
+        pictures: chooser of the pictures of events; None for no pictures.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        events: EventConfig,
+        next_sequence: Callable[[str], int],
+        subscribers: Sequence[Subscriber],
+        metrics: Metrics,
+        pictures: EventPictures | None = None,
+    ) -> None:
+        self._spec = spec
+        self._events = events
+        self._next_sequence = next_sequence
+        self._subscribers = subscribers
+        self._metrics = metrics
+        self._pictures = pictures
+        self._detectors: dict[View, EventDetector] = {}
+        self._sequences: dict[str, Iterator[int]] = {}
+        self._has_warned = False
+
+    def open(self, opened: CameraOpened) -> None:
+        """Create the detectors of a camera that was opened."""
+        for view in opened.config.views:
+            self._detectors[view] = self._new_detector(view, opened.config)
+
+    def push(self, results: ClipResults) -> None:
+        """Pass the results of a batch to the detectors and announce the resulting events."""
+        announced: list[ActionEvent] = []
+        analysed: list[str] = []
+        for index, ref in enumerate(results.refs):
+            detector = self._detectors[ref.view]
+            try:
+                events = detector.push(
+                    results.probabilities_BK[index],
+                    pts_end_seconds=ref.pts_end_seconds,
+                    wall_end_seconds=ref.wall_seconds,
+                )
+            except DataError as error:
+                self._count_invalid(ref.view, error)
+                continue
+            analysed.append(ref.view.camera_id)
+            if self._pictures is not None and ref.frame_HWC is not None:
+                self._pictures.note_frame(
+                    detector.open_events,
+                    detector.active,
+                    ref.frame_HWC,
+                    results.clips_BCTHW[index : index + 1],
+                )
+            announced += self._completed(events)
+        self._tell(announced, tuple(ref.arrived_monotonic for ref in results.refs))
+        for camera_id in analysed:
+            self._metrics.clips.labels(camera_id).inc()
+
+    def interrupt(self, broken: StreamBreak) -> None:
+        """End a camera's open events; forget the camera if it sends no more clips."""
+        for view in self._views_of(broken.camera_id):
+            self._tell(self._completed(self._detectors[view].finish(broken.reason)))
+            if broken.reason.is_final:
+                del self._detectors[view]
+        if broken.reason.is_final:
+            self._sequences.pop(broken.camera_id, None)
+        if broken.reason is BreakReason.REMOVED:
+            self._metrics.forget(broken.camera_id, broken.generation)
+
+    def finish(self) -> None:
+        """End all open events because the pipeline shuts down."""
+        for detector in list(self._detectors.values()):
+            self._tell(self._completed(detector.finish(BreakReason.SHUTDOWN)))
+
+    def active(self, camera_id: str) -> dict[str, float]:
+        """Return a camera's current actions and confidences; names include the region, if any."""
+        found: dict[str, float] = {}
+        for view, detector in list(self._detectors.items()):
+            if view.camera_id != camera_id:
+                continue
+            for action, confidence in detector.active.items():
+                name = f"{view.region}: {action}" if view.region else action
+                found[name] = confidence
+        return found
+
+    def _views_of(self, camera_id: str) -> list[View]:
+        return [view for view in self._detectors if view.camera_id == camera_id]
+
+    def _new_detector(self, view: View, camera: CameraConfig) -> EventDetector:
+        if view.camera_id not in self._sequences:
+            first = self._next_sequence(view.camera_id)
+            self._sequences[view.camera_id] = itertools.count(first)
+        return EventDetector(
+            camera.events or self._events,
+            labels=self._spec.labels,
+            camera_id=view.camera_id,
+            background=self._spec.background,
+            clip_seconds=(self._spec.model.frames - 1) / self._spec.fps,
+            model=self._spec.name,
+            region=view.region,
+            sequence=self._sequences[view.camera_id],
+        )
+
+    def _count_invalid(self, view: View, error: DataError) -> None:
+        """Count a result that is not probabilities, due to bad weights or damaged memory."""
+        self._metrics.dropped_clips.labels(view.camera_id, "not_finite").inc()
+        if not self._has_warned:
+            self._has_warned = True
+            _log.error("the network returned invalid probabilities (%s); dropping the clips", error)
+
+    def _completed(self, events: Sequence[ActionEvent]) -> list[ActionEvent]:
+        """Return the events with the current time and the name of their picture added."""
+        produced_at = rfc3339(time.time())
+        return [
+            dataclasses.replace(
+                event,
+                produced_at=produced_at,
+                snapshot=None if self._pictures is None else self._pictures.picture_of(event),
+            )
+            for event in events
+        ]
+
+    def _tell(
+        self, events: Sequence[ActionEvent], arrived_monotonic: tuple[float, ...] = ()
+    ) -> None:
+        announcement = Announcement(tuple(events), arrived_monotonic)
+        for subscriber in self._subscribers:
+            subscriber(announcement)

@@ -1,0 +1,60 @@
+"""Read an outbox without changing it, even while another process writes to it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from configs import DataError, OutboxError, is_file
+from stream.events.event import ActionEvent, StoredEvent
+from stream.events.migrations import open_for_reading
+
+__all__ = ["read_dead_letters", "read_events"]
+
+_log = logging.getLogger(__name__)
+_LOCK_SECONDS = 10.0  # maximum time to wait for another program's lock
+_EVENTS = "select id, cast(payload as blob) from events where id > ? order by id limit ?"
+_DEAD_LETTERS = "select cast(payload as blob), error from rejected order by id"
+
+
+def read_events(path: Path, *, after_id: int = 0, max_events: int = -1) -> list[StoredEvent]:
+    """Return the events with an id above `after_id`, in order; leave out unreadable ones.
+
+    Args:
+        max_events: maximum number of events; -1 for all.
+
+    Raises:
+        OutboxError: the file is missing, is not an outbox, or a newer release wrote it.
+    """
+    stored = []
+    for row_id, payload in _read(path, _EVENTS, after_id, max_events):
+        try:
+            stored.append(StoredEvent(row_id, ActionEvent.from_json(payload)))
+        except DataError as error:
+            _log.warning("left out event number %d of outbox %s: %s", row_id, path, error)
+    return stored
+
+
+def read_dead_letters(path: Path) -> list[tuple[str, str]]:
+    """Return the dead letters (events that were refused or unreadable), oldest first.
+
+    Returns:
+        The JSON of each event, and the error that made it a dead letter.
+
+    Raises:
+        OutboxError: the file is missing, is not an outbox, or a newer release wrote it.
+    """
+    rows = _read(path, _DEAD_LETTERS)
+    return [(bytes(payload).decode(errors="replace"), error) for payload, error in rows]
+
+
+def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:
+    if not is_file(path):
+        raise OutboxError(f"outbox not found: {path}")
+    try:
+        with open_for_reading(path, _LOCK_SECONDS) as database:
+            return database.execute(query, values).fetchall()
+    except sqlite3.Error as error:
+        raise OutboxError(f"{path} is not a readable outbox: {error}") from None

@@ -1,0 +1,99 @@
+"""One connection to a camera: how it is opened, which clock it has, why it failed."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+import urllib.parse
+from typing import Any
+
+from configs import MediaError
+from model.media.container import open_container
+from stream.cameras.config import CameraConfig, redact_url
+from stream.ingest.config import SourceConfig
+from stream.types import PacketClock
+
+__all__ = ["choose_clock", "explain_failure", "open_camera", "wall_seconds"]
+
+# FFmpeg's flag of containers without timestamps of their own.
+_NO_TIMESTAMPS = 0x80
+
+
+def open_camera(camera: CameraConfig, config: SourceConfig) -> Any:
+    """Open a camera as a PyAV container.
+
+    Raises:
+        MediaError: it cannot be opened within the time.
+    """
+    if camera.is_file:
+        return open_container(camera.url)
+    timeout = (config.open_timeout_seconds, config.read_timeout_seconds)
+    if camera.kind == "device":
+        return open_container(camera.url, format="v4l2", timeout=timeout)
+    return open_container(camera.url, options=_options(camera, config), timeout=timeout)
+
+
+def _options(camera: CameraConfig, config: SourceConfig) -> dict[str, str]:
+    options: dict[str, str] = {}
+    scheme = camera.url.partition(":")[0].lower()
+    if scheme in ("rtsp", "rtsps"):
+        # RTSP describes its streams before it sends them: a few bytes of probing are enough.
+        # Audio is not even requested.
+        options["rtsp_transport"] = camera.transport
+        options["probesize"] = "32"
+        options["allowed_media_types"] = "video"
+    if scheme in ("rtsps", "https"):
+        options["tls_verify"] = str(int(config.tls_verify))
+        if config.tls_ca_file is not None:
+            options["ca_file"] = config.tls_ca_file
+    return options
+
+
+def explain_failure(
+    camera: CameraConfig, config: SourceConfig, error: MediaError, seconds: float
+) -> str:
+    """Say in one line why a camera could not be opened.
+
+    FFmpeg says `Immediate exit` of a timeout, and `Input/output error` of an unknown host.
+
+    Args:
+        seconds: how long it was tried.
+    """
+    if camera.kind != "network":
+        return str(error)
+    if seconds >= 0.9 * config.open_timeout_seconds:
+        return f"no answer within {config.open_timeout_seconds:g} s"
+    host = urllib.parse.urlsplit(redact_url(camera.url)).hostname
+    try:
+        if host is not None:
+            socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return f"no such host: {host}"
+    return str(error)
+
+
+def choose_clock(camera: CameraConfig, container: Any, first_packet: Any) -> PacketClock:
+    """Say which times can be believed in a connection that begins with this packet."""
+    if not container.format.flags & _NO_TIMESTAMPS:
+        return "stream"
+    if not camera.is_file:
+        # Raw video, and JPEGs over HTTP: FFmpeg stamps them evenly, however late they arrive.
+        return "arrival"
+    return "count" if first_packet.pts is None else "stream"
+
+
+def wall_seconds(packet: Any, arrived_monotonic: float, max_difference_seconds: float) -> float:
+    """When a packet's frame was taken, in seconds since 1970.
+
+    Args:
+        max_difference_seconds: the camera's clock is believed if it is this close to ours.
+    """
+    ours = time.time() - (time.monotonic() - arrived_monotonic)
+    if max_difference_seconds and packet.has_sidedata("prft"):
+        # Producer reference time: microseconds since 1970 by the sender's clock, as its RTCP
+        # reports map them.
+        theirs = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))[0] / 1e6
+        if abs(theirs - ours) <= max_difference_seconds:
+            return float(theirs)
+    return ours

@@ -1,0 +1,126 @@
+"""Schemas of requests and answers.
+
+FastAPI generates the OpenAPI document from these classes. They do not validate requests:
+`configs.check_tree` does, with messages that contain the dotted path of the setting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from stream.cameras.config import CameraConfig
+from stream.types import CameraState
+
+__all__ = [
+    "Camera",
+    "CameraChange",
+    "Error",
+    "NewCamera",
+    "complete_document",
+    "errors",
+    "request_body_schema",
+]
+
+_REFERENCE = "#/components/schemas/{model}"
+_MEANING = {
+    400: "not JSON",
+    401: "the token is missing or wrong",
+    403: "without a token only programs on this machine are served",
+    404: "the camera or picture does not exist",
+    408: "the request was not complete in time",
+    409: "the id is already used, or the limit of cameras and regions is reached",
+    413: "the request is too long",
+    415: "the request was not sent as JSON",
+    422: "a setting is wrong; the error names it",
+    503: "the pipeline is still loading, or is stopping",
+    507: "the change cannot be saved to disk",
+}
+
+
+class NewCamera(CameraConfig):
+    """A camera to add."""
+
+
+class CameraChange(CameraConfig):
+    """The settings to change; all other settings keep their values, also inside sections."""
+
+    model_config = ConfigDict(json_schema_extra={"required": []})
+
+
+def _require_all(schema: dict[str, Any]) -> None:
+    """Mark every field as always present, including fields with a default."""
+    schema["required"] = list(schema["properties"])
+
+
+class Camera(CameraConfig):
+    """The current settings and state of a camera."""
+
+    model_config = ConfigDict(json_schema_extra=_require_all)
+
+    url: str = Field(description="address without user name, password and query")
+    state: CameraState = Field(description="current state of the camera")
+    detail: str = Field(description="reason for the state")
+    paused: bool = Field(description="whether the camera was paused over HTTP and not resumed yet")
+    fps: float = Field(description="decoded frames per second over the last few seconds")
+    last_frame_age_seconds: float | None = Field(
+        description="time since the last frame; null before the first frame"
+    )
+
+
+class Error(BaseModel):
+    """The reason that a request was refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    error: str = Field(description="description of the problem and how to solve it")
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the error answers with these statuses; each answer has the schema `Error`."""
+    return {
+        status: {"description": _MEANING[status], "content": _content("Error")}
+        for status in statuses
+    }
+
+
+def request_body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe a request body, for the parameter `openapi_extra` of a route."""
+    return {"requestBody": {"required": True, "content": _content(model.__name__)}}
+
+
+def complete_document(document: dict[str, Any]) -> None:
+    """Complete FastAPI's OpenAPI document in place: schemas, and routes usable without a token."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    _add_schemas(schemas)
+    for path in document["paths"].values():
+        for operation in path.values():
+            _drop_unused_answer(operation)
+            if "security" in operation:
+                # If http.token is not set, requests need no token.
+                operation["security"].append({})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+
+
+def _add_schemas(schemas: dict[str, Any]) -> None:
+    _, described = models_json_schema(
+        [(model, "validation") for model in (NewCamera, CameraChange, Error)],
+        ref_template=_REFERENCE,
+    )
+    for name, schema in described["$defs"].items():
+        schemas.setdefault(name, schema)
+
+
+def _drop_unused_answer(operation: dict[str, Any]) -> None:
+    """Remove FastAPI's own 422 answer, which cannot occur: parts of a path may be any text."""
+    answers = operation["responses"]
+    if answers.get("422", {}).get("content") == _content("HTTPValidationError"):
+        del answers["422"]
+
+
+def _content(name: str) -> dict[str, Any]:
+    """Describe JSON content with the named schema, which `complete_document` adds."""
+    return {"application/json": {"schema": {"$ref": _REFERENCE.format(model=name)}}}

@@ -1,0 +1,45 @@
+"""The clip store: its cache, short videos, and parts of a video."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.media.video import sampled_frames
+from train.data.clip_store import ClipStore
+from train.data.manifest import ManifestEntry, read_manifest
+
+
+def test_the_store_keeps_what_it_decoded_and_survives_a_cut_file(
+    scenes: Path, tmp_path: Path
+) -> None:
+    entry = read_manifest(scenes / "clips/manifest.csv").entries[0]
+    fresh = ClipStore(fps=15, frames=32, short_side=56, cache=None)(entry)
+    cached = ClipStore(fps=15, frames=32, short_side=56, cache=tmp_path)
+    np.testing.assert_array_equal(cached(entry), fresh)
+    (file,) = tmp_path.glob("*.npy")
+    file.write_bytes(file.read_bytes()[:100])
+    np.testing.assert_array_equal(cached(entry), fresh)
+    assert min(fresh.shape[1:3]) == 56
+
+
+def test_short_videos_repeat_their_last_frame(scenes: Path) -> None:
+    path = read_manifest(scenes / "clips/manifest.csv").entries[0].path
+    frames = ClipStore(fps=15, frames=32, short_side=None, cache=None)(
+        ManifestEntry(path, "x", 0.0, 0.5)
+    )
+    assert len(frames) == 32
+    assert np.array_equal(frames[-1], frames[20])
+    assert not np.array_equal(frames[0], frames[-1])
+
+
+@pytest.mark.slow
+def test_a_part_of_a_video_has_the_frames_of_the_whole(scenes: Path) -> None:
+    path = scenes / "recordings/camera-1.mp4"
+    # so fine a grid that every frame appears
+    part = sampled_frames(path, 1000.0, start_seconds=7.3, end_seconds=10.1)
+    whole = {frame.tobytes() for frame in sampled_frames(path, 1000.0)}
+    assert all(frame.tobytes() in whole for frame in part)
+    lasting = len(sampled_frames(path, 15.0, start_seconds=7.3, end_seconds=10.1)) / 15
+    assert lasting == pytest.approx(2.8, abs=0.2)
+    assert len(np.unique([hash(frame.tobytes()) for frame in part])) > 20

@@ -1,0 +1,123 @@
+"""The command line: train, evaluate, and what goes wrong."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import example_path, load_config
+from train.__main__ import main
+from train.config import TrainConfig
+from train.synthetic import LABELS
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_and_evaluates(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cli"
+    manifest = config.data.train
+    settings = [
+        f"out={out}",
+        f"data.train={manifest}",
+        f"data.validation={manifest}",
+        f"data.cache={tmp_path}/c",
+        "optimiser.epochs=1",
+        "model.width=8",
+        "backbone_from=null",
+        "precision=float32",
+    ]
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    path = str(example_path("scenes-cidc.yaml"))
+    assert main(["--config", path, *overrides]) == 0
+    checkpoint = out / "model.safetensors"
+    json_path = tmp_path / "figures.json"
+    assert (
+        main(
+            [
+                "evaluate",
+                "--config",
+                path,
+                *overrides,
+                "--checkpoint",
+                str(checkpoint),
+                "--views",
+                "2x1",
+                "--json",
+                str(json_path),
+            ]
+        )
+        == 0
+    )
+    figures = json.loads(json_path.read_text())
+    assert figures["videos"] == 16
+    assert 0 <= figures["top1"] <= 1
+    assert math.isfinite(figures["within_pairs_mean"])
+    assert np.array(figures["confusion"]).sum() == 16
+    evaluate = [
+        "evaluate",
+        "--config",
+        path,
+        *overrides,
+        "--checkpoint",
+        str(checkpoint),
+        "--json",
+        str(json_path),
+    ]
+    assert main([*evaluate, "--versus", str(checkpoint)]) == 0
+    assert "Top-1 by class" in capsys.readouterr().out
+    versus = json.loads(json_path.read_text())["versus"]
+    assert all(one == other for one, other in versus["classes"].values())
+    lines = manifest.read_text().splitlines()
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    partly = tmp_path / "partly.csv"
+    partly.write_text(
+        "\n".join(
+            [f"{manifest.parent}/{line}" for line in lines[1:]] + [f"{tmp_path}/bad.mp4,fall", ""]
+        )
+    )
+    evaluate += ["--manifest", str(partly), "--set", "data.max_bad_fraction=0.5"]
+    capsys.readouterr()
+    assert main(evaluate) == 2
+    assert "1 of 17 videos" in capsys.readouterr().err
+    assert main([*evaluate, "--allow-missing"]) == 0
+    capsys.readouterr()
+    assert (
+        main(
+            [
+                "evaluate",
+                "--config",
+                path,
+                *overrides,
+                "--checkpoint",
+                str(tmp_path / "no.safetensors"),
+            ]
+        )
+        == 2
+    )
+    assert capsys.readouterr().err.startswith("error: weights file not found")
+    assert main(["--config", path, *overrides, "--set", "model.width=9.5"]) == 2
+    capsys.readouterr()
+    assert main(["--config", path, *overrides, "--set", f"out={tmp_path}/dry", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    facts = json.loads(printed[printed.index("{") :])
+    assert (facts["training_videos"], facts["clips"]) == (16, [16, 32, 80, 144, 3])
+    assert facts["first_loss"] == pytest.approx(math.log(13), rel=0.3)
+    assert not (tmp_path / "dry").exists()
+    assert main([]) == 2
+
+
+def test_the_old_name_of_a_setting_works(tmp_path: Path) -> None:
+    text = example_path("scenes-cidc.yaml").read_text()
+    assert "max_bad_fraction: 0.0" in text
+    path = tmp_path / "old.yaml"
+    path.write_text(text.replace("max_bad_fraction: 0.0", "max_bad_share: 0.25"))
+    assert load_config(path, TrainConfig).data.max_bad_fraction == 0.25
+
+
+def test_files_that_ship_load_as_training_configurations() -> None:
+    for name in ("scenes-cidc.yaml", "scenes-cidc-recordings.yaml", "scenes-average-pooling.yaml"):
+        loaded = load_config(example_path(name), TrainConfig)
+        assert loaded.data.labels == LABELS

@@ -1,0 +1,53 @@
+"""Settings of the ablations: which tables and seeds, and what all networks share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from configs import StrictModel
+from train.ablations.paper_tables import PAPER_TABLES
+from train.config import OptimiserConfig, TrainConfig
+
+__all__ = ["AblationConfig"]
+
+
+class AblationConfig(StrictModel):
+    """A set of runs: tables, seeds, and what all variants share."""
+
+    out: Path = Field(description="folder for the runs, compare.json, compare.md and compare.png")
+    seeds: tuple[int, ...] = Field(
+        (0, 1, 2), description="every variant is trained with each of these", min_length=1
+    )
+    tables: tuple[str, ...] = Field(
+        ("4a", "4b", "5a", "5b", "normalisation"),
+        description="which of the paper's tables",
+        min_length=1,
+    )
+    backbone: OptimiserConfig = Field(
+        description="schedule of the backbone, trained with average pooling before all variants"
+    )
+    run: TrainConfig = Field(
+        description="run of the full network; variants differ from it in their network alone"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> AblationConfig:
+        unknown = sorted(set(self.tables) - set(PAPER_TABLES))
+        if unknown:
+            raise ValueError(f"tables: {unknown} are unknown; there are {list(PAPER_TABLES)}")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} names one twice")
+        starts_from_weights = self.run.backbone_from or self.run.weights_from
+        if self.run.model.cidc is None or starts_from_weights:
+            raise ValueError(
+                "run: must have a cidc section, and neither backbone_from nor weights_from: each"
+                " seed trains its own backbone"
+            )
+        if self.run.data.labels_from is not None:
+            raise ValueError(
+                "run.data.labels_from: write the labels into this file; ablations are complete in"
+                " one file"
+            )
+        return self

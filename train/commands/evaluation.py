@@ -1,0 +1,147 @@
+"""The command `evaluate`: measures accuracy on labelled clips, and compares two weights files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from train.commands.options import add_checkpoint, add_settings
+
+if TYPE_CHECKING:
+    from train.config import TrainConfig
+    from train.evaluation.clip_accuracy import ModelComparison, Predictions
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command `evaluate`."""
+    parser = commands.add_parser(
+        "evaluate", help="measure the accuracy of weights on labelled clips"
+    )
+    add_settings(parser)
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--manifest", type=Path, help="manifest of the videos; default: data.validation"
+    )
+    parser.add_argument("--views", default="1x1", help="clips x crops of each video, such as 10x3")
+    parser.add_argument(
+        "--versus",
+        type=Path,
+        metavar="WEIGHTS",
+        help="compare with this weights file, by class and by pairs of confused classes",
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="leave out videos that cannot be read, up to data.max_bad_fraction",
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="also draw the confusion matrix, and with --versus the comparison, into this folder",
+    )
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    """Measure the accuracy of weights on labelled clips; with --versus, compare with others."""
+    from model.runtime import keep_freed_memory
+    from train.config import load_training
+    from train.engine.run_log import write_json
+    from train.evaluation.plots import plot_confusion
+
+    keep_freed_memory()
+    config = load_training(options.config, options.set)
+    predictions, name = _predict(options.checkpoint, config, options)
+    summary = predictions.summary() | {"views": options.views, "model": name}
+    details: dict[str, object] = {
+        "labels": list(predictions.labels),
+        "confusion": predictions.confusion().tolist(),
+    }
+    if options.plots is not None:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        plot_confusion(predictions, options.plots / "confusion.png")
+    if options.versus is not None:
+        details["versus"] = _compare_models(predictions, name, config, options)
+    print(json.dumps(summary, indent=2))
+    if options.json is not None:
+        write_json(options.json, summary | details)
+    return 0
+
+
+def _compare_models(
+    predictions: Predictions, name: str, config: TrainConfig, options: argparse.Namespace
+) -> dict[str, object]:
+    """Print and draw the comparison with other weights; return it as a JSON object."""
+    from train.evaluation.clip_accuracy import ModelComparison
+    from train.evaluation.plots import plot_comparison
+
+    other, other_name = _predict(options.versus, config, options)
+    names = (other_name, name)
+    if other_name == name:
+        names = (str(options.versus), str(options.checkpoint))
+    comparison = ModelComparison.of(other, predictions)
+    _print_comparison(comparison, names)
+    if options.plots is not None:
+        plot_comparison(comparison, names, options.plots / "versus.png")
+    return {"model": names[0], **other.summary(), **comparison.summary()}
+
+
+def _predict(
+    checkpoint: Path, config: TrainConfig, options: argparse.Namespace
+) -> tuple[Predictions, str]:
+    """Return the predictions for the manifest's videos, and the name of the weights."""
+    from model.checkpoints.weights import ModelSpec, load_model
+    from model.runtime import pick_device, pick_dtype
+    from train.data.clip_store import ClipStore
+    from train.data.manifest import read_manifest
+    from train.data.readable import readable_entries
+    from train.data.readers import InProcessReader
+    from train.evaluation.clip_accuracy import evaluate_network, parse_views
+
+    views = parse_views(options.views)
+    device = pick_device(config.device)
+    network = load_model(checkpoint).to(device)
+    spec = network.spec
+    assert isinstance(spec, ModelSpec)
+    # A left-out video changes the accuracy, so it is an error without --allow-missing.
+    max_bad = config.data.max_bad_fraction if options.allow_missing else 0.0
+    data = config.data.model_copy(update={"labels": spec.labels, "max_bad_fraction": max_bad})
+    # Decode at the videos' own size and without the cache, as the live pipeline does.
+    store = ClipStore(fps=spec.fps, frames=spec.model.frames, short_side=None, cache=None)
+    manifest = read_manifest(options.manifest or config.data.validation)
+    predictions = evaluate_network(
+        network,
+        readable_entries(manifest, data, store, use_report=False),
+        views,
+        labels=spec.labels,
+        background=spec.background,
+        reader=InProcessReader(store),
+        preprocess=spec.preprocess,
+        dtype=pick_dtype(config.precision, device),
+    )
+    return predictions, spec.name
+
+
+def _print_comparison(comparison: ModelComparison, names: tuple[str, str]) -> None:
+    classes = Table("class", *names, "gain", title="Top-1 by class")
+    for label, one, other in comparison.classes:
+        classes.add_row(label, *_gain_cells(one, other))
+    title = f"Pairwise accuracy, pairs that {names[0]} confuses most"
+    pairs = Table("pair", *names, "gain", title=title)
+    for a, b, one, other in comparison.pairs:
+        pairs.add_row(f"{a} / {b}", *_gain_cells(one, other))
+    for table in (classes, pairs):
+        Console().print(table)
+
+
+def _gain_cells(one: float, other: float) -> tuple[str, str, str]:
+    return f"{one:.3f}", f"{other:.3f}", f"{other - one:+.3f}"

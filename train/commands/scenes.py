@@ -1,0 +1,47 @@
+"""The command `scenes`: writes generated, labelled videos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command `scenes`."""
+    parser = commands.add_parser("scenes", help="write generated, labelled videos")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed; the same seed gives the same files"
+    )
+    parser.add_argument("--clips", type=int, default=20, help="number of trimmed clips per action")
+    parser.add_argument(
+        "--background-share",
+        type=float,
+        default=4.0,
+        help="number of background clips for each clip of one action",
+    )
+    parser.add_argument("--recordings", type=int, default=4, help="number of untrimmed recordings")
+    parser.add_argument("--minutes", type=float, default=2.0, help="length of each recording")
+    parser.add_argument("--jobs", type=int, default=0, help="number of processes; 0: one per core")
+    parser.set_defaults(run=_scenes)
+
+
+def _scenes(options: argparse.Namespace) -> int:
+    """Write generated, labelled videos."""
+    from train.synthetic import ScenesOptions, write_scenes
+
+    write_scenes(
+        ScenesOptions(
+            out=options.out,
+            seed=options.seed,
+            clips_per_action=options.clips,
+            background_ratio=options.background_share,
+            recordings=options.recordings,
+            minutes=options.minutes,
+            jobs=options.jobs,
+        )
+    )
+    return 0

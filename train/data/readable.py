@@ -1,0 +1,109 @@
+"""Finds the videos of a manifest that can be read; a run leaves out the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.progress import track
+
+from configs import DataError, MediaError
+from train.config import DataConfig
+from train.data.clip_store import ClipStore
+from train.data.manifest import Manifest, ManifestEntry
+from train.data.video_check import read_report, report_path
+from train.distributed import Ranks
+
+__all__ = ["readable_entries"]
+
+_log = logging.getLogger(__name__)
+
+
+def readable_entries(
+    manifest: Manifest,
+    data: DataConfig,
+    store: ClipStore,
+    *,
+    threads: int = 2,
+    ranks: Ranks | None = None,
+    use_report: bool = True,
+) -> list[ManifestEntry]:
+    """Return the entries whose videos decode; the others are logged and left out.
+
+    The decoded frames fill the store's cache. If the report of `python -m train validate` covers a
+    whole file, and the file has not changed since, the file is not decoded again.
+
+    Args:
+        threads: number of videos that are decoded at the same time.
+        ranks: the processes that train together; each checks a part of the videos, and all get the
+            full result.
+        use_report: whether to use the report of `python -m train validate`.
+
+    Raises:
+        DataError: a label is unknown, or more than `max_bad_fraction` of the videos are unreadable.
+    """
+    ranks = ranks or Ranks()
+    unknown = sorted(set(manifest.counts) - set(data.labels))
+    if unknown:
+        raise DataError(
+            f"manifest {manifest.path} has labels {unknown} that data.labels does not name"
+        )
+    known = _read_known(manifest) if use_report else {}
+    mine = ranks.part_of(manifest.entries)
+    with ThreadPoolExecutor(threads) as pool:
+        problems = track(
+            pool.map(lambda entry: _find_problem(store, entry, known), mine),
+            description=f"reading {manifest.path.name}",
+            total=len(mine),
+            disable=not ranks.is_first,
+        )
+        return _good_entries(manifest, ranks.gather(list(problems)), data.max_bad_fraction)
+
+
+def _good_entries(
+    manifest: Manifest, problems: Sequence[str | None], max_bad_fraction: float
+) -> list[ManifestEntry]:
+    found = [problem for problem in problems if problem is not None]
+    for problem in found:
+        _log.warning("left out: %s", problem)
+    if found:
+        _log.warning("%d of %d videos of %s left out", len(found), len(problems), manifest.path)
+    if len(found) == len(problems) or len(found) > max_bad_fraction * len(problems):
+        raise DataError(
+            f"{len(found)} of {len(problems)} videos of {manifest.path} are unreadable (first:"
+            f" {found[0]}); see data.max_bad_fraction, and --allow-missing to evaluate"
+        )
+    pairs = zip(manifest.entries, problems, strict=True)
+    return [entry for entry, problem in pairs if problem is None]
+
+
+def _read_known(manifest: Manifest) -> Mapping[Path, str | None]:
+    known = read_report(report_path(manifest.path))
+    if known:
+        _log.info(
+            "%s: %d of %d entries were checked earlier, by `python -m train validate`",
+            manifest.path,
+            sum(_is_known(entry, known) for entry in manifest.entries),
+            len(manifest.entries),
+        )
+    return known
+
+
+def _is_known(entry: ManifestEntry, known: Mapping[Path, str | None]) -> bool:
+    """Tell whether the report covers an entry; entries for a part of a file are never covered."""
+    return entry.start_seconds is None and entry.path.resolve() in known
+
+
+def _find_problem(
+    store: ClipStore, entry: ManifestEntry, known: Mapping[Path, str | None]
+) -> str | None:
+    if _is_known(entry, known):
+        problem = known[entry.path.resolve()]
+        return None if problem is None else f"{entry.path}: {problem}"
+    try:
+        store(entry)
+    except MediaError as error:
+        return str(error)
+    return None

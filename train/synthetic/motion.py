@@ -1,0 +1,86 @@
+"""The types that describe a person's movement over time: figures, places and motions.
+
+World axes in metres: `x` to the right, `y` up, `z` away from the camera.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from train.synthetic.body import FloatArray, pose
+
+__all__ = ["DURATION_SECONDS", "Figure", "Motion", "Place", "idle_sway"]
+
+# Shortest and longest duration of an action and its reversal; walks depend on distance and speed.
+DURATION_SECONDS = {
+    "fall": (0.8, 1.6),
+    "sit_down": (0.9, 1.7),
+    "raise_arm": (0.7, 1.4),
+    "pick_up": (1.2, 2.0),
+    "enter": (1.6, 2.4),
+}
+_SWAYING_JOINTS = (
+    "lean",
+    "nod",
+    "shoulder_left",
+    "shoulder_right",
+    "abduction_left",
+    "abduction_right",
+    "elbow_left",
+    "elbow_right",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """The pose and position of one person at one time, in metres and radians."""
+
+    angles: FloatArray
+    x: float
+    z: float
+    yaw: float
+    carried: int | None = None  # 0: left hand, 1: right hand, None: empty hands
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Positions in a room, in metres: the person (`x`, `z`), the door and the back wall."""
+
+    x: float
+    z: float
+    door_x: float
+    wall_z: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """An action with its length in seconds; `at(u)` is the figure at progress u, from 0 to 1.
+
+    `object_spot` is the position (x, z) on the floor of an object while nobody carries it.
+    """
+
+    label: str
+    seconds: float
+    at: Callable[[float], Figure]
+    object_spot: tuple[float, float] | None = None
+
+
+def idle_sway(rng: np.random.Generator, strength: float) -> Callable[[float], FloatArray]:
+    """Draw small periodic joint movement: joint angles as a function of time in seconds.
+
+    Args:
+        strength: largest angle in radians.
+    """
+    moving = sum(pose(**{joint: 1.0}) for joint in _SWAYING_JOINTS)
+    weight = moving * rng.uniform(0.1, 1.0, 14) * strength
+    phase = rng.uniform(0, 2 * np.pi, 14)
+    rate = rng.uniform(0.15, 0.7, 14)
+
+    def sway(seconds: float) -> FloatArray:
+        angles: FloatArray = weight * np.sin(phase + 2 * np.pi * rate * seconds)
+        return angles
+
+    return sway

@@ -1,0 +1,112 @@
+"""Draws the people of a scene: an actor with a body, and people who pass behind the wall."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from train.synthetic.actions import draw_motion
+from train.synthetic.body import Body, FloatArray, random_body
+from train.synthetic.motion import Figure, Motion, Place, idle_sway
+
+__all__ = ["PeopleAt", "Person", "SpotsAt", "actor", "objects_on_floor", "play", "with_passers_by"]
+
+_PASSER_BY_SPEED = (0.7, 1.6)  # metres per second
+_PASSER_BY_SECONDS = 6  # before and after passing the door
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """A person that can be drawn: a figure and its body."""
+
+    figure: Figure
+    body: Body
+
+
+PeopleAt: TypeAlias = Callable[[float], list[Person]]
+SpotsAt: TypeAlias = Callable[[float], list[tuple[float, float]]]
+
+
+def play(motion: Motion, start: float) -> Callable[[float], Figure]:
+    """Turn the motion into a function of time in seconds.
+
+    It shows the first pose before `start`, and the last pose after the motion ends.
+    """
+    return lambda t: motion.at(float(np.clip((t - start) / motion.seconds, 0, 1)))
+
+
+def objects_on_floor(motions: Sequence[tuple[float, Motion]]) -> SpotsAt:
+    """Return a function of time that gives the positions of objects on the floor.
+
+    Args:
+        motions: pairs of a start time in seconds and a motion.
+    """
+
+    def at(t: float) -> list[tuple[float, float]]:
+        figures = ((motion, play(motion, start)(t)) for start, motion in motions)
+        return [
+            motion.object_spot
+            for motion, figure in figures
+            if motion.object_spot and figure.carried is None
+        ]
+
+    return at
+
+
+def actor(
+    rng: np.random.Generator,
+    figure_at: Callable[[float], Figure | None],
+    *,
+    sway: float | None = None,
+) -> PeopleAt:
+    """Return a person with a random body, clothes and idle movement, as a function of time.
+
+    Args:
+        figure_at: function that returns the figure at a time in seconds, or None while it is away.
+        sway: strength of the idle movement in radians; None draws a random strength.
+    """
+    strength = float(rng.uniform(0.02, 0.12)) if sway is None else sway
+    sway_at = idle_sway(rng, strength)
+    body = random_body(rng)
+
+    def people(t: float) -> list[Person]:
+        figure = figure_at(t)
+        if figure is None:
+            return []
+        angles: FloatArray = figure.angles + sway_at(t)
+        return [Person(dataclasses.replace(figure, angles=angles), body)]
+
+    return people
+
+
+def with_passers_by(
+    rng: np.random.Generator, place: Place, people: PeopleAt, seconds: float, *, rate: float = 0.25
+) -> PeopleAt:
+    """Add people who pass behind the wall and are visible through the door and windows.
+
+    Args:
+        seconds: length of the scene.
+        rate: average number of people who pass in twelve seconds.
+    """
+    count = int(rng.poisson(rate * max(1.0, seconds / 12)))
+    passers_by = [_passer_by(rng, place, seconds) for _ in range(count)]
+    return lambda t: [person for group in (people, *passers_by) for person in group(t)]
+
+
+def _passer_by(rng: np.random.Generator, place: Place, seconds: float) -> PeopleAt:
+    z = place.wall_z + float(rng.uniform(1.5, 5.0))
+    middle = float(rng.uniform(0, seconds))
+    speed = float(rng.uniform(*_PASSER_BY_SPEED) * rng.choice([-1, 1]))
+    start = Place(0.0, z, 0.0, place.wall_z)
+    walk = draw_motion("walk_right", rng, start, target=(abs(speed) * 20, z))
+
+    def at(t: float) -> Figure | None:
+        if abs(t - middle) > _PASSER_BY_SECONDS:
+            return None
+        figure = walk.at(float(np.clip(0.5 + (t - middle) / 20, 0, 1)))
+        return dataclasses.replace(figure, x=place.door_x + speed * (t - middle), z=z)
+
+    return actor(rng, at)
