@@ -1,4 +1,4 @@
-"""The paper's ablations at this project's scale."""
+"""Repeats the paper's ablations with the data sets and training budget of this project."""
 
 from train.ablations.config import AblationConfig
 from train.ablations.paper_tables import PAPER_TABLES

@@ -1,4 +1,4 @@
-"""Settings of the ablations: which tables and seeds, and what all networks share."""
+"""Settings of the ablations: tables, seeds, and the run settings that all networks share."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ __all__ = ["AblationConfig"]
 
 
 class AblationConfig(StrictModel):
-    """A set of runs: tables, seeds, and what all variants share."""
+    """Settings of a set of runs: tables, seeds, and the settings that all variants share."""
 
     out: Path = Field(description="folder for the runs, compare.json, compare.md and compare.png")
     seeds: tuple[int, ...] = Field(
-        (0, 1, 2), description="every variant is trained with each of these", min_length=1
+        (0, 1, 2),
+        description="every variant is trained once with each seed",
+        min_length=1,
     )
     tables: tuple[str, ...] = Field(
         ("4a", "4b", "5a", "5b", "normalisation"),
-        description="which of the paper's tables",
+        description="tables of the paper whose networks are trained",
         min_length=1,
     )
     backbone: OptimiserConfig = Field(
-        description="schedule of the backbone, trained with average pooling before all variants"
+        description="optimiser settings for the backbone, which is trained with average pooling"
+        " before all variants"
     )
     run: TrainConfig = Field(
-        description="run of the full network; variants differ from it in their network alone"
+        description="training run of the full network; each variant changes only the network"
     )
 
     @model_validator(mode="after")
-    def _check(self) -> AblationConfig:
+    def _check_run_and_seeds(self) -> AblationConfig:
         unknown = sorted(set(self.tables) - set(PAPER_TABLES))
         if unknown:
-            raise ValueError(f"tables: {unknown} are unknown; there are {list(PAPER_TABLES)}")
+            raise ValueError(f"tables: {unknown} are unknown; known tables: {list(PAPER_TABLES)}")
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)} names one twice")
+            raise ValueError(f"seeds: {list(self.seeds)} contains a seed twice")
         starts_from_weights = self.run.backbone_from or self.run.weights_from
         if self.run.model.cidc is None or starts_from_weights:
             raise ValueError(
@@ -47,7 +50,6 @@ class AblationConfig(StrictModel):
             )
         if self.run.data.labels_from is not None:
             raise ValueError(
-                "run.data.labels_from: write the labels into this file; ablations are complete in"
-                " one file"
+                "run.data.labels_from: not allowed here; list the labels in run.data.labels instead"
             )
         return self

@@ -1,4 +1,4 @@
-"""The ablations of the paper: the networks of its tables, and its figures."""
+"""The ablation tables of the paper: the network and the published accuracy of each row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["PAPER_TABLES", "PaperRow", "PaperTable"]
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """A row of a table: what its network changes in `model` and `model.cidc`.
+    """A row of a table: the settings that its network changes in `model` and `model.cidc`.
 
-    `cidc` of None leaves the CIDC network out. `paper` is the paper's top-1 in per cent, one figure
-    for each column of the table.
+    If `cidc` is None, the network has no CIDC part. `paper` holds the paper's top-1 accuracies in
+    per cent, one for each column of the table.
     """
 
     name: str
@@ -25,7 +25,7 @@ class PaperRow:
 
 @dataclasses.dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper; its columns are data sets."""
+    """A table of the paper; each column is a data set, each row a network."""
 
     title: str
     columns: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The results of the ablations as rows and as Markdown, beside the paper's figures."""
+"""Formats the results of the ablations as rows and as Markdown, with the paper's figures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["cells", "header", "markdown", "result_rows", "tables_of"]
 def result_rows(
     config: AblationConfig, results: Mapping[str, Sequence[RunResult]]
 ) -> list[dict[str, Any]]:
-    """Return the figures for each row of the wanted tables.
+    """Return the measured accuracies for each row of the configured tables.
 
-    Accuracies are mean and standard deviation over seeds, in per cent.
+    An accuracy is a pair: mean and standard deviation over seeds, in per cent.
     """
     names = {model.model_dump_json(): name for name, model in variants(config).items()}
     rows = []
@@ -41,7 +41,7 @@ def result_rows(
 
 
 def tables_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the rows of each table, by its title."""
+    """Group result rows by the title of their table."""
     tables: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         tables.setdefault(row["table"], []).append(row)
@@ -49,7 +49,7 @@ def tables_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
 
 
 def header(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the header of a table with these rows."""
+    """Return the column titles of a table with these rows."""
     paper = [f"paper, {column}" for column in rows[0]["paper"]]
     return ["", "top-1", "pairwise accuracy", *paper]
 
@@ -81,7 +81,7 @@ def _mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def _cell(value: tuple[float, float | None] | None) -> str:
-    """Return a mean with its spread, as far as they exist."""
+    """Format mean and standard deviation; leave out a value that is None."""
     if value is None:
         return ""
     mean, spread = value

@@ -1,8 +1,8 @@
-"""Runs the ablations: every variant from the same backbone, with the same budget, for every seed.
+"""Runs the ablations: trains every variant from the same backbone with the same number of clips.
 
-Each seed first trains a backbone with average pooling. Every variant then starts from it and trains
-on, so that all rows of a table have seen the same clips equally often. Finished runs are kept and
-not repeated; one that was stopped goes on.
+For each seed, first a backbone is trained with average pooling. Every variant then starts from this
+backbone, so all rows of a table have seen the same clips equally often. Finished runs are not
+repeated; a run that was stopped is continued.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["RunResult", "run_ablations"]
 class RunResult:
     """The accuracy of one run.
 
-    `pairs` is the mean pairwise accuracy on time-reversed actions (chance is 0.5), None if the
-    labels have no such pairs. The names of the fields are those of `result.json`.
+    `pairs` is the mean pairwise accuracy on time-reversed actions (chance is 0.5), or None if the
+    labels contain no such pairs. The file `result.json` uses the same field names.
     """
 
     top1: float
@@ -42,25 +42,25 @@ class RunResult:
 def run_ablations(
     config: AblationConfig, *, quiet: bool = False, stop: threading.Event | None = None
 ) -> dict[str, list[RunResult]]:
-    """Run what has not been run yet.
+    """Train all variants that have no result yet.
 
     Returns:
-        For each variant a result per seed.
+        For each variant, a list with one result per seed.
 
     Raises:
-        StoppedError: `stop` was set; the current run is saved, and the next call goes on there.
+        StoppedError: `stop` was set; the current run is saved, and the next call continues it.
         DataError: the folder holds runs with other settings.
-        CidcError: as `train`.
+        CidcError: for the same reasons as in `train`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "compare trains its runs one after the other in one process: start it without torchrun"
+            "`compare` trains its runs in sequence in a single process: start it without torchrun"
         )
     store = open_store(config.run.data, config.run.model.frames)
     results: dict[str, list[RunResult]] = {}
     for seed in config.seeds:
         backbone = _backbone_run(config, seed)
-        _result_of(backbone, store, quiet, stop)
+        _finished_result(backbone, store, quiet, stop)
         for name, model in variants(config).items():
             changes = {
                 "name": name,
@@ -70,7 +70,7 @@ def run_ablations(
                 "backbone_from": backbone.out / "model.safetensors",
             }
             run = config.run.model_copy(update=changes)
-            results.setdefault(name, []).append(_result_of(run, store, quiet, stop))
+            results.setdefault(name, []).append(_finished_result(run, store, quiet, stop))
     return results
 
 
@@ -85,10 +85,10 @@ def _backbone_run(config: AblationConfig, seed: int) -> TrainConfig:
     return config.run.model_copy(update=changes)
 
 
-def _result_of(
+def _finished_result(
     run: TrainConfig, store: ClipStore, quiet: bool, stop: threading.Event | None
 ) -> RunResult:
-    """Return the result of a run; train it first, or the rest of it, if it is not finished."""
+    """Return the result of a run; if it is not finished, start or continue its training first."""
     _check_settings(run)
     path = run.out / "result.json"
     if path.is_file():
@@ -103,7 +103,10 @@ def _result_of(
 
 
 def _check_settings(run: TrainConfig) -> None:
-    """Check that the folder holds no run with other settings; old names of settings are known."""
+    """Check that the run's folder holds no run with other settings.
+
+    Files with old names of settings are understood.
+    """
     path: Path = run.out / "config.json"
     if not path.is_file():
         return

@@ -1,4 +1,4 @@
-"""The networks of the ablations: each row of a table names one, and several may name the same."""
+"""The networks of the ablations: each table row uses one network; several rows may share one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["model_of", "variants"]
 
 
 def variants(config: AblationConfig) -> dict[str, ModelConfig]:
-    """Return the distinct networks of the wanted tables.
+    """Return the distinct networks of the configured tables, by name.
 
-    Each is named after the first row that has it, of all tables: so it keeps its name, whatever
-    tables are asked for.
+    A network is named after the first row that uses it, counted over all tables. So its name does
+    not depend on the tables that are configured.
     """
     found: dict[str, ModelConfig] = {}
     wanted: set[str] = set()
@@ -31,6 +31,6 @@ def variants(config: AblationConfig) -> dict[str, ModelConfig]:
 def model_of(row: PaperRow, config: AblationConfig) -> ModelConfig:
     """Return the network that a row of a table describes."""
     full = config.run.model
-    assert full.cidc is not None  # AblationConfig has checked it
+    assert full.cidc is not None  # AblationConfig has checked this
     cidc = None if row.cidc is None else {**full.cidc.model_dump(), **row.cidc}
     return ModelConfig.model_validate({**full.model_dump(), **row.model, "cidc": cidc})

@@ -134,7 +134,7 @@ class TrainingRun:
                 if asked_to_stop:
                     raise StoppedError(
                         f"stopped in epoch {self.state.epoch + 1} after step {self.state.step} of"
-                        f" {self._steps}; `--resume` continues from there"
+                        f" {self._steps}; `--resume` goes on there"
                     )
         return self.state.meter.facts()
 
@@ -197,7 +197,7 @@ class TrainingRun:
         }
 
     def close(self) -> None:
-        """Stop the background threads and processes of the reader, and close the TensorBoard log."""
+        """Stop the reader's threads and processes, and close the TensorBoard log."""
         self._reader.close()
         self._tensorboard.close()
 

@@ -135,7 +135,7 @@ class Stepper:
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def _backward(self, clips_BTHWC: Tensor, labels_B: Tensor) -> tuple[float, int]:
-        """Sum the gradients of all parts of a batch; return mean loss and number of correct clips."""
+        """Sum the gradients of all parts of a batch; return mean loss and correct clips."""
         loss = 0.0
         correct = 0
         parts = self._config.optimiser.accumulate

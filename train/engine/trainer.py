@@ -36,15 +36,16 @@ def train(
 
     Writes into `config.out`: `last.safetensors` (the whole state), `model.safetensors` and
     `best.safetensors` (weights), `metrics.jsonl` (one line per epoch), `steps.jsonl` (one line per
-    step), `quarantine.csv` (videos that became unreadable), `config.json`, `environment.json`, `log.txt`.
+    step), `quarantine.csv` (videos that became unreadable), `config.json`, `environment.json`,
+    `log.txt`.
 
     Args:
         resume: continue from the saved state; the losses are the same as without the stop.
         stop: event; when it is set, the run saves its state after the current step and stops.
         store: source of decoded frames; by default it is opened from `config.data`. Runs on the
             same videos can share one store.
-        ranks: the processes that train together, each of which calls this function; by default
-            only this process.
+        ranks: the processes that train together; every process calls this function. By default
+            only this process trains.
 
     Raises:
         DataError: a manifest is malformed, or too many videos are unreadable.

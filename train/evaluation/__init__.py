@@ -1,3 +1,3 @@
-"""How good weights are, on clips and on untrimmed recordings."""
+"""Measures the accuracy of trained networks, on clips and on untrimmed recordings."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""How good a network is on labelled clips: top-1, by class, and on pairs of similar classes.
+"""Measures accuracy on labelled clips: top-1, per class, and on pairs of similar classes.
 
 Letters: B clips, K classes, N videos.
 """
@@ -30,9 +30,10 @@ _BATCH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a network says about labelled videos, and how often it is right.
+    """The predictions of a network for labelled videos, with methods that measure accuracy.
 
-    `probabilities_NK` are its probabilities, `truth_N` the positions of the true labels.
+    `probabilities_NK` are the probabilities of the classes; `truth_N` are the indices of the true
+    classes in `labels`.
     """
 
     probabilities_NK: Tensor
@@ -50,7 +51,7 @@ class Predictions:
         return _mean((best == self.truth_N.unsqueeze(1)).any(1))
 
     def actions_top1(self) -> float:
-        """Return top-1 without background: over the videos of actions, among their classes."""
+        """Return top-1 without background: only videos of actions and only action classes count."""
         classes = [index for index, label in enumerate(self.labels) if label != self.background]
         chosen = torch.isin(self.truth_N, torch.tensor(classes))
         best = torch.tensor(classes)[self.probabilities_NK[chosen][:, classes].argmax(1)]
@@ -76,16 +77,17 @@ class Predictions:
         }
 
     def confusion(self) -> Tensor:
-        """Count the videos of each class (rows) by the most probable class (columns): `K K`."""
+        """Return the confusion matrix `K K`: rows are true classes, columns predicted classes."""
         classes = len(self.labels)
         return torch.bincount(
             self.truth_N * classes + self.probabilities_NK.argmax(1), minlength=classes**2
         ).view(classes, classes)
 
     def most_confused(self, count: int = 10) -> list[tuple[str, str, float]]:
-        """Return the pairs of classes most often mistaken for one another (paper, table 6).
+        """Return the pairs of classes that are most often confused (paper, table 6).
 
-        Each comes with the fraction of the videos of both classes that are mistaken so.
+        With each pair: the fraction of both classes' videos that were classified as the other
+        class.
         """
         taken = self.confusion()
         videos = torch.bincount(self.truth_N, minlength=len(self.labels))
@@ -99,9 +101,9 @@ class Predictions:
         return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))[:count]
 
     def pair_accuracy(self, first: str, second: str) -> float:
-        """Return how often the true class of a pair is more probable than the other one.
+        """Return the fraction of videos whose true class is more probable than the other class.
 
-        Only the videos of these two classes count; chance is 0.5.
+        Only videos of these two classes count; chance is 0.5.
         """
         pair = torch.tensor([self.labels.index(first), self.labels.index(second)])
         chosen = torch.isin(self.truth_N, pair)
@@ -126,10 +128,11 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class ModelComparison:
-    """Two models on the same videos, by class and on pairs of classes (paper, table 6).
+    """Compares two models on the same videos, per class and on pairs of classes (paper, table 6).
 
-    `classes` has the label and the top-1 of both models; `pairs`, which the first model confuses
-    most, two labels and the accuracy of both models on that pair.
+    Each entry of `classes` holds a label and the top-1 of both models. Each entry of `pairs` holds
+    two labels and the pairwise accuracy of both models; these are the pairs that the first model
+    confuses most.
     """
 
     classes: tuple[tuple[str, float, float], ...]
@@ -137,7 +140,7 @@ class ModelComparison:
 
     @classmethod
     def of(cls, first: Predictions, second: Predictions, *, max_pairs: int = 10) -> ModelComparison:
-        """Compare two models; classes are sorted by the gain of the second one.
+        """Compare two models; sort classes by how much the second model is better.
 
         Raises:
             DataError: the models have different labels, or were evaluated on different videos.
@@ -171,10 +174,10 @@ class ModelComparison:
 
 
 def parse_views(text: str) -> EvaluationViews:
-    """Read `10x3` as ten clips by three crops.
+    """Parse a text such as `10x3`: ten clips with three crops each.
 
     Raises:
-        DataError: the text is not two positive whole numbers joined by an x.
+        DataError: the text is not of the form CLIPSxCROPS with two positive integers.
     """
     match = re.fullmatch(r"(\d+)x(\d+)", text, re.ASCII)
     views = EvaluationViews(int(match[1]), int(match[2])) if match else EvaluationViews(0, 0)
@@ -195,7 +198,10 @@ def evaluate_network(
     preprocess: PreprocessConfig,
     dtype: torch.dtype,
 ) -> Predictions:
-    """Average the probabilities of all views of each entry (paper, section 3.3)."""
+    """Run the network on all views of each entry and average their probabilities.
+
+    The method is that of the paper, section 3.3.
+    """
     network.eval()
     device = next(network.parameters()).device
     planned = views.clip_plan(entries, labels)

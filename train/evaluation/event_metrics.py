@@ -1,7 +1,7 @@
-"""Events against the truth of untrimmed recordings: precision, recall, F1, false events per hour.
+"""Compares events with the true actions of untrimmed recordings: precision, recall, F1.
 
-An event is right if a true interval of the same recording has the same action and starts within the
-tolerance. Every interval is found at most once, nearest first.
+An event is correct if a true interval of the same recording has the same action and starts within
+the tolerance. Each event and each interval is matched at most once, the closest pairs first.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class StartedEvent:
-    """The start of an action as the live pipeline announces it; presentation times in seconds.
+    """The start of an action, as the live pipeline announces it; presentation times in seconds.
 
-    `announced_seconds` is the end of the clip that showed it.
+    `announced_seconds` is the end time of the clip in which the network recognised the action.
     """
 
     camera: str
@@ -42,7 +42,10 @@ class StartedEvent:
 
 @dataclasses.dataclass(frozen=True)
 class EventMetrics:
-    """Counts over all recordings, and the same per action: (found, missed, false)."""
+    """Counts of found, missed and false events over all recordings.
+
+    `per_action` holds the same three counts, in this order, for each action.
+    """
 
     found: int
     missed: int
@@ -54,7 +57,7 @@ class EventMetrics:
 
     @property
     def precision(self) -> float:
-        """Fraction of the events that are right."""
+        """Fraction of the events that are correct."""
         return self.found / max(self.found + self.false, 1)
 
     @property
@@ -69,7 +72,7 @@ class EventMetrics:
 
     @property
     def false_per_camera_hour(self) -> float | None:
-        """False events per hour of video; None for no video."""
+        """False events per hour of video; None if the video has no length."""
         return round(self.false / self.camera_hours, 2) if self.camera_hours else None
 
     def summary(self) -> dict[str, Any]:
@@ -120,10 +123,12 @@ def read_started_events(path: Path) -> list[StartedEvent]:
 def only_actions(
     truth: Manifest, events: Sequence[StartedEvent], actions: Sequence[str]
 ) -> tuple[Manifest, list[StartedEvent]]:
-    """Leave other actions out, for truths that do not label them. Every recording stays.
+    """Keep only these actions in truth and events; use it if the truth labels no other actions.
+
+    No recording is removed: without its actions it is an empty recording.
 
     Raises:
-        DataError: the truth has none of an action.
+        DataError: the truth does not contain one of the actions.
     """
     unknown = sorted(set(actions) - set(truth.counts))
     if unknown:
@@ -144,13 +149,13 @@ def only_actions(
 def measure_events(
     truth: Manifest, events: Sequence[StartedEvent], *, hours: float, tolerance_seconds: float = 1.0
 ) -> EventMetrics:
-    """Compare events with the truth; a recording's file name without its ending is its camera.
+    """Compare events with the truth; the camera of a recording is its file name without extension.
 
-    A truth entry labelled `background`, without an interval, is a recording in which nothing
-    happens.
+    A truth entry that is labelled `background` and has no interval stands for a recording without
+    actions.
 
     Raises:
-        DataError: another truth entry has no interval.
+        DataError: an entry with an action label has no interval.
     """
     found: Counter[str] = Counter()
     errors: list[float] = []
@@ -172,10 +177,10 @@ def measure_events(
 def match_starts(
     truth: Sequence[float], events: Sequence[float], tolerance: float
 ) -> list[tuple[int, int]]:
-    """Match true starts with events within a tolerance: nearest pairs first, each used once.
+    """Match true starts with events within a tolerance, closest pairs first, each at most once.
 
     Returns:
-        Pairs of positions in `truth` and `events`.
+        Pairs of indices: the first into `truth`, the second into `events`.
     """
     candidates = sorted(
         (abs(event - true), true_index, event_index)
@@ -211,7 +216,8 @@ def _truth_starts(truth: Manifest) -> dict[tuple[str, str], list[float]]:
         if entry.start_seconds is None:
             raise DataError(
                 f"truth {truth.path}: {entry.path.name}, {entry.label}, has no start_seconds and"
-                " end_seconds; only a recording without actions may, labelled background"
+                " end_seconds; only entries labelled background, for recordings without actions,"
+                " may leave them out"
             )
         starts.setdefault((entry.path.stem, entry.label), []).append(entry.start_seconds)
     return starts
@@ -234,7 +240,7 @@ def _counts_per_action(
 
 
 def _is_empty(entry: ManifestEntry) -> bool:
-    """Tell whether an entry stands for a recording in which nothing happens."""
+    """Tell whether an entry stands for a recording without actions."""
     return entry.start_seconds is None and entry.label == "background"
 
 

@@ -1,4 +1,4 @@
-"""Draws results as PNG files: confusions, two models side by side, ablations, events."""
+"""Draws results as PNG files: confusion matrix, comparison of two models, ablations, events."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["plot_ablations", "plot_comparison", "plot_confusion", "plot_events"]
 _FIRST = "#9aa5b1"
 _SECOND = "#1f6feb"
 _PAPER = "#d29922"
-_MAX_NAMED_CLASSES = 40  # with more, a confusion matrix goes without names
+_MAX_NAMED_CLASSES = 40  # a confusion matrix with more classes is drawn without class names
 
 
 def plot_confusion(predictions: Predictions, path: Path) -> None:
-    """Draw how often each true class (rows) is taken for each class (columns)."""
+    """Draw the confusion matrix: true classes as rows, predicted classes as columns."""
     counts_KK = predictions.confusion().numpy().astype(float)
     fractions_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
     classes = len(predictions.labels)
@@ -29,7 +29,7 @@ def plot_confusion(predictions: Predictions, path: Path) -> None:
     axes = figure.subplots()
     image = axes.imshow(fractions_KK, cmap="Blues", vmin=0, vmax=1)
     axes.set(
-        xlabel="taken for",
+        xlabel="predicted class",
         ylabel="true class",
         title=f"top-1 {predictions.top1():.3f}, {len(predictions.truth_N)} videos",
     )
@@ -54,11 +54,11 @@ def plot_confusion(predictions: Predictions, path: Path) -> None:
 def plot_comparison(
     comparison: ModelComparison, names: tuple[str, str], path: Path, *, max_classes: int = 20
 ) -> None:
-    """Draw the accuracy of two models, by class and on pairs of classes (paper, table 6).
+    """Draw the accuracy of two models per class and on pairs of classes (paper, table 6).
 
     Args:
-        names: what the models are called.
-        max_classes: only the classes that differ most are drawn.
+        names: names of the two models.
+        max_classes: maximum number of classes to draw; those with the largest difference are drawn.
     """
     classes = sorted(comparison.classes, key=lambda row: -abs(row[2] - row[1]))[:max_classes]
     classes.sort(key=lambda row: row[2] - row[1])
@@ -80,7 +80,7 @@ def plot_ablations(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str)
     """Draw top-1 and pairwise accuracy with their spread over seeds, one panel for each table.
 
     Args:
-        rows: those of `train.ablations.result_rows`.
+        rows: result rows, as returned by `train.ablations.result_rows`.
     """
     tables = list(dict.fromkeys(row["table"] for row in rows))
     heights = [sum(row["table"] == table for row in rows) for table in tables]
@@ -90,14 +90,14 @@ def plot_ablations(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str)
     grid = figure.subplots(len(tables), 1, sharex=True, squeeze=False, height_ratios=heights)
     panels = grid[:, 0]
     for axes, table in zip(panels, tables, strict=True):
-        _draw_table(axes, [row for row in rows if row["table"] == table][::-1])
+        _draw_table_bars(axes, [row for row in rows if row["table"] == table][::-1])
         axes.set_title(table, fontsize=10)
     panels[-1].set_xlabel("per cent, mean and standard deviation over seeds")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8)
     figure.savefig(path, dpi=120, format="png")
 
 
-def _draw_table(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_table_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     places = np.arange(len(rows))
     for offset, key, colour, label in (
         (0.18, "top1", _SECOND, "top-1"),
@@ -121,10 +121,10 @@ def _draw_table(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def plot_events(summaries: Mapping[float, Mapping[str, Any]], path: Path) -> None:
-    """Draw precision, recall and F1 of events by the tolerance of their start.
+    """Draw precision, recall and F1 of events against the tolerance of the start time.
 
     Args:
-        summaries: `EventMetrics.summary()` by tolerance in seconds.
+        summaries: results of `EventMetrics.summary()`, by tolerance in seconds.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -137,7 +137,9 @@ def plot_events(summaries: Mapping[float, Mapping[str, Any]], path: Path) -> Non
             label=key.replace("f1", "F1"),
         )
     axes.set(
-        xlabel="tolerance of the start, seconds", ylim=(0, 1.02), title="events against the truth"
+        xlabel="tolerance of the start time, seconds",
+        ylim=(0, 1.02),
+        title="events compared with the truth",
     )
     axes.grid(alpha=0.3)
     axes.legend()

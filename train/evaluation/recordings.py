@@ -1,8 +1,8 @@
-"""A network over untrimmed recordings, as the live pipeline runs it, and the events it gives.
+"""Runs a network over untrimmed recordings as the live pipeline does, and returns its events.
 
-The time grid, the preprocessing, the folded network and the state machine are those of the
-pipeline; its cameras, clocks and queues are left out. Letters: N clips, K classes, B clips of a
-batch, T frames, H and W space, C channels.
+Time grid, preprocessing, folded network and state machine are the same as in the pipeline; cameras,
+clocks and queues are not used. Letters in names of tensors: N clips, K classes, B clips of a batch,
+T frames, H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ TimedFrame = tuple[float, Frame]
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """What the network says along an unbroken part of a recording.
+    """The network's probabilities over an uninterrupted part of a recording.
 
-    `probabilities_NK` are those of clips that end at `ends_N` seconds.
+    Row n of `probabilities_NK` belongs to the clip that ends at `ends_N[n]` seconds.
     """
 
     camera: str
@@ -65,10 +65,10 @@ def recording_timelines(
     """Run a loaded network over recordings; the network is folded in place.
 
     Args:
-        stride: sampled frames from one clip to the next.
+        stride: number of sampled frames between the starts of two consecutive clips.
 
     Raises:
-        MediaError: a recording cannot be opened or does not decode.
+        MediaError: a recording cannot be opened or decoded.
     """
     spec = network.spec
     assert isinstance(spec, ModelSpec)
@@ -84,7 +84,7 @@ def recording_timelines(
 def detect(
     timelines: Sequence[Timeline], config: DetectionConfig, *, spec: ModelSpec
 ) -> list[StartedEvent]:
-    """Return the starts of actions that the state machine announces."""
+    """Run the state machine over timelines; return the starts of actions that it announces."""
     events = []
     for timeline in timelines:
         detector = ActionDetector(
@@ -114,7 +114,7 @@ def measure_tolerances(
     """Compare events with the truth for each tolerance in seconds.
 
     Args:
-        hours: camera-hours; None for the length of the recordings.
+        hours: length of the video in camera-hours; None: measure the recordings.
     """
     hours = recording_hours(truth) if hours is None else hours
     return {
@@ -124,16 +124,16 @@ def measure_tolerances(
 
 
 def recordings_of(truth: Manifest) -> list[Path]:
-    """Return the recordings of a truth file, each once.
+    """Return the recordings of a truth file without repetitions.
 
     Raises:
-        DataError: two have the same name, which is the name of their camera.
+        DataError: two recordings have the same file name, which would name the same camera.
     """
     paths = list(dict.fromkeys(entry.path for entry in truth.entries))
     if len({path.stem for path in paths}) != len(paths):
         raise DataError(
-            f"truth {truth.path}: two recordings have the same file name; it is the name of their"
-            " camera"
+            f"truth {truth.path}: two recordings have the same file name; the names must differ"
+            " because each names a camera"
         )
     return paths
 
@@ -141,10 +141,10 @@ def recordings_of(truth: Manifest) -> list[Path]:
 def _numbered_clips(
     path: Path, spec: ModelSpec, stride: int
 ) -> Iterator[tuple[int, list[TimedFrame]]]:
-    """Yield the clips of a recording, with the number of the unbroken part that each is from.
+    """Yield each clip together with the number of the uninterrupted part it comes from.
 
-    As in the live pipeline, only the end of the recording gives its last frames a clip of their
-    own; a break does not.
+    As in the live pipeline, the last frames of the recording get an additional clip; the last
+    frames before an interruption do not.
     """
     graph = Preprocessor(spec.preprocess, max_batch=1)
     cutter: ClipCutter[TimedFrame] = ClipCutter(spec.model.frames, stride)

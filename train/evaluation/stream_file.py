@@ -1,4 +1,4 @@
-"""The sections of a live pipeline's YAML that evaluation reads and tuning writes."""
+"""Reads and writes the `events` section of a stream configuration, for evaluation and tuning."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["read_detection", "write_events"]
 
 
 class _EventsSection(DetectionConfig):
-    """The `events` section; `top_k` says how events are listed, not when they happen."""
+    """The `events` section; `top_k` only affects the content of events, not their detection."""
 
     top_k: int | None = None
 
 
 class _ClipSection(StrictModel, extra="ignore"):
-    """What matters here of the `clip` section."""
+    """The only setting of the `clip` section that evaluation needs."""
 
     hop: int = Field(DEFAULT_STRIDE, ge=1, le=1024)
 
 
 class _StreamFile(StrictModel, extra="ignore"):
-    """A stream configuration; its other sections are checked by `python -m stream check`."""
+    """The two sections used here; `python -m stream check` checks the other sections."""
 
     clip: _ClipSection | None = None
     events: _EventsSection | None = None
@@ -39,7 +39,7 @@ class _StreamFile(StrictModel, extra="ignore"):
 def read_detection(path: Path | None) -> tuple[DetectionConfig, int]:
     """Read the `events` section and the stride (`clip.hop`) of a stream configuration.
 
-    Without a file, or for a section that is missing, these are the defaults.
+    Without a file, or if a section is missing, return the defaults.
 
     Raises:
         ConfigError: the file cannot be read, or one of the sections is malformed.
@@ -55,15 +55,15 @@ def read_detection(path: Path | None) -> tuple[DetectionConfig, int]:
 
 
 def write_events(config: DetectionConfig, source: Path, target: Path) -> None:
-    """Copy a stream configuration with new settings in its `events` section.
+    """Copy a stream configuration and put new settings into its `events` section.
 
-    Comments, order, quoting, numbers and anchors stay as they are, in all sections. Only layout
-    within a line may change: blanks inside `{ }` and `[ ]`, lists and texts broken over several
-    lines, and indentation where the file does not always use the same.
+    Comments, order, quotes, numbers and anchors of all sections are kept. Only the layout may
+    change: spaces inside `{ }` and `[ ]`, line breaks within lists and texts, and indentation if
+    the file does not indent consistently.
 
     Raises:
         ConfigError: the source cannot be read, the target cannot be written, or other sections
-            cannot stay as they are.
+            would change too.
     """
     text = _read(source)
     try:
@@ -92,7 +92,7 @@ def _read(path: Path) -> str:
 
 
 def _plain_section(config: DetectionConfig) -> dict[str, Any]:
-    """Return the settings in terms of plain YAML."""
+    """Return the settings as a dictionary of plain YAML values."""
     section = config.model_dump()
     section["ignore"] = None if config.ignore is None else list(config.ignore)
     return section

@@ -1,8 +1,8 @@
-"""Finds smoothing, thresholds and durations of events on labelled recordings.
+"""Finds the best smoothing, thresholds and durations for events on labelled recordings.
 
-Actions do not influence each other once smoothing is chosen, so each rule is tried on each action
-alone. The common rule is the one with the best F1 over all actions; an action gets a rule of its
-own where that one finds clearly more.
+Once smoothing is chosen, actions do not influence each other, so each rule is tried on each action
+separately. The default rule is the one with the best F1 over all actions. An action gets a separate
+rule if that rule is clearly better for it than the default rule.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _ENTER = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _EXIT_FRACTIONS = (0.4, 0.6, 0.8)  # of `enter`
 _MIN_SECONDS = (0.0, 0.3)
 _COOLDOWN_SECONDS = 0.5
-_MIN_TRUE_EVENTS = 5  # an action with fewer true events keeps the common rule
-_MIN_GAIN = 0.03  # of F1; a smaller gain may well be chance
+_MIN_TRUE_EVENTS = 5  # an action with fewer true events uses the default rule
+_MIN_GAIN = 0.03  # minimum F1 gain of a separate rule; smaller gains may be chance
 
-# True starts in seconds by recording, of one action; and those of each action.
+# _Starts: start times of one action in seconds, by recording. _Truths: true starts by action.
 _Starts = dict[str, list[float]]
 _Truths = dict[str, _Starts]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Trial:
-    """What a rule does for one action: its found and false events, and the onset that fits best."""
+    """Result of a rule for one action: found events, false events and the best onset."""
 
     found: int
     false: int
@@ -57,15 +57,15 @@ def tune(
 ) -> DetectionConfig:
     """Return the settings with the highest F1 on these recordings.
 
-    Among equals the simplest wins: little smoothing, high thresholds.
+    Of equally good settings, those with less smoothing and higher thresholds are chosen.
 
     Args:
-        before: `ignore` and `update_seconds` stay as they are here.
-        per_action: whether actions may get rules of their own.
+        before: previous settings; `ignore` and `update_seconds` are taken from them unchanged.
+        per_action: whether actions may get rules that differ from the default rule.
 
     Raises:
-        DataError: no recording is as long as a clip, the truth has no action that the network
-            knows, or none is ever found.
+        DataError: all recordings are shorter than a clip, the truth has no action that the network
+            knows, or no setting finds any of the actions.
     """
     before = before or DetectionConfig()
     if not timelines:
@@ -88,17 +88,17 @@ def tune(
             best = config
     if best_f1 == 0:
         raise DataError(
-            f"truth {truth.path}: no setting finds a single one of its actions; are these the right"
-            " weights?"
+            f"truth {truth.path}: no setting finds any of its actions; check that the weights were"
+            " trained on these actions"
         )
     return best
 
 
 class _Search:
-    """Tries rules on actions.
+    """Tries all rules on all actions and selects the best ones.
 
     Args:
-        truths: true starts by action and recording.
+        truths: true start times in seconds, by action and recording.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class _Search:
         }
 
     def best_rules(self, smoothing: int, *, per_action: bool) -> DetectionConfig:
-        """Return the best common rule, and the best rules of single actions."""
+        """Return settings with the best default rule, and with better rules for single actions."""
         trials = {
             label: [self._try(rule, smoothing, label) for rule in self._rules]
             for label in self._truths
@@ -147,17 +147,17 @@ class _Search:
     def _f1(
         self, trials: Mapping[str, Sequence[_Trial]], index: int, labels: Sequence[str]
     ) -> float:
-        """Return the F1 of a rule over some actions."""
+        """Return the F1 of one rule over the given actions."""
         found = sum(trials[label][index].found for label in labels)
         false = sum(trials[label][index].false for label in labels)
         true = sum(self._true_counts[label] for label in labels)
         return 2 * found / max(found + false + true, 1)
 
     def _try(self, rule: ActionRule, smoothing: int, label: str) -> _Trial:
-        """Try one rule on one action alone."""
+        """Apply one rule to one action, and count found and false events."""
         rises = self._rises(DetectionConfig(smoothing=smoothing, default=rule), label)
         truth = self._truths[label]
-        onset = self._best_onset(rises, truth)
+        onset = self._median_onset_delay(rises, truth)
         found = 0
         for camera, starts in truth.items():
             events = [rise - onset for rise in rises.get(camera, [])]
@@ -165,7 +165,7 @@ class _Search:
         return _Trial(found, sum(map(len, rises.values())) - found, onset)
 
     def _rises(self, config: DetectionConfig, label: str) -> _Starts:
-        """Return when the action starts in each recording, not corrected by an onset."""
+        """Return the detected starts of an action in each recording, without onset correction."""
         column = self._labels.index(label)
         rises: _Starts = {}
         for timeline in self._timelines:
@@ -177,8 +177,8 @@ class _Search:
                         rises.setdefault(timeline.camera, []).append(found.start_seconds)
         return rises
 
-    def _best_onset(self, rises: _Starts, truth: _Starts) -> float:
-        """Return the median time in seconds from a true start to the rise that follows it."""
+    def _median_onset_delay(self, rises: _Starts, truth: _Starts) -> float:
+        """Return the median delay in seconds from a true start to the closest detected start."""
         latest = self._clip_seconds + self._tolerance
         delays = []
         for camera, starts in truth.items():
@@ -193,7 +193,7 @@ class _Search:
 
 
 def _rules_to_try() -> list[ActionRule]:
-    """Return all rules, high thresholds first: the first one wins among equals."""
+    """Return all rules, high thresholds first: of equally good rules the first one is chosen."""
     return [
         ActionRule(
             enter=enter,
@@ -216,6 +216,6 @@ def _true_starts(truth: Manifest, spec: ModelSpec) -> _Truths:
             starts[entry.label].setdefault(entry.path.stem, []).append(entry.start_seconds)
     if not any(starts.values()):
         raise DataError(
-            f"truth {truth.path} has no action of the weights; theirs are {list(starts)}"
+            f"truth {truth.path} has no action that the weights know; they know {list(starts)}"
         )
     return starts

@@ -1,8 +1,9 @@
-"""Changes one section of a YAML file and leaves the rest of its text as it is.
+"""Changes one section of a YAML file and keeps the text of all other sections.
 
-ruamel.yaml keeps comments, order, quotes and anchors. Two things are added here. Numbers, `null`
-and such stay the text that they were. And the comments that follow a section stay where they are:
-ruamel.yaml attaches them to the last value of the section, which may be replaced.
+ruamel.yaml keeps comments, order, quotes and anchors. This module adds two features.
+Unchanged numbers, booleans, times and `null` are written with their original text. Comments after a
+section are kept: ruamel.yaml attaches them to the last value of the section, so they would be lost
+when that value is replaced.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ _NESTED_MAPPING = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class _SourceText:
-    """A number, a truth value, a time or null, as the file spells it."""
+    """A number, boolean, time or null, with its original text in the file."""
 
     tag: str
     text: str
 
 
 class _Constructor(RoundTripConstructor):
-    """Keeps the text of values that are not strings."""
+    """Reads values that are not strings as `_SourceText`, so that their text is kept."""
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes kept texts, and null as `null`."""
+    """Writes unchanged values with their original text, and None as `null`."""
 
 
 def _construct(_: RoundTripConstructor, node: ScalarNode) -> _SourceText:
@@ -67,10 +68,10 @@ _Representer.add_representer(type(None), _represent_null)
 
 
 class RoundTripFile:
-    """The text of a YAML file whose top level is a mapping.
+    """A YAML file that can be changed and written back; its top level is a mapping.
 
     Raises:
-        YAMLError: it is not valid YAML.
+        YAMLError: the text is not valid YAML.
     """
 
     def __init__(self, text: str) -> None:
@@ -89,9 +90,10 @@ class RoundTripFile:
         self._tree: CommentedMap = self._yaml.load(text) or CommentedMap()
 
     def merge_section(self, name: str, values: Mapping[str, Any]) -> None:
-        """Give a section these values; others that it has stay.
+        """Set these values in a section; keep the section's other keys.
 
-        In mappings inside the section, keys that the new values do not have are removed.
+        Mappings inside the section are different: their keys that are missing from the new values
+        are removed.
         """
         following = _take_following_comment(self._tree, name) if name in self._tree else ""
         section = self._tree.get(name)
@@ -103,14 +105,14 @@ class RoundTripFile:
         _add_following_comment(self._tree, name, following)
 
     def text(self) -> str:
-        """Return the whole file."""
+        """Return the text of the whole file."""
         stream = io.StringIO()
         self._yaml.dump(self._tree, stream)
         return stream.getvalue()
 
 
 def _merge(old: CommentedMap, new: Mapping[str, Any]) -> None:
-    """Change a mapping in place, so that its comments stay."""
+    """Set the new values in an existing mapping, so that its comments are kept."""
     for key, value in new.items():
         current = old.get(key)
         if isinstance(value, Mapping) and _can_merge(current, value):
@@ -122,12 +124,12 @@ def _merge(old: CommentedMap, new: Mapping[str, Any]) -> None:
 
 
 def _can_change(node: Any) -> bool:
-    """Tell whether changing a mapping changes no other place, through an anchor."""
+    """Tell whether a mapping can be edited safely: no anchor, so no other place refers to it."""
     return isinstance(node, CommentedMap) and node.yaml_anchor() is None
 
 
 def _can_merge(old: Any, new: Mapping[str, Any]) -> bool:
-    """Tell whether a mapping keeps its style when it gets these values."""
+    """Tell whether a mapping can be edited in place and keep its style (flow or block)."""
     if not old or not new or not _can_change(old):
         return False
     return not old.fa.flow_style() or not _has_mappings(new)
@@ -142,7 +144,7 @@ def _new_mapping(values: Mapping[str, Any]) -> CommentedMap:
 
 
 def _new_value(value: Any) -> Any:
-    """Return lists and innermost mappings in flow style, `[ ]` and `{ }`."""
+    """Convert a value for ruamel.yaml; lists and innermost mappings get flow style (`[]`, `{}`)."""
     if isinstance(value, Mapping):
         mapping = _new_mapping(value)
         if not _has_mappings(value):
@@ -156,7 +158,7 @@ def _new_value(value: Any) -> Any:
 
 
 def _last_line(parent: CommentedMap | CommentedSeq, key: Any) -> tuple[Any, Any]:
-    """Return container and key of the value on the last line of `parent[key]`."""
+    """Find the value on the last line of `parent[key]`; return its container and its key there."""
     value = parent[key]
     is_block = isinstance(value, (CommentedMap, CommentedSeq)) and not value.fa.flow_style()
     if not is_block or not value:
@@ -166,13 +168,13 @@ def _last_line(parent: CommentedMap | CommentedSeq, key: Any) -> tuple[Any, Any]
 
 
 def _comment_slot(container: CommentedMap | CommentedSeq, key: Any) -> tuple[list[Any], int]:
-    """Return where ruamel.yaml keeps the comment after a value."""
+    """Return the list, and the index in it, where ruamel.yaml stores the comment after a value."""
     slots = container.ca.items.setdefault(key, [None, None, None, None])
     return slots, 2 if isinstance(container, CommentedMap) else 0
 
 
 def _take_following_comment(tree: CommentedMap, name: str) -> str:
-    """Remove and return the lines of comments and blanks after a section."""
+    """Remove and return the comment lines and empty lines after a section."""
     slots, index = _comment_slot(*_last_line(tree, name))
     token = slots[index]
     if token is None:
@@ -195,6 +197,6 @@ def _add_following_comment(tree: CommentedMap, name: str, following: str) -> Non
 
 
 def _mapping_indent(text: str) -> int:
-    """Return by how many blanks the first mapping inside another one is indented."""
+    """Return the number of spaces that indent the first nested mapping; 2 if none is found."""
     found = _NESTED_MAPPING.search(text)
     return len(found[1]) if found else 2
