@@ -143,7 +143,7 @@ def test_tuning_finds_what_separates(spec: ModelSpec) -> None:
     assert config.actions["fall"].onset_seconds == pytest.approx(1.0, abs=0.3)
     common = tune(timelines, truth, spec=spec, tolerance_seconds=1.0, per_action=False, quiet=True)
     assert common.actions == {}
-    with pytest.raises(DataError, match="no action of the weights"):
+    with pytest.raises(DataError, match="has no action that the weights know"):
         tune(
             timelines,
             Manifest(Path("t"), (ManifestEntry(Path("a.mp4"), "swim", 1.0, 2.0),)),
