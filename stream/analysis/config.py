@@ -19,7 +19,7 @@ _SHIPPED = Path(__file__).parents[2] / "model" / "pretrained"
 
 
 class BatchConfig(StrictModel):
-    """Bounds of the hand-over and of batches."""
+    """Limits of batches, and of the frames and clips that wait for the network."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "wait_seconds": "max_wait_seconds",

@@ -266,12 +266,16 @@ class CameraManager:
         except ConfigError as error:
             raise CameraError(str(error), "no_room") from None
 
-    def _save(self, change: Callable[[], None]) -> None:
-        """Save a change before it is made: a change that cannot be saved is not made."""
+    def _save(self, store: Callable[[], None]) -> None:
+        """Store a change by calling `store`; the caller applies the change afterwards.
+
+        Raises:
+            CameraError: the change cannot be stored, so it must not be applied.
+        """
         if self._stopped:
             raise CameraError("the pipeline is stopping and takes no more changes", "stopping")
         try:
-            change()
+            store()
         except ConfigError as error:
             raise CameraError(str(error), "not_kept") from None
 

@@ -24,9 +24,10 @@ class ActionEvent:
 
     `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are
     presentation times of the stream. All events of one action have the same `event_id`. `sequence`
-    numbers a camera's events without gaps. `snapshot` is the name of the action's picture; if
-    there is none, the JSON does not contain this field. The constructor also accepts times as
-    timezone-aware `datetime` objects, and `top_k` as pairs or in its JSON form.
+    is the event's number within its camera; it grows by one from event to event. `snapshot` is the
+    name of the action's picture; if there is none, the JSON does not contain this field. The
+    constructor also accepts times as timezone-aware `datetime` objects, and `top_k` as pairs or in
+    its JSON form.
 
     Raises:
         DataError: a field has a wrong type or value, or is not allowed for this `kind`.

@@ -1,8 +1,8 @@
 """The outbox stores events on disk, in a SQLite database in write-ahead mode.
 
 With a broker, a publisher sends the stored events and removes them; without one, they stay here.
-The same transaction also stores which events are open. If the process is killed, the next start
-ends those events. Events that the broker refuses are kept as dead letters.
+The transaction that stores new events also stores which events are still open. If the process is
+killed, the next start ends those events. Events that the broker refuses are kept as dead letters.
 """
 
 from __future__ import annotations

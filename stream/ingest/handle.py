@@ -40,7 +40,7 @@ class Status(Protocol):
 
 
 class Threads(Protocol):
-    """The threads of one opening of a camera."""
+    """One opening of a camera: its threads, its state, and the event that asks it to end."""
 
     @property
     def status(self) -> Status:

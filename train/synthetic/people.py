@@ -15,7 +15,7 @@ from train.synthetic.motion import Figure, Motion, Place, idle_sway
 __all__ = ["PeopleAt", "Person", "SpotsAt", "actor", "objects_on_floor", "play", "with_passers_by"]
 
 _PASSER_BY_SPEED = (0.7, 1.6)  # metres per second
-_PASSER_BY_SECONDS = 6  # before and after passing the door
+_PASSER_BY_SECONDS = 6  # visible this long before passing the door, and as long after it
 
 
 @dataclasses.dataclass(frozen=True)
