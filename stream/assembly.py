@@ -33,12 +33,14 @@ from stream.ingest.config import ClipConfig
 from stream.ingest.handle import Outlet
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
+from stream.types import CameraSnapshot
 
 __all__ = [
     "build_announcer",
     "build_clip_stage",
     "build_manager",
     "build_ring",
+    "build_supervisor",
     "camera_worker",
     "describe_runtime",
     "open_http",
@@ -100,6 +102,7 @@ def open_http(
     *,
     metrics: Callable[[], bytes],
     cameras: Callable[[], CameraManager | None],
+    statuses: Callable[[], Sequence[CameraSnapshot]],
     checks: Mapping[str, Callable[[], str | None]],
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.
@@ -111,7 +114,12 @@ def open_http(
         return None
     pictures = config.snapshots.path if config.snapshots.enabled else None
     return HttpServer(
-        config.http, metrics=metrics, cameras=cameras, checks=checks, snapshots=pictures
+        config.http,
+        metrics=metrics,
+        cameras=cameras,
+        statuses=statuses,
+        checks=checks,
+        snapshots=pictures,
     )
 
 
@@ -177,6 +185,22 @@ def build_announcer(
         subscribers=subscribers,
         metrics=metrics,
         pictures=pictures,
+    )
+
+
+def build_supervisor(
+    config: StreamConfig,
+    metrics: Metrics,
+    run: Callable[[WorkerThreads], None],
+    inbox: Inbox,
+) -> Supervisor:
+    """The supervisor of the cameras, without cameras."""
+    return Supervisor(
+        config.source,
+        metrics,
+        run,
+        inbox.put,
+        blind_after_seconds=config.clip.blind_after_seconds,
     )
 
 

@@ -70,6 +70,9 @@ class Metrics:
         self.last_frame_age = self._camera_gauge(
             "camera_last_frame_age_seconds", "How long ago the last frame arrived"
         )
+        self.camera_blind = self._camera_gauge(
+            "camera_blind", "1 while a camera runs and gives no clips, by reason", "reason"
+        )
         self.paused = self._camera_gauge("camera_paused", "1 while a camera is paused over HTTP")
         self.decoded = self._camera_counter("frames_decoded", "Frames decoded")
         self.sampled = self._camera_counter("frames_sampled", "Positions of the time grid filled")
@@ -94,7 +97,7 @@ class Metrics:
             "dropped_packets", "Packets not decoded, by reason", "reason"
         )
         self.dropped_frames = self._camera_counter(
-            "dropped_frames", "Sampled frames not analysed, by reason", "reason"
+            "dropped_frames", "Decoded frames not analysed, by reason", "reason"
         )
 
     def _add_analysis(self) -> None:
@@ -180,6 +183,14 @@ class Metrics:
     def total(self, metric: Counter, **labels: str) -> int:
         """Sum of a counter over all samples that carry `labels`."""
         return round(sum(sample.value for sample in self.matching(metric, **labels)))
+
+    def by_camera(self, metric: Counter) -> dict[str, int]:
+        """Sums of a counter by camera."""
+        sums: dict[str, float] = {}
+        for sample in self.matching(metric):
+            camera_id = sample.labels["camera"]
+            sums[camera_id] = sums.get(camera_id, 0) + sample.value
+        return {camera_id: round(value) for camera_id, value in sums.items()}
 
     def by_label(self, metric: Counter, label: str, **labels: str) -> dict[str, int]:
         """Sums of a counter by one label, over the samples that carry `labels`, without zeros."""

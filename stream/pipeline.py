@@ -26,7 +26,6 @@ from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
 from stream.cameras.manager import CameraManager
 from stream.cameras.overrides import CameraOverrides
-from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig, check_settings, max_views, overrides_path
 from stream.console.summary import LatencyLog, build_summary
@@ -97,6 +96,7 @@ class Pipeline:
                 config,
                 metrics=self.metrics.exposition,
                 cameras=lambda: self.manager if self.health.started.is_set() else None,
+                statuses=self.cameras,
                 checks=self.health.checks,
             )
             if self._http is not None:
@@ -162,8 +162,9 @@ class Pipeline:
         return self._finish(time.monotonic() - started_at)
 
     def cameras(self) -> Sequence[CameraSnapshot]:
-        """The status of every camera."""
-        return [status.snapshot() for status in self.supervisor.statuses]
+        """The status of every camera; none before they are started."""
+        statuses = self.supervisor.statuses if self.health.started.is_set() else ()
+        return [status.snapshot() for status in statuses]
 
     def active(self, camera_id: str) -> Mapping[str, float]:
         """Actions going on at a camera, with their confidence."""
@@ -177,9 +178,8 @@ class Pipeline:
         self._recogniser = self._open_recogniser(self.config.infer)
         self._recogniser.warm_up(self.config.batch.max_batch)
         self._build_stages()
-        self.supervisor = Supervisor(
-            self.config.source, self.metrics, self.run_camera, self.inbox.put
-        )
+        cameras = assembly.build_supervisor(self.config, self.metrics, self.run_camera, self.inbox)
+        self.supervisor = cameras
         self.manager = assembly.build_manager(
             self.config, self.spec, self.metrics, self.supervisor, self._overrides, self._cameras
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "BlindReason",
+    "Blindness",
     "BreakReason",
     "CameraOpened",
     "CameraSnapshot",
@@ -84,6 +87,36 @@ class EndReason(enum.StrEnum):
     def is_wanted(self) -> bool:
         """Whether somebody wanted the end, or it lies in the nature of a file."""
         return self is not EndReason.FAILED
+
+
+class BlindReason(enum.StrEnum):
+    """Why a camera that runs gives no clips; a label of `cidc_camera_blind`."""
+
+    RECONNECTS = "reconnects"
+    NO_FRAMES = "no_frames"
+    UNDECODABLE = "undecodable"
+    DECODER_BEHIND = "decoder_behind"
+    FRAME_RATE = "frame_rate"
+    TIMESTAMPS = "timestamps"
+    FRAME_SIZE = "frame_size"
+    NO_SLOT = "no_slot"
+    OVERLOAD = "overload"
+    INVALID_RESULTS = "invalid_results"
+    NO_RESULTS = "no_results"
+
+
+@dataclasses.dataclass(frozen=True)
+class Blindness:
+    """A camera runs and has given no clip since a moment; `detail` names the remedy."""
+
+    reason: BlindReason
+    detail: str
+    since_monotonic: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the reason, the detail and the seconds since the last clip, for programs."""
+        seconds = time.monotonic() - self.since_monotonic
+        return {"reason": self.reason.value, "detail": self.detail, "seconds": round(seconds, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,3 +248,5 @@ class CameraSnapshot:
     detail: str
     fps: float
     last_frame_age_seconds: float | None
+    blind: Blindness | None = None
+    has_failed: bool = False

@@ -7,14 +7,14 @@ rate. Times are presentation times in seconds. Training and the live pipeline bo
 from __future__ import annotations
 
 import dataclasses
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from configs import ConfigError
+from model.media.time_line import JumpReason, Timed, TimeLine
 
-__all__ = ["GridSample", "ResetReason", "TimeGrid"]
+__all__ = ["GridSample", "TimeGrid"]
 
 Item = TypeVar("Item")
-ResetReason = Literal["gap", "backwards"]
 # Presentation times are rounded to the time base, so a frame that is this early counts as on time.
 _TOLERANCE_SECONDS = 0.001
 
@@ -31,11 +31,13 @@ class GridSample(Generic[Item]):
 class TimeGrid(Generic[Item]):
     """Picks the nearest frame for each grid position; positions are 1/fps apart.
 
-    The first position is the time of the first frame.
+    The first position is the time of the first frame. Frames with wrong times are left out, and the
+    grid restarts where the time line jumps (see `TimeLine`).
 
     Args:
         fps: number of grid positions per second.
-        max_gap_seconds: maximum time between two frames; the grid restarts after a longer gap.
+        max_gap_seconds: maximum time between two frames; the grid restarts after a longer gap. For
+            a slow camera it is at least two and a half frame intervals.
 
     Raises:
         ConfigError: a value is not positive.
@@ -47,52 +49,63 @@ class TimeGrid(Generic[Item]):
                 f"fps and max_gap_seconds must be above 0, got {fps} and {max_gap_seconds}"
             )
         self._fps = fps
-        self._max_gap = max_gap_seconds
-        self._previous: tuple[float, Item] | None = None
+        self._time_line: TimeLine[Item] = TimeLine(max_gap_seconds)
+        self._previous: Timed[Item] | None = None
         self._last_emitted: Item | None = None
         self._origin = 0.0
         self._next = 0
 
+    @property
+    def skipped(self) -> int:
+        """The number of frames left out so far because their times were wrong."""
+        return self._time_line.skipped
+
+    @property
+    def duplicates(self) -> int:
+        """The number of frames left out so far because they had the time of the frame before."""
+        return self._time_line.duplicates
+
     def restart(self) -> None:
         """Discard all frames; the next frame starts a new grid."""
+        self._time_line.restart()
         self._previous = self._last_emitted = None
 
     def push(
         self, item: Item, pts_seconds: float
-    ) -> tuple[list[GridSample[Item]], ResetReason | None]:
+    ) -> tuple[list[GridSample[Item]], JumpReason | None]:
         """Add the next frame.
 
         Returns:
-            The grid positions whose frame is now known, and the reason why the grid restarted (None
-            if it did not restart).
+            The grid positions whose frame is now known, and the reason why the grid restarted just
+            before them (None if it did not restart).
         """
-        reason = self._reset_reason(pts_seconds)
-        if reason is not None:
-            self.restart()
-        if self._previous is None:
+        frames, jump = self._time_line.push(item, pts_seconds)
+        if jump is not None:
+            self._previous = self._last_emitted = None
+        return [sample for frame in frames for sample in self._place(frame)], jump
+
+    def finish(self) -> list[GridSample[Item]]:
+        """End the grid; return the positions of frames that waited for the next one."""
+        samples = [sample for frame in self._time_line.finish() for sample in self._place(frame)]
+        self.restart()
+        return samples
+
+    def _place(self, frame: Timed[Item]) -> list[GridSample[Item]]:
+        """Fill the positions up to this frame."""
+        pts_seconds = frame.pts_seconds
+        previous = self._previous
+        self._previous = frame
+        if previous is None:
             self._origin = pts_seconds
             self._next = 1
-            self._previous = (pts_seconds, item)
-            return [self._emit(pts_seconds, item)], reason
-        previous_pts, previous = self._previous
-        if pts_seconds == previous_pts:
-            return [], None
+            return [self._emit(pts_seconds, frame.item)]
         samples = []
         latest = pts_seconds + _TOLERANCE_SECONDS
         while (position := self._origin + self._next / self._fps) <= latest:
-            nearest = previous if position - previous_pts < pts_seconds - position else item
-            samples.append(self._emit(position, nearest))
+            is_nearer = position - previous.pts_seconds < pts_seconds - position
+            samples.append(self._emit(position, previous.item if is_nearer else frame.item))
             self._next += 1
-        self._previous = (pts_seconds, item)
-        return samples, None
-
-    def _reset_reason(self, pts_seconds: float) -> ResetReason | None:
-        if self._previous is None:
-            return None
-        step = pts_seconds - self._previous[0]
-        if step < 0:
-            return "backwards"
-        return "gap" if step > self._max_gap else None
+        return samples
 
     def _emit(self, position: float, item: Item) -> GridSample[Item]:
         repeated = self._last_emitted is item

@@ -25,7 +25,7 @@ from model.media.container import (
 )
 from model.media.conversion import FrameConverter, RGBFrame
 from model.media.presentation_order import PresentationOrder
-from model.media.sampling import TimeGrid
+from model.media.sampling import GridSample, TimeGrid
 
 __all__ = [
     "GridFrame",
@@ -69,6 +69,12 @@ def decode_frames(
         raise MediaError("no frame could be decoded")
 
 
+# Packets are in coding order: their times may go back by a few frames, but not by this much.
+_JUMP_SECONDS = 1.0
+# A part ends when so many consecutive frames come after it; a single one may have a wrong time.
+_FRAMES_BEYOND_END = 3
+
+
 class GridFrame(NamedTuple):
     """One position of the time grid: its time, its frame, and whether the grid restarts with it."""
 
@@ -88,7 +94,8 @@ def grid_frames(
 ) -> Iterator[GridFrame]:
     """Yield the frames of a file, or of a part of it, on a time grid.
 
-    The grid restarts where the presentation time jumps or the frame size changes.
+    Frames with wrong times are left out. The grid restarts where the presentation time jumps or the
+    frame size changes.
 
     Args:
         path: path of the file.
@@ -103,21 +110,28 @@ def grid_frames(
     """
     grid: TimeGrid[_LazyFrame] = TimeGrid(fps, max_gap_seconds)
     size: tuple[int, int] | None = None
+    restarted = False
+    beyond = 0
     convert = FrameConverter(short_side)
     for frame in decode_frames(path, from_seconds=start_seconds):
         if end_seconds is not None and frame.time is not None and frame.time >= end_seconds:
-            break
+            beyond += 1
+            if beyond == _FRAMES_BEYOND_END:
+                break
+            continue
+        beyond = 0
         if frame.time is None or (start_seconds is not None and frame.time < start_seconds):
             continue
         changed = size is not None and size != (frame.width, frame.height)
         size = (frame.width, frame.height)
         if changed:
-            grid.restart()
-        samples, reason = grid.push(_LazyFrame(frame, convert), frame.time)
-        restarted = changed or reason is not None
-        for sample in samples:
-            yield GridFrame(sample.pts_seconds, sample.item.rgb(), restarted)
-            restarted = False
+            yield from _grid_frames(grid.finish(), restarted)
+            restarted = True
+        samples, jump = grid.push(_LazyFrame(frame, convert), frame.time)
+        restarted = restarted or jump is not None
+        yield from _grid_frames(samples, restarted)
+        restarted = restarted and not samples
+    yield from _grid_frames(grid.finish(), restarted)
 
 
 def sampled_frames(
@@ -190,6 +204,8 @@ def video_grid(
         invents_times = container.format.name == "avi"
     if not times or invents_times or len(times) != len(packets) or len(set(times)) != len(times):
         return None
+    if _goes_back(packets, int(_JUMP_SECONDS / base)):
+        return None
     grid: TimeGrid[int] = TimeGrid(fps, max_gap_seconds)
     parts: list[list[int]] = [[]]
     for place, pts in enumerate(times):
@@ -199,12 +215,25 @@ def video_grid(
             break
         if start_seconds is not None and seconds < start_seconds:
             continue
-        samples, reason = grid.push(place, seconds)
-        if reason is not None:
+        samples, jump = grid.push(place, seconds)
+        if jump is not None:
             parts.append([])
         parts[-1] += [sample.item for sample in samples]
+    parts[-1] += [sample.item for sample in grid.finish()]
+    if grid.skipped:
+        return None
     longest = max(parts, key=len)
     return VideoGrid(tuple(times[place] for place in longest), tuple(longest)) if longest else None
+
+
+def _goes_back(packets: Sequence[Any], ticks: int) -> bool:
+    """Whether presentation times go back by more than the order of coding explains."""
+    newest = packets[0].pts
+    for packet in packets:
+        if packet.pts < newest - ticks:
+            return True
+        newest = max(newest, packet.pts)
+    return False
 
 
 def rgb_frames_at(
@@ -256,6 +285,11 @@ class _LazyFrame:
         if self._rgb is None:
             self._rgb = self.convert(self.frame)
         return self._rgb
+
+
+def _grid_frames(samples: Sequence[GridSample[_LazyFrame]], restarted: bool) -> Iterator[GridFrame]:
+    for index, sample in enumerate(samples):
+        yield GridFrame(sample.pts_seconds, sample.item.rgb(), restarted and index == 0)
 
 
 def _converted(frame: Any, convert: FrameConverter) -> RGBFrame:

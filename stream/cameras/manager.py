@@ -290,4 +290,5 @@ class CameraManager:
             "paused": camera.id in self._paused,
             "fps": round(status.fps(), 2),
             "last_frame_age_seconds": None if age is None else round(age, 3),
+            "blind": None if status.blind is None else status.blind.as_dict(),
         }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from stream.cameras.config import CameraConfig
 from stream.metrics import Metrics
-from stream.types import CameraSnapshot, CameraState, EndReason
+from stream.types import Blindness, CameraSnapshot, CameraState, EndReason
 
 __all__ = ["CameraStatus"]
 
@@ -36,6 +36,7 @@ class CameraStatus:
         self.state: CameraState = "connecting"
         self.detail = ""
         self.end_reason: EndReason | None = None
+        self.blind: Blindness | None = None
         self._metrics = metrics
         self._received_monotonic = self._decoded_monotonic = time.monotonic()
         self._last_frame_monotonic: float | None = None
@@ -66,6 +67,30 @@ class CameraStatus:
             self._blocked = blocked
             self.touch(received=False)
             self._show()
+
+    def set_blind(self, blind: Blindness | None) -> None:
+        """Note that the camera runs and gives no clips, or that this is over."""
+        before = self.blind
+        if blind == before:
+            return
+        self.blind = blind
+        about = {"camera": self.camera.id}
+        if before is not None:
+            self._metrics.camera_blind.remove_by_labels({"camera": self.camera.id})
+        if blind is not None:
+            self._metrics.camera_blind.labels(self.camera.id, blind.reason.value).set(1)
+            seconds = time.monotonic() - blind.since_monotonic
+            _log.warning(
+                "camera %s is %s, but has given no clip for %.0f s (%s): %s",
+                self.camera.id,
+                self.state,
+                seconds,
+                blind.reason.value,
+                blind.detail,
+                extra=about,
+            )
+        elif self.state in ("running", "blocked"):
+            _log.info("camera %s gives clips again", self.camera.id, extra=about)
 
     def silent_seconds(self, resting: bool) -> float:
         """Seconds for which receiver or decoder gave no sign of life without a good reason.
@@ -114,7 +139,13 @@ class CameraStatus:
     def snapshot(self) -> CameraSnapshot:
         """The status at this moment."""
         return CameraSnapshot(
-            self.camera.id, self.state, self.detail, self.fps(), self.last_frame_age()
+            self.camera.id,
+            self.state,
+            self.detail,
+            self.fps(),
+            self.last_frame_age(),
+            self.blind,
+            self.end_reason is EndReason.FAILED,
         )
 
     def _show(self) -> None:

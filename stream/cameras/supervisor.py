@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from stream.cameras.blindness import BlindnessWatch
 from stream.cameras.config import CameraConfig
 from stream.cameras.status import CameraStatus
 from stream.cameras.worker_threads import WorkerThreads
@@ -36,6 +37,7 @@ class Supervisor:
         run: runs one camera until it ends or its worker's `stop` is set, in a thread of the worker.
         on_break: told, after everything that a worker has delivered, that no more comes of it.
         on_state: told every change of a camera's state.
+        blind_after_seconds: a camera that runs and gives no clip for this long is marked.
     """
 
     def __init__(
@@ -45,12 +47,15 @@ class Supervisor:
         run: Callable[[WorkerThreads], None],
         on_break: Callable[[StreamBreak], object] = lambda broken: None,
         on_state: Callable[[CameraState, str], None] = lambda state, detail: None,
+        *,
+        blind_after_seconds: float = 30.0,
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._run = run
         self._on_break = on_break
         self._on_state = on_state
+        self._blindness = BlindnessWatch(metrics, blind_after_seconds)
         self._generations = itertools.count(1)
         self._newest: dict[str, int] = {}  # the generation of each camera
         self._statuses: dict[str, CameraStatus] = {}
@@ -132,6 +137,7 @@ class Supervisor:
             for camera_id, earliest in list(self._postponed.items()):
                 if time.monotonic() >= earliest:
                     self.start(camera_id)
+            self._blindness.update(self.statuses)
 
     def all_ended(self) -> bool:
         """Whether no camera will deliver anything more."""

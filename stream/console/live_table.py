@@ -103,7 +103,7 @@ class LiveTable:
         room = max(3, self._console.size.height - _OTHER_LINES)
         if len(cameras) <= room:
             return cameras
-        return sorted(cameras, key=lambda camera: camera.state in ("running", "ended"))[:room]
+        return sorted(cameras, key=_is_fine)[:room]
 
     def _row(self, camera: CameraSnapshot) -> tuple[str | Text, ...]:
         metrics = self._run.metrics
@@ -111,10 +111,16 @@ class LiveTable:
         active = self._run.active(name)
         return (
             name,
-            Text(camera.state, _COLOURS[camera.state]),
+            Text(camera.state, _COLOURS[camera.state])
+            if camera.blind is None
+            else Text("blind", "red"),
             f"{camera.fps:.1f}",
             str(metrics.total(metrics.decoded, camera=name)),
             str(metrics.total(metrics.clips, camera=name)),
             ", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items()),
-            camera.detail,
+            camera.detail if camera.blind is None else camera.blind.detail,
         )
+
+
+def _is_fine(camera: CameraSnapshot) -> bool:
+    return camera.blind is None and camera.state in ("running", "ended")

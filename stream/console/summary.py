@@ -100,6 +100,7 @@ def _camera(camera: CameraSnapshot, metrics: Metrics) -> dict[str, Any]:
     return {
         "state": camera.state,
         "detail": camera.detail,
+        "blind": None if camera.blind is None else camera.blind.reason.value,
         "frames_decoded": metrics.total(metrics.decoded, camera=name),
         "frames_sampled": metrics.total(metrics.sampled, camera=name),
         "frames_repeated": metrics.total(metrics.repeated, camera=name),

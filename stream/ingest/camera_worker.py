@@ -87,7 +87,12 @@ class CameraWorker:
             generation=threads.generation,
             on_repeat=metrics.repeated.labels(self._camera.id).inc,
             on_corrupt=corrupt.inc,
+            on_skip=lambda frames, reason: metrics.dropped_frames.labels(
+                self._camera.id, reason
+            ).inc(frames),
+            is_live=not self._camera.is_file,
         )
+        self._last_pts_seconds: float | None = None
         self._last_frame_monotonic = time.monotonic()
         self._decoded_before = metrics.total(metrics.decoded, camera=self._camera.id)
         self._corrupt_before = metrics.total(metrics.corrupt, camera=self._camera.id)
@@ -155,19 +160,24 @@ class CameraWorker:
                 self._log_exception("reopening the camera")
                 self._source.give_up(_UNEXPECTED)
                 skipping = coded.packet is not None
+        for item in self._sampler.finish():
+            self._emit(item)
 
     def _decode(self, coded: CodedPacket) -> None:
         self._status.touch(received=self._camera.is_file)
         with self._metrics.stage.labels("decode").time():
             frames = self._decoder.decode(coded)
         if coded.packet is None:
-            self._emit(self._sampler.restart(coded.lost))
+            for item in self._sampler.restart(coded.lost):
+                self._emit(item)
         for frame in frames:
             if self._threads.stop.is_set():
                 return
             self._status.count_decoded(frame.arrived_monotonic)
             for item in self._sampler.push(frame):
                 self._emit(item)
+            if frame.pts_seconds != self._last_pts_seconds:
+                self._last_pts_seconds = frame.pts_seconds
                 # After the hand-over: if that took long, the camera is not to blame.
                 self._last_frame_monotonic = time.monotonic()
         self._check_frames()

@@ -93,5 +93,13 @@ class ClipConfig(StrictModel):
     max_gap_seconds: float = Field(
         1.0,
         gt=0,
-        description="a longer silence restarts the clip; a shorter one repeats the last frame",
+        description=(
+            "a longer silence restarts the clip; a shorter one repeats the last frame. For slow"
+            " cameras it is at least two and a half frame intervals"
+        ),
+    )
+    blind_after_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="a camera that runs and gives no clip for this long is reported as blind",
     )

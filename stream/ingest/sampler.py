@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from av.error import FFmpegError
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 
 from model.media.sampling import GridSample, TimeGrid
 from stream.ingest.config import ClipConfig
+from stream.ingest.time_trust import TimeTrust
 from stream.types import BreakReason, DecodedFrame, SampledFrame, StreamBreak
 
 __all__ = ["Sampler"]
+
+_log = logging.getLogger(__name__)
+_MIN_STEP_SECONDS = 0.001
 
 
 class Sampler:
@@ -24,6 +29,10 @@ class Sampler:
         generation: of this opening of the camera, for the breaks.
         on_repeat: told of each position that takes the same frame as the one before.
         on_corrupt: told of each frame that could not be converted.
+        on_skip: told how many frames were left out because of their times, and the reason:
+            `wrong_time` or `repeated_time`.
+        is_live: whether frames arrive as they are taken. If the timestamps of such a camera cannot
+            be used, its frames are placed by the time of their arrival.
     """
 
     def __init__(
@@ -35,38 +44,97 @@ class Sampler:
         generation: int = 0,
         on_repeat: Callable[[], None] = lambda: None,
         on_corrupt: Callable[[], None] = lambda: None,
+        on_skip: Callable[[int, str], None] = lambda frames, reason: None,
+        is_live: bool = False,
     ) -> None:
         self._camera_id = camera_id
         self._convert = convert
         self._generation = generation
         self._on_repeat = on_repeat
         self._on_corrupt = on_corrupt
+        self._on_skip = on_skip
+        self._is_live = is_live
         self._grid: TimeGrid[DecodedFrame] = TimeGrid(config.fps, config.max_gap_seconds)
         self._size: tuple[int, int, int] | None = None
         self._converted: tuple[DecodedFrame, NDArray[np.uint8]] | None = None
+        self._trust: TimeTrust | None = TimeTrust() if is_live else None
+        self._first_arrival: float | None = None  # set while frames are placed by arrival
+        self._newest_seconds = 0.0
+        self._skipped = self._duplicates = 0
 
-    def restart(self, reason: BreakReason) -> StreamBreak:
-        """Restart for an outside reason, such as a new connection."""
-        self._grid.restart()
+    def restart(self, reason: BreakReason) -> list[SampledFrame | StreamBreak]:
+        """Restart for an outside reason, such as a new connection; return what is left."""
+        items = self.finish()
         self._size = None
-        return self._break(reason)
+        self._trust = TimeTrust() if self._is_live else None
+        self._first_arrival = None
+        return [*items, self._break(reason)]
+
+    def finish(self) -> list[SampledFrame | StreamBreak]:
+        """End the time line; return the positions of frames that waited for the next one."""
+        return self._convert_all(self._grid.finish())
 
     def push(self, frame: DecodedFrame) -> list[SampledFrame | StreamBreak]:
-        """Take the next frame; returns what it settles, in order."""
+        """Add the next frame; return the items that are now known, in order."""
         items: list[SampledFrame | StreamBreak] = []
         size = (frame.width, frame.height, frame.turns)
         if self._size not in (None, size):
-            items.append(self.restart(BreakReason.SIZE))
+            items += [*self.finish(), self._break(BreakReason.SIZE)]
         self._size = size
-        samples, reason = self._grid.push(frame, frame.pts_seconds)
-        if reason is not None:
-            items.append(self._break(BreakReason(reason)))
+        samples, jump = self._grid.push(frame, self._seconds(frame))
+        if jump is not None:
+            items.append(self._break(BreakReason(jump)))
+        items += self._convert_all(samples)
+        wrong = self._count_skipped()
+        if self._trust is not None and self._trust.note(
+            wrong=wrong, jumped=jump is not None, positions=len(samples)
+        ):
+            items.append(self._place_by_arrival(frame))
+        return items
+
+    def _seconds(self, frame: DecodedFrame) -> float:
+        if self._first_arrival is None:
+            return frame.pts_seconds
+        seconds = frame.arrived_monotonic - self._first_arrival
+        # Frames are in presentation order; their packets may have arrived in another one.
+        self._newest_seconds = max(seconds, self._newest_seconds + _MIN_STEP_SECONDS)
+        return self._newest_seconds
+
+    def _place_by_arrival(self, frame: DecodedFrame) -> StreamBreak:
+        """Use arrival times from the next frame on, until the next connection."""
+        _log.warning(
+            "camera %s: its timestamps cannot be used; its frames are placed by the time of their"
+            " arrival until it is opened again. Check the clock of the camera or of its server",
+            self._camera_id,
+            extra={"camera": self._camera_id},
+        )
+        self._trust = None
+        self._first_arrival = frame.arrived_monotonic
+        self._newest_seconds = 0.0
+        self._grid.restart()
+        return self._break(BreakReason.GAP)
+
+    def _count_skipped(self) -> int:
+        """Report frames that were left out; return how many had wrong times."""
+        wrong = self._grid.skipped - self._skipped
+        duplicates = self._grid.duplicates - self._duplicates
+        self._skipped += wrong
+        self._duplicates += duplicates
+        if wrong:
+            self._on_skip(wrong, "wrong_time")
+        if duplicates:
+            self._on_skip(duplicates, "repeated_time")
+        return wrong
+
+    def _convert_all(
+        self, samples: Sequence[GridSample[DecodedFrame]]
+    ) -> list[SampledFrame | StreamBreak]:
         try:
-            items += [self._sampled(sample) for sample in samples]
+            return [self._sampled(sample) for sample in samples]
         except (FFmpegError, ValueError, MemoryError):
             self._on_corrupt()
-            items.append(self.restart(BreakReason.GAP))  # the clip would miss this position
-        return items
+            self._grid.restart()
+            return [self._break(BreakReason.GAP)]  # the clip would miss this position
 
     def _break(self, reason: BreakReason) -> StreamBreak:
         return StreamBreak(self._camera_id, reason, self._generation)

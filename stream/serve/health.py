@@ -1,15 +1,20 @@
-"""Routes for `/metrics` and the probes `/startup`, `/ready` and `/live`; none needs a token."""
+"""Routes for `/metrics`, `/health` and the probes `/startup`, `/ready` and `/live`.
+
+None of them needs a token.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import collections
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from stream.serve.schemas import errors
+from stream.serve.schemas import HealthReport, errors
+from stream.types import CameraSnapshot
 
 __all__ = ["Check", "health_router"]
 
@@ -27,12 +32,17 @@ _UNHEALTHY: dict[int | str, dict[str, Any]] = {
 }
 
 
-def health_router(metrics: Callable[[], bytes], checks: Mapping[str, Check]) -> APIRouter:
-    """Create the routes for metrics and probes.
+def health_router(
+    metrics: Callable[[], bytes],
+    checks: Mapping[str, Check],
+    cameras: Callable[[], Sequence[CameraSnapshot]] = tuple,
+) -> APIRouter:
+    """Create the routes for metrics, health and probes.
 
     Args:
         metrics: function that returns the text of `/metrics`.
         checks: health check of each probe, by its name: `startup`, `ready`, `live`.
+        cameras: function that returns the status of every camera.
     """
     router = APIRouter()
     router.add_api_route(
@@ -43,6 +53,15 @@ def health_router(metrics: Callable[[], bytes], checks: Mapping[str, Check]) -> 
         response_class=PlainTextResponse,
         response_description="metrics",
         responses=errors(503),
+    )
+    router.add_api_route(
+        "/health",
+        _health(checks, cameras),
+        name="health",
+        summary="Report the health of the pipeline and of its cameras",
+        response_model=HealthReport,
+        response_description="every check passed; cameras may have problems",
+        responses={503: {"description": "a check failed", "model": HealthReport}},
     )
     for name, check in checks.items():
         router.add_api_route(
@@ -62,6 +81,36 @@ def _exposition(metrics: Callable[[], bytes]) -> Callable[[], Response]:
         return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return answer
+
+
+def _health(
+    checks: Mapping[str, Check], cameras: Callable[[], Sequence[CameraSnapshot]]
+) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        found = {name: check() for name, check in checks.items()}
+        snapshots = cameras()
+        problems = [problem for camera in snapshots if (problem := _problem(camera)) is not None]
+        is_failing = any(problem is not None for problem in found.values())
+        report = {
+            "status": "failing" if is_failing else "degraded" if problems else "ok",
+            "checks": found,
+            "cameras": collections.Counter(camera.state for camera in snapshots),
+            "problems": problems,
+        }
+        return JSONResponse(report, 503 if is_failing else 200)
+
+    return answer
+
+
+def _problem(camera: CameraSnapshot) -> dict[str, str] | None:
+    """Describe why a camera is not analysed; None if it is, or if nobody expects it."""
+    if camera.blind is not None:
+        reason, detail = camera.blind.reason.value, camera.blind.detail
+    elif camera.state in ("stalled", "offline") or camera.has_failed:
+        reason, detail = camera.state, camera.detail
+    else:
+        return None
+    return {"camera": camera.camera_id, "state": camera.state, "reason": reason, "detail": detail}
 
 
 def _probe(check: Check) -> Callable[[], Awaitable[Response]]:

@@ -6,18 +6,21 @@ FastAPI generates the OpenAPI document from these classes. They do not validate 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from stream.cameras.config import CameraConfig
-from stream.types import CameraState
+from stream.types import BlindReason, CameraState
 
 __all__ = [
+    "Blind",
     "Camera",
     "CameraChange",
+    "CameraProblem",
     "Error",
+    "HealthReport",
     "NewCamera",
     "complete_document",
     "errors",
@@ -55,6 +58,16 @@ def _require_all(schema: dict[str, Any]) -> None:
     schema["required"] = list(schema["properties"])
 
 
+class Blind(BaseModel):
+    """Why a camera that runs gives no clips."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: BlindReason = Field(description="reason, as in the metric cidc_camera_blind")
+    detail: str = Field(description="what happens, and what to do about it")
+    seconds: float = Field(description="time since the last clip, or since the camera started")
+
+
 class Camera(CameraConfig):
     """The current settings and state of a camera."""
 
@@ -68,6 +81,35 @@ class Camera(CameraConfig):
     last_frame_age_seconds: float | None = Field(
         description="time since the last frame; null before the first frame"
     )
+    blind: Blind | None = Field(
+        description="set if the camera runs and has given no clip for clip.blind_after_seconds"
+    )
+
+
+class CameraProblem(BaseModel):
+    """A camera that is not analysed as it should be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    camera: str = Field(description="name of the camera")
+    state: CameraState = Field(description="current state of the camera")
+    reason: str = Field(description="the reason why it is blind; otherwise its state")
+    detail: str = Field(description="what happens, and what to do about it")
+
+
+class HealthReport(BaseModel):
+    """The health of the pipeline and of its cameras."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["ok", "degraded", "failing"] = Field(
+        description="failing: a check fails; degraded: a camera has a problem"
+    )
+    checks: dict[str, str | None] = Field(
+        description="the problem of each probe, by its name; null if it passes"
+    )
+    cameras: dict[str, int] = Field(description="number of cameras in each state")
+    problems: list[CameraProblem] = Field(description="the cameras with a problem")
 
 
 class Error(BaseModel):

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -19,6 +19,7 @@ from stream.serve.config import HttpConfig
 from stream.serve.connections import limited_to
 from stream.serve.dependencies import CameraControl, Services
 from stream.serve.health import Check, health_router
+from stream.types import CameraSnapshot
 
 __all__ = ["HttpServer"]
 
@@ -37,6 +38,7 @@ class HttpServer:
         metrics: function that returns the text of `/metrics`.
         checks: health check of each probe, by its name: `live`, `ready`, `startup`.
         cameras: function called at each request; it returns None while the pipeline is loading.
+        statuses: function that returns the status of every camera, for `/health`.
         snapshots: folder of the pictures of events, served under `/snapshots`; None for none.
 
     Raises:
@@ -50,10 +52,11 @@ class HttpServer:
         metrics: Callable[[], bytes],
         checks: Mapping[str, Check],
         cameras: Callable[[], CameraControl | None],
+        statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
         snapshots: Path | None = None,
     ) -> None:
         token = config.secret()
-        health = health_router(metrics, checks)
+        health = health_router(metrics, checks, statuses)
         self._listeners: list[_Listener] = []
         with contextlib.ExitStack() as opened:
             main = opened.enter_context(_listen(config.host, config.port, "http.port"))

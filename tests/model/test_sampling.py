@@ -11,7 +11,9 @@ def sampled(
     times: list[float], fps: float = 15.0, gap: float = float("inf")
 ) -> list[tuple[float, float, bool]]:
     grid: TimeGrid[float] = TimeGrid(fps, gap)
-    return [(s.pts_seconds, s.item, s.repeated) for time in times for s in grid.push(time, time)[0]]
+    samples = [sample for time in times for sample in grid.push(time, time)[0]]
+    samples += grid.finish()
+    return [(sample.pts_seconds, sample.item, sample.repeated) for sample in samples]
 
 
 @pytest.mark.parametrize("fps", [12, 15, 25, 29.97, 30, 60, 120])
@@ -46,12 +48,16 @@ def test_a_slow_camera_repeats_and_says_so() -> None:
 
 def test_gaps_and_steps_backwards_restart_the_grid() -> None:
     grid: TimeGrid[str] = TimeGrid(10, 1.0)
-    grid.push("a", 0.0)
-    samples, reason = grid.push("b", 1.5)
-    assert (reason, [sample.pts_seconds for sample in samples]) == ("gap", [1.5])
-    samples, reason = grid.push("c", 0.3)
-    assert (reason, [sample.item for sample in samples]) == ("backwards", ["c"])
-    assert grid.push("d", 0.3) == ([], None)
+    steps = [grid.push(item, seconds) for item, seconds in [("a", 0.0), ("b", 1.5), ("c", 1.6)]]
+    assert [reason for _, reason in steps] == [None, None, None]
+    samples, reason = grid.push("d", 1.7)
+    assert (reason, [sample.item for sample in samples]) == ("gap", ["b", "c", "d"])
+    assert samples[0].pts_seconds == 1.5
+    for item, seconds in [("e", 0.3), ("f", 0.4)]:
+        assert grid.push(item, seconds) == ([], None)
+    samples, reason = grid.push("g", 0.5)
+    assert (reason, [sample.item for sample in samples]) == ("backwards", ["e", "f", "g"])
+    assert grid.push("h", 0.5) == ([], None)
 
 
 def test_a_grid_stays_exact_over_days() -> None:

@@ -24,6 +24,7 @@ BODY = {"400", "408", "413", "415", "422"}
 # What clients rely on: the statuses of every method of every path.
 STATUSES = {
     "/metrics": {"get": {"200", "503"}},
+    "/health": {"get": {"200", "503"}},
     "/startup": {"get": {"200", "503"}},
     "/ready": {"get": {"200", "503"}},
     "/live": {"get": {"200", "503"}},
