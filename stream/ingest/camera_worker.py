@@ -38,6 +38,8 @@ __all__ = ["CameraWorker"]
 _log = logging.getLogger(__name__)
 _UNEXPECTED = "unexpected error, see the log"
 _LOOK_SECONDS = 0.5
+# A camera may send key frames so far apart; a new connection would not get one sooner.
+_KEY_FRAME_SECONDS = 60.0
 
 
 class CameraWorker:
@@ -92,6 +94,7 @@ class CameraWorker:
             ).inc(frames),
             is_live=not self._camera.is_file,
         )
+        self._has_key_frame = False  # whether one came on this connection
         self._last_pts_seconds: float | None = None
         self._last_frame_monotonic = time.monotonic()
         self._decoded_before = metrics.total(metrics.decoded, camera=self._camera.id)
@@ -167,6 +170,7 @@ class CameraWorker:
         self._status.touch(received=self._camera.is_file)
         with self._metrics.stage.labels("decode").time():
             frames = self._decoder.decode(coded)
+        self._has_key_frame = coded.packet is not None and (self._has_key_frame or coded.is_key)
         if coded.packet is None:
             for item in self._sampler.restart(coded.lost):
                 self._emit(item)
@@ -189,6 +193,8 @@ class CameraWorker:
     def _check_frames(self) -> None:
         """Reopen a camera that runs and gives no new frame for long."""
         patience = self._config.read_timeout_seconds + self._config.open_timeout_seconds
+        if not self._has_key_frame:
+            patience = max(patience, _KEY_FRAME_SECONDS)
         silent = time.monotonic() - self._last_frame_monotonic
         if self._status.state == "running" and silent > patience:
             self._last_frame_monotonic = time.monotonic()

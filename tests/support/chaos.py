@@ -43,6 +43,10 @@ class TcpCamera:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving."""
         self.stop.set()
         self._listening.close()
 
