@@ -127,8 +127,8 @@ def test_twelve_odd_cameras_keep_their_events_or_say_why_not(
         if name in ("long-gop", "noise"):
             continue
         assert len(times) == 3, (name, times, described[name])
-        for begun, (start, _) in zip(times, BRIGHT, strict=True):
-            assert abs(begun - start) < 2.0, (name, times)
+        for found_at, (start, _) in zip(times, BRIGHT, strict=True):
+            assert abs(found_at - start) < 3.0, (name, times)
     # Its first key frame comes after 20 seconds; until then there is nothing to decode.
     assert len(found["long-gop"]) == 1
     assert "long-gop" in blind
