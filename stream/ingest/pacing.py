@@ -15,13 +15,17 @@ __all__ = ["Pacing"]
 _MAX_PAUSE_SECONDS = 60.0
 # Timestamps that step back by less than this are still in order.
 _TOLERANCE_SECONDS = 1.0
+# After a longer step the next packet shows whether time has jumped, or one packet was stamped
+# wrongly.
+_CERTAIN_SECONDS = 3.0
 
 
 class Pacing:
     """Holds packets back until their decoding time.
 
     A reader that is further behind than `max_behind_seconds` does not try to catch up: what
-    follows is due from then on.
+    follows is due from then on. A single packet whose time is far from the others is not waited
+    for.
 
     Args:
         stop: ends the waiting.
@@ -36,6 +40,7 @@ class Pacing:
         self._on_rest = on_rest
         self._origin: tuple[float, float] | None = None  # media time, and when it was due
         self._latest_seconds = 0.0
+        self._uncertain_seconds: float | None = None  # time of a packet after a long step
         self._count = 0
 
     def arrival(self, packet: Any) -> float:
@@ -47,7 +52,11 @@ class Pacing:
         if not packet.size:
             return now
         media_seconds = self._media_seconds(packet)
-        if self._origin is None or not self._follows(media_seconds):
+        if self._origin is None:
+            self._origin = (media_seconds, now)
+        elif self._is_uncertain(media_seconds):
+            return now
+        elif not self._follows(media_seconds):
             self._origin = (media_seconds, now)
         self._latest_seconds = media_seconds
         due = self._origin[1] + media_seconds - self._origin[0]
@@ -67,6 +76,20 @@ class Pacing:
             return self._count / frame_rate(packet.stream)
         return float(stamp * packet.time_base)
 
+    def _is_uncertain(self, media_seconds: float) -> bool:
+        """Whether a packet comes after a long step and the packet before does not confirm it."""
+        before, self._uncertain_seconds = self._uncertain_seconds, None
+        if _is_near(self._latest_seconds, media_seconds):
+            return False
+        if before is not None and _is_near(before, media_seconds):
+            return False
+        self._uncertain_seconds = media_seconds
+        return True
+
     def _follows(self, media_seconds: float) -> bool:
         earliest = self._latest_seconds - _TOLERANCE_SECONDS
         return earliest <= media_seconds <= self._latest_seconds + _MAX_PAUSE_SECONDS
+
+
+def _is_near(earlier_seconds: float, media_seconds: float) -> bool:
+    return -_TOLERANCE_SECONDS <= media_seconds - earlier_seconds <= _CERTAIN_SECONDS
