@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import statistics
 from typing import Generic, Literal, TypeVar
 
 __all__ = ["JumpReason", "TimeLine", "Timed"]
@@ -19,9 +18,11 @@ JumpReason = Literal["gap", "backwards"]
 
 # Consecutive frames that must agree on a new time line before it is accepted.
 _FRAMES_OF_PROOF = 3
-# The frame interval is the median of this many steps. It is known after a few of them.
+# The frame interval is a quantile of this many steps: below the median, because a frame with a
+# wrong time makes two long steps. It is known after a few of them.
 _REMEMBERED_STEPS = 15
 _ENOUGH_STEPS = 3
+_QUANTILE = 0.4
 # A step of up to this many frame intervals, or this many seconds, needs no proof.
 _REGULAR_INTERVALS = 3.0
 _REGULAR_SECONDS = 0.2
@@ -138,7 +139,9 @@ class TimeLine(Generic[Item]):
 
     def _interval_seconds(self) -> float | None:
         """Return the frame interval, or None if it is not known yet."""
-        return statistics.median(self._steps) if len(self._steps) >= _ENOUGH_STEPS else None
+        if len(self._steps) < _ENOUGH_STEPS:
+            return None
+        return sorted(self._steps)[int(_QUANTILE * len(self._steps))]
 
     def _regular_seconds(self) -> float:
         interval = self._interval_seconds()
