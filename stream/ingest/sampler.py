@@ -8,6 +8,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from configs import MediaError
 from model.media.sampling import GridSample, TimeGrid
 from stream.ingest.config import ClipConfig
 from stream.types import BreakReason, DecodedFrame, SampledFrame, StreamBreak
@@ -23,7 +24,7 @@ class Sampler:
             frame that is used, and for no other.
         generation: of this opening of the camera, for the breaks.
         on_repeat: told of each position that takes the same frame as the one before.
-        on_corrupt: told of each frame that could not be converted.
+        on_unconverted: told of each frame that could not be converted, and why.
     """
 
     def __init__(
@@ -34,13 +35,13 @@ class Sampler:
         *,
         generation: int = 0,
         on_repeat: Callable[[], None] = lambda: None,
-        on_corrupt: Callable[[], None] = lambda: None,
+        on_unconverted: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._camera_id = camera_id
         self._convert = convert
         self._generation = generation
         self._on_repeat = on_repeat
-        self._on_corrupt = on_corrupt
+        self._on_unconverted = on_unconverted
         self._grid: TimeGrid[DecodedFrame] = TimeGrid(config.fps, config.max_gap_seconds)
         self._size: tuple[int, int, int] | None = None
         self._converted: tuple[DecodedFrame, NDArray[np.uint8]] | None = None
@@ -63,8 +64,8 @@ class Sampler:
             items.append(self._break(BreakReason(reason)))
         try:
             items += [self._sampled(sample) for sample in samples]
-        except (FFmpegError, ValueError, MemoryError):
-            self._on_corrupt()
+        except (MediaError, FFmpegError, ValueError, MemoryError) as error:
+            self._on_unconverted(str(error) or type(error).__name__)
             items.append(self.restart(BreakReason.GAP))  # the clip would miss this position
         return items
 

@@ -244,7 +244,7 @@ def test_rotated_videos_are_not_left_to_dali(shared_data: Path) -> None:
     seen = 0
     for path in rotated:
         try:
-            upright = store().is_upright(ManifestEntry(path, "x"))
+            upright = store().suits_dali(ManifestEntry(path, "x"))
         except MediaError:
             continue
         (item,) = EncodedReader(store()).read([ClipRequest(ManifestEntry(path, "x"), 0.0)])

@@ -6,6 +6,7 @@ graph: decoded frames or an encoded file.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -120,8 +121,9 @@ class WorkerReader:
 class EncodedReader:
     """Returns encoded files for DALI's decoder, with the indices of the frames of the clip.
 
-    Some files are decoded in software instead: rotated videos, files whose frames have no times,
-    and files that are too large to load into memory.
+    Some files are decoded in software instead: rotated videos, videos with a colour matrix that is
+    replaced by another one, files whose frames have no times, and files that are too large to load
+    into memory.
     """
 
     def __init__(self, store: ClipStore) -> None:
@@ -144,14 +146,14 @@ class EncodedReader:
         try:
             if path not in self._suits_dali:
                 is_small = path.stat().st_size <= _MAX_ENCODED_BYTES
-                self._suits_dali[path] = is_small and self.store.is_upright(request.entry)
+                self._suits_dali[path] = is_small and self.store.suits_dali(request.entry)
             if not self._suits_dali[path]:
                 return None
             places = self.store.frame_places(request)
             if places is None:
                 return None
             return EncodedClip(np.fromfile(path, np.uint8), np.array(places, np.int32))
-        except (MediaError, OSError):
+        except (MediaError, OSError, ValueError):
             return None  # software decoding follows, and reports the error
 
 
@@ -195,5 +197,7 @@ def _start_worker(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Both signals reach the workers too, but only the training run may stop its workers.
         signal.signal(number, signal.SIG_IGN)
+    # The main process has already named the videos whose colour matrix is replaced.
+    logging.getLogger("model.media.colour").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
