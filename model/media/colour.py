@@ -11,11 +11,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
 
 from configs import MediaError
 
-__all__ = ["ColourSettings", "check_convertible", "choose_colours", "log_fallback"]
+__all__ = [
+    "ColourSettings",
+    "check_convertible",
+    "choose_colours",
+    "correction_of_bt601",
+    "log_fallback",
+]
 
 _log = logging.getLogger(__name__)
 # The converter accepts these matrices; it treats `unspecified` (2) as BT.601.
@@ -57,6 +65,15 @@ _SHOWN = {
     Colorspace.SMPTE240M: "SMPTE 240M",
     Colorspace.BT2020: "BT.2020 non-constant luminance",
 }
+# Luma coefficients of red and blue.
+_BT601_COEFFICIENTS = (0.299, 0.114)
+_COEFFICIENTS = {
+    Colorspace.ITU709: (0.2126, 0.0722),
+    Colorspace.FCC: (0.30, 0.11),
+    Colorspace.ITU601: _BT601_COEFFICIENTS,
+    Colorspace.SMPTE240M: (0.212, 0.087),
+    Colorspace.BT2020: (0.2627, 0.0593),
+}
 _MAX_SD_WIDTH = 1279
 _MAX_SD_HEIGHT = 576
 _ACCEPTED_RANGES = frozenset({0, 1, 2})
@@ -73,11 +90,6 @@ class ColourSettings(NamedTuple):
     matrix: Colorspace | None = None
     colour_range: ColorRange | None = None
     message: str | None = None
-
-    @property
-    def is_default(self) -> bool:
-        """Whether the converter can use what the frame says."""
-        return self.matrix is None and self.colour_range is None
 
 
 def choose_colours(frame: Any) -> ColourSettings:
@@ -96,6 +108,23 @@ def choose_colours(frame: Any) -> ColourSettings:
     name = _MATRIX_NAMES.get(number, "unknown")
     message = f"colour matrix {name} ({number}) is not supported; {_SHOWN[matrix]} is used instead"
     return ColourSettings(matrix, colour_range, message)
+
+
+def correction_of_bt601(frame: Any) -> NDArray[np.float32] | None:
+    """Return the matrix that corrects RGB values of a decoder that always uses BT.601.
+
+    Returns:
+        `3 3`: it multiplies RGB columns; None if the values are right.
+    """
+    number = int(frame.colorspace)
+    matrix = choose_colours(frame).matrix
+    if matrix is None and number in _COEFFICIENTS and _has_chroma(frame.format):
+        matrix = Colorspace(number)  # both enumerations number these matrices alike
+    coefficients = _BT601_COEFFICIENTS if matrix is None else _COEFFICIENTS[matrix]
+    if coefficients == _BT601_COEFFICIENTS:
+        return None
+    correction = _rgb_from_yuv(*coefficients) @ np.linalg.inv(_rgb_from_yuv(*_BT601_COEFFICIENTS))
+    return correction.astype(np.float32)
 
 
 def check_convertible(frame: Any) -> None:
@@ -142,6 +171,20 @@ def _has_chroma(pixel_format: Any) -> bool:
     if pixel_format.is_rgb or pixel_format.has_palette or pixel_format.name.startswith("xyz"):
         return False
     return len(pixel_format.components) >= 3
+
+
+def _rgb_from_yuv(red: float, blue: float) -> NDArray[np.float64]:
+    """Return the matrix `3 3` from Y, Cb, Cr to R, G, B; Cb and Cr are centred at 0."""
+    green = 1 - red - blue
+    to_red = 2 * (1 - red)
+    to_blue = 2 * (1 - blue)
+    return np.array(
+        [
+            [1, 0, to_red],
+            [1, -blue * to_blue / green, -red * to_red / green],
+            [1, to_blue, 0],
+        ]
+    )
 
 
 def _nearest_matrix(number: int, frame: Any) -> Colorspace:

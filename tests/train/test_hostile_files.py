@@ -181,8 +181,6 @@ def test_a_replaced_matrix_is_logged_once_per_file_and_only_for_the_first_files(
     lines = [line for line in caplog.messages if "SMPTE ST 2085 (11) is not supported" in line]
     assert len(lines) == 6
     assert lines[-1].startswith("more than 5 files: ")
-    # DALI could take another matrix, so these files are left to the same conversion.
-    assert not store.suits_dali(ManifestEntry(tmp_path / "0.mp4", "x"))
 
 
 def test_a_video_that_needs_too_much_memory_is_named(

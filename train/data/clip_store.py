@@ -5,7 +5,6 @@ Letters: F frames of a video, T frames of a clip, H and W space, C channels (RGB
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -16,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs import MediaError, TrainingError, replaced_file
-from model.media.colour import choose_colours
 from model.media.container import explain, naming_file, resolved
-from model.media.conversion import RGBFrame, quarter_turns, rgb_frame
+from model.media.conversion import RGBFrame
 from model.media.video import (
     VideoGrid,
-    decode_frames,
     grid_frames,
     no_frame,
     rgb_frames_at,
@@ -165,20 +162,6 @@ class ClipStore:
         if grid is None:
             return None
         return [grid.places[index] for index in self._grid_positions(request, len(grid.places))]
-
-    def suits_dali(self, entry: ManifestEntry) -> bool:
-        """Tell whether DALI may decode a file: its first frame needs no rotation or other matrix.
-
-        Raises:
-            MediaError: the file does not decode, or its first frame cannot be converted.
-        """
-        with (
-            naming_file(entry.path),
-            contextlib.closing(decode_frames(entry.path)) as frames,  # type: ignore[type-var]
-        ):
-            first = next(frames)
-            rgb_frame(first)  # raises an error if it cannot be converted
-            return quarter_turns(first) == 0 and choose_colours(first).is_default
 
     def _decode_clip(self, request: ClipRequest) -> Frames:
         path = request.entry.path
