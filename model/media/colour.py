@@ -150,14 +150,14 @@ def check_convertible(frame: Any) -> None:
 def log_fallback(path: str | Path, message: str) -> None:
     """Log once for each file that another matrix is used; name only the first files of a matrix."""
     with _lock:
-        if (str(path), message) in _logged:
+        if (str(path), message) in _logged or _counts[message] > _MAX_NAMED_FILES:
             return
         _logged.add((str(path), message))
         _counts[message] += 1
         count = _counts[message]
     if count <= _MAX_NAMED_FILES:
         _log.warning("%s: %s", path, message)
-    elif count == _MAX_NAMED_FILES + 1:
+    else:
         _log.warning("more than %d files: %s; others are not named", _MAX_NAMED_FILES, message)
 
 

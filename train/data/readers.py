@@ -110,14 +110,20 @@ class WorkerReader:
             TrainingError: a worker process ended unexpectedly.
         """
         self._order.requests = requests
+        count = 0
         try:
             for item in self._loader:
+                count += 1
                 # After the copy, the shared memory can be freed immediately.
                 yield item if isinstance(item, MediaError) else item.numpy().copy()
         except RuntimeError as error:
+            # Each worker reads some clips in advance, so the file is one of these.
+            ahead = requests[count : count + _PREFETCHED_CLIPS * max(1, self._loader.num_workers)]
+            names = ", ".join(dict.fromkeys(str(request.entry.path) for request in ahead))
             raise TrainingError(
-                f"a decoding worker ended ({str(error).splitlines()[0]}); if memory is short, lower"
-                " data.workers"
+                f"a decoding worker ended ({str(error).splitlines()[0]}) while it read one of these"
+                f" files: {names}; if memory is short, lower data.workers, otherwise check the"
+                " files with `python -m train validate`"
             ) from None
 
     @property
