@@ -25,7 +25,7 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.files import exists, is_file, replaced_file
+    from configs.files import exists, is_file, naming_errors, replaced_file
     from configs.loader import example_path, load_config, parse_config
     from configs.settings import (
         OutputPath,
@@ -56,6 +56,7 @@ __all__ = [
     "is_file",
     "load_config",
     "merged",
+    "naming_errors",
     "parse_config",
     "replaced_file",
     "with_current_names",
@@ -73,6 +74,7 @@ if not TYPE_CHECKING:
         "load_config": "configs.loader",
         "merged": "configs.settings",
         "parse_config": "configs.loader",
+        "naming_errors": "configs.files",
         "replaced_file": "configs.files",
         "with_current_names": "configs.settings",
     }

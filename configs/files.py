@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["exists", "is_file", "replaced_file"]
+__all__ = ["exists", "is_file", "naming_errors", "replaced_file"]
 
 
 @contextlib.contextmanager
@@ -28,14 +28,15 @@ def replaced_file(
         suffix: ending that is appended to `path` to name the partial file.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; the error names a file.
     """
     partial = path.with_name(path.name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
     try:
         partial.touch(mode=0o666 if mode is None else mode, exist_ok=False)
-        yield partial
+        with naming_errors(path):
+            yield partial
         if mode is not None:
             partial.chmod(mode)  # some libraries replace the partial file by a new one
         if durable:
@@ -46,6 +47,21 @@ def replaced_file(
                 _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming_errors(path: Path) -> Iterator[None]:
+    """Inside the `with` block, give the name of `path` to every `OSError` that names no file.
+
+    Python names the file if it cannot be opened, but not if the disk becomes full later.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            with contextlib.suppress(AttributeError):  # FFmpeg's errors cannot be changed
+                error.filename = str(path)
+        raise
 
 
 def is_file(path: str | Path) -> bool:

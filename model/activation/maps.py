@@ -20,9 +20,10 @@ from torch import Tensor
 from configs import MediaError
 from model.cidc_network import attention_map
 from model.media.clip_cutter import ClipCutter
+from model.media.container import naming_file
 from model.media.conversion import RGBFrame
 from model.media.preprocess import PreprocessConfig, Preprocessor, normalise_clips
-from model.media.video import GridFrame, grid_frames
+from model.media.video import GridFrame, grid_frames, no_frame
 from model.network import ActionNetwork
 from model.spec import ModelSpec
 
@@ -76,23 +77,27 @@ def analyse_video(
     analyse = _ClipAnalyser(network, spec)
     cutter: ClipCutter[GridFrame] = ClipCutter(spec.model.frames, stride=spec.model.frames)
     count = 0
-    try:
-        for frame in grid_frames(path, spec.fps, start_seconds=start_seconds):
-            if frame.restarted:
-                cutter.restart()
-            clip = cutter.push(frame)
-            if clip is not None:
-                yield analyse(clip)
-                count += 1
-                if start_seconds is not None:
-                    return
-    except MediaError as error:
-        raise MediaError(f"{path}: {error}") from None
+    for frame in _grid_frames_of(path, spec.fps, start_seconds):
+        if frame.restarted:
+            cutter.restart()
+        clip = cutter.push(frame)
+        if clip is not None:
+            yield analyse(clip)
+            count += 1
+            if start_seconds is not None:
+                return
     if count == 0:
         remainder = cutter.finish()
         if remainder is None:
-            raise MediaError(f"{path}: no frame from {start_seconds or 0:g} s on")
+            raise MediaError(f"{path}: {no_frame(start_seconds, None)}")
         yield analyse(remainder)
+
+
+def _grid_frames_of(
+    path: str | Path, fps: float, start_seconds: float | None
+) -> Iterator[GridFrame]:
+    with naming_file(path):
+        yield from grid_frames(path, fps, start_seconds=start_seconds)
 
 
 class BestClip:

@@ -6,7 +6,11 @@ the address may contain a password.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import av
@@ -19,7 +23,10 @@ __all__ = [
     "demux_packets",
     "explain",
     "frame_rate",
+    "naming_file",
     "open_container",
+    "open_file",
+    "resolved",
     "video_stream",
 ]
 
@@ -36,6 +43,47 @@ def open_container(url: str, **options: Any) -> Any:
         return av.open(url, **options)
     except (FFmpegError, OSError, ValueError, IndexError) as error:
         raise MediaError(f"cannot open: {explain(error)}") from error
+
+
+def open_file(path: str | Path) -> Any:
+    """Open a regular file for reading; do not wait for the other end of a pipe.
+
+    Raises:
+        MediaError: the path is not a regular file, cannot be read, or is not a media file.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError) as error:
+        raise MediaError(f"cannot open: {explain(error)}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise MediaError(f"cannot open: it is {kind}, not a file")
+    # FFmpeg reads a relative name such as `door:1.mp4` as the address of a protocol `door`.
+    return open_container(str(Path(path).absolute()))
+
+
+def resolved(path: Path) -> Path:
+    """Return the absolute path without links; links that lead back to themselves are kept."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a path with a null character names no file
+        return path
+
+
+@contextlib.contextmanager
+def naming_file(path: str | Path) -> Iterator[None]:
+    """Inside the `with` block, an error while reading a video becomes a `MediaError` that names it.
+
+    Lack of memory is an error of the file too, because a huge frame can cause it.
+    """
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(f"{path}: {error}") from error
+    except (FFmpegError, OSError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
+        raise MediaError(
+            f"{path}: cannot be read: {type(error).__name__}: {explain(error)}"
+        ) from error
 
 
 def video_stream(container: Any) -> Any:

@@ -2,55 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-__all__ = ["FrameConverter", "RGBFrame", "quarter_turns", "rgb_frame"]
+from configs import MediaError
+from model.media.colour import ColourSettings, check_convertible, choose_colours
+from model.media.container import explain
+
+__all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame"]
 
 RGBFrame = NDArray[np.uint8]  # H W 3
 
 
 class FrameConverter:
-    """Converts decoded frames to upright RGB and scales them down in the same step.
+    """Converts the decoded frames of one stream to upright RGB and scales them down in one step.
 
     It reuses its conversion tables for the next frame, so only one thread may use it.
 
     Args:
         short_side: maximum length of the shorter side, in pixels; larger frames are scaled down.
             None: frames keep their size.
+        on_fallback: called once for each colour matrix of the stream that the converter does not
+            support, with a message that says which one is used instead.
     """
 
-    def __init__(self, short_side: int | None) -> None:
+    def __init__(
+        self, short_side: int | None, *, on_fallback: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._short_side = short_side
+        self._on_fallback = on_fallback
         self._reformatter = VideoReformatter()
+        self._kind: tuple[Any, ...] = ()
+        self._colours = ColourSettings()
+        self._reported: set[str] = set()
 
     def __call__(self, frame: Any) -> RGBFrame:
-        """Convert one decoded frame."""
+        """Convert one decoded frame.
+
+        Raises:
+            MediaError: its pixel format or size cannot be converted.
+        """
+        kind = frame_kind(frame)
+        if kind != self._kind:
+            self._prepare(frame)
+            self._kind = kind
+        width, height = self._output_size(frame)
+        try:
+            converted = self._reformatter.reformat(
+                frame,
+                width,
+                height,
+                "rgb24",
+                src_colorspace=self._colours.matrix,
+                dst_colorspace=self._colours.matrix,
+                interpolation="BILINEAR",
+                src_color_range=self._colours.colour_range,
+                threads=1,
+            )
+            return _upright(converted.to_ndarray(), frame)
+        except (FFmpegError, OSError, ValueError, MemoryError) as error:
+            raise MediaError(
+                f"a frame of pixel format {frame.format.name} and size"
+                f" {frame.width}x{frame.height} cannot be converted to RGB: {explain(error)}"
+            ) from error
+
+    def _prepare(self, frame: Any) -> None:
+        """Check a frame that differs from the one before; choose its colours."""
+        check_convertible(frame)
+        self._colours = choose_colours(frame)
+        message = self._colours.message
+        if message is not None and message not in self._reported:
+            self._reported.add(message)
+            self._on_fallback(message)
+
+    def _output_size(self, frame: Any) -> tuple[int, int]:
         width = frame.width
         height = frame.height
         short = self._short_side
         if short is None or short >= min(width, height):
-            return rgb_frame(frame)
+            return width, height
         scale = short / min(width, height)
-        width = round(width * scale)
-        height = round(height * scale)
-        scaled = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation="BILINEAR", threads=1
-        )
-        return _upright(scaled.to_ndarray(), frame)
+        return round(width * scale), round(height * scale)
 
 
 def rgb_frame(frame: Any) -> RGBFrame:
-    """Convert a decoded frame to upright RGB without scaling it."""
-    return _upright(frame.to_ndarray(format="rgb24", threads=1), frame)
+    """Convert a decoded frame to upright RGB without scaling it.
+
+    Raises:
+        MediaError: its pixel format or size cannot be converted.
+    """
+    return FrameConverter(None)(frame)
+
+
+def frame_kind(frame: Any) -> tuple[Any, ...]:
+    """Return everything that decides whether and how a frame can be converted."""
+    return (
+        frame.format.name,
+        frame.width,
+        frame.height,
+        frame.colorspace,
+        frame.color_range,
+        frame.color_primaries,
+        quarter_turns(frame),
+    )
 
 
 def quarter_turns(frame: Any) -> int:
-    """Return how many turns of 90 degrees to the left make a frame upright: 0 to 3."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
+    """Return how many turns of 90 degrees to the left make a frame upright: 0 to 3.
+
+    It is 0 if the file's display matrix is not a rotation.
+    """
+    degrees = getattr(frame, "rotation", 0)
+    return round(degrees / 90) % 4 if abs(degrees) <= 180 else 0
 
 
 def _upright(rgb: Any, frame: Any) -> RGBFrame:

@@ -101,10 +101,13 @@ class EncodedClip:
     Attributes:
         data: bytes of the file, uint8.
         places: positions of the clip's frames in presentation order, int32.
+        correction: matrix `3 3` that multiplies RGB columns, because DALI always uses BT.601; None
+            if the file uses BT.601 too.
     """
 
     data: NDArray[np.uint8]
     places: NDArray[np.int32]
+    correction: NDArray[np.float32] | None = None
 
 
 class Preprocessor:
@@ -175,7 +178,7 @@ class Preprocessor:
             "places": [clip.places for clip in clips],
         }
         try:
-            return self._run("encoded_clip_graph", inputs, crops)
+            clips_BTHWC = self._run("encoded_clip_graph", inputs, crops)
         except RuntimeError as error:
             if "out of memory" in str(error).lower():
                 raise
@@ -185,6 +188,12 @@ class Preprocessor:
             raise MediaError(
                 f"DALI cannot decode one of {len(clips)} videos: {str(error).splitlines()[0]}"
             ) from None
+        for clip_THWC, clip in zip(clips_BTHWC, clips, strict=True):
+            if clip.correction is not None:
+                correction = torch.from_numpy(clip.correction).to(clip_THWC.device)
+                corrected = clip_THWC.float() @ correction.T
+                clip_THWC.copy_(corrected.round_().clamp_(0, 255))
+        return clips_BTHWC
 
     def short_side(self, crop: CropSpec) -> int:
         """Return the length of the shorter side after resizing, in pixels."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +17,9 @@ import av
 from av.error import FFmpegError
 
 from configs import MediaError
-from model.media.container import (
-    decode_packet,
-    demux_packets,
-    explain,
-    open_container,
-    video_stream,
-)
-from model.media.conversion import FrameConverter, RGBFrame
+from model.media.colour import log_fallback
+from model.media.container import decode_packet, demux_packets, open_file, video_stream
+from model.media.conversion import FrameConverter, RGBFrame, quarter_turns
 from model.media.presentation_order import PresentationOrder
 from model.media.sampling import GridSample, TimeGrid
 
@@ -32,6 +28,7 @@ __all__ = [
     "VideoGrid",
     "decode_frames",
     "grid_frames",
+    "no_frame",
     "rgb_frames_at",
     "sampled_frames",
     "video_grid",
@@ -53,10 +50,10 @@ def decode_frames(
         MediaError: the file cannot be opened, has no video, or none of its frames can be decoded;
             or `strict` is True and a packet cannot be read or decoded.
     """
-    with open_container(str(path)) as container:
+    with open_file(path) as container:
         stream = video_stream(container)
         if from_seconds:
-            with contextlib.suppress(FFmpegError):
+            with contextlib.suppress(FFmpegError, OverflowError):
                 container.seek(int(from_seconds * av.time_base))
         count = 0
         order = PresentationOrder[Any]()
@@ -94,8 +91,8 @@ def grid_frames(
 ) -> Iterator[GridFrame]:
     """Yield the frames of a file, or of a part of it, on a time grid.
 
-    Frames with wrong times are left out. The grid restarts where the presentation time jumps or the
-    frame size changes.
+    Frames with wrong times are left out. The grid restarts where the presentation time jumps, or
+    the frame's size or rotation changes.
 
     Args:
         path: path of the file.
@@ -106,13 +103,14 @@ def grid_frames(
         short_side: maximum length of the shorter side, in pixels; larger frames are scaled down.
 
     Raises:
-        MediaError: the file cannot be opened, has no video, or none of its frames can be decoded.
+        MediaError: the file cannot be opened, has no video, none of its frames can be decoded, or
+            a frame cannot be converted to RGB.
     """
     grid: TimeGrid[_LazyFrame] = TimeGrid(fps, max_gap_seconds)
-    size: tuple[int, int] | None = None
+    size: tuple[int, int, int] | None = None
     restarted = False
     beyond = 0
-    convert = FrameConverter(short_side)
+    convert = _converter(path, short_side)
     for frame in decode_frames(path, from_seconds=start_seconds):
         if end_seconds is not None and frame.time is not None and frame.time >= end_seconds:
             beyond += 1
@@ -122,8 +120,9 @@ def grid_frames(
         beyond = 0
         if frame.time is None or (start_seconds is not None and frame.time < start_seconds):
             continue
-        changed = size is not None and size != (frame.width, frame.height)
-        size = (frame.width, frame.height)
+        previous = size
+        size = (frame.width, frame.height, quarter_turns(frame))
+        changed = previous not in (None, size)
         if changed:
             yield from _grid_frames(grid.finish(), restarted)
             restarted = True
@@ -142,12 +141,20 @@ def sampled_frames(
     end_seconds: float | None = None,
     max_gap_seconds: float = 1.0,
     short_side: int | None = None,
+    resize: Callable[[RGBFrame], RGBFrame] = lambda frame: frame,
+    max_bytes: float = float("inf"),
 ) -> list[RGBFrame]:
     """Return the longest part of `grid_frames` without a restart; the arguments are the same.
 
+    Args:
+        resize: called for each frame, so that frames of the full size do not stay in memory.
+        max_bytes: maximum size of all frames in memory.
+
     Raises:
-        MediaError: the requested part has no frame that can be decoded.
+        MediaError: the requested part has no frame that can be decoded, or the frames need more
+            than `max_bytes`.
     """
+    total = 0
     parts: list[list[RGBFrame]] = [[]]
     for _, frame, restarted in grid_frames(
         path,
@@ -159,10 +166,16 @@ def sampled_frames(
     ):
         if restarted:
             parts.append([])
-        parts[-1].append(frame)
+        parts[-1].append(resize(frame))
+        total += parts[-1][-1].nbytes
+        if total > max_bytes:
+            raise MediaError(
+                f"its frames need more than {max_bytes / 2**30:.0f} GiB of memory; cut it into"
+                " shorter files, or set data.cache to store smaller frames"
+            )
     longest = max(parts, key=len)
     if not longest:
-        raise MediaError(f"{path}: no frame between {start_seconds} and {end_seconds} seconds")
+        raise MediaError(no_frame(start_seconds, end_seconds))
     return longest
 
 
@@ -194,7 +207,7 @@ def video_grid(
     Raises:
         MediaError: the file cannot be opened, or has no video.
     """
-    with open_container(str(path)) as container:
+    with open_file(path) as container:
         stream = video_stream(container)
         packets = [packet for packet in demux_packets(container, stream) if packet.size]
         times = sorted(
@@ -255,17 +268,17 @@ def rgb_frames_at(
     """
     found: dict[int, RGBFrame] = {}
     wanted = set(pts)
-    convert = FrameConverter(short_side)
-    with open_container(str(path)) as container:
+    convert = _converter(path, short_side)
+    with open_file(path) as container:
         stream = video_stream(container)
-        with contextlib.suppress(FFmpegError):
+        with contextlib.suppress(FFmpegError, OverflowError):
             container.seek(pts[0], stream=stream)
         for packet in demux_packets(container, stream):
             is_needed = packet.pts in wanted or packet.pts is None
             stream.codec_context.skip_frame = "DEFAULT" if is_needed else "NONREF"
             for frame in decode_packet(packet):
                 if frame.pts in wanted:
-                    found[frame.pts] = _converted(frame, convert)
+                    found[frame.pts] = convert(frame)
             if len(found) == len(wanted):
                 break
     if len(found) < len(wanted) or len({frame.shape for frame in found.values()}) > 1:
@@ -292,8 +305,15 @@ def _grid_frames(samples: Sequence[GridSample[_LazyFrame]], restarted: bool) -> 
         yield GridFrame(sample.pts_seconds, sample.item.rgb(), restarted and index == 0)
 
 
-def _converted(frame: Any, convert: FrameConverter) -> RGBFrame:
-    try:
-        return convert(frame)
-    except (FFmpegError, ValueError) as error:
-        raise MediaError(f"a frame cannot be converted: {explain(error)}") from error
+def _converter(path: str | Path, short_side: int | None) -> FrameConverter:
+    return FrameConverter(short_side, on_fallback=functools.partial(log_fallback, path))
+
+
+def no_frame(start_seconds: float | None, end_seconds: float | None) -> str:
+    """Return the message that this part of a file has no frame on the time grid."""
+    if start_seconds is None and end_seconds is None:
+        return "no frame has a presentation time"
+    start = f"{start_seconds or 0:g} s"
+    if end_seconds is None:
+        return f"no frame from {start} on"
+    return f"no frame between {start} and {end_seconds:g} s"

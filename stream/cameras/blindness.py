@@ -157,7 +157,8 @@ def explain_blindness(change: Counts, seconds: float) -> BlindReason:
     decoded = counts["decoded"]
     if not decoded and not counts["corrupt"]:
         return _explain_no_frames(counts)
-    if counts["corrupt"] >= decoded / 2:
+    # Only the frames of the time grid are converted: often about half of them.
+    if counts["corrupt"] + counts["conversion"] >= decoded / 4:
         return BlindReason.UNDECODABLE
     for name, reason in (
         ("not_finite", BlindReason.INVALID_RESULTS),

@@ -81,21 +81,24 @@ class CameraWorker:
             on_rest=self._rest,
         )
         self._decoder = Decoder(corrupt.inc)
-        self._convert = FrameConverter(short_side)
+        self._convert = FrameConverter(short_side, on_fallback=self._log_fallback)
         self._sampler = Sampler(
             self._camera.id,
             clip,
             self._timed_convert,
             generation=threads.generation,
             on_repeat=metrics.repeated.labels(self._camera.id).inc,
-            on_corrupt=corrupt.inc,
             on_skip=lambda frames, reason: metrics.dropped_frames.labels(
                 self._camera.id, reason
             ).inc(frames),
+            on_unconverted=self._count_unconverted,
             is_live=not self._camera.is_file,
         )
         self._has_key_frame = False  # whether one came on this connection
         self._last_pts_seconds: float | None = None
+        self._unconverted = 0
+        self._conversion_problem = ""
+        self._converts = True  # whether the latest frame could be converted
         self._last_frame_monotonic = time.monotonic()
         self._decoded_before = metrics.total(metrics.decoded, camera=self._camera.id)
         self._corrupt_before = metrics.total(metrics.corrupt, camera=self._camera.id)
@@ -180,7 +183,7 @@ class CameraWorker:
             self._status.count_decoded(frame.arrived_monotonic)
             for item in self._sampler.push(frame):
                 self._emit(item)
-            if frame.pts_seconds != self._last_pts_seconds:
+            if self._converts and frame.pts_seconds != self._last_pts_seconds:
                 self._last_pts_seconds = frame.pts_seconds
                 # After the hand-over: if that took long, the camera is not to blame.
                 self._last_frame_monotonic = time.monotonic()
@@ -188,7 +191,20 @@ class CameraWorker:
 
     def _timed_convert(self, native: object) -> NDArray[np.uint8]:
         with self._metrics.stage.labels("convert").time():
-            return self._convert(native)
+            rgb_HWC = self._convert(native)
+        self._converts = True
+        return rgb_HWC
+
+    def _count_unconverted(self, problem: str) -> None:
+        self._metrics.dropped_frames.labels(self._camera.id, "conversion").inc()
+        if self._unconverted == 0:
+            _log.warning("camera %s: %s", self._camera.id, problem, extra=self._log_context)
+        self._unconverted += 1
+        self._conversion_problem = problem
+        self._converts = False
+
+    def _log_fallback(self, message: str) -> None:
+        _log.warning("camera %s: %s", self._camera.id, message, extra=self._log_context)
 
     def _check_frames(self) -> None:
         """Reopen a camera that runs and gives no new frame for long."""
@@ -198,7 +214,8 @@ class CameraWorker:
         silent = time.monotonic() - self._last_frame_monotonic
         if self._status.state == "running" and silent > patience:
             self._last_frame_monotonic = time.monotonic()
-            self._source.give_up("packets come, but no new frame")
+            problem = "packets come, but no new frame"
+            self._source.give_up(problem if self._converts else self._conversion_problem)
 
     def _emit(self, item: StreamItem) -> None:
         started_at = time.monotonic()
@@ -235,9 +252,14 @@ class CameraWorker:
         corrupt = metrics.total(metrics.corrupt, camera=self._camera.id) - self._corrupt_before
         if not decoded:
             return "no frame could be decoded"
+        problems = []
         if corrupt:
-            return f"{EndReason.FINISHED.value}, {corrupt} packets could not be decoded"
-        return None
+            problems.append(f"{corrupt} packets could not be decoded")
+        if self._unconverted:
+            problems.append(
+                f"{self._unconverted} frames could not be converted ({self._conversion_problem})"
+            )
+        return ", ".join([EndReason.FINISHED.value, *problems]) if problems else None
 
     def _log_exception(self, consequence: str) -> None:
         _log.exception(

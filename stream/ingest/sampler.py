@@ -9,6 +9,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from configs import MediaError
 from model.media.sampling import GridSample, TimeGrid
 from stream.ingest.config import ClipConfig
 from stream.ingest.time_trust import TimeTrust
@@ -28,11 +29,11 @@ class Sampler:
             frame that is used, and for no other.
         generation: of this opening of the camera, for the breaks.
         on_repeat: told of each position that takes the same frame as the one before.
-        on_corrupt: told of each frame that could not be converted.
         on_skip: told how many frames were left out because of their times, and the reason:
             `wrong_time` or `repeated_time`.
         is_live: whether frames arrive as they are taken. If the timestamps of such a camera cannot
             be used, its frames are placed by the time of their arrival.
+        on_unconverted: told of each frame that could not be converted, and why.
     """
 
     def __init__(
@@ -43,17 +44,17 @@ class Sampler:
         *,
         generation: int = 0,
         on_repeat: Callable[[], None] = lambda: None,
-        on_corrupt: Callable[[], None] = lambda: None,
         on_skip: Callable[[int, str], None] = lambda frames, reason: None,
         is_live: bool = False,
+        on_unconverted: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._camera_id = camera_id
         self._convert = convert
         self._generation = generation
         self._on_repeat = on_repeat
-        self._on_corrupt = on_corrupt
         self._on_skip = on_skip
         self._is_live = is_live
+        self._on_unconverted = on_unconverted
         self._grid: TimeGrid[DecodedFrame] = TimeGrid(config.fps, config.max_gap_seconds)
         self._size: tuple[int, int, int] | None = None
         self._converted: tuple[DecodedFrame, NDArray[np.uint8]] | None = None
@@ -131,8 +132,8 @@ class Sampler:
     ) -> list[SampledFrame | StreamBreak]:
         try:
             return [self._sampled(sample) for sample in samples]
-        except (FFmpegError, ValueError, MemoryError):
-            self._on_corrupt()
+        except (MediaError, FFmpegError, ValueError, MemoryError) as error:
+            self._on_unconverted(str(error) or type(error).__name__)
             self._grid.restart()
             return [self._break(BreakReason.GAP)]  # the clip would miss this position
 

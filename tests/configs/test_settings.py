@@ -13,6 +13,7 @@ from configs import (
     ConfigError,
     StrictModel,
     check_tree,
+    naming_errors,
     parse_config,
     replaced_file,
     with_current_names,
@@ -93,3 +94,18 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         write_half(path)
     assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+    with pytest.raises(OSError, match="No space left") as raised, naming_errors(tmp_path / "a"):
+        full.write_text("text")
+    assert raised.value.filename == str(tmp_path / "a")
+    with pytest.raises(OSError, match="No space left") as raised, replaced_file(tmp_path / "b"):
+        full.write_text("text")
+    assert raised.value.filename == str(tmp_path / "b")
+    with pytest.raises(FileNotFoundError) as raised, naming_errors(tmp_path / "a"):
+        (tmp_path / "c").read_text()
+    assert raised.value.filename == str(tmp_path / "c")

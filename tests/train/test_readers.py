@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from configs import ConfigError, MediaError, TrainingError
-from model.media.preprocess import CropSpec, EncodedClip
+from model.media.preprocess import CropSpec, EncodedClip, Preprocessor
 from tests.train.runs import SMALL_FRAMES
 from train.config import DataConfig
 from train.data.clip_plan import PlannedClip
@@ -20,7 +20,7 @@ from train.data.clip_store import ClipRequest, ClipStore
 from train.data.loader import batches, open_reader, open_store
 from train.data.manifest import ManifestEntry, read_manifest
 from train.data.quarantine import Quarantine
-from train.data.readers import EncodedReader, InProcessReader, WorkerReader
+from train.data.readers import EncodedReader, InProcessReader, WorkerReader, dali_facts
 
 
 def store() -> ClipStore:
@@ -170,7 +170,7 @@ def test_workers_outlive_a_signal_to_the_group_and_start_without_cached_frames(
         clips = reader.read(requests * 4)
         next(clips)
         os.kill(worker, signal.SIGKILL)
-        with pytest.raises(TrainingError, match="a decoding worker ended"):
+        with pytest.raises(TrainingError, match=r"worker ended .* of these files: .*background/0"):
             list(clips)
     finally:
         reader.close()
@@ -244,7 +244,7 @@ def test_rotated_videos_are_not_left_to_dali(shared_data: Path) -> None:
     seen = 0
     for path in rotated:
         try:
-            upright = store().is_upright(ManifestEntry(path, "x"))
+            upright = dali_facts(path).suits
         except MediaError:
             continue
         (item,) = EncodedReader(store()).read([ClipRequest(ManifestEntry(path, "x"), 0.0)])
@@ -252,6 +252,31 @@ def test_rotated_videos_are_not_left_to_dali(shared_data: Path) -> None:
             seen += 1
             assert isinstance(item, np.ndarray)
     assert seen >= 1
+
+
+@pytest.mark.parametrize("colour_range", [1, 2])
+@pytest.mark.parametrize("matrix", [1, 2, 5, 9])
+def test_dali_gives_the_colours_of_software(tmp_path: Path, matrix: int, colour_range: int) -> None:
+    path = tmp_path / "plain.webm"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=15, options={"lossless": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.colorspace = matrix
+        stream.codec_context.color_range = colour_range
+        for number in range(34):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            for plane, value in zip(frame.planes, (120, 100, 150), strict=True):
+                plane.update(bytes([value]) * plane.buffer_size)
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    entry = ManifestEntry(path, "x")
+    (clip,) = EncodedReader(store()).read([ClipRequest(entry, 0.0)])
+    assert isinstance(clip, EncodedClip)
+    assert (clip.correction is None) == (matrix in (2, 5))
+    dali = Preprocessor(SMALL_FRAMES, max_batch=1).decode([clip], [CropSpec(0)])[0, 0, 20, 30]
+    software = store().clip(ClipRequest(entry, 0.0))[0, 20, 30]
+    np.testing.assert_allclose(dali.numpy(), software, atol=3)
 
 
 def test_the_reader_that_suits_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def add_commands(commands: Any) -> None:
     )
     _add_manifest_options(parser)
     parser.set_defaults(run=_manifest)
-    parser = commands.add_parser("validate", help="decode every file of a manifest")
+    parser = commands.add_parser("validate", help="read every file of a manifest, as training does")
     parser.add_argument("manifest", type=Path)
     parser.add_argument(
         "--report",
@@ -81,7 +81,7 @@ def _manifest(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    """Decode every file of a manifest."""
+    """Read every file of a manifest, as training does."""
     from train.data.manifest import read_manifest
     from train.data.video_check import report_path, summary_line, validate_manifest, write_report
 
@@ -90,5 +90,7 @@ def _validate(options: argparse.Namespace) -> int:
     for report in reports:
         if report.problem is not None:
             print(f"bad: {report.path}: {report.problem}")
+        if report.note:
+            print(f"note: {report.path}: {report.note}")
     print(summary_line(reports))
     return int(any(report.problem is not None for report in reports))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from configs import DataError, MediaError
 from model.media.preprocess import EncodedClip, PreprocessConfig, Preprocessor
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipRequest, Frames
+from train.data.manifest import ManifestEntry
 from train.data.quarantine import Quarantine
 from train.data.readers import ClipReader, EncodedReader, read_clip
 
@@ -45,7 +47,9 @@ class BatchMaker:
         preprocess: preprocessing settings of the network.
         max_batch: maximum number of clips in a batch.
         device: device that runs DALI's graph and holds the finished clips.
-        quarantine: collects the videos that became unreadable; None raises an error instead.
+        quarantine: collects the videos that became unreadable; other clips replace their clips.
+        left_out: without a quarantine, collects these videos and their errors; black frames replace
+            their clips. Without either, an unreadable video raises its error.
     """
 
     def __init__(
@@ -57,7 +61,9 @@ class BatchMaker:
         max_batch: int,
         device: torch.device,
         quarantine: Quarantine | None,
+        left_out: MutableMapping[ManifestEntry, MediaError] | None = None,
     ) -> None:
+        self._left_out = left_out
         self._planned = planned
         self._reader = reader
         self._quarantine = quarantine
@@ -84,7 +90,7 @@ class BatchMaker:
         """Return the batch of the clips `part`; `found` holds the reader's result for each of them.
 
         Raises:
-            MediaError: a video is unreadable, and there is no quarantine.
+            MediaError: a video is unreadable, and neither `quarantine` nor `left_out` was given.
             DataError: too many videos are unreadable.
         """
         sources = [self._replaced(clip, item) for clip, item in zip(part, found, strict=True)]
@@ -102,9 +108,7 @@ class BatchMaker:
         """Return the clip; if it is unreadable, another clip, with the same label if possible."""
         quarantine = self._quarantine
         if quarantine is None:
-            if isinstance(found, MediaError):
-                raise found
-            return clip, found
+            return clip, self._black_frames(clip, found) if isinstance(found, MediaError) else found
         if clip.entry not in quarantine:
             if not isinstance(found, MediaError):
                 return clip, found
@@ -118,6 +122,13 @@ class BatchMaker:
         raise DataError(
             "every video of this epoch has become unreadable; check that their disk is mounted"
         )
+
+    def _black_frames(self, clip: PlannedClip, error: MediaError) -> Frames:
+        if self._left_out is None:
+            raise error
+        self._left_out[clip.entry] = error
+        side = self._graph.short_side(clip.view)
+        return np.zeros((self._reader.store.frames, side, side, 3), np.uint8)
 
     def _run(self, sources: list[_Source]) -> tuple[Tensor, list[_Source]]:
         """Return the graph's output; clips that DALI cannot decode are decoded in software."""

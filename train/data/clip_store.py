@@ -5,8 +5,8 @@ Letters: F frames of a video, T frames of a clip, H and W space, C channels (RGB
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from configs import MediaError, replaced_file
-from model.media.conversion import quarter_turns
+from configs import MediaError, TrainingError, replaced_file
+from model.media.container import explain, naming_file, resolved
+from model.media.conversion import RGBFrame
 from model.media.video import (
     VideoGrid,
-    decode_frames,
+    grid_frames,
+    no_frame,
     rgb_frames_at,
     sampled_frames,
     video_grid,
@@ -29,6 +31,7 @@ __all__ = ["ClipRequest", "ClipStore", "Frames"]
 
 Frames = NDArray[np.uint8]
 _MAX_GRIDS = 20_000
+_MAX_VIDEO_BYTES = 8 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,7 @@ class ClipStore:
         scale_early: bool = False,
     ) -> None:
         self._scale_early = scale_early
-        self._latest: tuple[ManifestEntry, Frames] | None = None
+        self._latest: tuple[tuple[ManifestEntry, int | None], Frames] | None = None
         self._latest_clip: tuple[ClipRequest, Frames] | None = None
         self._grids: dict[ManifestEntry, VideoGrid | None] = {}
         self._memory: dict[ManifestEntry, Frames] | None = {} if in_memory else None
@@ -87,15 +90,38 @@ class ClipStore:
 
         Raises:
             MediaError: the video does not decode; the message names it.
+            TrainingError: the cache cannot be written.
         """
-        if self._memory is None:
-            # Several views of one video are read one after the other, so keep the latest video.
-            if self._latest is None or self._latest[0] != entry:
-                self._latest = (entry, self._load(entry))
-            return self._latest[1]
-        if entry not in self._memory:
-            self._memory[entry] = self._load(entry)
-        return self._memory[entry]
+        return self._whole_video(entry, self._short_side)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames in a clip."""
+        return self._frames
+
+    def check(self, entry: ManifestEntry) -> None:
+        """Decode a video and convert its sampled frames; if there is a cache, fill it.
+
+        Without a cache, only one frame at a time is in memory.
+
+        Raises:
+            MediaError: the video does not decode; the message names it.
+            TrainingError: the cache cannot be written.
+        """
+        if self._cache is not None or self._memory is not None:
+            self(entry)
+            return
+        with naming_file(entry.path):
+            count = 0
+            for _ in grid_frames(
+                entry.path,
+                self._fps,
+                start_seconds=entry.start_seconds,
+                end_seconds=entry.end_seconds,
+            ):
+                count += 1
+            if count == 0:
+                raise MediaError(no_frame(entry.start_seconds, entry.end_seconds))
 
     def __getstate__(self) -> dict[str, object]:
         """Return the state to copy into a worker process: the settings without cached frames."""
@@ -118,7 +144,7 @@ class ClipStore:
             MediaError: the video does not decode; the message names it.
         """
         if self._cache is not None or self._memory is not None:
-            return self._clip_from_whole_video(request)
+            return self._clip_from_whole_video(request, self._short_side)
         if self._latest_clip is None or self._latest_clip[0] != request:
             self._latest_clip = (request, self._decode_clip(request))
         return self._latest_clip[1]
@@ -131,40 +157,43 @@ class ClipStore:
         Raises:
             MediaError: the file cannot be opened or has no video.
         """
-        grid = self._grid(request.entry)
+        with naming_file(request.entry.path):
+            grid = self._grid(request.entry)
         if grid is None:
             return None
         return [grid.places[index] for index in self._grid_positions(request, len(grid.places))]
 
-    def is_upright(self, entry: ManifestEntry) -> bool:
-        """Tell whether the file's frames are shown without rotation.
-
-        Raises:
-            MediaError: the file does not decode.
-        """
-        with contextlib.closing(decode_frames(entry.path)) as frames:  # type: ignore[type-var]
-            return quarter_turns(next(frames)) == 0
-
     def _decode_clip(self, request: ClipRequest) -> Frames:
         path = request.entry.path
         short_side = request.short_side if self._scale_early else None
-        try:
+        with naming_file(path):
             grid = self._grid(request.entry)
             if grid is not None:
                 wanted = [grid.pts[index] for index in self._grid_positions(request, len(grid.pts))]
                 frames = rgb_frames_at(path, wanted, short_side=short_side)
                 if frames is not None:
                     return np.stack(frames)
-        except MediaError as error:
-            raise MediaError(f"{path}: {error}") from error
         # The frame times could not be read from the packets, or the decoded frames had other
         # times: decode the whole file.
-        return self._clip_from_whole_video(request)
+        return self._clip_from_whole_video(request, short_side)
 
-    def _clip_from_whole_video(self, request: ClipRequest) -> Frames:
-        frames = self(request.entry)
+    def _clip_from_whole_video(self, request: ClipRequest, short_side: int | None) -> Frames:
+        frames = self._whole_video(request.entry, short_side)
         first = self._first_index(request, len(frames))
         return frames[first : first + self._frames]
+
+    def _whole_video(self, entry: ManifestEntry, short_side: int | None) -> Frames:
+        if self._memory is None:
+            # Several views of one video are read one after the other, so keep the latest video.
+            key = (entry, short_side)
+            latest = self._latest
+            if latest is None or latest[0] != key:
+                latest = (key, self._load(entry, short_side))
+                self._latest = latest
+            return latest[1]
+        if entry not in self._memory:
+            self._memory[entry] = self._load(entry, short_side)
+        return self._memory[entry]
 
     def _first_index(self, request: ClipRequest, samples: int) -> int:
         return round(request.start * (samples - self._frames))
@@ -186,42 +215,48 @@ class ClipStore:
             )
         return self._grids[entry]
 
-    def _load(self, entry: ManifestEntry) -> Frames:
+    def _load(self, entry: ManifestEntry, short_side: int | None) -> Frames:
         if self._cache is None:
-            return self._decode(entry)
-        path = self._cache / (self._key(entry) + ".npy")
+            return self._decode(entry, short_side)
+        with naming_file(entry.path):
+            path = self._cache / (self._key(entry) + ".npy")
         if path.is_file():
             try:
                 cached: Frames = np.load(path, allow_pickle=False)
                 return cached
             except (ValueError, OSError, EOFError):
                 path.unlink(missing_ok=True)  # damaged, for example by a full disk: decode again
-        frames = self._decode(entry)
+        frames = self._decode(entry, short_side)
         # Several processes may write this file at the same time, so each uses its own partial file.
         suffix = f".{np.random.default_rng().integers(2**40):x}.part"
-        with replaced_file(path, suffix=suffix) as partial, partial.open("wb") as file:
-            np.save(file, frames)
+        try:
+            with replaced_file(path, suffix=suffix) as partial, partial.open("wb") as file:
+                np.save(file, frames)
+        except OSError as error:
+            raise TrainingError(
+                f"frames cannot be written to {path}: {explain(error)}; free disk space, or set"
+                " data.cache to null"
+            ) from error
         return frames
 
-    def _decode(self, entry: ManifestEntry) -> Frames:
-        try:
+    def _decode(self, entry: ManifestEntry, short_side: int | None) -> Frames:
+        with naming_file(entry.path):
             frames = sampled_frames(
                 entry.path,
                 self._fps,
                 start_seconds=entry.start_seconds,
                 end_seconds=entry.end_seconds,
+                resize=functools.partial(_shrink, short_side=short_side),
+                max_bytes=_MAX_VIDEO_BYTES,
             )
-        except MediaError as error:
-            raise MediaError(f"{entry.path}: {error}") from error
-        frames += [frames[-1]] * (self._frames - len(frames))
-        stacked = np.stack(frames)
-        return stacked if self._short_side is None else _shrink(stacked, self._short_side)
+            frames += [frames[-1]] * (self._frames - len(frames))
+            return np.stack(frames)
 
     def _key(self, entry: ManifestEntry) -> str:
         """Return a file name that is a hash of everything that determines the stored frames."""
         stat = entry.path.stat() if entry.path.exists() else None
         parts = (
-            entry.path.resolve(),
+            resolved(entry.path),
             stat and (stat.st_size, stat.st_mtime_ns),
             entry.start_seconds,
             entry.end_seconds,
@@ -232,12 +267,12 @@ class ClipStore:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _shrink(frames_FHWC: Frames, short_side: int) -> Frames:
-    """Resize frames so that the shorter side is `short_side`; return smaller frames unchanged."""
-    height, width = frames_FHWC.shape[1:3]
-    if min(height, width) <= short_side:
-        return frames_FHWC
+def _shrink(frame_HWC: RGBFrame, short_side: int | None) -> RGBFrame:
+    """Resize a frame so that its shorter side is `short_side`; return a smaller one unchanged."""
+    height, width = frame_HWC.shape[:2]
+    if short_side is None or min(height, width) <= short_side:
+        return frame_HWC
     scale = short_side / min(height, width)
     size = (round(width * scale), round(height * scale))
-    resized = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames_FHWC]
-    return np.stack(resized).astype(np.uint8)
+    resized = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8)

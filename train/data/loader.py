@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, MutableMapping, Sequence
 
 import torch
 
-from configs import ConfigError
+from configs import ConfigError, MediaError
 from model.media.preprocess import PreprocessConfig
 from train.config import DataConfig
 from train.data.batch_maker import Batch, BatchMaker
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipStore
+from train.data.manifest import ManifestEntry
 from train.data.prefetch import prefetched
 from train.data.quarantine import Quarantine
 from train.data.readers import ClipReader, EncodedReader, InProcessReader, WorkerReader
@@ -35,6 +36,7 @@ def batches(
     preprocess: PreprocessConfig,
     device: torch.device | str = "cpu",
     quarantine: Quarantine | None = None,
+    left_out: MutableMapping[ManifestEntry, MediaError] | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield batches of the planned clips; a background thread makes a few batches in advance.
 
@@ -42,10 +44,11 @@ def batches(
         size: number of clips in a batch; the last batch may have fewer.
         device: device that runs DALI's graph and holds the finished clips.
         quarantine: collects videos that became unreadable; other clips replace their clips.
-            Without a quarantine, the first unreadable video ends the iteration.
+        left_out: without a quarantine, collects these videos and their errors; black frames replace
+            their clips. Without either, the first unreadable video ends the iteration.
 
     Raises:
-        MediaError: a video became unreadable, and there is no quarantine.
+        MediaError: a video became unreadable, and neither `quarantine` nor `left_out` was given.
         DataError: too many videos became unreadable.
     """
     device = torch.device(device)
@@ -62,6 +65,7 @@ def batches(
             max_batch=size,
             device=device,
             quarantine=quarantine,
+            left_out=left_out,
         )
         found = reader.read([maker.request(clip) for clip in planned])
         for first in range(0, len(planned), size):

@@ -11,6 +11,7 @@ from train.data.manifest import ManifestEntry
 
 __all__ = ["Quarantine"]
 
+_ERRORS = "surrogateescape"  # file names that are not UTF-8 are written as they are
 _log = logging.getLogger(__name__)
 
 
@@ -28,7 +29,7 @@ class Quarantine:
         self._max_videos = max_videos
         self._paths: set[str] = set()
         for file_path in path.parent.glob("quarantine*.csv") if path.parent.is_dir() else ():
-            with file_path.open(newline="", encoding="utf-8") as file:
+            with file_path.open(newline="", encoding="utf-8", errors=_ERRORS) as file:
                 self._paths |= {row[0] for row in csv.reader(file) if row}
 
     def __contains__(self, entry: ManifestEntry) -> bool:
@@ -45,7 +46,7 @@ class Quarantine:
         """
         self._paths.add(str(entry.path))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with self._path.open("a", newline="", encoding="utf-8", errors=_ERRORS) as file:
             csv.writer(file).writerow([str(entry.path), problem])
         _log.warning("video left out from now on: %s", problem)
         if len(self._paths) > self._max_videos:

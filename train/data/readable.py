@@ -10,10 +10,12 @@ from pathlib import Path
 from rich.progress import track
 
 from configs import DataError, MediaError
+from model.media.colour import log_fallback
+from model.media.container import resolved
 from train.config import DataConfig
 from train.data.clip_store import ClipStore
 from train.data.manifest import Manifest, ManifestEntry
-from train.data.video_check import read_report, report_path
+from train.data.video_check import FileReport, read_report, report_path
 from train.distributed import Ranks
 
 __all__ = ["readable_entries"]
@@ -79,7 +81,7 @@ def _good_entries(
     return [entry for entry, problem in pairs if problem is None]
 
 
-def _read_known(manifest: Manifest) -> Mapping[Path, str | None]:
+def _read_known(manifest: Manifest) -> Mapping[Path, FileReport]:
     known = read_report(report_path(manifest.path))
     if known:
         _log.info(
@@ -88,22 +90,25 @@ def _read_known(manifest: Manifest) -> Mapping[Path, str | None]:
             sum(_is_known(entry, known) for entry in manifest.entries),
             len(manifest.entries),
         )
+    for report in known.values():
+        if report.note:
+            log_fallback(report.path, report.note)
     return known
 
 
-def _is_known(entry: ManifestEntry, known: Mapping[Path, str | None]) -> bool:
+def _is_known(entry: ManifestEntry, known: Mapping[Path, FileReport]) -> bool:
     """Tell whether the report covers an entry; entries for a part of a file are never covered."""
-    return entry.start_seconds is None and entry.path.resolve() in known
+    return entry.start_seconds is None and resolved(entry.path) in known
 
 
 def _find_problem(
-    store: ClipStore, entry: ManifestEntry, known: Mapping[Path, str | None]
+    store: ClipStore, entry: ManifestEntry, known: Mapping[Path, FileReport]
 ) -> str | None:
     if _is_known(entry, known):
-        problem = known[entry.path.resolve()]
+        problem = known[resolved(entry.path)].problem
         return None if problem is None else f"{entry.path}: {problem}"
     try:
-        store(entry)
+        store.check(entry)
     except MediaError as error:
         return str(error)
     return None

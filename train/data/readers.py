@@ -6,28 +6,49 @@ graph: decoded frames or an encoded file.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from configs import MediaError, TrainingError
+from model.media.colour import choose_colours, correction_of_bt601
+from model.media.container import naming_file
+from model.media.conversion import quarter_turns, rgb_frame
 from model.media.preprocess import EncodedClip
+from model.media.video import decode_frames
 from train.data.clip_store import ClipRequest, ClipStore, Frames
 from train.data.dataloader_workers import running_workers, stop_workers
 
-__all__ = ["ClipReader", "EncodedReader", "InProcessReader", "WorkerReader", "read_clip"]
+__all__ = [
+    "ClipReader",
+    "EncodedReader",
+    "InProcessReader",
+    "WorkerReader",
+    "dali_facts",
+    "read_clip",
+]
 
 _PREFETCHED_CLIPS = 3  # clips that each worker decodes in advance
 _SHARED_MEMORY = Path("/dev/shm")
 _CLIP_BYTES = 32 * 640 * 360 * 3
 _MAX_ENCODED_BYTES = 64 << 20
+
+
+class DaliFacts(NamedTuple):
+    """Whether DALI may decode a file, and the matrix that corrects its colours (`EncodedClip`)."""
+
+    suits: bool
+    correction: NDArray[np.float32] | None = None
 
 
 class ClipReader(Protocol):
@@ -89,14 +110,20 @@ class WorkerReader:
             TrainingError: a worker process ended unexpectedly.
         """
         self._order.requests = requests
+        count = 0
         try:
             for item in self._loader:
+                count += 1
                 # After the copy, the shared memory can be freed immediately.
                 yield item if isinstance(item, MediaError) else item.numpy().copy()
         except RuntimeError as error:
+            # Each worker reads some clips in advance, so the file is one of these.
+            ahead = requests[count : count + _PREFETCHED_CLIPS * max(1, self._loader.num_workers)]
+            names = ", ".join(dict.fromkeys(str(request.entry.path) for request in ahead))
             raise TrainingError(
-                f"a decoding worker ended ({str(error).splitlines()[0]}); if memory is short, lower"
-                " data.workers"
+                f"a decoding worker ended ({str(error).splitlines()[0]}) while it read one of these"
+                f" files: {names}; if memory is short, lower data.workers, otherwise check the"
+                " files with `python -m train validate`"
             ) from None
 
     @property
@@ -126,7 +153,7 @@ class EncodedReader:
 
     def __init__(self, store: ClipStore) -> None:
         self.store = store
-        self._suits_dali: dict[Path, bool] = {}
+        self._facts: dict[Path, DaliFacts] = {}
 
     def read(self, requests: Sequence[ClipRequest]) -> Iterator[Frames | EncodedClip | MediaError]:
         """Yield one item for each request, in order."""
@@ -137,21 +164,23 @@ class EncodedReader:
 
     def leave_to_software(self, path: Path) -> None:
         """Decode this file in software from now on, because DALI cannot decode it."""
-        self._suits_dali[path] = False
+        self._facts[path] = DaliFacts(False)
 
     def _encoded(self, request: ClipRequest) -> EncodedClip | None:
         path = request.entry.path
         try:
-            if path not in self._suits_dali:
+            if path not in self._facts:
                 is_small = path.stat().st_size <= _MAX_ENCODED_BYTES
-                self._suits_dali[path] = is_small and self.store.is_upright(request.entry)
-            if not self._suits_dali[path]:
+                self._facts[path] = dali_facts(path) if is_small else DaliFacts(False)
+            facts = self._facts[path]
+            if not facts.suits:
                 return None
             places = self.store.frame_places(request)
             if places is None:
                 return None
-            return EncodedClip(np.fromfile(path, np.uint8), np.array(places, np.int32))
-        except (MediaError, OSError):
+            data = np.fromfile(path, np.uint8)
+            return EncodedClip(data, np.array(places, np.int32), facts.correction)
+        except (MediaError, OSError, ValueError):
             return None  # software decoding follows, and reports the error
 
 
@@ -191,9 +220,24 @@ def read_clip(store: ClipStore, request: ClipRequest) -> Frames | MediaError:
         return error
 
 
+def dali_facts(path: Path) -> DaliFacts:
+    """Return whether DALI may decode a file, and how its colours must be corrected.
+
+    Raises:
+        MediaError: the file does not decode, or its first frame cannot be converted.
+    """
+    with naming_file(path), contextlib.closing(decode_frames(path)) as frames:  # type: ignore[type-var]
+        first = next(frames)
+        rgb_frame(first)  # raises an error if it cannot be converted
+        suits = quarter_turns(first) == 0 and choose_colours(first).colour_range is None
+        return DaliFacts(suits, correction_of_bt601(first))
+
+
 def _start_worker(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Both signals reach the workers too, but only the training run may stop its workers.
         signal.signal(number, signal.SIG_IGN)
+    # The main process has already named the videos whose colour matrix is replaced.
+    logging.getLogger("model.media.colour").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -1,10 +1,11 @@
-"""Checks which files of a manifest decode, and writes a report that training reads later."""
+"""Checks which files of a manifest training can use, and writes a report that training reads."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +14,11 @@ import av
 from rich.progress import Progress
 
 from configs import DataError, MediaError, replaced_file
-from model.media.container import open_container
-from model.media.video import decode_frames
-from train.data.manifest import Manifest
+from model.media.container import naming_file, open_file, resolved
+from model.media.conversion import FrameConverter, frame_kind
+from model.media.preprocess import PreprocessConfig, Preprocessor
+from model.media.video import decode_frames, no_frame
+from train.data.manifest import Manifest, ManifestEntry
 
 __all__ = [
     "FileReport",
@@ -27,37 +30,46 @@ __all__ = [
     "write_report",
 ]
 
-_COLUMNS = ("path", "bytes", "modified_ns", "frames", "problem")
+_COLUMNS = ("path", "bytes", "modified_ns", "frames", "problem", "note")
 
 
 @dataclasses.dataclass(frozen=True)
 class FileReport:
-    """The result of decoding a whole file; `problem` is None if the file is good."""
+    """The result of reading a whole file.
+
+    `problem` is None if the file is good. `note` says which colour matrix replaces that of the
+    file; it is empty if none does.
+    """
 
     path: Path
     frames: int
     problem: str | None
+    note: str = ""
 
 
 def validate_manifest(
     manifest: Manifest, *, threads: int | None = None, quiet: bool = False
 ) -> list[FileReport]:
-    """Decode every file of the manifest completely, in parallel, with a progress bar.
+    """Read every file of the manifest completely, in parallel, with a progress bar.
 
-    A file is good if every packet of its video can be read and decoded.
+    A file is good if every packet of its video can be read and decoded, its frames have times, can
+    be converted to RGB and preprocessed, and each entry of the manifest has a frame.
 
     Args:
-        threads: number of files decoded at the same time; None for the number of cores.
+        threads: number of files read at the same time; None for the number of cores.
         quiet: whether to hide the progress bar.
     """
-    paths = list(dict.fromkeys(entry.path for entry in manifest.entries))
+    parts: dict[Path, list[ManifestEntry]] = {}
+    for entry in manifest.entries:
+        parts.setdefault(entry.path, []).append(entry)
+    check = _FileCheck()
     with (
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
         Progress(disable=quiet) as progress,
     ):
-        task = progress.add_task("validate", total=len(paths))
+        task = progress.add_task("validate", total=len(parts))
         reports = []
-        for report in pool.map(_check_file, paths):
+        for report in pool.map(check, parts, parts.values()):
             reports.append(report)
             progress.advance(task)
     return reports
@@ -91,8 +103,8 @@ def write_report(reports: Sequence[FileReport], path: Path) -> None:
         ) from None
 
 
-def read_report(path: Path) -> dict[Path, str | None]:
-    """Return the problem of each file in a report, or None for a good file.
+def read_report(path: Path) -> dict[Path, FileReport]:
+    """Return the result for each file in a report, by its resolved path.
 
     Files changed since the report are left out. If there is no report, return an empty mapping.
 
@@ -102,10 +114,12 @@ def read_report(path: Path) -> dict[Path, str | None]:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file, strict=True))
         return {
-            Path(row["path"]): row["problem"] or None
+            Path(row["path"]): FileReport(
+                Path(row["path"]), int(row["frames"]), row["problem"] or None, row.get("note") or ""
+            )
             for row in rows
             if (int(row["bytes"]), int(row["modified_ns"])) == _size_and_mtime(Path(row["path"]))
         }
@@ -117,20 +131,22 @@ def read_report(path: Path) -> dict[Path, str | None]:
 
 
 def _write_rows(reports: Sequence[FileReport], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # File names that are not UTF-8 are written as they are.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for report in reports:
             size, modified_ns = _size_and_mtime(report.path)
             problem = report.problem or ""
-            writer.writerow([report.path.resolve(), size, modified_ns, report.frames, problem])
+            facts = (resolved(report.path), size, modified_ns, report.frames, problem, report.note)
+            writer.writerow(facts)
 
 
 def _size_and_mtime(path: Path) -> tuple[int, int]:
     """Return a file's size in bytes and modification time in ns; (-1, -1) if it is missing."""
     try:
         facts = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return (-1, -1)
     return facts.st_size, facts.st_mtime_ns
 
@@ -139,20 +155,53 @@ def recording_hours(manifest: Manifest) -> float:
     """Return the total duration of all files of a manifest in hours, read from their headers.
 
     Raises:
-        MediaError: a file cannot be opened.
+        MediaError: a file cannot be opened; the message names it.
     """
     seconds = 0.0
     for path in {entry.path for entry in manifest.entries}:
-        with open_container(str(path)) as container:
+        with naming_file(path), open_file(path) as container:
             seconds += (container.duration or 0) / av.time_base
     return seconds / 3600
 
 
-def _check_file(path: Path) -> FileReport:
-    frames = 0
-    try:
-        for _ in decode_frames(path, strict=True):
-            frames += 1
-    except MediaError as error:
-        return FileReport(path, frames, str(error))
-    return FileReport(path, frames, None)
+class _FileCheck:
+    """Reads one file at a time in each of several threads."""
+
+    def __init__(self) -> None:
+        self._graph = Preprocessor(PreprocessConfig(), max_batch=1)
+        self._lock = threading.Lock()  # only one thread may use the graph
+
+    def __call__(self, path: Path, entries: Sequence[ManifestEntry]) -> FileReport:
+        frames = 0
+        notes: list[str] = []
+        convert = FrameConverter(None, on_fallback=notes.append)
+        kinds: set[tuple[object, ...]] = set()
+        times: list[float] = []
+        problem: str | None = None
+        try:
+            for frame in decode_frames(path, strict=True):
+                frames += 1
+                kind = frame_kind(frame)
+                if kind not in kinds:  # frames of one kind are all converted, or all refused
+                    kinds.add(kind)
+                    rgb_HWC = convert(frame)
+                    with self._lock:
+                        self._graph([rgb_HWC[None]])
+                if frame.time is not None:
+                    times.append(frame.time)
+            problem = _find_missing_part(times, entries)
+        except MediaError as error:
+            problem = str(error)
+        except (OSError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
+            problem = f"cannot be read: {type(error).__name__}: {error}"
+        return FileReport(path, frames, problem, "; ".join(notes))
+
+
+def _find_missing_part(times: Sequence[float], entries: Sequence[ManifestEntry]) -> str | None:
+    """Return what is wrong if an entry has no frame; `times` are the times of all frames."""
+    for entry in entries:
+        start = float("-inf") if entry.start_seconds is None else entry.start_seconds
+        end = float("inf") if entry.end_seconds is None else entry.end_seconds
+        if not any(start <= time < end for time in times):
+            return no_frame(entry.start_seconds, entry.end_seconds)
+    return None

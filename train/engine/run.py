@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import torch
 from rich.progress import Progress
 
+from configs import naming_errors
 from model.checkpoints.weights import ModelSpec, save_model
 from model.network import ActionNetwork
 from train.config import TrainConfig
@@ -157,7 +158,8 @@ class TrainingRun:
             return
         epoch = self.state.epoch
         line: dict[str, Any] = {"epoch": epoch, **facts, "validation": predictions.summary()}
-        with (self._config.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self._config.out / "metrics.jsonl"
+        with naming_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         _log.info("epoch %d: %s", epoch, json.dumps(line))
         self._tensorboard.add(
@@ -264,9 +266,11 @@ class TrainingRun:
             quarantine=self._quarantine,
         )
 
-    def _open_step_log(self) -> TextIO:
+    @contextlib.contextmanager
+    def _open_step_log(self) -> Iterator[TextIO]:
         path = self._config.out / "steps.jsonl" if self._ranks.is_first else Path(os.devnull)
-        return path.open("a", encoding="utf-8")
+        with naming_errors(path), path.open("a", encoding="utf-8") as file:
+            yield file
 
     def _save(self) -> None:
         """Save the whole state for `--resume`; only the first rank writes the file."""

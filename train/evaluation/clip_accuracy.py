@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs import DataError
+from configs import DataError, MediaError
 from model.media.preprocess import PreprocessConfig, normalise_clips
 from model.network import ActionNetwork
 from train.data.clip_plan import EvaluationViews
@@ -197,16 +197,26 @@ def evaluate_network(
     reader: ClipReader,
     preprocess: PreprocessConfig,
     dtype: torch.dtype,
+    left_out: dict[ManifestEntry, MediaError] | None = None,
 ) -> Predictions:
     """Run the network on all views of each entry and average their probabilities.
 
     The method is that of the paper, section 3.3.
+
+    Args:
+        left_out: collects entries that became unreadable; the predictions do not contain them. None
+            raises an error instead.
+
+    Raises:
+        MediaError: a video became unreadable, and `left_out` is None; the message names it.
     """
     network.eval()
     device = next(network.parameters()).device
     planned = views.clip_plan(entries, labels)
     parts = []
-    feed = batches(planned, _BATCH, reader=reader, preprocess=preprocess, device=device)
+    feed = batches(
+        planned, _BATCH, reader=reader, preprocess=preprocess, device=device, left_out=left_out
+    )
     with contextlib.closing(feed):
         for batch in feed:
             clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
@@ -215,8 +225,9 @@ def evaluate_network(
             parts.append(torch.softmax(logits_BK, dim=1).cpu())
     probabilities = torch.cat(parts) if parts else torch.zeros(0, len(labels))
     per_view = probabilities.view(len(entries), views.clips * views.crops, len(labels))
-    truth = torch.tensor([labels.index(entry.label) for entry in entries], dtype=torch.long)
-    return Predictions(per_view.mean(dim=1), truth, labels, background)
+    kept = [index for index, entry in enumerate(entries) if entry not in (left_out or {})]
+    truth = torch.tensor([labels.index(entries[index].label) for index in kept], dtype=torch.long)
+    return Predictions(per_view.mean(dim=1)[kept], truth, labels, background)
 
 
 def _mean(hits: Tensor) -> float:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from configs import DataError
+from configs import DataError, MediaError
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, DetectionConfig
 from model.media.clip_cutter import ClipCutter
+from model.media.container import naming_file
 from model.media.preprocess import Preprocessor, normalise_clips
-from model.media.video import grid_frames
+from model.media.video import GridFrame, grid_frames, no_frame
 from model.network import ActionNetwork, fold_for_inference
 from train.data.manifest import Manifest
 from train.data.video_check import recording_hours
@@ -68,16 +69,19 @@ def recording_timelines(
         stride: number of sampled frames between the starts of two consecutive clips.
 
     Raises:
-        MediaError: a recording cannot be opened or decoded.
+        MediaError: a recording cannot be opened or decoded; the message names it.
     """
     spec = network.spec
     assert isinstance(spec, ModelSpec)
     folded = fold_for_inference(network.eval(), dtype)
-    timelines = []
+    timelines: list[Timeline] = []
     for path in track(recordings, description="recordings", disable=quiet):
         clips = _numbered_clips(path, spec, stride)
+        count = len(timelines)
         for _, part in itertools.groupby(clips, key=lambda numbered: numbered[0]):
             timelines.append(_timeline(path.stem, (clip for _, clip in part), folded, spec, dtype))
+        if len(timelines) == count:
+            raise MediaError(f"{path}: {no_frame(None, None)}")
     return timelines
 
 
@@ -149,8 +153,7 @@ def _numbered_clips(
     graph = Preprocessor(spec.preprocess, max_batch=1)
     cutter: ClipCutter[TimedFrame] = ClipCutter(spec.model.frames, stride)
     part = 0
-    samples = grid_frames(path, spec.fps, short_side=spec.preprocess.live_short_side)
-    for pts_seconds, frame, is_break in samples:
+    for pts_seconds, frame, is_break in _grid_frames_of(path, spec):
         if is_break:
             cutter.restart()
             part += 1
@@ -161,6 +164,11 @@ def _numbered_clips(
     last = cutter.finish()
     if last is not None:
         yield part, last
+
+
+def _grid_frames_of(path: Path, spec: ModelSpec) -> Iterator[GridFrame]:
+    with naming_file(path):
+        yield from grid_frames(path, spec.fps, short_side=spec.preprocess.live_short_side)
 
 
 def _timeline(

@@ -30,6 +30,7 @@ from tests.support.waiting import until
         ({"packets": 700}, "decoder_behind"),
         ({"corrupt": 375, "reconnects": 1}, "undecodable"),
         ({"decoded": 375, "sampled": 0, "corrupt": 225}, "undecodable"),
+        ({"decoded": 375, "sampled": 0, "conversion": 225, "gap": 225}, "undecodable"),
         ({"decoded": 5, "wrong_time": 5}, "frame_rate"),
         ({"decoded": 375, "wrong_time": 300, "gap": 1}, "timestamps"),
         ({"decoded": 375, "repeated_time": 375}, "timestamps"),
