@@ -23,6 +23,7 @@ from configs.errors import (
     ShapeError,
     TrainingError,
 )
+from configs.text_files import clean_label, lines_of, read_text, readable
 
 if TYPE_CHECKING:
     from configs.files import exists, is_file, replaced_file
@@ -50,13 +51,17 @@ __all__ = [
     "StrictModel",
     "TrainingError",
     "check_tree",
+    "clean_label",
     "example_path",
     "exists",
     "exit_status",
     "is_file",
+    "lines_of",
     "load_config",
     "merged",
     "parse_config",
+    "read_text",
+    "readable",
     "replaced_file",
     "with_current_names",
 ]

@@ -1,14 +1,15 @@
 """Decode video files with PyAV: all frames, or only the frames on a time grid.
 
 Training, evaluation and activation maps use this code. RGB frames are uint8 `H W C`, upright and
-contiguous.
+contiguous. A folder of numbered images is a video too; an `ImageSequence` sets its frame rate.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from model.media.container import (
     video_stream,
 )
 from model.media.conversion import FrameConverter, RGBFrame
+from model.media.image_sequence import ImageSequence, find_sequence
 from model.media.presentation_order import PresentationOrder
 from model.media.sampling import TimeGrid
 
@@ -39,12 +41,12 @@ __all__ = [
 
 
 def decode_frames(
-    path: str | Path, *, strict: bool = False, from_seconds: float | None = None
+    path: str | Path | ImageSequence, *, strict: bool = False, from_seconds: float | None = None
 ) -> Iterator[Any]:
     """Decode all frames of a file, in presentation order; skip broken packets.
 
     Args:
-        path: path of the file.
+        path: path of the file or of a folder of images.
         strict: whether to raise an error at the first broken packet.
         from_seconds: presentation time; decoding starts at the key frame before it if the file
             supports seeking, otherwise at the first frame.
@@ -53,6 +55,10 @@ def decode_frames(
         MediaError: the file cannot be opened, has no video, or none of its frames can be decoded;
             or `strict` is True and a packet cannot be read or decoded.
     """
+    sequence = find_sequence(path)
+    if sequence is not None:
+        yield from sequence.frames(strict=strict, from_seconds=from_seconds)
+        return
     with open_container(str(path)) as container:
         stream = video_stream(container)
         if from_seconds:
@@ -78,7 +84,7 @@ class GridFrame(NamedTuple):
 
 
 def grid_frames(
-    path: str | Path,
+    path: str | Path | ImageSequence,
     fps: float,
     *,
     start_seconds: float | None = None,
@@ -121,7 +127,7 @@ def grid_frames(
 
 
 def sampled_frames(
-    path: str | Path,
+    path: str | Path | ImageSequence,
     fps: float,
     *,
     start_seconds: float | None = None,
@@ -166,7 +172,7 @@ class VideoGrid:
 
 
 def video_grid(
-    path: str | Path,
+    path: str | Path | ImageSequence,
     fps: float,
     *,
     start_seconds: float | None = None,
@@ -180,16 +186,10 @@ def video_grid(
     Raises:
         MediaError: the file cannot be opened, or has no video.
     """
-    with open_container(str(path)) as container:
-        stream = video_stream(container)
-        packets = [packet for packet in demux_packets(container, stream) if packet.size]
-        times = sorted(
-            packet.pts for packet in packets if packet.pts is not None and not packet.is_discard
-        )
-        base = stream.time_base
-        invents_times = container.format.name == "avi"
-    if not times or invents_times or len(times) != len(packets) or len(set(times)) != len(times):
+    found = _frame_times(path)
+    if found is None:
         return None
+    times, base = found
     grid: TimeGrid[int] = TimeGrid(fps, max_gap_seconds)
     parts: list[list[int]] = [[]]
     for place, pts in enumerate(times):
@@ -207,8 +207,26 @@ def video_grid(
     return VideoGrid(tuple(times[place] for place in longest), tuple(longest)) if longest else None
 
 
+def _frame_times(path: str | Path | ImageSequence) -> tuple[Sequence[int], Fraction] | None:
+    """Return the frame times and their time base; None if they are incomplete or not reliable."""
+    sequence = find_sequence(path)
+    if sequence is not None:
+        return range(len(sequence.images())), sequence.time_base
+    with open_container(str(path)) as container:
+        stream = video_stream(container)
+        packets = [packet for packet in demux_packets(container, stream) if packet.size]
+        times = sorted(
+            packet.pts for packet in packets if packet.pts is not None and not packet.is_discard
+        )
+        base = stream.time_base
+        invents_times = container.format.name == "avi"
+    if not times or invents_times or len(times) != len(packets) or len(set(times)) != len(times):
+        return None
+    return times, base
+
+
 def rgb_frames_at(
-    path: str | Path, pts: Sequence[int], *, short_side: int | None = None
+    path: str | Path | ImageSequence, pts: Sequence[int], *, short_side: int | None = None
 ) -> list[RGBFrame] | None:
     """Decode the frames with these presentation times; return None if one of them is missing.
 
@@ -227,6 +245,10 @@ def rgb_frames_at(
     found: dict[int, RGBFrame] = {}
     wanted = set(pts)
     convert = FrameConverter(short_side)
+    sequence = find_sequence(path)
+    if sequence is not None:
+        found = {frame.pts: _converted(frame, convert) for frame in sequence.frames_at(wanted)}
+        return _requested(found, pts)
     with open_container(str(path)) as container:
         stream = video_stream(container)
         with contextlib.suppress(FFmpegError):
@@ -239,7 +261,11 @@ def rgb_frames_at(
                     found[frame.pts] = _converted(frame, convert)
             if len(found) == len(wanted):
                 break
-    if len(found) < len(wanted) or len({frame.shape for frame in found.values()}) > 1:
+    return _requested(found, pts)
+
+
+def _requested(found: Mapping[int, RGBFrame], pts: Sequence[int]) -> list[RGBFrame] | None:
+    if len(found) < len(set(pts)) or len({frame.shape for frame in found.values()}) > 1:
         return None
     return [found[each] for each in pts]
 

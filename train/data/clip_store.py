@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from configs import MediaError, replaced_file
+from configs import MediaError, readable, replaced_file
 from model.media.conversion import quarter_turns
+from model.media.image_sequence import size_and_mtime
 from model.media.video import (
     VideoGrid,
     decode_frames,
@@ -142,21 +143,21 @@ class ClipStore:
         Raises:
             MediaError: the file does not decode.
         """
-        with contextlib.closing(decode_frames(entry.path)) as frames:  # type: ignore[type-var]
+        with contextlib.closing(decode_frames(entry.video)) as frames:  # type: ignore[type-var]
             return quarter_turns(next(frames)) == 0
 
     def _decode_clip(self, request: ClipRequest) -> Frames:
-        path = request.entry.path
+        video = request.entry.video
         short_side = request.short_side if self._scale_early else None
         try:
             grid = self._grid(request.entry)
             if grid is not None:
                 wanted = [grid.pts[index] for index in self._grid_positions(request, len(grid.pts))]
-                frames = rgb_frames_at(path, wanted, short_side=short_side)
+                frames = rgb_frames_at(video, wanted, short_side=short_side)
                 if frames is not None:
                     return np.stack(frames)
         except MediaError as error:
-            raise MediaError(f"{path}: {error}") from error
+            raise MediaError(f"{readable(request.entry.path)}: {error}") from error
         # The frame times could not be read from the packets, or the decoded frames had other
         # times: decode the whole file.
         return self._clip_from_whole_video(request)
@@ -179,7 +180,7 @@ class ClipStore:
             if len(self._grids) >= _MAX_GRIDS:
                 del self._grids[next(iter(self._grids))]
             self._grids[entry] = video_grid(
-                entry.path,
+                entry.video,
                 self._fps,
                 start_seconds=entry.start_seconds,
                 end_seconds=entry.end_seconds,
@@ -206,28 +207,29 @@ class ClipStore:
     def _decode(self, entry: ManifestEntry) -> Frames:
         try:
             frames = sampled_frames(
-                entry.path,
+                entry.video,
                 self._fps,
                 start_seconds=entry.start_seconds,
                 end_seconds=entry.end_seconds,
             )
         except MediaError as error:
-            raise MediaError(f"{entry.path}: {error}") from error
+            raise MediaError(f"{readable(entry.path)}: {error}") from error
         frames += [frames[-1]] * (self._frames - len(frames))
         stacked = np.stack(frames)
         return stacked if self._short_side is None else _shrink(stacked, self._short_side)
 
     def _key(self, entry: ManifestEntry) -> str:
         """Return a file name that is a hash of everything that determines the stored frames."""
-        stat = entry.path.stat() if entry.path.exists() else None
+        facts = size_and_mtime(entry.path) if entry.path.exists() else None
         parts = (
             entry.path.resolve(),
-            stat and (stat.st_size, stat.st_mtime_ns),
+            facts,
             entry.start_seconds,
             entry.end_seconds,
             self._fps,
             self._frames,
             self._short_side,
+            *([] if entry.fps is None else [entry.fps]),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from configs import DataError, MediaError
+from configs import DataError, MediaError, readable
 from train.config import DataConfig
 from train.data.clip_store import ClipStore
 from train.data.manifest import Manifest, ManifestEntry
@@ -101,7 +101,7 @@ def _find_problem(
 ) -> str | None:
     if _is_known(entry, known):
         problem = known[entry.path.resolve()]
-        return None if problem is None else f"{entry.path}: {problem}"
+        return None if problem is None else f"{readable(entry.path)}: {problem}"
     try:
         store(entry)
     except MediaError as error:

@@ -143,7 +143,8 @@ class EncodedReader:
         path = request.entry.path
         try:
             if path not in self._suits_dali:
-                is_small = path.stat().st_size <= _MAX_ENCODED_BYTES
+                # A folder of images is always decoded in software.
+                is_small = path.is_file() and path.stat().st_size <= _MAX_ENCODED_BYTES
                 self._suits_dali[path] = is_small and self.store.is_upright(request.entry)
             if not self._suits_dali[path]:
                 return None

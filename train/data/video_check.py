@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,9 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import DataError, MediaError, replaced_file
+from configs import DataError, MediaError, read_text, replaced_file
 from model.media.container import open_container
+from model.media.image_sequence import find_sequence, size_and_mtime
 from model.media.video import decode_frames
 from train.data.manifest import Manifest
 
@@ -102,14 +104,14 @@ def read_report(path: Path) -> dict[Path, str | None]:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
+        text = read_text(path, "report", DataError, raw_names=True)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         return {
             Path(row["path"]): row["problem"] or None
             for row in rows
             if (int(row["bytes"]), int(row["modified_ns"])) == _size_and_mtime(Path(row["path"]))
         }
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is not a report of `python -m train validate` ({error!r}); remove it, or"
             " run that command again"
@@ -117,7 +119,7 @@ def read_report(path: Path) -> dict[Path, str | None]:
 
 
 def _write_rows(reports: Sequence[FileReport], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for report in reports:
@@ -129,10 +131,9 @@ def _write_rows(reports: Sequence[FileReport], path: Path) -> None:
 def _size_and_mtime(path: Path) -> tuple[int, int]:
     """Return a file's size in bytes and modification time in ns; (-1, -1) if it is missing."""
     try:
-        facts = path.stat()
+        return size_and_mtime(path)
     except OSError:
         return (-1, -1)
-    return facts.st_size, facts.st_mtime_ns
 
 
 def recording_hours(manifest: Manifest) -> float:
@@ -142,8 +143,12 @@ def recording_hours(manifest: Manifest) -> float:
         MediaError: a file cannot be opened.
     """
     seconds = 0.0
-    for path in {entry.path for entry in manifest.entries}:
-        with open_container(str(path)) as container:
+    for video in {entry.path: entry.video for entry in manifest.entries}.values():
+        sequence = find_sequence(video)
+        if sequence is not None:
+            seconds += float(len(sequence.images()) * sequence.time_base)
+            continue
+        with open_container(str(video)) as container:
             seconds += (container.duration or 0) / av.time_base
     return seconds / 3600
 

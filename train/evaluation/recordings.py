@@ -22,6 +22,7 @@ from configs import DataError
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, DetectionConfig
 from model.media.clip_cutter import ClipCutter
+from model.media.image_sequence import ImageSequence
 from model.media.preprocess import Preprocessor, normalise_clips
 from model.media.video import grid_frames
 from model.network import ActionNetwork, fold_for_inference
@@ -56,7 +57,7 @@ class Timeline:
 
 def recording_timelines(
     network: ActionNetwork,
-    recordings: Sequence[Path],
+    recordings: Sequence[Path | ImageSequence],
     *,
     stride: int,
     dtype: torch.dtype,
@@ -74,10 +75,10 @@ def recording_timelines(
     assert isinstance(spec, ModelSpec)
     folded = fold_for_inference(network.eval(), dtype)
     timelines = []
-    for path in track(recordings, description="recordings", disable=quiet):
-        clips = _numbered_clips(path, spec, stride)
+    for video in track(recordings, description="recordings", disable=quiet):
+        clips = _numbered_clips(video, spec, stride)
         for _, part in itertools.groupby(clips, key=lambda numbered: numbered[0]):
-            timelines.append(_timeline(path.stem, (clip for _, clip in part), folded, spec, dtype))
+            timelines.append(_timeline(video.stem, (clip for _, clip in part), folded, spec, dtype))
     return timelines
 
 
@@ -123,23 +124,23 @@ def measure_tolerances(
     }
 
 
-def recordings_of(truth: Manifest) -> list[Path]:
+def recordings_of(truth: Manifest) -> list[Path | ImageSequence]:
     """Return the recordings of a truth file without repetitions.
 
     Raises:
         DataError: two recordings have the same file name, which would name the same camera.
     """
-    paths = list(dict.fromkeys(entry.path for entry in truth.entries))
-    if len({path.stem for path in paths}) != len(paths):
+    videos = list(dict.fromkeys(entry.video for entry in truth.entries))
+    if len({video.stem for video in videos}) != len(videos):
         raise DataError(
             f"truth {truth.path}: two recordings have the same file name; the names must differ"
             " because each names a camera"
         )
-    return paths
+    return videos
 
 
 def _numbered_clips(
-    path: Path, spec: ModelSpec, stride: int
+    video: Path | ImageSequence, spec: ModelSpec, stride: int
 ) -> Iterator[tuple[int, list[TimedFrame]]]:
     """Yield each clip together with the number of the uninterrupted part it comes from.
 
@@ -149,7 +150,7 @@ def _numbered_clips(
     graph = Preprocessor(spec.preprocess, max_batch=1)
     cutter: ClipCutter[TimedFrame] = ClipCutter(spec.model.frames, stride)
     part = 0
-    samples = grid_frames(path, spec.fps, short_side=spec.preprocess.live_short_side)
+    samples = grid_frames(video, spec.fps, short_side=spec.preprocess.live_short_side)
     for pts_seconds, frame, is_break in samples:
         if is_break:
             cutter.restart()
