@@ -175,7 +175,9 @@ class _ImageDecoder:
     def __call__(self, path: Path) -> Any:
         try:
             data = path.read_bytes()
-            frames = self._codec(data).decode(av.Packet(data))
+            packet = av.Packet(data)
+            packet.is_keyframe = True  # otherwise a PNG is added to the one before it
+            frames = self._codec(data).decode(packet)
         except (FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise MediaError(f"image {path.name} does not decode: {reason}") from error

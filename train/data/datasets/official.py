@@ -43,7 +43,7 @@ def read_ucf101(videos: Path, annotations: Path, split: int) -> Dataset:
     Raises:
         DataError: a list is missing or malformed.
     """
-    index = _read_columns(annotations / "classInd.txt", 2)
+    index = _read_columns(annotations / "classInd.txt", 2, number_first=True)
     labels = [clean_label(words[1]) for _, words in index]
     listed = []
     for part, stem, columns in _UCF101_LISTS:
@@ -195,15 +195,19 @@ def _first_list(folder: Path, *names: str) -> Path:
     raise DataError(f"none of {', '.join(names)} is in {readable(folder)}")
 
 
-def _read_columns(path: Path, columns: int) -> list[tuple[int, list[str]]]:
+def _read_columns(
+    path: Path, columns: int, *, number_first: bool = False
+) -> list[tuple[int, list[str]]]:
     """Return the line number and the columns of each line that is not empty.
 
-    The first column may contain blanks; each of the other columns is one word.
+    The first column may contain blanks; each of the other columns is one word. If `number_first`
+    is True, the last column may contain blanks instead.
     """
     text = read_text(path, "list", DataError, raw_names=True)
     found = []
     for number, line in enumerate(lines_of(text), 1):
-        words = line.strip().rsplit(maxsplit=columns - 1)
+        split = line.strip().split if number_first else line.strip().rsplit
+        words = split(maxsplit=columns - 1)
         if line.strip() and len(words) != columns:
             raise DataError(
                 f"{readable(path)}, line {number}: {columns} columns expected, got {line.strip()!r}"
@@ -216,15 +220,20 @@ def _read_columns(path: Path, columns: int) -> list[tuple[int, list[str]]]:
 def _read_table(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the line number and the cells of each line of a CSV file with a header line."""
     text = read_text(path, "list", DataError)
-    first = lines_of(text)[0]
-    delimiter = next((each for each in ",;\t" if each in first), ",")
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    lines = lines_of(text)
+    blank = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    delimiter = next((each for each in ",;\t" if each in lines[blank]), ",")
+    table = io.StringIO("\n".join(lines[blank:]))
+    reader = csv.DictReader(table, strict=True, delimiter=delimiter)
     try:
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         for row in reader:
-            yield reader.line_num, row
+            if any(str(cell or "").strip() for cell in row.values()):
+                yield blank + reader.line_num, row
     except csv.Error as error:
-        raise DataError(f"{readable(path)}, line {reader.line_num} is not CSV: {error}") from None
+        raise DataError(
+            f"{readable(path)}, line {blank + reader.line_num} is not CSV: {error}"
+        ) from None
 
 
 def _read_json(path: Path) -> Any:
