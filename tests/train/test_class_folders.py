@@ -69,6 +69,9 @@ def test_links_are_followed_once_and_broken_ones_named(tmp_path: Path) -> None:
     assert "broken links left out: 3 (" in notices
     assert str(videos / "b/gone.mp4") in notices
     assert f"further links to the same video left out: 1 ({videos / 'a/again.mp4'})" in notices
+    (videos / "twin").symlink_to(videos / "b")
+    notices = "\n".join(read(videos).notices)
+    assert f"links put 4 videos into several classes (first: {videos / 'b/1.mp4'})" in notices
 
 
 def test_folders_without_videos_are_named(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 from configs import DataError, clean_label, readable
 from train.data.datasets.dataset import Dataset, ListedVideo
-from train.data.datasets.listing import LeftOut, list_videos, listed_folders
+from train.data.datasets.listing import LeftOut, identity, list_videos, listed_folders
 
 __all__ = ["read_class_folders"]
 
@@ -54,7 +54,7 @@ def read_class_folders(videos: Path, *, fold: int, folds: int, group: str | None
             ListedVideo(path, label, "validation" if fold_of[name] == fold else "train")
             for path, label, name in found
         ),
-        (*_similar_names(labels), *left_out.lines()),
+        (*_similar_names(labels), *_shared_videos(found), *left_out.lines()),
     )
 
 
@@ -93,6 +93,19 @@ def _similar_names(labels: Mapping[Path, str]) -> list[str]:
         " rename the folders if they are one class"
         for alike in by_case.values()
         if len(alike) > 1
+    ]
+
+
+def _shared_videos(found: Sequence[tuple[Path, str, str]]) -> list[str]:
+    labels: dict[Hashable, set[str]] = {}
+    for path, label, _ in found:
+        labels.setdefault(identity(path), set()).add(label)
+    shared = [path for path, _, _ in found if len(labels[identity(path)]) > 1]
+    if not shared:
+        return []
+    return [
+        f"warning: links put {len(shared)} videos into several classes (first:"
+        f" {readable(shared[0])})"
     ]
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
 from configs import readable
 from model.media.image_sequence import MIN_IMAGES, numbered_images
 from train.data.datasets.litter import ending_of, is_hidden, is_litter, is_video
 
-__all__ = ["LeftOut", "is_present", "list_videos", "listed_folders"]
+__all__ = ["LeftOut", "identity", "is_present", "list_videos", "listed_folders"]
 
 _SHOWN = 3
-_Identity = tuple[int, int] | str
 
 
 class LeftOut:
@@ -90,7 +89,7 @@ def list_videos(folder: Path, left_out: LeftOut, *, top: bool = True) -> list[Pa
     """
     # A link to a folder that contains this one leads back to the other classes.
     above = {*folder.absolute().parents, *folder.resolve().parents}
-    seen = {_identity(each) for each in above}
+    seen = {identity(each) for each in above}
     videos = sorted(_walk(folder, left_out, seen, top=top))
     files = {path.parent / path.stem for path in videos if not path.is_dir()}
     found = []
@@ -111,7 +110,7 @@ def is_present(path: Path) -> bool:
     return False
 
 
-def _walk(folder: Path, left_out: LeftOut, seen: set[_Identity], *, top: bool) -> Iterator[Path]:
+def _walk(folder: Path, left_out: LeftOut, seen: set[Hashable], *, top: bool) -> Iterator[Path]:
     if _was_seen(folder, seen):
         return
     folders: list[Path] = []
@@ -133,7 +132,7 @@ def _walk(folder: Path, left_out: LeftOut, seen: set[_Identity], *, top: bool) -
 
 
 def _videos_among(
-    files: Sequence[Path], images: set[str], left_out: LeftOut, seen: set[_Identity]
+    files: Sequence[Path], images: set[str], left_out: LeftOut, seen: set[Hashable]
 ) -> Iterator[Path]:
     for path in files:
         if _is_broken(path):
@@ -158,16 +157,21 @@ def _scan(folder: Path, left_out: LeftOut) -> list[os.DirEntry[str]]:
         return []
 
 
-def _was_seen(path: Path, seen: set[_Identity]) -> bool:
+def _was_seen(path: Path, seen: set[Hashable]) -> bool:
     """Tell whether another path led to the same file or folder; links may form loops."""
-    key = _identity(path)
+    key = identity(path)
     if key in seen:
         return True
     seen.add(key)
     return False
 
 
-def _identity(path: Path) -> _Identity:
+def identity(path: Path) -> Hashable:
+    """Return what all links to one file or folder have in common.
+
+    Raises:
+        OSError: the path does not exist.
+    """
     facts = path.stat()
     # Some network drives number no files.
     return (facts.st_dev, facts.st_ino) if facts.st_ino else str(path.resolve())
