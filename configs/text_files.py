@@ -25,6 +25,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _READABLE = "readable-names"
 
 
@@ -86,7 +87,7 @@ def clean_label(text: str) -> str:
 
 def readable(name: object) -> str:
     """Return a name as text that can be printed; bytes that are not UTF-8 become `\\xe9`."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _SURROGATE.sub(lambda found: _escape(found[0]), str(name))
 
 
 def print_any_name() -> None:
@@ -102,10 +103,10 @@ def _escaped(problem: UnicodeError) -> tuple[str, int]:
     """Write a raw byte as `\\xe9` and any other character that cannot be encoded as `\\u20ac`."""
     if not isinstance(problem, UnicodeEncodeError):
         raise problem
-    found = problem.object[problem.start : problem.end]
-    raw = (ord(char) - 0xDC00 if 0xDC80 <= ord(char) <= 0xDCFF else None for char in found)
-    escaped = "".join(
-        char.encode("ascii", "backslashreplace").decode() if byte is None else f"\\x{byte:02x}"
-        for char, byte in zip(found, raw, strict=True)
-    )
-    return escaped, problem.end
+    return "".join(map(_escape, problem.object[problem.start : problem.end])), problem.end
+
+
+def _escape(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("ascii", "backslashreplace").decode()

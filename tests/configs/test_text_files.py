@@ -51,6 +51,7 @@ def test_labels_are_cleaned() -> None:
     assert clean_label("\ufeffwave\u00a0") == "wave"
     assert clean_label(unicodedata.normalize("NFD", "größer")) == "größer"
     assert clean_label(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
+    assert clean_label("\ud800") == "\\ud800"
     assert clean_label('a, "b"; c') == 'a, "b"; c'
 
 

@@ -157,6 +157,16 @@ def test_the_lists_of_odd_names_can_be_read(
     assert set(data.labels) == {"walk", label}
 
 
+def test_lists_behind_a_link_lead_to_the_videos(tmp_path: Path) -> None:
+    touch(tmp_path, "v/a/1.mp4", "v/b/1.mp4")
+    (tmp_path / "far/away").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "far/away")
+    write_manifests(read(tmp_path / "v"), tmp_path / "out")
+    for folder in ("out", "far/away"):
+        (entry,) = read_manifest(tmp_path / folder / "train.csv").entries
+        assert entry.path.is_file()
+
+
 def test_names_that_look_alike_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "wave/1.mp4", "wave /2.mp4", "Run/1.mp4", "run/1.mp4")
     touch(tmp_path, "größer/1.mp4", unicodedata.normalize("NFD", "größer") + "/2.mp4")

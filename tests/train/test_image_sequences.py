@@ -137,6 +137,15 @@ def test_a_sequence_that_goes_bad_is_replaced(tmp_path: Path) -> None:
     assert planned[1].entry in quarantine
 
 
+def test_the_rate_of_images_does_not_change_a_file(scenes: Path) -> None:
+    entry = read_manifest(scenes / "clips/manifest.csv").entries[0]
+    clips = [
+        store().clip(ClipRequest(ManifestEntry(entry.path, "x", fps=fps), 0.5))
+        for fps in (None, 12.0)
+    ]
+    np.testing.assert_array_equal(*clips)
+
+
 def test_recordings_may_be_folders_of_images(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "camera.1", [10] * 36)
     (tmp_path / "truth.csv").write_text("camera.1,fall,1,2,12\n")

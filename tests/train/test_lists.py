@@ -41,6 +41,7 @@ def entries(tmp_path: Path, content: bytes | str) -> tuple[ManifestEntry, ...]:
         "a b.mp4 , größer \n",
         "\na b.mp4;gro\u0308ßer\n",
         "label,fps,path\ngrößer,,a b.mp4\n",
+        "sep=;\r\na b.mp4;größer\r\n",
     ],
 )
 def test_a_manifest_by_any_editor(tmp_path: Path, content: bytes | str) -> None:

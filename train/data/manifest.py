@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,8 +42,10 @@ class ManifestEntry:
 
     @property
     def video(self) -> Path | ImageSequence:
-        """The video to decode: the path, or the image sequence if a frame rate is given."""
-        return self.path if self.fps is None else ImageSequence(self.path, self.fps)
+        """The video to decode: the path, or an image sequence if it is a folder with a rate."""
+        if self.fps is None or not self.path.is_dir():
+            return self.path
+        return ImageSequence(self.path, self.fps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +74,7 @@ def read_manifest(path: str | Path) -> Manifest:
     path = Path(path)
     text = read_text(path, "manifest", DataError, raw_names=True)
     delimiter = _delimiter(text)
+    text = re.sub(r"\Asep=[,;\t]", "", text)
     rows = _rows(path, text, delimiter)
     columns: Sequence[str] | None = None
     if rows and {"path", "label"} <= {cell.strip().lower() for cell in rows[0][1]}:
@@ -84,7 +88,10 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def _delimiter(text: str) -> str:
-    """Return the first of comma, semicolon and tab that is in the first line with text."""
+    """Return the first of comma, semicolon and tab that is in the first line with text.
+
+    A spreadsheet may name the separator in a first line such as `sep=;`.
+    """
     first = text.lstrip("\r\n \t").partition("\n")[0]
     return next((each for each in ",;\t" if each in first), ",")
 

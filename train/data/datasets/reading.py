@@ -163,8 +163,9 @@ def _write_manifest(path: Path, videos: Sequence[ListedVideo], image_fps: float)
         partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
+        folder = path.parent.resolve()  # from a link, `..` would lead elsewhere
         writer.writerow(["path", "label", *(["fps"] if folders else [])])
         for video in videos:
-            row = [os.path.relpath(video.path, path.parent), video.label]
+            row = [os.path.relpath(video.path, folder), video.label]
             rate = f"{image_fps:g}" if video in folders else ""
             writer.writerow([*row, rate] if folders else row)
