@@ -23,6 +23,7 @@ from configs.errors import (
     ShapeError,
     TrainingError,
 )
+from configs.text_files import clean_label, lines_of, read_text, readable
 
 if TYPE_CHECKING:
     from configs.files import exists, is_file, naming_errors, replaced_file
@@ -50,14 +51,18 @@ __all__ = [
     "StrictModel",
     "TrainingError",
     "check_tree",
+    "clean_label",
     "example_path",
     "exists",
     "exit_status",
     "is_file",
+    "lines_of",
     "load_config",
     "merged",
     "naming_errors",
     "parse_config",
+    "read_text",
+    "readable",
     "replaced_file",
     "with_current_names",
 ]

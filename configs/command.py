@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from configs.errors import CidcError
+from configs.text_files import print_any_name
 
 __all__ = ["exit_status"]
 
@@ -15,6 +16,7 @@ def exit_status(run: Callable[[], int]) -> int:
 
     The status is 2 after invalid input, or if a file cannot be read or written.
     """
+    print_any_name()
     try:
         return run()
     except CidcError as error:

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from configs import CheckpointError, MediaError, exit_status
+from configs import CheckpointError, MediaError, clean_label, exit_status, lines_of, read_text
 from model.backbones.resnet import BACKBONES
 from model.checkpoints.weights import load_model, save_model
 from model.complexity import NOT_COMPARED, PAPER_NETWORKS, Cost, PaperNetwork, measure_paper
@@ -239,13 +239,8 @@ def _first_names(names: Sequence[str]) -> str:
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return tuple(line.strip() for line in lines if line.strip())
-    except UnicodeDecodeError as error:
-        raise CheckpointError(
-            f"--labels {path}: not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from None
+    lines = lines_of(read_text(path, "--labels", CheckpointError))
+    return tuple(filter(None, map(clean_label, lines)))
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from configs import ConfigError, StrictModel, check_tree, load_config
+from configs import ConfigError, StrictModel, check_tree, clean_label, load_config
 from model.media.preprocess import PreprocessConfig
 from model.mixing import MixingPath
 from model.network import ModelConfig
@@ -16,6 +16,9 @@ from model.runtime import DeviceChoice, Precision
 from train.data.datasets import swap_sides
 
 __all__ = ["DataConfig", "OptimiserConfig", "TrainConfig", "load_training"]
+
+# Manifests clean their labels in the same way, so that both agree.
+Label = Annotated[str, AfterValidator(clean_label)]
 
 
 class DataConfig(StrictModel):
@@ -31,8 +34,8 @@ class DataConfig(StrictModel):
             " and no_flip_labels"
         ),
     )
-    labels: tuple[str, ...] = Field((), description="class names in the order of the logits")
-    background: str | None = Field(None, description="label of videos without an action")
+    labels: tuple[Label, ...] = Field((), description="class names in the order of the logits")
+    background: Label | None = Field(None, description="label of videos without an action")
     fps: float = Field(15.0, gt=0, le=120, description="frames per second of a clip")
     cache: Path | None = Field(
         None, description="folder for decoded frames; null: no files are stored"
@@ -62,10 +65,12 @@ class DataConfig(StrictModel):
     short_side_min: int = Field(256, ge=32, description="minimum random shorter side, in pixels")
     short_side_max: int = Field(320, ge=32, description="maximum random shorter side, in pixels")
     flip: bool = Field(True, description="mirror half of the clips, chosen at random")
-    flip_labels: dict[str, str] = Field(
+    flip_labels: dict[Label, Label] = Field(
         {}, description="labels that mirroring changes, each with its new label"
     )
-    no_flip_labels: tuple[str, ...] = Field((), description="labels whose clips are never mirrored")
+    no_flip_labels: tuple[Label, ...] = Field(
+        (), description="labels whose clips are never mirrored"
+    )
     max_bad_fraction: float = Field(
         0.05,
         ge=0,
@@ -268,9 +273,9 @@ class _DescribedData(StrictModel):
 
     train: Path
     validation: Path
-    labels: tuple[str, ...]
-    flip_labels: dict[str, str] = Field({})
-    no_flip_labels: tuple[str, ...] = ()
+    labels: tuple[Label, ...]
+    flip_labels: dict[Label, Label] = Field({})
+    no_flip_labels: tuple[Label, ...] = ()
 
 
 class _Described(StrictModel):

@@ -6,9 +6,9 @@ The names and numbers of matrices are those of ITU-T H.273, which all video form
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,7 +147,7 @@ def check_convertible(frame: Any) -> None:
         )
 
 
-def log_fallback(path: str | Path, message: str) -> None:
+def log_fallback(path: str | os.PathLike[str], message: str) -> None:
     """Log once for each file that another matrix is used; name only the first files of a matrix."""
     with _lock:
         if (str(path), message) in _logged or _counts[message] > _MAX_NAMED_FILES:

@@ -16,7 +16,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from configs import MediaError
+from configs import MediaError, readable
 
 __all__ = [
     "decode_packet",
@@ -45,7 +45,7 @@ def open_container(url: str, **options: Any) -> Any:
         raise MediaError(f"cannot open: {explain(error)}") from error
 
 
-def open_file(path: str | Path) -> Any:
+def open_file(path: str | os.PathLike[str]) -> Any:
     """Open a regular file for reading; do not wait for the other end of a pipe.
 
     Raises:
@@ -71,7 +71,7 @@ def resolved(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def naming_file(path: str | Path) -> Iterator[None]:
+def naming_file(path: object) -> Iterator[None]:
     """Inside the `with` block, an error while reading a video becomes a `MediaError` that names it.
 
     Lack of memory is an error of the file too, because a huge frame can cause it.
@@ -79,10 +79,10 @@ def naming_file(path: str | Path) -> Iterator[None]:
     try:
         yield
     except MediaError as error:
-        raise MediaError(f"{path}: {error}") from error
+        raise MediaError(f"{readable(path)}: {error}") from error
     except (FFmpegError, OSError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
         raise MediaError(
-            f"{path}: cannot be read: {type(error).__name__}: {explain(error)}"
+            f"{readable(path)}: cannot be read: {type(error).__name__}: {explain(error)}"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Decode video files with PyAV: all frames, or only the frames on a time grid.
 
 Training, evaluation and activation maps use this code. RGB frames are uint8 `H W C`, upright and
-contiguous.
+contiguous. A folder of numbered images is a video too; an `ImageSequence` sets its frame rate.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,28 +20,27 @@ from configs import MediaError
 from model.media.colour import log_fallback
 from model.media.container import decode_packet, demux_packets, open_file, video_stream
 from model.media.conversion import FrameConverter, RGBFrame, quarter_turns
+from model.media.image_sequence import ImageSequence, find_sequence
 from model.media.presentation_order import PresentationOrder
 from model.media.sampling import GridSample, TimeGrid
 
 __all__ = [
     "GridFrame",
-    "VideoGrid",
     "decode_frames",
     "grid_frames",
     "no_frame",
     "rgb_frames_at",
     "sampled_frames",
-    "video_grid",
 ]
 
 
 def decode_frames(
-    path: str | Path, *, strict: bool = False, from_seconds: float | None = None
+    path: str | Path | ImageSequence, *, strict: bool = False, from_seconds: float | None = None
 ) -> Iterator[Any]:
     """Decode all frames of a file, in presentation order; skip broken packets.
 
     Args:
-        path: path of the file.
+        path: path of the file or of a folder of images.
         strict: whether to raise an error at the first broken packet.
         from_seconds: presentation time; decoding starts at the key frame before it if the file
             supports seeking, otherwise at the first frame.
@@ -50,6 +49,10 @@ def decode_frames(
         MediaError: the file cannot be opened, has no video, or none of its frames can be decoded;
             or `strict` is True and a packet cannot be read or decoded.
     """
+    sequence = find_sequence(path)
+    if sequence is not None:
+        yield from sequence.frames(strict=strict, from_seconds=from_seconds)
+        return
     with open_file(path) as container:
         stream = video_stream(container)
         if from_seconds:
@@ -66,8 +69,6 @@ def decode_frames(
         raise MediaError("no frame could be decoded")
 
 
-# Packets are in coding order: their times may go back by a few frames, but not by this much.
-_JUMP_SECONDS = 1.0
 # A part ends when so many consecutive frames come after it; a single one may have a wrong time.
 _FRAMES_BEYOND_END = 3
 
@@ -81,7 +82,7 @@ class GridFrame(NamedTuple):
 
 
 def grid_frames(
-    path: str | Path,
+    path: str | Path | ImageSequence,
     fps: float,
     *,
     start_seconds: float | None = None,
@@ -134,7 +135,7 @@ def grid_frames(
 
 
 def sampled_frames(
-    path: str | Path,
+    path: str | Path | ImageSequence,
     fps: float,
     *,
     start_seconds: float | None = None,
@@ -179,78 +180,8 @@ def sampled_frames(
     return longest
 
 
-@dataclasses.dataclass(frozen=True)
-class VideoGrid:
-    """The frames that `sampled_frames` would return for a file, one per grid position.
-
-    Attributes:
-        pts: presentation times of the frames, in the stream's time base.
-        places: indices of the frames among all frames of the file, in presentation order.
-    """
-
-    pts: tuple[int, ...]
-    places: tuple[int, ...]
-
-
-def video_grid(
-    path: str | Path,
-    fps: float,
-    *,
-    start_seconds: float | None = None,
-    end_seconds: float | None = None,
-    max_gap_seconds: float = 1.0,
-) -> VideoGrid | None:
-    """Find the frames that `sampled_frames` would return, without decoding the file.
-
-    The packet times of the file are used; return None if they are incomplete or not reliable.
-
-    Raises:
-        MediaError: the file cannot be opened, or has no video.
-    """
-    with open_file(path) as container:
-        stream = video_stream(container)
-        packets = [packet for packet in demux_packets(container, stream) if packet.size]
-        times = sorted(
-            packet.pts for packet in packets if packet.pts is not None and not packet.is_discard
-        )
-        base = stream.time_base
-        invents_times = container.format.name == "avi"
-    if not times or invents_times or len(times) != len(packets) or len(set(times)) != len(times):
-        return None
-    if _goes_back(packets, int(_JUMP_SECONDS / base)):
-        return None
-    grid: TimeGrid[int] = TimeGrid(fps, max_gap_seconds)
-    parts: list[list[int]] = [[]]
-    for place, pts in enumerate(times):
-        # PyAV computes `frame.time` in the same way, so both are rounded equally.
-        seconds = pts * base.numerator / base.denominator
-        if end_seconds is not None and seconds >= end_seconds:
-            break
-        if start_seconds is not None and seconds < start_seconds:
-            continue
-        samples, jump = grid.push(place, seconds)
-        if jump is not None:
-            parts.append([])
-        parts[-1] += [sample.item for sample in samples]
-    parts[-1] += [sample.item for sample in grid.finish()]
-    if grid.skipped:
-        return None
-    longest = max(parts, key=len)
-    return VideoGrid(tuple(times[place] for place in longest), tuple(longest)) if longest else None
-
-
-def _goes_back(packets: Sequence[Any], ticks: int) -> bool:
-    """Whether presentation times go back by more than the order of coding explains."""
-    newest = packets[0].pts
-    for packet in packets:
-        if packet.pts < newest - ticks:
-            return True
-        newest = max(newest, packet.pts)
-    return False
-
-
 def rgb_frames_at(
-    path: str | Path, pts: Sequence[int], *, short_side: int | None = None
+    path: str | Path | ImageSequence, pts: Sequence[int], *, short_side: int | None = None
 ) -> list[RGBFrame] | None:
     """Decode the frames with these presentation times; return None if one of them is missing.
 
@@ -269,6 +200,10 @@ def rgb_frames_at(
     found: dict[int, RGBFrame] = {}
     wanted = set(pts)
     convert = _converter(path, short_side)
+    sequence = find_sequence(path)
+    if sequence is not None:
+        found = {frame.pts: convert(frame) for frame in sequence.frames_at(wanted)}
+        return _requested(found, pts)
     with open_file(path) as container:
         stream = video_stream(container)
         with contextlib.suppress(FFmpegError, OverflowError):
@@ -281,7 +216,11 @@ def rgb_frames_at(
                     found[frame.pts] = convert(frame)
             if len(found) == len(wanted):
                 break
-    if len(found) < len(wanted) or len({frame.shape for frame in found.values()}) > 1:
+    return _requested(found, pts)
+
+
+def _requested(found: Mapping[int, RGBFrame], pts: Sequence[int]) -> list[RGBFrame] | None:
+    if len(found) < len(set(pts)) or len({frame.shape for frame in found.values()}) > 1:
         return None
     return [found[each] for each in pts]
 
@@ -305,7 +244,7 @@ def _grid_frames(samples: Sequence[GridSample[_LazyFrame]], restarted: bool) -> 
         yield GridFrame(sample.pts_seconds, sample.item.rgb(), restarted and index == 0)
 
 
-def _converter(path: str | Path, short_side: int | None) -> FrameConverter:
+def _converter(path: str | Path | ImageSequence, short_side: int | None) -> FrameConverter:
     return FrameConverter(short_side, on_fallback=functools.partial(log_fallback, path))
 
 

@@ -203,7 +203,8 @@ def test_the_command_writes_weights_that_load(
     torch.save(
         {"state_dict": image_state(depth=18) | {"extra": torch.zeros(1)}}, tmp_path / "net.pth"
     )
-    (tmp_path / "labels.txt").write_text("\n".join("abcdefg") + "\n")
+    # as an editor on Windows writes it, with a byte-order mark
+    (tmp_path / "labels.txt").write_bytes("\ufeffa\r\nb \r\nc\r\n\r\nd\r\ne\r\nf\r\ng".encode())
     out = tmp_path / "net.safetensors"
     command = [
         "import",
@@ -253,7 +254,7 @@ def test_labels_and_size_are_checked(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "latin").write_bytes("caf\xe9\n".encode("latin-1"))
     (tmp_path / "empty").write_text("")
     for extra, says in (
-        (["--labels", "latin"], "not UTF-8"),
+        (["--labels", "latin"], "latin, line 1: not UTF-8"),
         (["--labels", "empty"], "0 labels"),
         (["--size", "20"], "--size must be"),
     ):

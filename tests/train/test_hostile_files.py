@@ -72,7 +72,7 @@ def make_file_without_times(path: Path) -> None:
 
 HOSTILE: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "empty": ("a.mp4", Path.touch, "cannot open"),
-    "folder": ("a.mp4", Path.mkdir, "it is a folder"),
+    "folder": ("a.mp4", Path.mkdir, "the folder has no numbered images"),
     "pipe": ("a.mp4", make_pipe, "it is a pipe"),
     "device": ("a.mp4", make_link_to_a_device, "it is a pipe, socket or device"),
     "loop": ("a.mp4", make_link_to_itself, "Too many levels of symbolic links"),

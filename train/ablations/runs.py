@@ -110,7 +110,7 @@ def _check_settings(run: TrainConfig) -> None:
     path: Path = run.out / "config.json"
     if not path.is_file():
         return
-    settings = json.loads(run.model_dump_json())
+    settings = run.model_dump(mode="json")
     before = with_current_names(json.loads(path.read_text(encoding="utf-8")), TrainConfig)
     if before != settings:
         different = sorted(key for key in settings if before.get(key) != settings[key])

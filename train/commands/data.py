@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from train.commands.options import frame_rate
 from train.data.datasets import DATASETS, read_dataset, write_manifests
 
 __all__ = ["add_commands"]
@@ -51,6 +52,15 @@ def _add_manifest_options(parser: argparse.ArgumentParser) -> None:
         ),
     )
     parser.add_argument(
+        "--image-fps",
+        type=frame_rate,
+        metavar="RATE",
+        help=(
+            "frames per second of videos that are folders of images; default: 12 for jester and"
+            " something-something, 30 for hmdb51 and kinetics-400, 25 for ucf101 and folder"
+        ),
+    )
+    parser.add_argument(
         "--allow-missing", action="store_true", help="leave out listed videos that do not exist"
     )
     parser.add_argument(
@@ -68,12 +78,21 @@ def _manifest(options: argparse.Namespace) -> int:
         folds=options.folds,
         group=options.group,
     )
-    missing = write_manifests(dataset, options.out)
+    missing = write_manifests(dataset, options.out, image_fps=options.image_fps)
     parts = [video.part for video in dataset.videos]
     print(
         f"{len(dataset.labels)} labels; {parts.count('train')} training and"
         f" {parts.count('validation')} validation videos listed, {len(missing)} missing"
     )
+    for line in dataset.notices:
+        print(line)
+    sequences = sum(video.path.is_dir() for video in dataset.videos)
+    if sequences:
+        rate = options.image_fps or dataset.image_fps
+        print(
+            f"{sequences} of the videos are folders of images, taken at {rate:g} frames per second"
+            " (--image-fps)"
+        )
     if missing:
         print(f"first missing: {missing[0].path}")
     print(f"wrote train.csv, validation.csv and data.yaml into {options.out}")

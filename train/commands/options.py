@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-__all__ = ["add_checkpoint", "add_settings", "positive_seconds"]
+__all__ = ["add_checkpoint", "add_settings", "frame_rate", "positive_seconds"]
 
 
 def add_settings(
@@ -28,6 +28,17 @@ def add_settings(
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add `--checkpoint`, which names a weights file."""
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
+
+
+def frame_rate(text: str) -> float:
+    """Return the text as a number of frames per second; it must be from 0.1 to 1000."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be a rate from 0.1 to 1000, got {text!r}")
+    return value
 
 
 def positive_seconds(text: str) -> float:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from configs import MediaError, TrainingError, replaced_file
 from model.media.container import explain, naming_file, resolved
 from model.media.conversion import RGBFrame
+from model.media.image_sequence import size_and_mtime
 from model.media.video import (
-    VideoGrid,
     grid_frames,
     no_frame,
     rgb_frames_at,
     sampled_frames,
-    video_grid,
 )
+from model.media.video_grid import VideoGrid, video_grid
 from train.data.manifest import ManifestEntry
 
 __all__ = ["ClipRequest", "ClipStore", "Frames"]
@@ -114,7 +114,7 @@ class ClipStore:
         with naming_file(entry.path):
             count = 0
             for _ in grid_frames(
-                entry.path,
+                entry.video,
                 self._fps,
                 start_seconds=entry.start_seconds,
                 end_seconds=entry.end_seconds,
@@ -164,13 +164,13 @@ class ClipStore:
         return [grid.places[index] for index in self._grid_positions(request, len(grid.places))]
 
     def _decode_clip(self, request: ClipRequest) -> Frames:
-        path = request.entry.path
+        video = request.entry.video
         short_side = request.short_side if self._scale_early else None
-        with naming_file(path):
+        with naming_file(request.entry.path):
             grid = self._grid(request.entry)
             if grid is not None:
                 wanted = [grid.pts[index] for index in self._grid_positions(request, len(grid.pts))]
-                frames = rgb_frames_at(path, wanted, short_side=short_side)
+                frames = rgb_frames_at(video, wanted, short_side=short_side)
                 if frames is not None:
                     return np.stack(frames)
         # The frame times could not be read from the packets, or the decoded frames had other
@@ -208,7 +208,7 @@ class ClipStore:
             if len(self._grids) >= _MAX_GRIDS:
                 del self._grids[next(iter(self._grids))]
             self._grids[entry] = video_grid(
-                entry.path,
+                entry.video,
                 self._fps,
                 start_seconds=entry.start_seconds,
                 end_seconds=entry.end_seconds,
@@ -242,7 +242,7 @@ class ClipStore:
     def _decode(self, entry: ManifestEntry, short_side: int | None) -> Frames:
         with naming_file(entry.path):
             frames = sampled_frames(
-                entry.path,
+                entry.video,
                 self._fps,
                 start_seconds=entry.start_seconds,
                 end_seconds=entry.end_seconds,
@@ -254,15 +254,16 @@ class ClipStore:
 
     def _key(self, entry: ManifestEntry) -> str:
         """Return a file name that is a hash of everything that determines the stored frames."""
-        stat = entry.path.stat() if entry.path.exists() else None
+        facts = size_and_mtime(entry.path) if entry.path.exists() else None
         parts = (
             resolved(entry.path),
-            stat and (stat.st_size, stat.st_mtime_ns),
+            facts,
             entry.start_seconds,
             entry.end_seconds,
             self._fps,
             self._frames,
             self._short_side,
+            *([] if entry.fps is None else [entry.fps]),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 

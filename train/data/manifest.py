@@ -1,26 +1,51 @@
-"""Manifests: CSV files `path,label[,start_seconds,end_seconds]`, paths relative to the manifest."""
+"""Manifests: CSV files `path,label[,start_seconds,end_seconds[,fps]]`, paths relative to the file.
+
+`fps` is the frame rate of an image sequence. A header line may name the columns in another order.
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import io
+import logging
 import math
+import os
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from configs import DataError
+from configs import DataError, clean_label, read_text, readable
+from model.media.image_sequence import ImageSequence
 
-__all__ = ["Manifest", "ManifestEntry", "read_manifest"]
+__all__ = ["COLUMNS", "Manifest", "ManifestEntry", "read_manifest"]
+
+COLUMNS = ("path", "label", "start_seconds", "end_seconds", "fps")
+_SHAPE = "path,label[,start_seconds,end_seconds[,fps]]"
+_MAX_FPS = 1000.0
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class ManifestEntry:
-    """A labelled video, or the part of a video between two presentation times in seconds."""
+    """A labelled video, or the part of a video between two presentation times in seconds.
+
+    `fps` is the number of images per second if the video is a folder of images; None: the default.
+    """
 
     path: Path
     label: str
     start_seconds: float | None = None
     end_seconds: float | None = None
+    fps: float | None = None
+
+    @property
+    def video(self) -> Path | ImageSequence:
+        """The video to decode: the path, or an image sequence if it is a folder with a rate."""
+        if self.fps is None or not self.path.is_dir():
+            return self.path
+        return ImageSequence(self.path, self.fps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,58 +64,149 @@ class Manifest:
 def read_manifest(path: str | Path) -> Manifest:
     """Read and check a manifest; a header line is optional.
 
+    Columns are separated by commas, semicolons or tabs. Entries that are listed more than once are
+    kept, and logged.
+
     Raises:
         DataError: the file is missing, is not CSV text, or a line is malformed; the message names
             the line.
     """
     path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                (reader.line_num, row)
-                for reader in [csv.reader(file, strict=True)]
-                for row in reader
-                if row
-            ]
-    except FileNotFoundError:
-        raise DataError(f"manifest not found: {path}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"manifest {path} cannot be read as CSV: {error}") from None
-    if rows and [cell.strip() for cell in rows[0][1][:2]] == ["path", "label"]:
-        rows = rows[1:]
+    text = read_text(path, "manifest", DataError, raw_names=True)
+    delimiter = _delimiter(text)
+    text = re.sub(r"\Asep=[,;\t]", "", text)
+    rows = _rows(path, text, delimiter)
+    columns: Sequence[str] | None = None
+    if rows and {"path", "label"} <= {cell.strip().lower() for cell in rows[0][1]}:
+        line, header = rows.pop(0)
+        columns = _header(f"manifest {readable(path)}, line {line}", header)
     if not rows:
-        raise DataError(
-            f"manifest {path} has no entries; each line is path,label[,start_seconds,end_seconds]"
-        )
-    return Manifest(
-        path, tuple(_entry(path, line, [cell.strip() for cell in row]) for line, row in rows)
-    )
+        raise DataError(f"manifest {readable(path)} has no entries; each line is {_SHAPE}")
+    entries = tuple(_entry(path, line, row, columns, delimiter) for line, row in rows)
+    _log_repetitions(path, entries)
+    return Manifest(path, entries)
 
 
-def _entry(manifest: Path, line: int, row: list[str]) -> ManifestEntry:
-    place = f"manifest {manifest}, line {line}"
-    if len(row) not in (2, 4):
+def _delimiter(text: str) -> str:
+    """Return the first of comma, semicolon and tab that is in the first line with text.
+
+    A spreadsheet may name the separator in a first line such as `sep=;`.
+    """
+    first = text.lstrip("\r\n \t").partition("\n")[0]
+    return next((each for each in ",;\t" if each in first), ",")
+
+
+def _rows(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return the number and the cells of each line that has text."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    rows = []
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append((reader.line_num, row))
+    except csv.Error as error:
         raise DataError(
-            f"{place}: {len(row)} columns; a line is path,label[,start_seconds,end_seconds]"
+            f"manifest {readable(path)}, line {reader.line_num} cannot be read as CSV: {error}"
+        ) from None
+    return rows
+
+
+def _header(place: str, cells: Sequence[str]) -> list[str]:
+    names = [cell.strip().lower() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown or len(set(names)) != len(names):
+        raise DataError(
+            f"{place}: the columns {names} must be different ones of {', '.join(COLUMNS)}"
         )
-    if not row[0] or not row[1]:
+    return names
+
+
+def _entry(
+    manifest: Path, line: int, row: list[str], columns: Sequence[str] | None, delimiter: str
+) -> ManifestEntry:
+    place = f"manifest {readable(manifest)}, line {line}"
+    cells = _cells(place, row, columns)
+    label = cells.get("label", "")
+    if not cells.get("path", "").strip() or not label.strip():
         raise DataError(f"{place}: path and label must not be empty")
-    video = manifest.parent / row[0]
-    if len(row) == 2 or (not row[2] and not row[3]):
-        return ManifestEntry(video, row[1])
-    start, end = (_seconds(place, cell) for cell in row[2:])
-    if not 0 <= start < end:
+    if readable(label) != label:
+        raise DataError(
+            f"{place}: the label {readable(label)!r} is not UTF-8 text; save the file as UTF-8, for"
+            " example with `iconv -f CP1252 -t UTF-8`"
+        )
+    numbers = {
+        name: _number(place, name, cells[name], delimiter)
+        for name in COLUMNS[2:]
+        if cells.get(name, "").strip()
+    }
+    _check_numbers(place, numbers)
+    return ManifestEntry(_video(manifest, cells["path"]), clean_label(label), **numbers)
+
+
+def _cells(place: str, row: list[str], columns: Sequence[str] | None) -> Mapping[str, str]:
+    if columns is not None:
+        while len(row) > len(columns) and not row[-1].strip():
+            row.pop()
+        if len(row) != len(columns):
+            raise DataError(f"{place}: {len(row)} columns, but the header has {len(columns)}")
+        return dict(zip(columns, row, strict=True))
+    if len(row) not in (2, 4, 5):
+        raise DataError(f"{place}: {len(row)} columns; a line is {_SHAPE}")
+    return dict(zip(COLUMNS, row, strict=False))
+
+
+def _check_numbers(place: str, numbers: Mapping[str, float]) -> None:
+    start = numbers.get("start_seconds")
+    end = numbers.get("end_seconds")
+    if (start is None) != (end is None):
+        raise DataError(f"{place}: start_seconds and end_seconds must be given together")
+    if start is not None and end is not None and not 0 <= start < end:
         raise DataError(
             f"{place}: start_seconds {start} and end_seconds {end} must satisfy 0 <= start < end"
         )
-    return ManifestEntry(video, row[1], start, end)
+    fps = numbers.get("fps")
+    if fps is not None and not 0.1 <= fps <= _MAX_FPS:
+        raise DataError(f"{place}: fps {fps} must be from 0.1 to {_MAX_FPS:g}")
 
 
-def _seconds(place: str, cell: str) -> float:
+def _video(manifest: Path, cell: str) -> Path:
+    """Return the path in a cell; blanks at its ends, and backslashes, may belong to the name."""
+    as_written = manifest.parent / cell
+    if cell == cell.strip() and "\\" not in cell:
+        return as_written
+    tidy = cell.strip()
+    candidates = (as_written, manifest.parent / tidy, manifest.parent / tidy.replace("\\", "/"))
+    present = (path for path in candidates if os.path.lexists(path))
+    return next(present, manifest.parent / tidy)
+
+
+def _number(place: str, name: str, cell: str, delimiter: str) -> float:
+    text = cell.strip()
     try:
-        value = float(cell)
+        # Spreadsheets that separate columns by semicolons write decimal commas.
+        value = float(text.replace(",", ".") if delimiter != "," else text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{place}: {cell!r} is not a time in seconds")
+        kind = "frame rate" if name == "fps" else "time in seconds"
+        raise DataError(f"{place}: {text!r} is not a {kind}")
     return value
+
+
+def _log_repetitions(path: Path, entries: Sequence[ManifestEntry]) -> None:
+    repeated = [entry for entry, count in Counter(entries).items() if count > 1]
+    if repeated:
+        _log.warning(
+            "%s lists %d entries more than once (first: %s)",
+            readable(path),
+            len(repeated),
+            readable(repeated[0].path),
+        )
+    videos = {(entry.path, entry.start_seconds, entry.end_seconds) for entry in entries}
+    labelled = {dataclasses.replace(entry, fps=None) for entry in entries}
+    if len(labelled) > len(videos):
+        _log.warning(
+            "%s gives %d videos more than one label", readable(path), len(labelled) - len(videos)
+        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from pathlib import Path
 
-from configs import DataError
+from configs import DataError, read_text, readable
 from train.data.manifest import ManifestEntry
 
 __all__ = ["Quarantine"]
@@ -29,8 +30,8 @@ class Quarantine:
         self._max_videos = max_videos
         self._paths: set[str] = set()
         for file_path in path.parent.glob("quarantine*.csv") if path.parent.is_dir() else ():
-            with file_path.open(newline="", encoding="utf-8", errors=_ERRORS) as file:
-                self._paths |= {row[0] for row in csv.reader(file) if row}
+            text = read_text(file_path, "quarantine", DataError, raw_names=True)
+            self._paths |= {row[0] for row in csv.reader(io.StringIO(text, newline="")) if row}
 
     def __contains__(self, entry: ManifestEntry) -> bool:
         return str(entry.path) in self._paths
@@ -52,5 +53,5 @@ class Quarantine:
         if len(self._paths) > self._max_videos:
             raise DataError(
                 f"{len(self._paths)} videos became unreadable during the run (last: {problem});"
-                f" see data.max_bad_fraction and {self._path}"
+                f" see data.max_bad_fraction and {readable(self._path)}"
             )

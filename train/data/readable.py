@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from configs import DataError, MediaError
+from configs import DataError, MediaError, readable
 from model.media.colour import log_fallback
 from model.media.container import resolved
 from train.config import DataConfig
@@ -106,7 +106,7 @@ def _find_problem(
 ) -> str | None:
     if _is_known(entry, known):
         problem = known[resolved(entry.path)].problem
-        return None if problem is None else f"{entry.path}: {problem}"
+        return None if problem is None else f"{readable(entry.path)}: {problem}"
     try:
         store.check(entry)
     except MediaError as error:

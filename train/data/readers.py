@@ -170,7 +170,8 @@ class EncodedReader:
         path = request.entry.path
         try:
             if path not in self._facts:
-                is_small = path.stat().st_size <= _MAX_ENCODED_BYTES
+                # A folder of images is always decoded in software.
+                is_small = path.is_file() and path.stat().st_size <= _MAX_ENCODED_BYTES
                 self._facts[path] = dali_facts(path) if is_small else DaliFacts(False)
             facts = self._facts[path]
             if not facts.suits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 import threading
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import DataError, MediaError, replaced_file
+from configs import DataError, MediaError, read_text, replaced_file
 from model.media.container import naming_file, open_file, resolved
 from model.media.conversion import FrameConverter, frame_kind
+from model.media.image_sequence import ImageSequence, find_sequence, size_and_mtime
 from model.media.preprocess import PreprocessConfig, Preprocessor
 from model.media.video import decode_frames, no_frame
 from train.data.manifest import Manifest, ManifestEntry
@@ -114,8 +116,8 @@ def read_report(path: Path) -> dict[Path, FileReport]:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file, strict=True))
+        text = read_text(path, "report", DataError, raw_names=True)
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         return {
             Path(row["path"]): FileReport(
                 Path(row["path"]), int(row["frames"]), row["problem"] or None, row.get("note") or ""
@@ -123,7 +125,7 @@ def read_report(path: Path) -> dict[Path, FileReport]:
             for row in rows
             if (int(row["bytes"]), int(row["modified_ns"])) == _size_and_mtime(Path(row["path"]))
         }
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path} is not a report of `python -m train validate` ({error!r}); remove it, or"
             " run that command again"
@@ -131,7 +133,6 @@ def read_report(path: Path) -> dict[Path, FileReport]:
 
 
 def _write_rows(reports: Sequence[FileReport], path: Path) -> None:
-    # File names that are not UTF-8 are written as they are.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -145,10 +146,9 @@ def _write_rows(reports: Sequence[FileReport], path: Path) -> None:
 def _size_and_mtime(path: Path) -> tuple[int, int]:
     """Return a file's size in bytes and modification time in ns; (-1, -1) if it is missing."""
     try:
-        facts = path.stat()
+        return size_and_mtime(path)
     except (OSError, ValueError):
         return (-1, -1)
-    return facts.st_size, facts.st_mtime_ns
 
 
 def recording_hours(manifest: Manifest) -> float:
@@ -158,10 +158,18 @@ def recording_hours(manifest: Manifest) -> float:
         MediaError: a file cannot be opened; the message names it.
     """
     seconds = 0.0
-    for path in {entry.path for entry in manifest.entries}:
-        with naming_file(path), open_file(path) as container:
-            seconds += (container.duration or 0) / av.time_base
+    for path, video in {entry.path: entry.video for entry in manifest.entries}.items():
+        with naming_file(path):
+            seconds += _duration_seconds(video)
     return seconds / 3600
+
+
+def _duration_seconds(video: Path | ImageSequence) -> float:
+    sequence = find_sequence(video)
+    if sequence is not None:
+        return float(len(sequence.images()) * sequence.time_base)
+    with open_file(Path(video)) as container:
+        return float((container.duration or 0) / av.time_base)
 
 
 class _FileCheck:
@@ -179,7 +187,7 @@ class _FileCheck:
         times: list[float] = []
         problem: str | None = None
         try:
-            for frame in decode_frames(path, strict=True):
+            for frame in decode_frames(entries[0].video, strict=True):
                 frames += 1
                 kind = frame_kind(frame)
                 if kind not in kinds:  # frames of one kind are all converted, or all refused

@@ -45,7 +45,7 @@ def environment() -> dict[str, Any]:
 @contextlib.contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Inside the `with` block, also write all log messages to this file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     ours = logging.getLogger("train")
@@ -63,7 +63,9 @@ def logging_to(path: Path) -> Iterator[None]:
 def write_json(path: Path, value: object) -> None:
     """Write a value as JSON; a reader sees the old or the new file, never a part of it."""
     with replaced_file(path) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        # A path that is not UTF-8 is written with JSON escapes.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import threading
@@ -56,7 +55,7 @@ def set_up_run(
     mixing_choice(config.mixing, device)
     if ranks.is_first:
         write_json(config.out / "environment.json", environment())
-        write_json(config.out / "config.json", json.loads(config.model_dump_json()))
+        write_json(config.out / "config.json", config.model_dump(mode="json"))
     store = store or open_store(config.data, config.model.frames)
     training, validation = _read_entries(config, store, ranks)
     check_batch(config.optimiser, ranks, videos=len(training))

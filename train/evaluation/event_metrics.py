@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from configs import DataError
+from configs import DataError, lines_of, read_text
 from train.data.manifest import Manifest, ManifestEntry
 
 __all__ = [
@@ -103,12 +103,12 @@ def read_started_events(path: Path) -> list[StartedEvent]:
     Raises:
         DataError: the file is missing or a line is not an event.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"event file {path} cannot be read: {error}") from None
+    if not path.is_file():
+        raise DataError(f"event file {path} cannot be read: there is no such file")
     events = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines_of(read_text(path, "event file", DataError)), start=1):
+        if not line.strip():
+            continue
         try:
             event = json.loads(line)
             if event["kind"] == "started":

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from configs import DataError, MediaError
+from configs import DataError, MediaError, readable
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, DetectionConfig
 from model.media.clip_cutter import ClipCutter
 from model.media.container import naming_file
+from model.media.image_sequence import ImageSequence
 from model.media.preprocess import Preprocessor, normalise_clips
 from model.media.video import GridFrame, grid_frames, no_frame
 from model.network import ActionNetwork, fold_for_inference
@@ -57,7 +58,7 @@ class Timeline:
 
 def recording_timelines(
     network: ActionNetwork,
-    recordings: Sequence[Path],
+    recordings: Sequence[Path | ImageSequence],
     *,
     stride: int,
     dtype: torch.dtype,
@@ -75,13 +76,13 @@ def recording_timelines(
     assert isinstance(spec, ModelSpec)
     folded = fold_for_inference(network.eval(), dtype)
     timelines: list[Timeline] = []
-    for path in track(recordings, description="recordings", disable=quiet):
-        clips = _numbered_clips(path, spec, stride)
+    for video in track(recordings, description="recordings", disable=quiet):
+        clips = _numbered_clips(video, spec, stride)
         count = len(timelines)
         for _, part in itertools.groupby(clips, key=lambda numbered: numbered[0]):
-            timelines.append(_timeline(path.stem, (clip for _, clip in part), folded, spec, dtype))
+            timelines.append(_timeline(video.stem, (clip for _, clip in part), folded, spec, dtype))
         if len(timelines) == count:
-            raise MediaError(f"{path}: {no_frame(None, None)}")
+            raise MediaError(f"{readable(video)}: {no_frame(None, None)}")
     return timelines
 
 
@@ -127,23 +128,23 @@ def measure_tolerances(
     }
 
 
-def recordings_of(truth: Manifest) -> list[Path]:
+def recordings_of(truth: Manifest) -> list[Path | ImageSequence]:
     """Return the recordings of a truth file without repetitions.
 
     Raises:
         DataError: two recordings have the same file name, which would name the same camera.
     """
-    paths = list(dict.fromkeys(entry.path for entry in truth.entries))
-    if len({path.stem for path in paths}) != len(paths):
+    videos = list(dict.fromkeys(entry.video for entry in truth.entries))
+    if len({video.stem for video in videos}) != len(videos):
         raise DataError(
             f"truth {truth.path}: two recordings have the same file name; the names must differ"
             " because each names a camera"
         )
-    return paths
+    return videos
 
 
 def _numbered_clips(
-    path: Path, spec: ModelSpec, stride: int
+    video: Path | ImageSequence, spec: ModelSpec, stride: int
 ) -> Iterator[tuple[int, list[TimedFrame]]]:
     """Yield each clip together with the number of the uninterrupted part it comes from.
 
@@ -153,7 +154,7 @@ def _numbered_clips(
     graph = Preprocessor(spec.preprocess, max_batch=1)
     cutter: ClipCutter[TimedFrame] = ClipCutter(spec.model.frames, stride)
     part = 0
-    for pts_seconds, frame, is_break in _grid_frames_of(path, spec):
+    for pts_seconds, frame, is_break in _grid_frames_of(video, spec):
         if is_break:
             cutter.restart()
             part += 1
@@ -166,9 +167,9 @@ def _numbered_clips(
         yield part, last
 
 
-def _grid_frames_of(path: Path, spec: ModelSpec) -> Iterator[GridFrame]:
-    with naming_file(path):
-        yield from grid_frames(path, spec.fps, short_side=spec.preprocess.live_short_side)
+def _grid_frames_of(video: Path | ImageSequence, spec: ModelSpec) -> Iterator[GridFrame]:
+    with naming_file(video):
+        yield from grid_frames(video, spec.fps, short_side=spec.preprocess.live_short_side)
 
 
 def _timeline(

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from configs import DataError
+from configs import DataError, clean_label, readable
 from train.data.datasets.dataset import Dataset, ListedVideo
+from train.data.datasets.listing import LeftOut, identity, list_videos, listed_folders
 
 __all__ = ["read_class_folders"]
-
-_VIDEO_ENDINGS = {
-    ".avi",
-    ".mp4",
-    ".mkv",
-    ".webm",
-    ".mov",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".wmv",
-    ".flv",
-    ".3gp",
-}
 
 
 def read_class_folders(videos: Path, *, fold: int, folds: int, group: str | None) -> Dataset:
     """Read one folder per class; the videos of one fold become the validation part.
 
     Args:
-        videos: folder that contains the class folders.
+        videos: folder that contains the class folders. A folder of numbered images within a class
+            folder is one video. Hidden names and files of the system are left out.
         fold: number of the held-out fold, from 1.
         folds: number of folds.
         group: regular expression with one group in parentheses, searched in file names. Files with
@@ -46,40 +34,79 @@ def read_class_folders(videos: Path, *, fold: int, folds: int, group: str | None
             f"the held-out fold ({fold}) must be one of 1 to {folds}, and there must be at least 2"
             " folds"
         )
-    labels = _labels_of(videos)
     pattern = _compile(group)
+    left_out = LeftOut()
+    folders = {folder: list_videos(folder, left_out) for folder in listed_folders(videos, left_out)}
+    for folder in [folder for folder, found in folders.items() if not found]:
+        left_out.add("class folders without videos left out", folder)
+        del folders[folder]
+    labels = {folder: clean_label(folder.name) for folder in folders}
+    _check_labels(videos, labels, left_out)
     found = [
-        (path, label, _group_of(path, label, pattern))
-        for label in labels
-        for path in _videos_of(videos / label)
+        (path, labels[folder], _group_of(path, labels[folder], pattern))
+        for folder in folders
+        for path in folders[folder]
     ]
     fold_of = _deal(sorted({name for _, _, name in found}), folds)
     return Dataset(
-        labels,
+        tuple(sorted(set(labels.values()))),
         tuple(
             ListedVideo(path, label, "validation" if fold_of[name] == fold else "train")
             for path, label, name in found
         ),
+        (*_similar_names(labels), *_shared_videos(found), *left_out.lines()),
     )
 
 
-def _labels_of(videos: Path) -> tuple[str, ...]:
-    folders = [path for path in videos.iterdir() if path.is_dir() and any(_videos_of(path))]
-    labels = tuple(sorted(path.name for path in folders))
-    if len(labels) < 2:
+def _check_labels(videos: Path, labels: Mapping[Path, str], left_out: LeftOut) -> None:
+    if len(set(labels.values())) < 2:
+        noted = "".join(f"; {line}" for line in left_out.lines())
         raise DataError(
-            f"{videos} needs a folder of videos for each of at least two classes, found"
-            f" {list(labels)}"
+            f"{readable(videos)} needs a folder of videos for each of at least two classes, found"
+            f" {sorted(set(labels.values()))}{noted}"
         )
-    return labels
+    empty = next((folder for folder, label in labels.items() if not label), None)
+    if empty is not None:
+        raise DataError(f"the class folder {empty.name!r} has no name that can be a label")
 
 
-def _videos_of(folder: Path) -> Iterator[Path]:
-    return (
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _VIDEO_ENDINGS and path.is_file()
-    )
+def _similar_names(labels: Mapping[Path, str]) -> list[str]:
+    """Describe folders whose names cannot be told apart, or differ from the label or by case."""
+    notices = []
+    names: dict[str, list[str]] = {}
+    for folder, label in labels.items():
+        names.setdefault(label, []).append(folder.name)
+    for label, same in names.items():
+        shown = ", ".join(ascii(readable(name)) for name in same)
+        if len(same) > 1:
+            notices.append(
+                f"warning: the class folders {shown} differ only in blanks, control characters or"
+                f" Unicode form; they become one label, {label!r}"
+            )
+        elif same != [label] and unicodedata.normalize("NFC", same[0]) != label:
+            notices.append(f"the class folder {shown} becomes the label {label!r}")
+    by_case: dict[str, list[str]] = {}
+    for label in sorted(names):
+        by_case.setdefault(label.casefold(), []).append(label)
+    return notices + [
+        f"warning: the labels {', '.join(map(repr, alike))} differ only in upper and lower case;"
+        " rename the folders if they are one class"
+        for alike in by_case.values()
+        if len(alike) > 1
+    ]
+
+
+def _shared_videos(found: Sequence[tuple[Path, str, str]]) -> list[str]:
+    labels: dict[Hashable, set[str]] = {}
+    for path, label, _ in found:
+        labels.setdefault(identity(path), set()).add(label)
+    shared = [path for path, _, _ in found if len(labels[identity(path)]) > 1]
+    if not shared:
+        return []
+    return [
+        f"warning: links put {len(shared)} videos into several classes (first:"
+        f" {readable(shared[0])})"
+    ]
 
 
 def _deal(groups: Sequence[str], folds: int) -> dict[str, int]:
@@ -89,8 +116,12 @@ def _deal(groups: Sequence[str], folds: int) -> dict[str, int]:
     """
     if len(groups) < folds:
         raise DataError(f"{len(groups)} groups of videos cannot be dealt into {folds} folds")
-    ordered = sorted(groups, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    ordered = sorted(groups, key=_hash_of)
     return {name: index % folds + 1 for index, name in enumerate(ordered)}
+
+
+def _hash_of(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _compile(group: str | None) -> re.Pattern[str] | None:
@@ -115,5 +146,7 @@ def _group_of(path: Path, label: str, pattern: re.Pattern[str] | None) -> str:
         return f"{label}/{path.name}"
     match = pattern.search(path.name)
     if match is None:
-        raise DataError(f"the group pattern {pattern.pattern!r} finds nothing in {path.name!r}")
+        raise DataError(
+            f"the group pattern {pattern.pattern!r} finds nothing in {readable(path.name)!r}"
+        )
     return str(match[1])

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from model.media.image_sequence import DEFAULT_IMAGE_FPS
+
 __all__ = ["Dataset", "ListedVideo", "Part"]
 
 Part = Literal["train", "validation"]
@@ -22,7 +24,14 @@ class ListedVideo:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The videos of a data set and its labels in their official order."""
+    """The videos of a data set and its labels in their official order.
+
+    Attributes:
+        notices: lines for the user, such as what was left out.
+        image_fps: usual frame rate of the data set where its videos are folders of images.
+    """
 
     labels: tuple[str, ...]
     videos: tuple[ListedVideo, ...]
+    notices: tuple[str, ...] = ()
+    image_fps: float = DEFAULT_IMAGE_FPS

@@ -2,22 +2,28 @@
 UCF101: `classInd.txt`, `trainlist0N.txt`, `testlist0N.txt`.
 HMDB51: `<class>_test_split<N>.txt`; 1 marks training videos, 2 test videos, 0 unused videos.
 Something-Something V2: `labels.json`, `train.json`, `validation.json`, with templates in brackets.
+Jester, Something-Something V1: `<set>-labels.csv`, `<set>-train.csv`, `<set>-validation.csv`, with
+`video;label`.
 Kinetics-400: CSV files with `label,youtube_id,time_start,time_end,split`.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs import DataError
+from configs import DataError, clean_label, lines_of, read_text, readable
 from train.data.datasets.dataset import Dataset, ListedVideo, Part
+from train.data.datasets.listing import is_present
+from train.data.datasets.litter import is_hidden
 
-__all__ = ["read_hmdb51", "read_kinetics", "read_something", "read_ucf101"]
+__all__ = ["read_hmdb51", "read_jester", "read_kinetics", "read_something", "read_ucf101"]
 
 _UCF101_LISTS: tuple[tuple[Part, str, int], ...] = (
     ("train", "trainlist", 2),
@@ -37,17 +43,19 @@ def read_ucf101(videos: Path, annotations: Path, split: int) -> Dataset:
     Raises:
         DataError: a list is missing or malformed.
     """
-    labels = [words[1] for _, words in _read_columns(annotations / "classInd.txt", 2)]
+    index = _read_columns(annotations / "classInd.txt", 2, number_first=True)
+    labels = [clean_label(words[1]) for _, words in index]
     listed = []
     for part, stem, columns in _UCF101_LISTS:
         path = annotations / f"{stem}{split:02d}.txt"
         for line, words in _read_columns(path, columns):
-            label = words[0].partition("/")[0]
+            name = words[0].replace("\\", "/")
+            label = clean_label(name.partition("/")[0])
             if label not in labels:
-                raise DataError(f"{path}, line {line}: {label!r} is not in classInd.txt")
-            video = _first_present(videos, words[0], Path(words[0]).name)
+                raise DataError(f"{readable(path)}, line {line}: {label!r} is not in classInd.txt")
+            video = _first_present(videos, name, Path(name).name)
             listed.append(ListedVideo(video, label, part))
-    return Dataset(tuple(labels), tuple(listed))
+    return Dataset(tuple(labels), tuple(listed), image_fps=25.0)
 
 
 def read_hmdb51(videos: Path, annotations: Path, split: int) -> Dataset:
@@ -57,21 +65,24 @@ def read_hmdb51(videos: Path, annotations: Path, split: int) -> Dataset:
         DataError: there are no lists of this split, or one is malformed.
     """
     ending = f"_test_split{split}.txt"
-    files = {path.name.removesuffix(ending): path for path in annotations.glob(f"*{ending}")}
+    paths = [path for path in annotations.glob(f"*{ending}") if not is_hidden(path.name)]
+    files = {path.name.removesuffix(ending): path for path in paths}
     if not files:
-        raise DataError(f"no files named <class>{ending} in {annotations}")
+        raise DataError(f"no files named <class>{ending} in {readable(annotations)}")
     listed = []
     for label, path in sorted(files.items()):
         for line, words in _read_columns(path, 2):
             name, number = words
             if number not in ("0", "1", "2"):
                 raise DataError(
-                    f"{path}, line {line}: the split number must be 0, 1 or 2, got {number!r}"
+                    f"{readable(path)}, line {line}: the split number must be 0, 1 or 2, got"
+                    f" {number!r}"
                 )
             if number in _HMDB51_PARTS:
                 video = _first_present(videos, f"{label}/{name}", name)
-                listed.append(ListedVideo(video, label, _HMDB51_PARTS[number]))
-    return Dataset(tuple(sorted(files)), tuple(listed))
+                listed.append(ListedVideo(video, clean_label(label), _HMDB51_PARTS[number]))
+    labels = tuple(sorted(map(clean_label, files)))
+    return Dataset(labels, tuple(listed), image_fps=30.0)
 
 
 def read_something(videos: Path, annotations: Path) -> Dataset:
@@ -80,25 +91,55 @@ def read_something(videos: Path, annotations: Path) -> Dataset:
     Raises:
         DataError: a list is missing or malformed.
     """
-    index = _read_json(
-        _first_list(annotations, "labels.json", "something-something-v2-labels.json")
-    )
-    if not isinstance(index, dict):
-        raise DataError(f"{annotations}: the labels file must map each label to its number")
+    path = _first_list(annotations, "labels.json", "something-something-v2-labels.json")
+    index = _read_json(path)
+    if not isinstance(index, dict) or not all(str(number).isdecimal() for number in index.values()):
+        raise DataError(f"{readable(path)}: the file must map each label to its number")
+    labels = [clean_label(label) for label in sorted(index, key=lambda label: int(index[label]))]
     listed = []
     for part in _PARTS:
         path = _first_list(annotations, f"{part}.json", f"something-something-v2-{part}.json")
         for number, item in enumerate(_read_json(path)):
-            label = re.sub(r"[\[\]]", "", str(item.get("template", "")))
-            if label not in index:
+            where = f"{readable(path)}, entry {number}"
+            if not isinstance(item, dict) or "id" not in item:
+                raise DataError(f"{where}: needs id and template, got {item!r}")
+            label = clean_label(re.sub(r"[\[\]]", "", str(item.get("template", ""))))
+            if label not in labels:
                 raise DataError(
-                    f"{path}, entry {number}: template {item.get('template')!r} is not one of the"
-                    " labels"
+                    f"{where}: template {item.get('template')!r} is not one of the labels"
                 )
             video = _first_present(videos, f"{item['id']}.webm", f"{item['id']}.mp4")
             listed.append(ListedVideo(video, label, part))
-    labels = sorted(index, key=lambda label: int(index[label]))
-    return Dataset(tuple(labels), tuple(listed))
+    return Dataset(tuple(labels), tuple(listed), image_fps=12.0)
+
+
+def read_jester(videos: Path, annotations: Path, prefix: str = "jester-v1") -> Dataset:
+    """Read the lists of Jester or of Something-Something V1, whose videos are folders of images.
+
+    Args:
+        prefix: beginning of the names of the lists; names without it are accepted too.
+
+    Raises:
+        DataError: a list is missing or malformed.
+    """
+    path = _first_list(annotations, f"{prefix}-labels.csv", "labels.csv")
+    lines = lines_of(read_text(path, "list", DataError))
+    labels = [clean_label(line) for line in lines if line.strip()]
+    listed = []
+    for part in _PARTS:
+        path = _first_list(annotations, f"{prefix}-{part}.csv", f"{part}.csv")
+        for number, line in enumerate(lines_of(read_text(path, "list", DataError)), 1):
+            name, _, label = (cell.strip() for cell in line.partition(";"))
+            if not line.strip():
+                continue
+            if clean_label(label) not in labels:
+                raise DataError(
+                    f"{readable(path)}, line {number}: a line is video;label with a label of"
+                    f" {prefix}-labels.csv, got {line.strip()!r}"
+                )
+            video = _first_present(videos, name, f"{name}.webm", f"{name}.mp4")
+            listed.append(ListedVideo(video, clean_label(label), part))
+    return Dataset(tuple(labels), tuple(listed), image_fps=12.0)
 
 
 def read_kinetics(videos: Path, annotations: Path) -> Dataset:
@@ -110,19 +151,20 @@ def read_kinetics(videos: Path, annotations: Path) -> Dataset:
     listed = []
     for part, names in _KINETICS_LISTS:
         path = _first_list(annotations, *names)
-        with path.open(newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), 2):
-                listed.append(_kinetics_video(videos, part, row, where=f"{path}, line {line}"))
+        for line, row in _read_table(path):
+            listed.append(
+                _kinetics_video(videos, part, row, where=f"{readable(path)}, line {line}")
+            )
     labels = sorted({video.label for video in listed})
-    return Dataset(tuple(labels), tuple(listed))
+    return Dataset(tuple(labels), tuple(listed), image_fps=30.0)
 
 
 def _kinetics_video(videos: Path, part: Part, row: Mapping[str, Any], *, where: str) -> ListedVideo:
     try:
-        label = row["label"].strip()
+        label = clean_label(row["label"])
         start = int(row["time_start"])
         end = int(row["time_end"])
-        name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
+        name = f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}.mp4"
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DataError(
             f"{where}: needs label, youtube_id, time_start and time_end, got {dict(row)}"
@@ -137,43 +179,65 @@ def _kinetics_video(videos: Path, part: Part, row: Mapping[str, Any], *, where: 
 
 
 def _first_present(videos: Path, *places: str) -> Path:
-    """Return the first of `places` that is a file in `videos`; without one, the first place."""
-    present = (videos / place for place in places if (videos / place).is_file())
-    return next(present, videos / places[0])
+    """Return the first of `places` that is a video in `videos`; without one, the first place.
+
+    Instead of a file, there may be a folder of images with the file's name without extension.
+    """
+    folders = [os.path.splitext(place)[0] for place in places]  # noqa: PTH122 - keeps `a//b`
+    candidates = (videos / place for place in (*places, *folders))
+    return next(filter(is_present, candidates), videos / places[0])
 
 
 def _first_list(folder: Path, *names: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"none of {', '.join(names)} is in {folder}")
+    raise DataError(f"none of {', '.join(names)} is in {readable(folder)}")
 
 
-def _read_columns(path: Path, columns: int) -> list[tuple[int, list[str]]]:
+def _read_columns(
+    path: Path, columns: int, *, number_first: bool = False
+) -> list[tuple[int, list[str]]]:
     """Return the line number and the columns of each line that is not empty.
 
-    The first column may contain blanks; each of the other columns is one word.
+    The first column may contain blanks; each of the other columns is one word. If `number_first`
+    is True, the last column may contain blanks instead.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"no such list: {path}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text: {error}") from None
+    text = read_text(path, "list", DataError, raw_names=True)
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.strip().rsplit(maxsplit=columns - 1)
+    for number, line in enumerate(lines_of(text), 1):
+        split = line.strip().split if number_first else line.strip().rsplit
+        words = split(maxsplit=columns - 1)
         if line.strip() and len(words) != columns:
             raise DataError(
-                f"{path}, line {number}: {columns} columns expected, got {line.strip()!r}"
+                f"{readable(path)}, line {number}: {columns} columns expected, got {line.strip()!r}"
             )
         if words:
             found.append((number, words))
     return found
 
 
+def _read_table(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the line number and the cells of each line of a CSV file with a header line."""
+    text = read_text(path, "list", DataError)
+    lines = lines_of(text)
+    blank = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    delimiter = next((each for each in ",;\t" if each in lines[blank]), ",")
+    table = io.StringIO("\n".join(lines[blank:]))
+    reader = csv.DictReader(table, strict=True, delimiter=delimiter)
+    try:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        for row in reader:
+            if any(str(cell or "").strip() for cell in row.values()):
+                yield blank + reader.line_num, row
+    except csv.Error as error:
+        raise DataError(
+            f"{readable(path)}, line {blank + reader.line_num} is not CSV: {error}"
+        ) from None
+
+
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+        return json.loads(read_text(path, "list", DataError))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{readable(path)} is not JSON: {error}") from None

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from configs import DataError, replaced_file
+from configs import DataError, readable, replaced_file
 from train.data.datasets.class_folders import read_class_folders
 from train.data.datasets.dataset import Dataset, ListedVideo, Part
+from train.data.datasets.listing import is_present
 from train.data.datasets.mirroring import mirrored_labels
-from train.data.datasets.official import read_hmdb51, read_kinetics, read_something, read_ucf101
+from train.data.datasets.official import (
+    read_hmdb51,
+    read_jester,
+    read_kinetics,
+    read_something,
+    read_ucf101,
+)
 
 __all__ = ["DATASETS", "DatasetName", "read_dataset", "write_manifests"]
 
-DatasetName = Literal["folder", "ucf101", "hmdb51", "something-something-v2", "kinetics-400"]
+DatasetName = Literal[
+    "folder",
+    "ucf101",
+    "hmdb51",
+    "something-something-v1",
+    "something-something-v2",
+    "jester",
+    "kinetics-400",
+]
 DATASETS: tuple[DatasetName, ...] = (
     "folder",
     "ucf101",
     "hmdb51",
+    "something-something-v1",
     "something-something-v2",
+    "jester",
     "kinetics-400",
 )
 _PARTS: tuple[Part, ...] = ("train", "validation")
@@ -55,27 +74,56 @@ def read_dataset(
         DataError: a file is missing or malformed; the message names it and the line.
     """
     if not videos.is_dir():
-        raise DataError(f"no folder of videos: {videos}")
+        raise DataError(f"no folder of videos: {readable(videos)}")
     if name == "folder":
         return read_class_folders(videos, fold=split, folds=folds, group=group)
     if annotations is None or not annotations.is_dir():
         raise DataError(
             f"{name} needs the folder of its official lists (--annotations), got {annotations}"
         )
+    return _without_repetitions(_read_official(name, videos, annotations, split))
+
+
+def _read_official(name: DatasetName, videos: Path, annotations: Path, split: int) -> Dataset:
     if name == "ucf101":
         return read_ucf101(videos, annotations, split)
     if name == "hmdb51":
         return read_hmdb51(videos, annotations, split)
     if name == "something-something-v2":
         return read_something(videos, annotations)
-    return read_kinetics(videos, annotations)
+    if name == "kinetics-400":
+        return read_kinetics(videos, annotations)
+    prefix = "jester-v1" if name == "jester" else name
+    return read_jester(videos, annotations, prefix)
 
 
-def write_manifests(dataset: Dataset, out: Path) -> list[ListedVideo]:
+def _without_repetitions(dataset: Dataset) -> Dataset:
+    """Remove videos that are listed twice, and tell which are in both parts or have two labels."""
+    videos = tuple(dict.fromkeys(dataset.videos))
+    notices = list(dataset.notices)
+    if len(videos) < len(dataset.videos):
+        notices.append(f"left out {len(dataset.videos) - len(videos)} repetitions in the lists")
+    parts = Counter(path for path, _ in {(video.path, video.part) for video in videos})
+    labels = Counter(path for path, _ in {(video.path, video.label) for video in videos})
+    for counts, problem in ((parts, "in both parts"), (labels, "listed with several labels")):
+        found = [path for path, count in counts.items() if count > 1]
+        if found:
+            notices.append(
+                f"warning: {len(found)} videos are {problem} (first: {readable(min(found))})"
+            )
+    return dataclasses.replace(dataset, videos=videos, notices=tuple(notices))
+
+
+def write_manifests(
+    dataset: Dataset, out: Path, *, image_fps: float | None = None
+) -> list[ListedVideo]:
     """Write `train.csv`, `validation.csv` and `data.yaml` into a folder.
 
     `data.yaml` contains the `data` section for a training configuration. Missing videos are left
     out of the manifests.
+
+    Args:
+        image_fps: frame rate of videos that are folders of images; None: the data set's usual one.
 
     Returns:
         The missing videos.
@@ -83,17 +131,18 @@ def write_manifests(dataset: Dataset, out: Path) -> list[ListedVideo]:
     Raises:
         DataError: all videos of a part are missing.
     """
-    missing = [video for video in dataset.videos if not video.path.is_file()]
+    missing = [video for video in dataset.videos if not is_present(video.path)]
     present = set(dataset.videos) - set(missing)
     out.mkdir(parents=True, exist_ok=True)
     section: dict[str, Any] = {}
     for part in _PARTS:
         videos = [video for video in dataset.videos if video.part == part]
         if not present.intersection(videos):
-            first = next((str(video.path) for video in videos), "none is listed")
+            first = next((readable(video.path) for video in videos), "none is listed")
             raise DataError(f"no video of the {part} part was found (first looked for: {first})")
         path = out / f"{part}.csv"
-        _write_manifest(path, [video for video in videos if video in present])
+        listed = [video for video in videos if video in present]
+        _write_manifest(path, listed, image_fps or dataset.image_fps)
         section[part] = str(path)
     pairs, alone = mirrored_labels(dataset.labels)
     section |= {"labels": list(dataset.labels), "flip_labels": pairs, "no_flip_labels": list(alone)}
@@ -103,10 +152,20 @@ def write_manifests(dataset: Dataset, out: Path) -> list[ListedVideo]:
     return missing
 
 
-def _write_manifest(path: Path, videos: Sequence[ListedVideo]) -> None:
-    with replaced_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+def _write_manifest(path: Path, videos: Sequence[ListedVideo], image_fps: float) -> None:
+    """Write a manifest; names that are not UTF-8 keep their bytes.
+
+    If a video is a folder of images, the manifest has the column `fps`.
+    """
+    folders = {video for video in videos if video.path.is_dir()}
+    with (
+        replaced_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
-        writer.writerow(["path", "label"])
-        writer.writerows(
-            (os.path.relpath(video.path, path.parent), video.label) for video in videos
-        )
+        folder = path.parent.resolve()  # from a link, `..` would lead elsewhere
+        writer.writerow(["path", "label", *(["fps"] if folders else [])])
+        for video in videos:
+            row = [os.path.relpath(video.path, folder), video.label]
+            rate = f"{image_fps:g}" if video in folders else ""
+            writer.writerow([*row, rate] if folders else row)

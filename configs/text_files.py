@@ -1,0 +1,112 @@
+"""Read text files that people wrote with any editor, and print names that are not UTF-8.
+
+Python represents the bytes of a file name that are not UTF-8 by surrogate characters. They survive
+in lists of files, and the files can be opened, but ordinary output refuses them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import sys
+import unicodedata
+from pathlib import Path
+
+from configs.errors import CidcError
+
+__all__ = ["clean_label", "lines_of", "print_any_name", "read_text", "readable"]
+
+# The marks are tried in this order: the mark of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_READABLE = "readable-names"
+
+
+def read_text(path: Path, what: str, error: type[CidcError], *, raw_names: bool = False) -> str:
+    """Read a text file: UTF-8, or UTF-16 or UTF-32 with a byte-order mark. Line ends stay.
+
+    Args:
+        path: the file.
+        what: what the file is, such as `manifest`; it begins the error message.
+        error: class of the errors to raise.
+        raw_names: whether bytes that are not UTF-8 become surrogate characters, as in file names.
+
+    Raises:
+        CidcError: of the class `error`; the file is missing, cannot be read, or has another
+            encoding. The message names the file and the line.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise error(f"{what} not found: {readable(path)}") from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{what} {readable(path)} cannot be read: {reason}") from None
+    mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
+    content = data[len(mark) :] if encoding == "utf-8" else data
+    try:
+        text = content.decode(encoding, "surrogateescape" if raw_names else "strict")
+    except UnicodeDecodeError as problem:
+        line = len(_LINE_END.findall(content[: problem.start].decode("latin-1"))) + 1
+        place = f"{what} {readable(path)}" + (f", line {line}" if encoding == "utf-8" else "")
+        raise error(
+            f"{place}: not {encoding.upper()} text ({problem.reason} at byte {problem.start});"
+            " save the file as UTF-8, for example with `iconv -f CP1252 -t UTF-8`"
+        ) from None
+    if "\0" in text:
+        line = len(lines_of(text[: text.index("\0")]))
+        raise error(
+            f"{what} {readable(path)}, line {line}: it contains a zero byte, so it is not UTF-8"
+            " text; if it is UTF-16, save the file as UTF-8"
+        )
+    return text
+
+
+def lines_of(text: str) -> list[str]:
+    """Split text at the line ends of Unix, Windows and old Macs only, not at other characters."""
+    return _LINE_END.split(text)
+
+
+def clean_label(text: str) -> str:
+    """Return a label as data sets, configurations and weights hold it.
+
+    Unicode is normalised (NFC; macOS stores names in another form), line breaks, tabs and control
+    characters become blanks, blanks at both ends are removed, and bytes that are not UTF-8 are
+    written as `\\xe9`.
+    """
+    blanks = "".join(" " if unicodedata.category(char) == "Cc" else char for char in readable(text))
+    return unicodedata.normalize("NFC", blanks).strip().strip("\ufeff").strip()
+
+
+def readable(name: object) -> str:
+    """Return a name as text that can be printed; bytes that are not UTF-8 become `\\xe9`."""
+    return _SURROGATE.sub(lambda found: _escape(found[0]), str(name))
+
+
+def print_any_name() -> None:
+    """Let standard output and standard error print every name instead of raising an error."""
+    codecs.register_error(_READABLE, _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors=_READABLE)
+
+
+def _escaped(problem: UnicodeError) -> tuple[str, int]:
+    """Write a raw byte as `\\xe9` and any other character that cannot be encoded as `\\u20ac`."""
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    return "".join(map(_escape, problem.object[problem.start : problem.end])), problem.end
+
+
+def _escape(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("ascii", "backslashreplace").decode()

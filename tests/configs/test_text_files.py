@@ -1,0 +1,69 @@
+"""Text files in any usual encoding, and names that are not UTF-8."""
+
+import codecs
+import io
+import os
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from configs import CheckpointError, DataError, clean_label, lines_of, read_text, readable
+from configs.text_files import print_any_name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("größer\r\n気\n".encode(encoding))
+    assert read_text(path, "list", DataError) == "größer\r\n気\n"
+    path.write_bytes(codecs.BOM_UTF16_BE + "é".encode("utf-16-be"))
+    assert read_text(path, "list", DataError) == "é"
+
+
+def test_other_encodings_are_named_with_line_and_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("walk\r\nrun\r\ncafé\r\n".encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"--labels .*a\.txt, line 3: not UTF-8 .*`iconv"):
+        read_text(path, "--labels", CheckpointError)
+    path.write_bytes(codecs.BOM_UTF8 + b"a\n\xff\n")
+    with pytest.raises(DataError, match=r"line 2: not UTF-8"):
+        read_text(path, "list", DataError)
+    path.write_bytes("walk\nrun\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"line 1: it contains a zero byte.* UTF-16"):
+        read_text(path, "list", DataError)
+    path.write_bytes(codecs.BOM_UTF16_LE + b"a")
+    with pytest.raises(DataError, match="not UTF-16 text"):
+        read_text(path, "list", DataError)
+    with pytest.raises(DataError, match="list not found"):
+        read_text(tmp_path / "none", "list", DataError)
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        read_text(tmp_path, "list", DataError)
+
+
+def test_only_line_ends_end_lines() -> None:
+    assert lines_of("a\r\nb\rc\nd\x0b\x85\u2028e") == ["a", "b", "c", "d\x0b\x85\u2028e"]
+
+
+def test_labels_are_cleaned() -> None:
+    assert clean_label(" hand\nshaking\t ") == "hand shaking"
+    assert clean_label("\ufeffwave\u00a0") == "wave"
+    assert clean_label(unicodedata.normalize("NFD", "größer")) == "größer"
+    assert clean_label(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
+    assert clean_label("\ud800") == "\\ud800"
+    assert clean_label('a, "b"; c') == 'a, "b"; c'
+
+
+def test_every_name_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = os.fsdecode(b"caf\xe9 \xe6\xb0\x97.mp4")
+    assert readable(Path(name)) == "caf\\xe9 気.mp4"
+    for encoding, shown in (
+        ("utf-8", "caf\\xe9 気.mp4"),
+        ("ascii", "caf\\xe9 \\u6c17.mp4"),
+    ):
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        print_any_name()
+        print(name, end="", flush=True)
+        assert out.buffer.getvalue().decode(encoding) == shown  # type: ignore[attr-defined]
