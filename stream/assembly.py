@@ -75,6 +75,7 @@ def open_snapshots(config: StreamConfig, metrics: Metrics) -> SnapshotStore | No
         config.snapshots,
         on_written=metrics.snapshots.labels("written").inc,
         on_lost=metrics.snapshots.labels("lost").inc,
+        on_deleted=metrics.snapshots.labels("deleted").inc,
     )
 
 

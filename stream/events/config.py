@@ -193,3 +193,9 @@ class SnapshotConfig(StrictModel):
     keep_megabytes: float = Field(
         1000.0, gt=0, description="maximum size of all pictures; the oldest are deleted first"
     )
+    min_free_megabytes: float = Field(
+        100.0,
+        ge=0,
+        description="room on the disk that is kept for events: with less, the oldest pictures are"
+        " deleted and new ones are not stored; 0: no reserve",
+    )
