@@ -169,6 +169,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from stream.analysis.recogniser import Recogniser
+    from stream.assembly import check_start
     from stream.cameras.overrides import CameraOverrides
     from stream.config import StreamConfig, check_settings, overrides_path
 
@@ -176,7 +177,10 @@ def _check(options: argparse.Namespace) -> int:
     changes = CameraOverrides(overrides_path(config))
     cameras = changes.apply(config.cameras)
     spec = check_settings(config, cameras)
+    note = check_start(config)
     Recogniser(config.infer)  # reads all weights and finds the device
+    if note is not None:
+        print(f"note: {note}")
     if (differs := changes.summary()) is not None:
         print(differs)
     print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")

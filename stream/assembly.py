@@ -22,12 +22,13 @@ from stream.cameras.manager import CameraManager
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
-from stream.config import StreamConfig, max_views
+from stream.config import StreamConfig, max_views, overrides_path
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
 from stream.events.outbox import Outbox
 from stream.events.publisher import Publisher
 from stream.events.snapshots import SnapshotStore
+from stream.events.start_check import check_folder, check_outbox, note_of_use
 from stream.ingest.camera_worker import CameraWorker
 from stream.ingest.config import ClipConfig
 from stream.ingest.handle import Outlet
@@ -40,6 +41,7 @@ __all__ = [
     "build_manager",
     "build_ring",
     "camera_worker",
+    "check_start",
     "describe_runtime",
     "open_http",
     "open_outbox",
@@ -48,6 +50,31 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+
+def check_start(config: StreamConfig) -> str | None:
+    """Check what a run opens at its start, and leave everything as it is.
+
+    Returns:
+        A note if a pipeline with this outbox runs now. A port in use is then no mistake.
+
+    Raises:
+        CidcError: a run with this configuration could not start.
+    """
+    check_outbox(config.outbox.path)
+    if config.snapshots.enabled:
+        check_folder(config.snapshots.path, "snapshots.path")
+    if (changes := overrides_path(config)) is not None:
+        check_folder(changes.parent, "http.changes")
+    note = note_of_use(config.outbox.path)
+    if note is not None:
+        http = config.http.model_copy(update={"port": 0, "probe_port": None})
+        config = config.model_copy(update={"http": http})
+    nothing = {name: lambda: None for name in ("live", "ready", "startup")}
+    server = open_http(config, metrics=bytes, cameras=lambda: None, checks=nothing)
+    if server is not None:
+        server.close()
+    return note
 
 
 def open_outbox(config: StreamConfig, metrics: Metrics) -> Outbox:
