@@ -15,7 +15,7 @@ from configs import BrokerError, ConfigError, OutboxError, exists
 from stream.events.config import KafkaConfig
 from stream.events.migrations import MIGRATIONS
 
-__all__ = ["check_certificates", "check_folder", "check_outbox", "note_of_use"]
+__all__ = ["check_authorities", "check_certificates", "check_folder", "check_outbox", "note_of_use"]
 
 _MAGIC = b"SQLite format 3\0"
 _MIN_FREE_BYTES = 65_536
@@ -81,17 +81,14 @@ def check_certificates(config: KafkaConfig) -> None:
     if not config.bootstrap:
         return
     config.connection()  # reads the password file
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if config.ssl_cafile is not None:
         try:
-            context.load_verify_locations(cafile=config.ssl_cafile)
-        except (OSError, ValueError) as error:
-            raise BrokerError(
-                f"kafka.ssl_cafile {config.ssl_cafile} is not a PEM file of certificates:"
-                f" {_reason(error)}"
-            ) from None
+            check_authorities(config.ssl_cafile, "kafka.ssl_cafile")
+        except ConfigError as error:
+            raise BrokerError(str(error)) from None
     if config.ssl_certfile is not None:
         try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             # An empty password: otherwise OpenSSL would ask for it on the terminal.
             context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile, password="")
         except (OSError, ValueError) as error:
@@ -100,6 +97,20 @@ def check_certificates(config: KafkaConfig) -> None:
                 f" {_reason(error)}; give PEM files of a certificate and its own key, without a"
                 " password"
             ) from None
+
+
+def check_authorities(file: str, setting: str) -> None:
+    """Check that a file holds certificates of authorities.
+
+    Raises:
+        ConfigError: it does not, or cannot be read; the message names the setting.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{setting} {file} is not a PEM file of certificates: {_reason(error)}"
+        ) from None
 
 
 def _reason(error: Exception) -> str:

@@ -120,6 +120,14 @@ def test_a_certificate_file_without_certificates_is_refused(tmp_path: Path, name
         check_settings(settings(tmp_path, kafka=kafka))
 
 
+def test_a_file_of_authorities_without_certificates_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file.pem"
+    file.write_text("not a certificate")
+    source = {"tls_verify": True, "tls_ca_file": str(file)}
+    with pytest.raises(ConfigError, match=rf"source\.tls_ca_file {file} is not a PEM"):
+        check_settings(settings(tmp_path, source=source))
+
+
 @pytest.mark.slow
 def test_check_and_run_say_the_same(config: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
