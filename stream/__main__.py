@@ -171,12 +171,16 @@ def _check(options: argparse.Namespace) -> int:
     from stream.analysis.recogniser import Recogniser
     from stream.cameras.overrides import CameraOverrides
     from stream.config import StreamConfig, check_settings, overrides_path
+    from stream.start_check import check_start
 
     config = load_config(options.config, StreamConfig, options.set)
     changes = CameraOverrides(overrides_path(config))
     cameras = changes.apply(config.cameras)
     spec = check_settings(config, cameras)
+    note = check_start(config)
     Recogniser(config.infer)  # reads all weights and finds the device
+    if note is not None:
+        print(f"note: {note}")
     if (differs := changes.summary()) is not None:
         print(differs)
     print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")

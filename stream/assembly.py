@@ -77,6 +77,7 @@ def open_snapshots(config: StreamConfig, metrics: Metrics) -> SnapshotStore | No
         config.snapshots,
         on_written=metrics.snapshots.labels("written").inc,
         on_lost=metrics.snapshots.labels("lost").inc,
+        on_deleted=metrics.snapshots.labels("deleted").inc,
     )
 
 
@@ -102,7 +103,7 @@ def open_http(
     *,
     metrics: Callable[[], bytes],
     cameras: Callable[[], CameraManager | None],
-    statuses: Callable[[], Sequence[CameraSnapshot]],
+    statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
     checks: Mapping[str, Callable[[], str | None]],
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.

@@ -15,6 +15,7 @@ from stream.cameras.checks import check_camera, count_views, with_shared_setting
 from stream.cameras.config import CameraConfig
 from stream.console.config import LogConfig
 from stream.events.config import EventConfig, KafkaConfig, OutboxConfig, SnapshotConfig
+from stream.events.start_check import check_authorities, check_certificates
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
 
@@ -99,11 +100,16 @@ def check_settings(
         ConfigError: a camera's file is missing, an event rule names an unknown label, or there are
             too many views.
         CheckpointError: the weights are missing, damaged, or do not fit the configuration.
+        BrokerError: the files for encryption and login of the broker cannot be used.
     """
     cameras = config.cameras if cameras is None else cameras
     found = [config.source.problem(), *(camera.problem() for camera in cameras)]
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
+    check_certificates(config.kafka)
+    for source in (config.source, *(camera.source for camera in cameras)):
+        if source is not None and source.tls_ca_file is not None:
+            check_authorities(source.tls_ca_file, "source.tls_ca_file")
     spec = read_spec(weights_path(config.infer))
     check_spec(spec, config.infer, config.clip.fps)
     config.events.check_labels(spec.labels)

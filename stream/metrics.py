@@ -154,7 +154,9 @@ class Metrics:
             "outbox_rejected", "Events that no broker takes, kept as dead letters"
         )
         self.snapshots = self._counter(
-            "snapshots", "Pictures of events, by what became of them", "outcome"
+            "snapshots",
+            "Pictures of events: written, lost, or deleted because the disk is almost full",
+            "outcome",
         )
         self.published = self._counter("published", "Events that the broker acknowledged")
         self.publish_failures = self._counter(

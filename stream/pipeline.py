@@ -87,11 +87,12 @@ class Pipeline:
         configured = [each for each in self._cameras if not self._overrides.changed(each.id)]
         self.spec = check_settings(config, configured)
         with contextlib.ExitStack() as stack:
-            self.outbox = assembly.open_outbox(config, self.metrics)
-            stack.callback(_quietly, self.outbox.close)
+            # First: if pictures fill the disk, they make room for the outbox.
             self._snapshots = assembly.open_snapshots(config, self.metrics)
             if self._snapshots is not None:
                 stack.callback(self._snapshots.close)
+            self.outbox = assembly.open_outbox(config, self.metrics)
+            stack.callback(_quietly, self.outbox.close)
             self._http = assembly.open_http(
                 config,
                 metrics=self.metrics.exposition,
@@ -139,7 +140,7 @@ class Pipeline:
         """
         manager = self.manager
         started_at = released_at = time.monotonic()
-        # What a process that died left open is closed before a new event gets a number.
+        # A process that died left these open; new events get later numbers.
         self._tell(Announcement(tuple(self.outbox.close_open_events())))
         for stage in self._stages:
             stage.start()
@@ -225,9 +226,8 @@ class Pipeline:
 
     def run_camera(self, threads: WorkerThreads) -> None:
         """Run one opening of a camera, in a thread of its own; called by the supervisor."""
-        assembly.camera_worker(
-            self.config, self.spec, self.metrics, threads, outlet=self.inbox
-        ).run()
+        of = (self.config, self.spec, self.metrics, threads)
+        assembly.camera_worker(*of, outlet=self.inbox).run()
 
     def _store(self, announcement: Announcement) -> None:
         self.writer.put(announcement.events, announcement.arrived_monotonic)

@@ -39,6 +39,7 @@ WIRING = {
     "stream.assembly",
     "stream.config",
     "stream.pipeline",
+    "stream.start_check",
     "stream.reader",
 }
 

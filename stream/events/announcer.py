@@ -146,6 +146,7 @@ class Announcer:
             model=self._spec.name,
             region=view.region,
             sequence=self._sequences[view.camera_id],
+            is_live=not camera.waits,
         )
 
     def _count_invalid(self, view: View, error: DataError) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs import BrokerError, OutputPath, StrictModel, is_file
 from model.detection import DetectionConfig
+from stream.events.broker_addresses import bootstrap_problem
 
 __all__ = ["EventConfig", "KafkaConfig", "OutboxConfig", "SnapshotConfig"]
 
@@ -82,6 +83,11 @@ class KafkaConfig(StrictModel):
     @classmethod
     def _split(cls, addresses: Any) -> Any:
         """Split a text with several comma-separated addresses, as Kafka's own tools accept."""
+        if isinstance(addresses, (list, tuple)):
+            texts = [each if isinstance(each, str) else None for each in addresses]
+            if None in texts:
+                return addresses
+            addresses = ",".join(text or " " for text in texts)
         if not isinstance(addresses, str):
             return addresses
         return [address.strip() for address in addresses.split(",") if address.strip()]
@@ -90,14 +96,14 @@ class KafkaConfig(StrictModel):
     @classmethod
     def _check_bootstrap(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
         for address in addresses:
-            host, _, port = address.rpartition(":")
-            is_number = port.isascii() and port.isdigit()
-            if not host or "," in host or not is_number or not 0 < int(port) < 65536:
-                raise ValueError(f"{address.rpartition('@')[2]!r} is not host:port")
+            if (problem := bootstrap_problem(address)) is not None:
+                raise ValueError(problem)
         return addresses
 
     @model_validator(mode="after")
     def _check(self) -> KafkaConfig:
+        if self.topic in (".", ".."):
+            raise ValueError(f"topic {self.topic!r}: Kafka refuses this name; use another")
         if 0 in (self.partitions, self.replication):
             raise ValueError(
                 "partitions and replication must be at least 1, or -1 to leave them to the broker"
@@ -186,4 +192,10 @@ class SnapshotConfig(StrictModel):
     )
     keep_megabytes: float = Field(
         1000.0, gt=0, description="maximum size of all pictures; the oldest are deleted first"
+    )
+    min_free_megabytes: float = Field(
+        100.0,
+        ge=0,
+        description="room on the disk that is kept for events: with less, the oldest pictures are"
+        " deleted and new ones are not stored; 0: no reserve",
     )

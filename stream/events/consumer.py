@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from configs import BrokerError, DataError, OutboxError, is_file
+from stream.events.broker_addresses import unreachable_broker
 from stream.events.config import KafkaConfig
 from stream.events.event import ActionEvent
-from stream.events.kafka import explained, kafka, silence_log
+from stream.events.kafka import advertised_brokers, explained, kafka, silence_log
 from stream.events.outbox_reader import read_events
 
 __all__ = ["Deduplicator", "read_outbox", "read_topic"]
@@ -242,7 +243,7 @@ def _partitions(
     deadline = time.monotonic() + timeout_seconds
     has_warned = False
     while time.monotonic() < deadline:
-        numbers = consumer.partitions_for_topic(config.topic)
+        numbers = _partition_numbers(consumer, config)
         if numbers or stop.is_set():
             return [kafka.TopicPartition(config.topic, number) for number in sorted(numbers or ())]
         if timeout_seconds == math.inf and not has_warned:
@@ -250,3 +251,13 @@ def _partitions(
             _log.warning("waiting for the topic %r, which does not exist yet", config.topic)
         stop.wait(0.1)
     raise BrokerError(f"topic {config.topic!r} does not exist on {', '.join(config.bootstrap)}")
+
+
+def _partition_numbers(consumer: Any, config: KafkaConfig) -> set[int] | None:
+    try:
+        numbers: set[int] | None = consumer.partitions_for_topic(config.topic)
+    except (kafka.errors.KafkaConnectionError, kafka.errors.KafkaTimeoutError):
+        if (reason := unreachable_broker(advertised_brokers(consumer))) is not None:
+            raise BrokerError(f"kafka at {', '.join(config.bootstrap)}: {reason}") from None
+        raise
+    return numbers

@@ -5,7 +5,9 @@ It uses no clock, random numbers or device, so the same clips always give the sa
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +20,19 @@ from stream.types import BreakReason
 
 __all__ = ["EventDetector"]
 _NAMESPACE = uuid.UUID("5b0d6d4e-3f0b-5c7e-9d2a-6a1c4cf0a7e1")
+
+
+@dataclasses.dataclass
+class _Open:
+    """An active action: its event_id, and its start in seconds since 1970, in milliseconds."""
+
+    event_id: str
+    started_at: float
+    clock_was_set_back: bool = False
+
+    def __post_init__(self) -> None:
+        # Published times have milliseconds; the difference of two of them must be the duration.
+        self.started_at = math.floor(round(self.started_at * 1e6) / 1e3) / 1e3
 
 
 class EventDetector:
@@ -34,6 +49,8 @@ class EventDetector:
         first_sequence: number of the first event.
         sequence: iterator of event numbers, used instead of `first_sequence`; several detectors
             can share it.
+        is_live: whether the video arrives as fast as it was recorded. Otherwise it may be read
+            faster than that, and no event ends later than its last clip by the clock.
 
     Raises:
         ConfigError: a setting is wrong, or names a label that does not exist.
@@ -51,6 +68,7 @@ class EventDetector:
         region: str | None = None,
         first_sequence: int = 1,
         sequence: Iterator[int] | None = None,
+        is_live: bool = False,
     ) -> None:
         if not isinstance(config, EventConfig):
             config = check_tree(dict(config or {}), EventConfig, name="events")
@@ -63,14 +81,14 @@ class EventDetector:
         self._region = region
         self._model = model
         self._sequence = itertools.count(first_sequence) if sequence is None else sequence
-        # for each active action: its event_id and its start in seconds since 1970
-        self._open: dict[str, tuple[str, float]] = {}
+        self._is_live = is_live
+        self._open: dict[str, _Open] = {}
         self._wall_end = 0.0
 
     @property
     def open_events(self) -> dict[str, str]:
         """The event_id of each active action."""
-        return {action: event_id for action, (event_id, _) in self._open.items()}
+        return {action: each.event_id for action, each in self._open.items()}
 
     @property
     def active(self) -> dict[str, float]:
@@ -92,6 +110,9 @@ class EventDetector:
                 probability is not finite or not between 0 and 1.
         """
         found = self._detector.push(probabilities, pts_end_seconds)
+        if wall_end_seconds < self._wall_end:
+            for each in self._open.values():
+                each.clock_was_set_back = True
         self._wall_end = wall_end_seconds
         return [
             self._event(detection, reason="over" if detection.kind == "ended" else None)
@@ -105,29 +126,32 @@ class EventDetector:
     def _event(self, found: Detection, *, reason: str | None) -> ActionEvent:
         number = next(self._sequence)
         if found.kind == "started":
-            started_at = self._wall(found, found.start_seconds)
+            started_at = self._wall_end - (found.at_seconds - found.start_seconds)
             name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
-            self._open[found.action] = (str(uuid.uuid5(_NAMESPACE, name)), started_at)
-        event_id, started_at = self._open[found.action]
-        ended_at = self._wall_end_of(found, started_at)
-        if found.kind == "ended":
+            self._open[found.action] = _Open(str(uuid.uuid5(_NAMESPACE, name)), started_at)
+        of = self._open[found.action]
+        end = found.at_seconds if found.end_seconds is None else found.end_seconds
+        until = (rfc3339(self._wall_end_of(found, of, end)), round(end, 3))
+        is_over = found.kind == "ended"
+        if is_over:
             del self._open[found.action]
         return ActionEvent(
-            event_id=event_id,
+            event_id=of.event_id,
             kind=found.kind,
             camera_id=self._camera_id,
             region=self._region,
             action=found.action,
             confidence=round(found.confidence, 4),
-            started_at=rfc3339(started_at),
-            ended_at=None if ended_at is None else rfc3339(ended_at),
+            started_at=rfc3339(of.started_at),
+            ended_at=until[0] if is_over else None,
             pts_start_seconds=round(found.start_seconds, 3),
             sequence=number,
             model=self._model,
             reason=reason,
-            pts_end_seconds=None if found.end_seconds is None else round(found.end_seconds, 3),
+            pts_end_seconds=until[1] if is_over else None,
             top_k=self._ranked(found),
             produced_at=rfc3339(self._wall_end),
+            seen_until=None if is_over else until,
         )
 
     def _ranked(self, found: Detection) -> tuple[tuple[str, float], ...]:
@@ -137,17 +161,15 @@ class EventDetector:
         pairs = sorted(zip(self._labels, found.smoothed, strict=True), key=lambda pair: -pair[1])
         return tuple((label, round(value, 4)) for label, value in pairs[: self._top_k])
 
-    def _wall_end_of(self, found: Detection, started_at: float) -> float | None:
-        """Return the end of an action in seconds since 1970; None while it is active.
+    def _wall_end_of(self, found: Detection, of: _Open, end_seconds: float) -> float:
+        """Return the end of an action, or its latest moment so far, in seconds since 1970.
 
-        The duration is computed from presentation times, because the wall clock may be adjusted.
-        The end is never later than that of the latest clip: a file may be read faster than real
-        time.
+        The duration is that of the stream, because the clock may be adjusted. If video may be read
+        faster than real time, the end is not later than that of the latest clip. The clock gives no
+        such limit if it was set back since the start.
         """
-        if found.end_seconds is None:
-            return None
-        by_stream = started_at + found.end_seconds - found.start_seconds
-        return max(started_at, min(by_stream, self._wall_end))
-
-    def _wall(self, found: Detection, seconds: float) -> float:
-        return self._wall_end - (found.at_seconds - seconds)
+        lasted = max(0.0, round(end_seconds, 3) - round(found.start_seconds, 3))
+        by_stream = of.started_at + lasted
+        if self._is_live or of.clock_was_set_back:
+            return by_stream
+        return max(of.started_at, min(by_stream, self._wall_end))

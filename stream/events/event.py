@@ -50,6 +50,10 @@ class ActionEvent:
     reason: str | None = None
     snapshot: str | None = None
     schema: str = SCHEMA
+    # Not published: while the action goes on, `ended_at` and `pts_end_seconds` if it ended now.
+    seen_until: tuple[str, float] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

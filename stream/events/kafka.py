@@ -1,12 +1,14 @@
 """Connect to Kafka with kafka-python and translate its errors; only this module uses its internals.
 
-Two tasks cannot be done with the library's public methods (3.0.12):
+Three tasks cannot be done with the library's public methods (3.0.12):
 
 - Abandoning a producer. `close(timeout)` waits for all unfinished records and, if one remains,
   raises before it ends the sender thread. A record that is never delivered would keep the thread,
   its sockets and its buffers for ever. `abandon_producer` therefore ends the thread itself.
 - Cleaning up after an admin client that could not connect. Its constructor starts a thread and then
   raises, so the caller has no object to close. `connect_admin` keeps the object and closes it.
+- Listing the addresses that brokers advertise, if none of them can be reached.
+  `advertised_brokers` reads them from the client.
 
 `tests/stream/events/test_kafka.py` fails when a release of the library changes these internals or
 adds a public method for these tasks.
@@ -35,6 +37,7 @@ from kafka.errors import IncompatibleBrokerVersion, KafkaConfigurationError, Kaf
 __all__ = [
     "REFUSALS",
     "abandon_producer",
+    "advertised_brokers",
     "connect_admin",
     "connect_producer",
     "explained",
@@ -132,3 +135,8 @@ def connect_admin(config: KafkaConfig) -> Any:
                 admin.close()
         raise
     return admin
+
+
+def advertised_brokers(client: Any) -> list[tuple[str, int]]:
+    """Return host and port of each broker that the cluster has told an admin or a consumer."""
+    return [(broker.host, broker.port) for broker in client._client.cluster.brokers()]

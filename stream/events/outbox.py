@@ -7,9 +7,12 @@ killed, the next start ends those events. Events that the broker refuses are kep
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import json
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -100,12 +103,12 @@ class Outbox:
         if event.kind == "ended":
             connection.execute(_END_EVENT, (event.event_id,))
         else:
-            connection.execute(_OPEN_EVENT, (event.event_id, payload))
+            connection.execute(_OPEN_EVENT, (event.event_id, _with_latest_moment(event)))
 
     def close_open_events(self) -> list[ActionEvent]:
         """End the events that a killed process left open, with reason `crash`.
 
-        Each event ends at the time of the last stored event of its action.
+        Each event ends where its action had got to, in the stream, at its last stored event.
 
         Returns:
             The `ended` events that were added.
@@ -133,7 +136,8 @@ class Outbox:
                 )
                 continue
             last[event.camera_id] = last.get(event.camera_id, event.sequence) + 1
-            closing.append(_ended_by_crash(event, last[event.camera_id]))
+            until = _latest_moment(payload)
+            closing.append(_ended_by_crash(event, last[event.camera_id], until))
         if unreadable:
             with self._database.transaction() as change:
                 change.connection.executemany(_END_EVENT, unreadable)
@@ -236,20 +240,42 @@ def _drop_oldest(connection: sqlite3.Connection, excess: int) -> list[str]:
     return [kind for _, kind in rows]
 
 
-def _ended_by_crash(event: ActionEvent, sequence: int) -> ActionEvent:
+def _with_latest_moment(event: ActionEvent) -> str:
+    """Return the JSON of an open event, with the moment until which it was seen."""
+    fields = json.loads(event.to_json())
+    return json.dumps(fields | {"seen_until": event.seen_until}, separators=(",", ":"))
+
+
+def _latest_moment(payload: bytes) -> tuple[str, float] | None:
+    """Return until when an open event was seen; None if that was not stored or is damaged."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        ended_at, pts_end = json.loads(payload)["seen_until"]
+        if datetime.datetime.fromisoformat(ended_at).tzinfo and math.isfinite(pts_end):
+            return str(ended_at), float(pts_end)
+    return None
+
+
+def _ended_by_crash(
+    event: ActionEvent, sequence: int, until: tuple[str, float] | None
+) -> ActionEvent:
     """Return the `ended` event of an action whose process was killed.
 
-    The action ends when its last stored event was produced.
+    Args:
+        until: `ended_at` and `pts_end_seconds`; None for the time at which its last stored event
+            was produced, by the clock.
     """
-    parse = datetime.datetime.fromisoformat
-    lasted = parse(event.produced_at) - parse(event.started_at)
-    # If the camera's clock is ahead of this machine's, the start may be later than that.
-    ended_at = max(event.produced_at, event.started_at, key=parse)
+    if until is None:
+        parse = datetime.datetime.fromisoformat
+        lasted = parse(event.produced_at) - parse(event.started_at)
+        # The clock may have been set back since the start.
+        ended_at = max(event.produced_at, event.started_at, key=parse)
+        pts_end = round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3)
+        until = (ended_at, pts_end)
     return dataclasses.replace(
         event,
         kind="ended",
         reason="crash",
         sequence=sequence,
-        ended_at=ended_at,
-        pts_end_seconds=round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3),
+        ended_at=until[0],
+        pts_end_seconds=until[1],
     )

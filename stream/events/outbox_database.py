@@ -23,6 +23,8 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # Maximum time to wait for another program's lock: while cameras run, and at the start.
 BUSY_SECONDS = 0.25
 START_SECONDS = 10.0
+# The write-ahead log is cut to this size once its content is in the database.
+_MAX_LOG_BYTES = 16_777_216
 
 
 @dataclasses.dataclass
@@ -184,6 +186,7 @@ class OutboxDatabase:
                 mode,
             )
         self._connection.execute("pragma synchronous = full")
+        self._connection.execute(f"pragma journal_size_limit = {_MAX_LOG_BYTES}")
         migrate(self._connection, self._path)
 
     def _load_numbers(self) -> None:

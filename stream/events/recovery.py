@@ -12,6 +12,7 @@ also wrote an incomplete `outbox.db.rescuing`; a leftover one is deleted.
 from __future__ import annotations
 
 import contextlib
+import glob
 import sqlite3
 import stat
 import time
@@ -27,6 +28,7 @@ __all__ = ["finish_recovery", "recover"]
 
 # Maximum time to wait for another program's lock on the damaged database.
 _LOCK_SECONDS = 0.25
+_MAX_DAMAGED = 5
 
 
 def recover(damaged: Path, sequences: dict[str, int], last_id: int) -> Path:
@@ -73,7 +75,20 @@ def finish_recovery(path: Path) -> Path | None:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + ending).rename(moved_to.with_name(moved_to.name + ending))
     recovered.rename(path)
+    _delete_old_damaged(path)
     return moved_to
+
+
+def _delete_old_damaged(path: Path) -> None:
+    """Keep the latest damaged databases only: a bad disk must not fill up with them."""
+    names = {
+        file.name.removesuffix("-wal").removesuffix("-shm")
+        for file in path.parent.glob(f"{glob.escape(path.name)}.damaged-*")
+    }
+    for name in sorted(names)[:-_MAX_DAMAGED]:
+        for ending in ("-wal", "-shm", ""):
+            with contextlib.suppress(OSError):
+                path.with_name(name + ending).unlink()
 
 
 def _recovered_path(path: Path) -> Path:

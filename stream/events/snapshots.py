@@ -1,7 +1,8 @@
 """Pictures of events: one JPEG for each action, of the frame with the highest confidence.
 
 A separate thread with a bounded queue writes the files. If the disk is slow or full, pictures are
-lost, but never events or video. An event contains the name of its picture. The file appears shortly
+lost, but never events or video: a reserve of the disk stays free for the outbox, and if it shrinks,
+the oldest pictures are deleted. An event contains the name of its picture. The file appears shortly
 after the event and may be replaced when the action ends. Old pictures are deleted.
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import errno
 import logging
+import os
 import stat
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from configs import ConfigError, replaced_file
 from model.channel import Channel
 from stream.events.config import SnapshotConfig
+from stream.events.disk_room import has_room
 from stream.stage import Stage
 
 __all__ = ["Snapshot", "SnapshotStore", "snapshot_name"]
@@ -53,6 +57,7 @@ class SnapshotStore(Stage):
     Args:
         on_written: called for each picture that was written.
         on_lost: called for each picture that could not be written.
+        on_deleted: called for each picture that was deleted because the disk is almost full.
 
     Raises:
         ConfigError: the folder cannot be created or written to.
@@ -64,20 +69,18 @@ class SnapshotStore(Stage):
         *,
         on_written: Callable[[], None] = lambda: None,
         on_lost: Callable[[], None] = lambda: None,
+        on_deleted: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__("snapshots")
         self.config = config
         self._on_written = on_written
         self._on_lost = on_lost
         self._waiting: Channel[Snapshot] = Channel(_MAX_WAITING)
+        self._on_deleted = on_deleted
         self._is_failing = False
-        try:
-            found, self._mode = _prepare_folder(config.path)
-        except OSError as error:
-            raise ConfigError(
-                f"snapshots.path: cannot write to {config.path}: {error.strerror}; name another"
-                " folder"
-            ) from None
+        self._is_short_of_room = False
+        with _explained(config.path):
+            found = _find_pictures(config.path)
         # Each file with its size and the time it was written, as monotonic time, because the wall
         # clock may be adjusted.
         now = time.monotonic()
@@ -86,6 +89,9 @@ class SnapshotStore(Stage):
             (file, (now - max(0.0, wall - written_at), size)) for written_at, file, size in found
         )
         self._bytes = sum(size for _, size in self._files.values())
+        with _explained(config.path):
+            self._make_room(0)  # before the folder is tested: earlier pictures may fill the disk
+            self._mode = _mode_of_new_files(config.path)
 
     def offer(self, snapshot: Snapshot) -> bool:
         """Queue a picture for writing; return at once.
@@ -119,15 +125,45 @@ class SnapshotStore(Stage):
         """
         oldest_kept = time.monotonic() - self.config.keep_days * 86400
         while self._files:
-            path, (written_at, size) = next(iter(self._files.items()))
+            written_at, _ = next(iter(self._files.values()))
             if written_at >= oldest_kept and self._bytes <= self.config.keep_megabytes * 1e6:
-                return
-            del self._files[path]
-            self._bytes -= size
-            with contextlib.suppress(OSError):
-                path.unlink()
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()  # fails unless this was the camera's last picture
+                break
+            self._delete_oldest()
+        with contextlib.suppress(OSError):  # a disk that cannot be examined
+            self._make_room(0)
+
+    def _make_room(self, size: int) -> bool:
+        """Delete the oldest pictures until the disk has the reserve and `size` more bytes.
+
+        Returns:
+            False if it has not, although no picture is left.
+
+        Raises:
+            OSError: the disk cannot be examined.
+        """
+        reserve = self.config.min_free_megabytes
+        while not (has := has_room(self.config.path, size, reserve)) and self._files:
+            if not self._is_short_of_room:
+                self._is_short_of_room = True
+                _log.warning(
+                    "the disk of %s has less than snapshots.min_free_megabytes (%g) left; the"
+                    " oldest pictures are deleted to keep room for events",
+                    self.config.path,
+                    reserve,
+                )
+            self._delete_oldest()
+            self._on_deleted()
+        if has and size:
+            self._is_short_of_room = False
+        return has
+
+    def _delete_oldest(self) -> None:
+        path, (_, size) = self._files.popitem(last=False)
+        self._bytes -= size
+        with contextlib.suppress(OSError):
+            path.unlink()
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # fails unless this was the camera's last picture
 
     def _write_or_lose(self, snapshot: Snapshot) -> None:
         try:
@@ -148,6 +184,12 @@ class SnapshotStore(Stage):
 
     def _write(self, snapshot: Snapshot) -> None:
         coded = self._encode(snapshot.picture_HWC)
+        if not self._make_room(len(coded)):
+            raise OSError(
+                errno.ENOSPC,
+                f"{os.strerror(errno.ENOSPC)}: snapshots.min_free_megabytes"
+                f" ({self.config.min_free_megabytes:g}) are kept free for events",
+            )
         path = self.config.path / snapshot.name
         # A reader sees either the complete old picture or the complete new one.
         with replaced_file(path, mode=self._mode) as partial:
@@ -169,30 +211,47 @@ class SnapshotStore(Stage):
         return coded.tobytes()
 
 
-def _prepare_folder(folder: Path) -> tuple[list[tuple[float, Path, int]], int]:
-    """Create the folder, check that it can be written to and delete leftover partial files.
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"snapshots.path: cannot write to {folder}: {error.strerror}; name another folder"
+        ) from None
+
+
+def _find_pictures(folder: Path) -> list[tuple[float, Path, int]]:
+    """Create the folder, and delete leftover partial files.
 
     Returns:
-        The existing pictures, oldest first, each as (seconds since 1970, path, bytes), and the
-        permissions that this process gives to new files.
+        The existing pictures, oldest first, each as (seconds since 1970, path, bytes).
 
     Raises:
-        OSError: the folder cannot be created or written to.
+        OSError: the folder cannot be created, read or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = sorted(
+    for partial in folder.glob("*/*.part"):
+        if _is_ours(partial):
+            partial.unlink()
+    return sorted(
         (file.stat().st_mtime, file, file.stat().st_size)
         for file in folder.glob("*/*.jpg")
         if _is_ours(file)
     )
-    for partial in folder.glob("*/*.part"):
-        if _is_ours(partial):
-            partial.unlink()
+
+
+def _mode_of_new_files(folder: Path) -> int:
+    """Return the permissions that this process gives to new files.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
     probe = folder / ".writable"
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)
     probe.unlink()
-    return found, mode
+    return mode
 
 
 def _is_ours(path: Path) -> bool:

@@ -7,8 +7,9 @@ import dataclasses
 import logging
 from typing import Any
 
+from stream.events.broker_addresses import unreachable_broker
 from stream.events.config import KafkaConfig
-from stream.events.kafka import connect_admin, kafka
+from stream.events.kafka import advertised_brokers, connect_admin, kafka
 
 __all__ = ["TopicProblem", "find_topic"]
 
@@ -39,7 +40,13 @@ def find_topic(config: KafkaConfig) -> TopicProblem | None:
     """
     try:
         with contextlib.closing(connect_admin(config)) as admin:
-            return _find_or_create(admin, config)
+            try:
+                return _find_or_create(admin, config)
+            except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError):
+                reason = unreachable_broker(advertised_brokers(admin))
+                if reason is None:
+                    raise
+                return TopicProblem("advertised_address", reason)
     except (kafka.errors.AuthorizationError, kafka.errors.UnsupportedVersionError) as error:
         _log.warning(
             "Kafka topic %r could not be checked (%s); publishing to it anyway",

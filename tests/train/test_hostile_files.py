@@ -78,7 +78,6 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "loop": ("a.mp4", make_link_to_itself, "Too many levels of symbolic links"),
     "missing": ("a.mp4", lambda path: None, "No such file"),
     "long name": ("a" * 300 + ".mp4", lambda path: None, "File name too long"),
-    "null character": ("a\0.mp4", lambda path: None, "cannot open: embedded null"),
     "no conversion": ("a.nut", lambda path: write_video(path, pixel_format="rgb4"), "rgb4"),
     "strip": ("a.avi", lambda path: write_video(path, (400, 2), pixel_format="bgr24"), "400x2"),
 }

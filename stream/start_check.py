@@ -1,0 +1,34 @@
+"""Checks what a run opens at its start, for `python -m stream check`."""
+
+from __future__ import annotations
+
+from stream.assembly import open_http
+from stream.config import StreamConfig, overrides_path
+from stream.events.start_check import check_folder, check_outbox, note_of_use
+
+__all__ = ["check_start"]
+
+
+def check_start(config: StreamConfig) -> str | None:
+    """Check what a run opens at its start, and leave everything as it is.
+
+    Returns:
+        A note if a pipeline with this outbox runs now. A port in use is then no mistake.
+
+    Raises:
+        CidcError: a run with this configuration could not start.
+    """
+    check_outbox(config.outbox.path)
+    if config.snapshots.enabled:
+        check_folder(config.snapshots.path, "snapshots.path")
+    if (changes := overrides_path(config)) is not None:
+        check_folder(changes.parent, "http.changes")
+    note = note_of_use(config.outbox.path)
+    if note is not None:
+        http = config.http.model_copy(update={"port": 0, "probe_port": None})
+        config = config.model_copy(update={"http": http})
+    nothing = {name: lambda: None for name in ("live", "ready", "startup")}
+    server = open_http(config, metrics=bytes, cameras=lambda: None, checks=nothing)
+    if server is not None:
+        server.close()
+    return note
