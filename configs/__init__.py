@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from configs.command import exit_status
+from configs.command import exit_status, program_name
 from configs.errors import (
     BrokerError,
     CameraError,
@@ -25,6 +25,7 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
+    from configs.console import is_terminal, log_handler, print_table, printable
     from configs.files import exists, is_file, replaced_file
     from configs.loader import example_path, load_config, parse_config
     from configs.settings import (
@@ -54,9 +55,14 @@ __all__ = [
     "exists",
     "exit_status",
     "is_file",
+    "is_terminal",
     "load_config",
+    "log_handler",
     "merged",
     "parse_config",
+    "print_table",
+    "printable",
+    "program_name",
     "replaced_file",
     "with_current_names",
 ]
@@ -70,9 +76,13 @@ if not TYPE_CHECKING:
         "example_path": "configs.loader",
         "exists": "configs.files",
         "is_file": "configs.files",
+        "is_terminal": "configs.console",
         "load_config": "configs.loader",
+        "log_handler": "configs.console",
         "merged": "configs.settings",
         "parse_config": "configs.loader",
+        "print_table": "configs.console",
+        "printable": "configs.console",
         "replaced_file": "configs.files",
         "with_current_names": "configs.settings",
     }

@@ -1,24 +1,23 @@
-"""Settings of events: thresholds, outbox, broker, pictures."""
+"""Settings of events: thresholds, outbox, broker, pictures.
+
+`EventConfig` is imported when it is first used: programs that read events do not need the package
+`model`.
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs import BrokerError, OutputPath, StrictModel, is_file
-from model.detection import DetectionConfig
+
+if TYPE_CHECKING:
+    from stream.events.event_config import EventConfig
 
 __all__ = ["EventConfig", "KafkaConfig", "OutboxConfig", "SnapshotConfig"]
-
-
-class EventConfig(DetectionConfig):
-    """Settings for turning probabilities into events."""
-
-    top_k: int = Field(
-        3, ge=1, le=20, description="number of most likely actions that each event lists"
-    )
 
 
 class OutboxConfig(StrictModel):
@@ -187,3 +186,11 @@ class SnapshotConfig(StrictModel):
     keep_megabytes: float = Field(
         1000.0, gt=0, description="maximum size of all pictures; the oldest are deleted first"
     )
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name != "EventConfig":
+            raise AttributeError(f"module 'stream.events.config' has no attribute {name!r}")
+        return importlib.import_module("stream.events.event_config").EventConfig

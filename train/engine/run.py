@@ -26,7 +26,7 @@ from train.data.quarantine import Quarantine
 from train.data.readers import ClipReader
 from train.distributed import Ranks
 from train.engine.checkpoint import load_state, save_state
-from train.engine.run_log import TensorBoardLog, keep_lines
+from train.engine.run_log import TensorBoardLog, epoch_line, keep_lines
 from train.engine.run_state import RunState
 from train.engine.step import Stepper, learning_rate_at
 from train.engine.validation import validate
@@ -159,7 +159,7 @@ class TrainingRun:
         line: dict[str, Any] = {"epoch": epoch, **facts, "validation": predictions.summary()}
         with (self._config.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        _log.info("epoch %d: %s", epoch, json.dumps(line))
+        _log.info(epoch_line(epoch, self._config.optimiser.epochs, facts, line["validation"]))
         self._tensorboard.add(
             self._global_step(),
             **{f"epoch__{name}": value for name, value in facts.items()},
