@@ -82,16 +82,15 @@ def prepare_streams() -> None:
 
 
 def _describe(error: OSError) -> str:
-    """Describe an error of a file, or of standard output if that is what cannot be written."""
+    """Describe an error; one of standard output, like some of files, does not say its name."""
     reason = error.strerror or str(error)
     if error.filename is not None:
         return f"{error.filename}: {reason}; check the path and the free space"
     try:
-        sys.stdout.flush()  # text that could not be written is still waiting, and fails again
+        sys.stdout.flush()  # text that could not be written may wait, and would fail again
     except OSError:
         _discard(sys.stdout)
-        return f"standard output cannot be written: {reason}; check the free space"
-    return f"a file or standard output: {reason}; check the path and the free space"
+    return f"standard output or a file: {reason}; check the path and the free space"
 
 
 def _describe_text(error: UnicodeEncodeError) -> str:

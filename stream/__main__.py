@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs import ConfigError, exit_status, load_config, program_name
+from configs import ConfigError, exit_status, program_name
 from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
 from stream.events_command import add_events_command
@@ -81,7 +80,7 @@ def _need_pipeline() -> None:
     Raises:
         ConfigError: only that distribution is installed.
     """
-    if importlib.util.find_spec("stream.pipeline") is None:
+    if not Path(__file__).with_name("pipeline.py").is_file():
         raise ConfigError(
             "cidc-stream-client only reads events; to analyse cameras, uninstall it and install"
             " cidc-stream, which contains it"
@@ -101,6 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         signal.signal(number, end)
     from rich.console import Console
 
+    from configs import load_config
     from model.runtime import keep_freed_memory
     from stream.config import StreamConfig
     from stream.console.live_table import LiveTable
@@ -133,6 +133,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     _need_pipeline()
+    from configs import load_config
     from stream.analysis.recogniser import Recogniser
     from stream.cameras.overrides import CameraOverrides
     from stream.config import StreamConfig, check_settings, overrides_path

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from configs import ConfigError, StrictModel, check_tree, load_config, print_table, printable
+from configs import ConfigError, StrictModel, check_tree, print_table, printable
 from stream.console.event_lines import event_line, place
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.event import ActionEvent
@@ -149,6 +149,8 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _sections(path: Path) -> EventSections:
     try:
+        from configs import load_config
+
         return load_config(path, EventSections)
     except ModuleNotFoundError as error:
         if error.name != "yaml":
