@@ -25,7 +25,7 @@ from configs.errors import (
 )
 
 if TYPE_CHECKING:
-    from configs.console import is_terminal, log_handler, print_table, printable
+    from configs.console import is_terminal, log_handler, print_table, printable, shows_progress
     from configs.files import exists, is_file, replaced_file
     from configs.loader import example_path, load_config, parse_config
     from configs.settings import (
@@ -64,6 +64,7 @@ __all__ = [
     "printable",
     "program_name",
     "replaced_file",
+    "shows_progress",
     "with_current_names",
 ]
 
@@ -84,6 +85,7 @@ if not TYPE_CHECKING:
         "print_table": "configs.console",
         "printable": "configs.console",
         "replaced_file": "configs.files",
+        "shows_progress": "configs.console",
         "with_current_names": "configs.settings",
     }
 

@@ -16,6 +16,7 @@ __all__ = [
     "log_handler",
     "print_table",
     "printable",
+    "shows_progress",
     "table_lines",
 ]
 
@@ -58,6 +59,11 @@ def is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
+
+
+def shows_progress() -> bool:
+    """Return whether progress bars make sense: only where they can redraw themselves."""
+    return is_terminal(sys.stdout)
 
 
 def printable(text: str, encoding: str | None = None) -> str:

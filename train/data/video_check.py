@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import DataError, MediaError, replaced_file
+from configs import DataError, MediaError, replaced_file, shows_progress
 from model.media.container import open_container
 from model.media.video import decode_frames
 from train.data.manifest import Manifest
@@ -53,7 +53,7 @@ def validate_manifest(
     paths = list(dict.fromkeys(entry.path for entry in manifest.entries))
     with (
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
-        Progress(disable=quiet) as progress,
+        Progress(disable=quiet or not shows_progress()) as progress,
     ):
         task = progress.add_task("validate", total=len(paths))
         reports = []

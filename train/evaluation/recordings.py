@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from configs import DataError
+from configs import DataError, shows_progress
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, DetectionConfig
 from model.media.clip_cutter import ClipCutter
@@ -74,7 +74,7 @@ def recording_timelines(
     assert isinstance(spec, ModelSpec)
     folded = fold_for_inference(network.eval(), dtype)
     timelines = []
-    for path in track(recordings, description="recordings", disable=quiet):
+    for path in track(recordings, description="recordings", disable=quiet or not shows_progress()):
         clips = _numbered_clips(path, spec, stride)
         for _, part in itertools.groupby(clips, key=lambda numbered: numbered[0]):
             timelines.append(_timeline(path.stem, (clip for _, clip in part), folded, spec, dtype))
