@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -65,7 +67,7 @@ def outbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A working folder with a user's own files, none of which may be imported."""
+    """A working folder with a user's own files, which must never be imported."""
     folder = tmp_path / "mine"
     (folder / "configs").mkdir(parents=True)
     for name in ("configs/__init__", "model", "stream", "train", "numpy", "yaml", "pickle"):
@@ -153,6 +155,18 @@ def test_worker_processes_of_a_script_do_not_either(hostile: Path, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert "wrote clips" in done.stdout
+
+
+def test_programs_named_on_the_pages_understand_their_options() -> None:
+    found = 0
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for name, rest in re.findall(r"^\$ cidc-(stream|train|model) (.*)$", text, re.MULTILINE):
+            parser = importlib.import_module(f"{name}.__main__")._parser()
+            if "--help" not in rest:
+                parser.parse_args(shlex.split(rest, comments=True))
+            found += 1
+    assert found >= 3
 
 
 @pytest.mark.parametrize("project", [WHOLE, CLIENT], ids=["whole", "client"])
