@@ -25,16 +25,8 @@ _SHEETS = (".png", ".jpg")
 _VIDEOS = (".mp4", ".mkv")
 _SHOWN_NAMES = 5
 _COLUMNS = (
-    "network",
-    "tables",
-    "GFLOPs",
-    "paper",
-    "differ",
-    "M params",
-    "paper",
-    "differ",
-    "CIDC params",
-    "remark",
+    *("network", "tables", "GFLOPs", "paper", "differ"),
+    *("M params", "paper", "differ", "CIDC params", "remark"),
 )
 
 
