@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from configs.command import exit_status
+from configs.command import exit_status, program_name
 from configs.errors import (
     BrokerError,
     CameraError,
@@ -26,6 +26,7 @@ from configs.errors import (
 from configs.text_files import clean_label, lines_of, read_text, readable
 
 if TYPE_CHECKING:
+    from configs.console import is_terminal, log_handler, print_table, printable, shows_progress
     from configs.files import exists, is_file, naming_errors, replaced_file
     from configs.loader import example_path, load_config, parse_config
     from configs.settings import (
@@ -56,14 +57,20 @@ __all__ = [
     "exists",
     "exit_status",
     "is_file",
+    "is_terminal",
     "lines_of",
     "load_config",
+    "log_handler",
     "merged",
     "naming_errors",
     "parse_config",
+    "print_table",
+    "printable",
+    "program_name",
     "read_text",
     "readable",
     "replaced_file",
+    "shows_progress",
     "with_current_names",
 ]
 
@@ -76,11 +83,16 @@ if not TYPE_CHECKING:
         "example_path": "configs.loader",
         "exists": "configs.files",
         "is_file": "configs.files",
+        "is_terminal": "configs.console",
         "load_config": "configs.loader",
+        "log_handler": "configs.console",
         "merged": "configs.settings",
         "parse_config": "configs.loader",
         "naming_errors": "configs.files",
+        "print_table": "configs.console",
+        "printable": "configs.console",
         "replaced_file": "configs.files",
+        "shows_progress": "configs.console",
         "with_current_names": "configs.settings",
     }
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from cidc_programs import check_packages
+
+check_packages(__file__, "configs")
+
 if TYPE_CHECKING:
     from model.checkpoints.weights import load_model, save_model
     from model.cidc import CIDCUnit

@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from configs import CheckpointError, MediaError, clean_label, exit_status, lines_of, read_text
+from configs import (
+    CheckpointError,
+    MediaError,
+    clean_label,
+    exit_status,
+    lines_of,
+    print_table,
+    program_name,
+    read_text,
+)
 from model.backbones.resnet import BACKBONES
+from model.checkpoints.shipped import WEIGHTS_HELP
 from model.checkpoints.weights import load_model, save_model
 from model.complexity import NOT_COMPARED, PAPER_NETWORKS, Cost, PaperNetwork, measure_paper
 from model.network import fold_for_inference
@@ -25,17 +33,25 @@ __all__ = ["main"]
 _SHEETS = (".png", ".jpg")
 _VIDEOS = (".mp4", ".mkv")
 _SHOWN_NAMES = 5
+_COLUMNS = (
+    *("network", "tables", "GFLOPs", "paper", "differ"),
+    *("M params", "paper", "differ", "CIDC params", "remark"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, or 2 for bad input."""
+    return exit_status(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    return exit_status(lambda: int(options.run(options)))
+    return int(options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m model", description="Networks: cost, activation maps, weights, export."
+        prog=program_name("model"), description="Networks: cost, activation maps, weights, export."
     )
     commands = parser.add_subparsers(title="commands", required=True)
     _add_complexity_arguments(
@@ -59,7 +75,7 @@ def _add_complexity_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_maps_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
+    parser.add_argument("--checkpoint", type=Path, required=True, help=WEIGHTS_HELP)
     parser.add_argument("--video", type=Path, required=True, help="a video file")
     parser.add_argument(
         "--out",
@@ -114,44 +130,37 @@ def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
+    parser.add_argument("--checkpoint", type=Path, required=True, help=WEIGHTS_HELP)
     parser.add_argument("--out", type=Path, required=True, help="file to write (.onnx)")
     parser.set_defaults(run=_export)
 
 
 def _complexity(options: argparse.Namespace) -> int:
-    table = Table(
-        "network",
-        "tables",
-        "GFLOPs",
-        "paper",
-        "differ",
-        "M params",
-        "paper",
-        "differ",
-        "CIDC params",
-        "remark",
-        title="One 32 x 224 x 224 clip; FLOPs are twice the multiply-accumulates",
-    )
     rows = [_row_facts(row, cost, compared=True) for row, cost in measure_paper(PAPER_NETWORKS)]
     rows += [_row_facts(row, cost, compared=False) for row, cost in measure_paper(NOT_COMPARED)]
-    for row in rows:
-        table.add_row(
-            row["network"],
-            row["tables"],
-            _number(row["flops"], 1e9),
-            _number(row["paper_flops"], 1e9, 0),
-            _per_cent(row["flops_difference"]),
-            _number(row["parameters"], 1e6),
-            _number(row["paper_parameters"], 1e6, 0),
-            _per_cent(row["parameters_difference"]),
-            _number(row["cidc_parameters"] or None, 1e6),
-            row["note"],
-        )
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print_table(
+        _COLUMNS,
+        map(_cells, rows),
+        title="One 32 x 224 x 224 clip; FLOPs are twice the multiply-accumulates",
+    )
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["network"],
+        row["tables"],
+        _number(row["flops"], 1e9),
+        _number(row["paper_flops"], 1e9, 0),
+        _per_cent(row["flops_difference"]),
+        _number(row["parameters"], 1e6),
+        _number(row["paper_parameters"], 1e6, 0),
+        _per_cent(row["parameters_difference"]),
+        _number(row["cidc_parameters"] or None, 1e6),
+        row["note"],
+    )
 
 
 def _maps(options: argparse.Namespace) -> int:
@@ -283,7 +292,7 @@ def _per_cent(value: float | None) -> str:
     """Format a relative difference in per cent; mark it if it is above 5 %."""
     if value is None:
         return ""
-    return f"{value:+.1%}" if abs(value) <= 0.05 else f"[bold]{value:+.0%} ![/bold]"
+    return f"{value:+.1%}" if abs(value) <= 0.05 else f"{value:+.0%} !"
 
 
 if __name__ == "__main__":

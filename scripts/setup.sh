@@ -14,14 +14,16 @@ fi
 python=${PYTHON_FOR_VENV:-}
 if [ -z "$python" ]; then
     for candidate in python3.12 python3.11 python3.13 python3; do
-        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
             python=$candidate
             break
         fi
     done
 fi
 if [ -z "$python" ]; then
-    echo "error: Python 3.11 or newer is needed; install it (Debian: apt install python3 python3-venv)" >&2
+    echo "error: Python 3.11, 3.12 or 3.13 is needed; install one (Debian: apt install python3 python3-venv)," \
+        "or name another with PYTHON_FOR_VENV=..., which is not tested" >&2
     exit 1
 fi
 

@@ -6,7 +6,13 @@ Names are loaded when they are first asked for: commands that need no PyTorch st
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
+
+from cidc_programs import check_packages
+
+# Programs that only read events need no `model`, and may have one of their own.
+check_packages(__file__, "configs", *(["model"] if sys.argv[:1] == ["-m"] else []))
 
 if TYPE_CHECKING:
     from stream.analysis.ring import ClipRing
@@ -22,6 +28,8 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'stream' has no attribute {name!r}")
+        if name != "ActionEvent":
+            check_packages(__file__, "model")
         return getattr(
             importlib.import_module(
                 "stream.analysis.ring" if name == "ClipRing" else "stream.events"

@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from configs import CidcError, ConfigError, check_tree, load_config
+from configs import ConfigError, exit_status, program_name
 from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
-from stream.events.config import OutboxConfig
-from stream.events.event import ActionEvent
-from stream.events.outbox_reader import read_dead_letters
+from stream.events_command import add_events_command
 
 __all__ = ["main"]
-
-# On a terminal the table and the log share one console, so that neither overwrites the other.
-_CONSOLE = Console() if sys.stdout.isatty() else Console(stderr=True)
-
-_FILE_WIDTH = 160  # of a table that goes to a file or a pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 if a run failed or lost events, 2 for a
     configuration that cannot be used.
     """
+    return exit_status(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     set_up_logs(LogConfig())
-    try:
-        return int(options.run(options))
-    except CidcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # the reader of a pipe went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    return int(options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stream", description="Recognise actions in camera streams."
+        prog=program_name("stream"), description="Recognise actions in camera streams."
     )
     commands = parser.add_subparsers(title="commands", required=True)
     run = commands.add_parser("run", help="analyse the cameras of a configuration")
@@ -65,42 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="validate a configuration without running it")
     _add_config(check)
     check.set_defaults(run=_check)
-    events = commands.add_parser("events", help="read events from an outbox or a broker")
-    source = events.add_mutually_exclusive_group()
-    source.add_argument(
-        "--outbox",
-        type=Path,
-        help="outbox database; outbox.db unless the configuration names another",
-    )
-    source.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
-    events.add_argument(
-        "--topic", help="Kafka topic; action-events unless the configuration names another"
-    )
-    events.add_argument(
-        "--group",
-        help="consumer group: go on where it left off, and share the topic with its other readers",
-    )
-    events.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="pipeline configuration with the kafka section to connect by",
-    )
-    events.add_argument(
-        "--rejected",
-        action="store_true",
-        help="instead, the dead letters of the outbox: refused events, each with its error",
-    )
-    events.add_argument(
-        "--follow",
-        action="store_true",
-        help=(
-            "go on printing new events; beside a publisher, follow the topic: what it has sent is"
-            " no longer in the outbox"
-        ),
-    )
-    events.add_argument("--format", choices=("table", "jsonl"), default="table")
-    events.set_defaults(run=_events)
+    add_events_command(commands)
     return parser
 
 
@@ -127,7 +74,21 @@ def _positive_seconds(text: str) -> float:
     return value
 
 
+def _need_pipeline() -> None:
+    """Refuse commands that the distribution for readers of events does not contain.
+
+    Raises:
+        ConfigError: only that distribution is installed.
+    """
+    if not Path(__file__).with_name("pipeline.py").is_file():
+        raise ConfigError(
+            "cidc-stream-client only reads events; to analyse cameras, uninstall it and install"
+            " cidc-stream, which contains it"
+        )
+
+
 def _run(options: argparse.Namespace) -> int:
+    _need_pipeline()
     stop = threading.Event()
 
     def end(number: int, _frame: object) -> None:
@@ -137,6 +98,9 @@ def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # before anything that takes long: a start can be stopped in an orderly way, too
         signal.signal(number, end)
+    from rich.console import Console
+
+    from configs import load_config
     from model.runtime import keep_freed_memory
     from stream.config import StreamConfig
     from stream.console.live_table import LiveTable
@@ -154,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
         with pipeline:
             if options.summary is not None:
                 write_summary({}, options.summary)  # better to fail now than after the run
-            table = LiveTable(pipeline, _CONSOLE if sys.stdout.isatty() else Console(), printer)
+            table = LiveTable(pipeline, Console(), printer)
             pipeline.subscribe(lambda announcement: table.take(announcement.events))
             with table as tick:
                 summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
@@ -168,6 +132,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    _need_pipeline()
+    from configs import load_config
     from stream.analysis.recogniser import Recogniser
     from stream.cameras.overrides import CameraOverrides
     from stream.config import StreamConfig, check_settings, overrides_path
@@ -185,88 +151,6 @@ def _check(options: argparse.Namespace) -> int:
         print(differs)
     print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
     return 0
-
-
-def _events(options: argparse.Namespace) -> int:
-    _check_events(options)
-    if options.rejected:
-        for payload, error in read_dead_letters(options.outbox):
-            print(json.dumps({"error": error, "event": payload}))
-        return 0
-    events = _source(options)
-    from stream.console.event_lines import event_line, place
-
-    if options.format == "jsonl":
-        for event in events:
-            print(event.to_json(), flush=options.follow)
-        return 0
-    if options.follow:
-        for event in events:
-            print(event_line(event), flush=True)
-        return 0
-    table = Table()
-    for column in (
-        "started at",
-        "camera",
-        "kind",
-        "action",
-        "confidence",
-        "stream seconds",
-        "reason",
-    ):
-        table.add_column(column, no_wrap=column in ("started at", "camera"))
-    for event in events:
-        span = f"{event.pts_start_seconds:.1f}" + (
-            f" to {event.pts_end_seconds:.1f}" if event.pts_end_seconds is not None else ""
-        )
-        table.add_row(
-            event.started_at,
-            place(event),
-            event.kind,
-            event.action,
-            f"{event.confidence:.2f}",
-            span,
-            event.reason or "",
-        )
-    (Console() if sys.stdout.isatty() else Console(width=_FILE_WIDTH)).print(table)
-    return 0
-
-
-def _check_events(options: argparse.Namespace) -> None:
-    """Take what is not given from the configuration, and refuse what would do nothing.
-
-    Raises:
-        ConfigError: options that do not go together.
-    """
-    from stream.config import StreamConfig
-    from stream.events.config import KafkaConfig
-
-    config = load_config(options.config, StreamConfig) if options.config else None
-    kafka = config.kafka.model_dump() if config else {}
-    kafka |= {"bootstrap": options.bootstrap} if options.bootstrap else {}
-    kafka |= {"topic": options.topic} if options.topic else {}
-    if options.outbox is not None:
-        kafka["bootstrap"] = ()
-    options.kafka = check_tree(kafka, KafkaConfig, name="kafka")
-    options.outbox = options.outbox or (config.outbox.path if config else OutboxConfig().path)
-    from_broker = bool(options.kafka.bootstrap) and not options.rejected
-    if (options.group or options.topic) and not from_broker:
-        raise ConfigError(
-            "--group and --topic are for a broker: give --bootstrap, or a --config that names one"
-        )
-    if options.rejected and (options.bootstrap or options.follow):
-        raise ConfigError(
-            "--rejected lists events of an outbox as they are now; it does not go with --bootstrap"
-            " or --follow"
-        )
-
-
-def _source(options: argparse.Namespace) -> Iterator[ActionEvent]:
-    from stream.events.consumer import read_outbox, read_topic
-
-    if not options.kafka.bootstrap:
-        return read_outbox(options.outbox, follow=options.follow)
-    return read_topic(options.kafka, threading.Event(), follow=options.follow, group=options.group)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ WIRING = {
     "stream.__main__",
     "stream.assembly",
     "stream.config",
+    "stream.events_command",
     "stream.pipeline",
     "stream.start_check",
     "stream.reader",

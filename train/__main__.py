@@ -7,9 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from rich.logging import RichHandler
-
-from configs import exit_status
+from configs import exit_status, log_handler, program_name
 from train.commands import data, evaluation, events, scenes, training
 
 __all__ = ["main"]
@@ -22,20 +20,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 for success; 1 if some files are bad; 2 for bad input; 130 or 143 if the
         command was stopped.
     """
+    return exit_status(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)]
-    )
-    try:
-        return exit_status(lambda: int(options.run(options)))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    stream = sys.stdout if training.prints_its_log(options) else sys.stderr
+    logging.basicConfig(level=logging.INFO, handlers=[log_handler(stream)])
+    return int(options.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train", description="Train and evaluate action recognition networks."
+        prog=program_name("train"), description="Train and evaluate action recognition networks."
     )
     training.add_training_options(parser)
     commands = parser.add_subparsers(title="other commands")

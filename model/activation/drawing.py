@@ -42,10 +42,14 @@ def write_sheet(clip: ClipMaps, path: str | Path) -> None:
     for name, map_SHW in _stretched_maps(clip).items():
         overlaid = [_overlaid(frame, map_SHW[s]) for s, frame in enumerate(frames)]
         rows.append(_titled(np.hstack(overlaid), name))
-    if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
+    picture = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    try:
+        # OpenCV itself would crash on a file name that is not UTF-8.
+        Path(path).write_bytes(cv2.imencode(Path(path).suffix, picture)[1].tobytes())
+    except (cv2.error, OSError):
         raise MediaError(
             f"cannot write the picture {path}; is the folder there, and its ending .png or .jpg?"
-        )
+        ) from None
 
 
 def write_overlay(clips: Iterable[ClipMaps], path: str | Path, *, fps: float) -> None:

@@ -45,6 +45,8 @@ def export_onnx(network: ActionNetwork, path: str | Path) -> float:
             file cannot be written.
     """
     path = Path(path)
+    if str(path) != str(path).encode(errors="replace").decode():
+        raise CheckpointError(f"cannot write {path}: ONNX Runtime needs a name in UTF-8")
     for name in _NEEDED:
         _need(name)
     spec = network.spec

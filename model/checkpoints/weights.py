@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from configs import CheckpointError, replaced_file
+from model.checkpoints.shipped import find_weights, shipped_names
 from model.network import ActionNetwork, build_model
 from model.spec import ModelSpec
 
@@ -61,7 +62,7 @@ def save_model(
 
 
 def load_model(path: str | Path) -> ActionNetwork:
-    """Read a network from a weights file.
+    """Read a network from a weights file, given as a path or as the name of weights that ship.
 
     The network is in float32, on the CPU and in evaluation mode. Its attribute `spec` is the
     description in the file.
@@ -83,7 +84,7 @@ def load_model(path: str | Path) -> ActionNetwork:
 
 
 def read_spec(path: str | Path) -> ModelSpec:
-    """Read only the description in a weights file.
+    """Read only the description in a weights file, which `load_model` would accept.
 
     Raises:
         CheckpointError: the file is missing or damaged, or has no valid description.
@@ -131,10 +132,14 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
 
 
 def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"weights file not found: {path}")
+    found = find_weights(path)
+    if found is None:
+        raise CheckpointError(
+            f"weights file not found: {path}; give a path, or a name that ships:"
+            f" {', '.join(shipped_names()) or 'none'}"
+        )
     try:
-        return safe_open(str(path), framework="pt")
+        return safe_open(str(found), framework="pt")
     except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({error}); get it or train it again"

@@ -8,14 +8,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from configs import CheckpointError, ConfigError, StrictModel, is_file
+from configs import CheckpointError, ConfigError, StrictModel
+from model.checkpoints.shipped import find_weights, shipped_names
 from model.checkpoints.weights import ModelSpec
 from model.mixing import MixingPath
 from model.runtime import DeviceChoice, Precision
 
 __all__ = ["BatchConfig", "InferConfig", "check_spec", "weights_path"]
-
-_SHIPPED = Path(__file__).parents[2] / "model" / "pretrained"
 
 
 class BatchConfig(StrictModel):
@@ -88,13 +87,9 @@ def weights_path(config: InferConfig) -> Path:
     Raises:
         ConfigError: there is no such file and no such name; the message lists the names that ship.
     """
-    shipped = _SHIPPED / f"{config.weights}.safetensors"
-    if is_file(shipped):
-        return shipped
-    path = Path(config.weights)
-    if is_file(path):
+    if (path := find_weights(config.weights)) is not None:
         return path
-    names = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.safetensors"))) or "none"
+    names = ", ".join(shipped_names()) or "none"
     raise ConfigError(
         f"infer.weights: no weights file {config.weights!r}; give a path, or a name that ships:"
         f" {names}"

@@ -110,15 +110,15 @@ class LiveTable:
         name = camera.camera_id
         active = self._run.active(name)
         return (
-            name,
+            Text(name),  # as Text, because rich reads brackets in a plain string as a style
             Text(camera.state, _COLOURS[camera.state])
             if camera.blind is None
             else Text("blind", "red"),
             f"{camera.fps:.1f}",
             str(metrics.total(metrics.decoded, camera=name)),
             str(metrics.total(metrics.clips, camera=name)),
-            ", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items()),
-            camera.detail if camera.blind is None else camera.blind.detail,
+            Text(", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items())),
+            Text(camera.detail if camera.blind is None else camera.blind.detail),
         )
 
 

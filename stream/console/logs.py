@@ -8,11 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 
-from rich.console import Console
-from rich.logging import RichHandler
-
+from configs.console import LineHandler, log_handler
 from stream.console.config import LogConfig
 from stream.events.event import rfc3339
 
@@ -47,16 +44,8 @@ def set_up_logs(config: LogConfig) -> None:
     """
     handler: logging.Handler
     if config.format == "json":
-        handler = logging.StreamHandler()
+        handler = LineHandler(sys.stderr)
         handler.setFormatter(JsonFormatter())
-    elif not sys.stderr.isatty():
-        handler = logging.StreamHandler()
-        formatter = logging.Formatter(
-            "%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ"
-        )
-        formatter.converter = time.gmtime
-        handler.setFormatter(formatter)
     else:
-        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=True)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler = log_handler(sys.stderr)
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)

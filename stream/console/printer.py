@@ -69,6 +69,6 @@ def _write(text: str) -> None:
     except (OSError, AttributeError):  # standard output is not a file, as in tests
         sys.stdout.write(text)
         return
-    data = text.encode(sys.stdout.encoding or "utf-8", errors="replace")
+    data = text.encode(sys.stdout.encoding or "utf-8", errors="backslashreplace")
     while data:
         data = data[os.write(descriptor, data) :]

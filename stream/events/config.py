@@ -1,25 +1,24 @@
-"""Settings of events: thresholds, outbox, broker, pictures."""
+"""Settings of events: thresholds, outbox, broker, pictures.
+
+`EventConfig` is imported when it is first used: programs that read events do not need the package
+`model`.
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs import BrokerError, OutputPath, StrictModel, is_file
-from model.detection import DetectionConfig
 from stream.events.broker_addresses import bootstrap_problem
 
+if TYPE_CHECKING:
+    from stream.events.event_config import EventConfig
+
 __all__ = ["EventConfig", "KafkaConfig", "OutboxConfig", "SnapshotConfig"]
-
-
-class EventConfig(DetectionConfig):
-    """Settings for turning probabilities into events."""
-
-    top_k: int = Field(
-        3, ge=1, le=20, description="number of most likely actions that each event lists"
-    )
 
 
 class OutboxConfig(StrictModel):
@@ -199,3 +198,11 @@ class SnapshotConfig(StrictModel):
         description="room on the disk that is kept for events: with less, the oldest pictures are"
         " deleted and new ones are not stored; 0: no reserve",
     )
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name != "EventConfig":
+            raise AttributeError(f"module 'stream.events.config' has no attribute {name!r}")
+        return importlib.import_module("stream.events.event_config").EventConfig

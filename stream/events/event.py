@@ -8,14 +8,13 @@ import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from configs import DataError
-from model.detection import DetectionKind
 
 __all__ = ["SCHEMA", "ActionEvent", "EventKind", "StoredEvent", "rfc3339"]
 SCHEMA = "action-event/1"
-EventKind = DetectionKind
+EventKind = Literal["started", "updated", "ended"]  # as `model.detection.DetectionKind`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from configs import MediaError
 from model import load_model
 from model.__main__ import main
 from model.activation import ClipMaps, analyse_video, rows_of_sub_clips, write_overlay, write_sheet
@@ -137,3 +138,17 @@ def test_a_sound_file_has_no_maps(
         == 2
     )
     assert "noise.mp4" in capsys.readouterr().err
+
+
+def test_pictures_and_videos_may_have_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """OpenCV's own file functions end the process for such a name."""
+    frames = np.zeros((32, 48, 80, 3), np.uint8)
+    maps = {"backbone": np.zeros((4, 3, 5), np.float32)}
+    clip = ClipMaps(0.0, frames, maps, "x", 0.5)
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    write_sheet(clip, folder / "s.png")
+    assert (folder / "s.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("none/s.png", "s.unknown"):
+        with pytest.raises(MediaError, match="cannot write the picture"):
+            write_sheet(clip, folder / name)

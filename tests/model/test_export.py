@@ -109,3 +109,8 @@ def test_a_file_that_computes_something_else_is_not_written(
     with pytest.raises(CheckpointError, match="is not written"):
         export_onnx(network(), tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf8_is_refused(tiny_weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="needs a name in UTF-8"):
+        export_onnx(load_model(tiny_weights), tmp_path / "\udcff.onnx")

@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from configs import CheckpointError
 from model import ModelSpec, build_model, load_model, save_model
+from model.__main__ import main
 from model.checkpoints.weights import read_spec
 
 
@@ -105,3 +106,33 @@ def test_a_description_of_another_network_is_refused(tiny_spec: ModelSpec, tmp_p
 def test_labels_must_fit_the_network(tiny_spec: ModelSpec) -> None:
     with pytest.raises(ValueError, match="3 labels for 13 classes"):
         ModelSpec.model_validate(tiny_spec.model_dump() | {"labels": ("background", "b", "c")})
+
+
+@pytest.mark.parametrize("weights", ["scenes-r2d18-cidc", Path("scenes-r2d18-cidc")], ids=repr)
+def test_weights_that_ship_load_by_their_name(weights: str | Path) -> None:
+    assert read_spec(weights).name == "scenes-r2d18-cidc"
+    network = load_model(weights)
+    assert network.spec is not None
+    assert network.spec.name == "scenes-r2d18-cidc"
+
+
+@pytest.mark.parametrize("weights", ["scenes-r2d", "../pretrained/scenes-r2d18-cidc", "", "."])
+def test_an_unknown_name_lists_those_that_ship(weights: str) -> None:
+    for load in (load_model, read_spec):
+        with pytest.raises(CheckpointError, match="a name that ships: scenes-r2d18-cidc"):
+            load(weights)
+
+
+@pytest.mark.parametrize("command", ["maps", "export"])
+def test_commands_take_the_name_of_weights_that_ship(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--video", str(tmp_path / "none.mp4")] if command == "maps" else []
+    out = tmp_path / ("x.png" if command == "maps" else "missing/x.onnx")
+    assert main([command, "--checkpoint", "no-such", "--out", str(out), *options]) == 2
+    assert "a name that ships: scenes-r2d18-cidc" in capsys.readouterr().err
+    if command == "maps":
+        assert (
+            main([command, "--checkpoint", "scenes-r2d18-cidc", "--out", str(out), *options]) == 2
+        )
+        assert "none.mp4" in capsys.readouterr().err

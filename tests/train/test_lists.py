@@ -98,7 +98,8 @@ def test_names_that_are_not_utf8_survive_every_list(
     write_report([FileReport(path, 3, None)], tmp_path / "r.csv")
     marked = (tmp_path / "r.csv").read_bytes()
     (tmp_path / "r.csv").write_bytes(BOM.encode() + marked)
-    assert read_report(tmp_path / "r.csv") == {path: None}
+    assert [report.problem for report in read_report(tmp_path / "r.csv").values()] == [None]
+    assert set(read_report(tmp_path / "r.csv")) == {path}
     entry = ManifestEntry(path, "x")
     Quarantine(tmp_path / "quarantine.csv", max_videos=2).add(entry, "broken")
     assert entry in Quarantine(tmp_path / "quarantine.csv", max_videos=2)

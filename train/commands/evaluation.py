@@ -7,9 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
+from configs import print_table
 from train.commands.options import add_checkpoint, add_settings
 
 if TYPE_CHECKING:
@@ -132,15 +130,16 @@ def _predict(
 
 
 def _print_comparison(comparison: ModelComparison, names: tuple[str, str]) -> None:
-    classes = Table("class", *names, "gain", title="Top-1 by class")
-    for label, one, other in comparison.classes:
-        classes.add_row(label, *_gain_cells(one, other))
-    title = f"Pairwise accuracy, pairs that {names[0]} confuses most"
-    pairs = Table("pair", *names, "gain", title=title)
-    for a, b, one, other in comparison.pairs:
-        pairs.add_row(f"{a} / {b}", *_gain_cells(one, other))
-    for table in (classes, pairs):
-        Console().print(table)
+    print_table(
+        ("class", *names, "gain"),
+        ((label, *_gain_cells(one, other)) for label, one, other in comparison.classes),
+        title="Top-1 by class",
+    )
+    print_table(
+        ("pair", *names, "gain"),
+        ((f"{a} / {b}", *_gain_cells(one, other)) for a, b, one, other in comparison.pairs),
+        title=f"Pairwise accuracy, pairs that {names[0]} confuses most",
+    )
 
 
 def _gain_cells(one: float, other: float) -> tuple[str, str, str]:

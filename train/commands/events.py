@@ -9,9 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
+from configs import print_table
 from train.commands.options import add_checkpoint, positive_seconds
 
 if TYPE_CHECKING:
@@ -198,10 +196,11 @@ def _report(metrics: dict[float, EventMetrics], options: argparse.Namespace) -> 
 
 def _print_actions(tolerance: float, metrics: EventMetrics) -> None:
     title = f"events against the truth, start within {tolerance:g} s"
-    table = Table("action", "true", "found", "missed", "false", title=title)
-    for action, (found, missed, false) in metrics.per_action.items():
-        table.add_row(action, str(found + missed), str(found), str(missed), str(false))
-    Console().print(table)
+    rows = (
+        (action, str(found + missed), str(found), str(missed), str(false))
+        for action, (found, missed, false) in metrics.per_action.items()
+    )
+    print_table(("action", "true", "found", "missed", "false"), rows, title=title)
 
 
 def _summary_line(metrics: EventMetrics, tolerance: float) -> str:

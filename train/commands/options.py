@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from model.checkpoints.shipped import WEIGHTS_HELP
+
 __all__ = ["add_checkpoint", "add_settings", "frame_rate", "positive_seconds"]
 
 
@@ -27,7 +29,7 @@ def add_settings(
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add `--checkpoint`, which names a weights file."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="weights (safetensors)")
+    parser.add_argument("--checkpoint", type=Path, required=True, help=WEIGHTS_HELP)
 
 
 def frame_rate(text: str) -> float:

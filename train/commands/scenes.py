@@ -44,4 +44,5 @@ def _scenes(options: argparse.Namespace) -> int:
             jobs=options.jobs,
         )
     )
+    print(f"wrote clips, recordings and their lists into {options.out}")
     return 0

@@ -7,17 +7,14 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
-from configs import ConfigError, load_config, replaced_file
+from configs import ConfigError, load_config, print_table, replaced_file
 from train.commands.options import add_settings
 from train.commands.stopping import run_until_stopped
 
 if TYPE_CHECKING:
     from train.ablations import AblationConfig, RunResult
 
-__all__ = ["add_commands", "add_training_options"]
+__all__ = ["add_commands", "add_training_options", "prints_its_log"]
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +36,11 @@ def add_commands(commands: Any) -> None:
     )
     add_settings(parser, help_text="ablations (YAML), such as configs/compare-scenes.yaml")
     parser.set_defaults(run=_compare)
+
+
+def prints_its_log(options: argparse.Namespace) -> bool:
+    """Return whether the log is the output of a command, and not a result that it prints."""
+    return options.run in (_train, _compare) and not options.dry_run
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -93,8 +95,5 @@ def _report_ablations(config: AblationConfig, results: dict[str, list[RunResult]
     title = f"{config.run.name}, {len(config.seeds)} seeds"
     plot_ablations(rows, config.out / "compare.png", title=title)
     for name, mine in tables_of(rows).items():
-        table = Table(*header(mine), title=name)
-        for row in mine:
-            table.add_row(*cells(row))
-        Console().print(table)
+        print_table(header(mine), map(cells, mine), title=name)
     print(f"wrote compare.json, compare.md and compare.png into {config.out}")

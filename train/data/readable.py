@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import track
 
-from configs import DataError, MediaError, readable
+from configs import DataError, MediaError, readable, shows_progress
 from model.media.colour import log_fallback
 from model.media.container import resolved
 from train.config import DataConfig
@@ -57,9 +58,9 @@ def readable_entries(
     with ThreadPoolExecutor(threads) as pool:
         problems = track(
             pool.map(lambda entry: _find_problem(store, entry, known), mine),
-            description=f"reading {manifest.path.name}",
+            description=escape(f"reading {manifest.path.name}"),
             total=len(mine),
-            disable=not ranks.is_first,
+            disable=not (ranks.is_first and shows_progress()),
         )
         return _good_entries(manifest, ranks.gather(list(problems)), data.max_bad_fraction)
 

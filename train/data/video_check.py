@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import DataError, MediaError, read_text, replaced_file
+from configs import DataError, MediaError, read_text, replaced_file, shows_progress
 from model.media.container import naming_file, open_file, resolved
 from model.media.conversion import FrameConverter, frame_kind
 from model.media.image_sequence import ImageSequence, find_sequence, size_and_mtime
@@ -67,7 +67,7 @@ def validate_manifest(
     check = _FileCheck()
     with (
         ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
-        Progress(disable=quiet) as progress,
+        Progress(disable=quiet or not shows_progress()) as progress,
     ):
         task = progress.add_task("validate", total=len(parts))
         reports = []

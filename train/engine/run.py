@@ -27,7 +27,7 @@ from train.data.quarantine import Quarantine
 from train.data.readers import ClipReader
 from train.distributed import Ranks
 from train.engine.checkpoint import load_state, save_state
-from train.engine.run_log import TensorBoardLog, keep_lines
+from train.engine.run_log import TensorBoardLog, epoch_line, keep_lines
 from train.engine.run_state import RunState
 from train.engine.step import Stepper, learning_rate_at
 from train.engine.validation import validate
@@ -161,7 +161,7 @@ class TrainingRun:
         path = self._config.out / "metrics.jsonl"
         with naming_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        _log.info("epoch %d: %s", epoch, json.dumps(line))
+        _log.info(epoch_line(epoch, self._config.optimiser.epochs, facts, line["validation"]))
         self._tensorboard.add(
             self._global_step(),
             **{f"epoch__{name}": value for name, value in facts.items()},

@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ import torch
 
 from configs import replaced_file
 
-__all__ = ["TensorBoardLog", "environment", "keep_lines", "logging_to", "write_json"]
+__all__ = [
+    "TensorBoardLog",
+    "environment",
+    "epoch_line",
+    "keep_lines",
+    "logging_to",
+    "write_json",
+]
 
 _PACKAGES = ("torch", "nvidia-dali-cuda130", "cupy-cuda13x", "numpy", "av")
 
@@ -60,11 +67,33 @@ def logging_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def epoch_line(
+    epoch: int, epochs: int, training: Mapping[str, float], validation: Mapping[str, Any]
+) -> str:
+    """Return one line about a finished epoch, for people; `metrics.jsonl` has all figures.
+
+    Args:
+        epoch: number of the epoch, from 1.
+        epochs: number of epochs of the run.
+        training: loss, top1, clips_per_second and wait_share of the training clips.
+        validation: top1, top5 and, if there is a background, actions_top1 of the validation videos.
+    """
+    actions = validation.get("actions_top1")
+    return (
+        f"epoch {epoch} of {epochs}: loss {training['loss']:.4f}, top-1 {training['top1']:.4f};"
+        f" validation top-1 {validation['top1']:.4f}, top-5 {validation['top5']:.4f}"
+        + ("" if actions is None else f", top-1 of actions {actions:.4f}")
+        + f"; {training['clips_per_second']:.1f} clips/s, waiting {training['wait_share']:.0%}"
+    )
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write a value as JSON; a reader sees the old or the new file, never a part of it."""
+    """Write a value as JSON; a reader sees the old or the new file, never a part of it.
+
+    Bytes of file names that are not UTF-8 become escapes such as `\\udcff`, as JSON writes them.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with replaced_file(path) as partial:
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        # A path that is not UTF-8 is written with JSON escapes.
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

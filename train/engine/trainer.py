@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from configs import shows_progress
 from model.runtime import keep_freed_memory
 from train.config import TrainConfig
 from train.data.clip_store import ClipStore
@@ -62,7 +63,7 @@ def train(
     with (
         log,
         contextlib.closing(set_up_run(config, stop or threading.Event(), store, ranks)) as run,
-        _progress_bar(disable=quiet or not ranks.is_first) as progress,
+        _progress_bar(disable=quiet or not (ranks.is_first and shows_progress())) as progress,
     ):
         if resume:
             run.resume()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from configs import DataError, MediaError, readable
+from configs import DataError, MediaError, readable, shows_progress
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, DetectionConfig
 from model.media.clip_cutter import ClipCutter
@@ -76,7 +76,8 @@ def recording_timelines(
     assert isinstance(spec, ModelSpec)
     folded = fold_for_inference(network.eval(), dtype)
     timelines: list[Timeline] = []
-    for video in track(recordings, description="recordings", disable=quiet):
+    hidden = quiet or not shows_progress()
+    for video in track(recordings, description="recordings", disable=hidden):
         clips = _numbered_clips(video, spec, stride)
         count = len(timelines)
         for _, part in itertools.groupby(clips, key=lambda numbered: numbered[0]):

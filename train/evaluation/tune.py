@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.progress import track
 
-from configs import DataError
+from configs import DataError, shows_progress
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, ActionRule, DetectionConfig
 from train.data.manifest import Manifest
@@ -76,7 +76,9 @@ def tune(
     search = _Search(timelines, truths, spec, tolerance_seconds)
     best_f1 = 0.0
     best = before
-    for smoothing in track(_SMOOTHING, description="smoothing", disable=quiet):
+    for smoothing in track(
+        _SMOOTHING, description="smoothing", disable=quiet or not shows_progress()
+    ):
         config = search.best_rules(smoothing, per_action=per_action)
         config = config.model_copy(
             update={"ignore": before.ignore, "update_seconds": before.update_seconds}

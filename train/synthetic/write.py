@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from configs import ConfigError, replaced_file
+from configs import ConfigError, replaced_file, shows_progress
 from train.synthetic.actions import BACKGROUND, LABELS
 from train.synthetic.film import film
 from train.synthetic.script import clip_script, recording_script
@@ -127,7 +127,7 @@ def _film_all(jobs: Sequence[_Job], processes: int, quiet: bool) -> _Intervals:
     columns = (TextColumn("scenes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Start with the longest files, so that no process works alone on a long file at the end.
     ordered = sorted(jobs, key=lambda job: -job.seconds)
-    with Progress(*columns, disable=quiet) as progress:
+    with Progress(*columns, disable=quiet or not shows_progress()) as progress:
         task = progress.add_task("scenes", total=len(jobs))
         intervals = {}
         for path, found in _results(ordered, processes):

@@ -1,0 +1,69 @@
+"""Tables and log lines: aligned, one line each, whatever the terminal can show."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+
+import pytest
+
+from configs.console import LineHandler, log_handler, printable, table_lines
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "shown"),
+    [
+        ("Händeschütteln", "utf-8", "Händeschütteln"),
+        ("Händeschütteln", "latin-1", "Händeschütteln"),
+        ("Händeschütteln", "ascii", "H\\xe4ndesch\\xfctteln"),
+        ("握手", "latin-1", "\\u63e1\\u624b"),
+        ("🤝", "ascii", "\\U0001f91d"),
+        ("a\udcffb", "utf-8", "a\\xffb"),
+        ("a\nb\x1b[31m\t", "utf-8", "a\\nb\\x1b[31m\\t"),
+        ("[bold]x[/y]", "utf-8", "[bold]x[/y]"),
+    ],
+)
+def test_what_cannot_be_shown_is_escaped(text: str, encoding: str, shown: str) -> None:
+    assert printable(text, encoding) == shown
+
+
+def test_columns_are_aligned_by_their_width_in_a_terminal() -> None:
+    lines = table_lines(("a", "b"), [("握手", "1"), ("x", "2")], title="t", encoding="utf-8")
+    assert lines == ["t", "a     b", "----  -", "握手  1", "x     2"]
+    lines = table_lines(("a", "b"), [("握手", "1"), ("x", "2")], encoding="ascii")
+    assert lines == [
+        "a             b",
+        "------------  -",
+        "\\u63e1\\u624b  1",
+        "x             2",
+    ]
+    assert table_lines(("a",), []) == ["a", "-"]
+
+
+def test_a_log_line_is_one_line_however_long() -> None:
+    stream = io.StringIO()
+    handler = log_handler(stream)
+    assert handler.formatter is not None
+    record = logging.LogRecord("x", logging.INFO, "", 0, "%s", ("word " * 100,), None)
+    handler.emit(record)
+    [line] = stream.getvalue().splitlines()
+    assert line.endswith("INFO     " + "word " * 100)
+
+
+def test_a_log_that_cannot_be_written_is_reported_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    handler = LineHandler(Full())
+    logger = logging.getLogger()
+    logger.addHandler(handler)
+    logger.warning("one")
+    assert handler not in logger.handlers
+    logger.warning("two")
+    error = capsys.readouterr().err
+    assert error.count("log lines cannot be written any more") == 1
+    assert "Traceback" not in error
