@@ -123,7 +123,8 @@ class Blindness:
 class CodedPacket:
     """One compressed packet and when it arrived.
 
-    `packet` is None where packets are missing; `lost` says why, and decoders restart there.
+    `packet` is None where packets are missing; `lost` says why, and decoders restart there. A
+    `repeated` packet was delivered before; it comes again because later ones refer to it.
     `clock` says which presentation times can be believed: those of the stream; or, where it has
     none, the arrival of a camera's packets, or the count of a file's frames at its frame rate.
     """
@@ -133,6 +134,7 @@ class CodedPacket:
     wall_seconds: float
     lost: BreakReason = BreakReason.RECONNECT
     clock: PacketClock = "stream"
+    repeated: bool = False
 
     @property
     def is_key(self) -> bool:
@@ -184,16 +186,23 @@ class SampledFrame:
 class CameraOpened:
     """A camera begins, with these settings; the first item of its stream.
 
-    Every opening of a camera has a `generation` of its own, higher than those before.
+    Every opening of a camera has a `generation` of its own, higher than those before. The video of
+    a recording ends. A recording waits for the analysis; a camera does not.
     """
 
     config: CameraConfig
     generation: int
+    is_recording: bool = False
 
     @property
     def camera_id(self) -> str:
         """The camera's name."""
         return self.config.id
+
+    @property
+    def waits(self) -> bool:
+        """Whether its frames may wait for as long as the analysis needs."""
+        return self.is_recording and self.config.pace == "fast"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,8 @@ class CameraSession:
     def __init__(self, opened: CameraOpened, default_stride: int) -> None:
         self.config: CameraConfig = opened.config
         self.generation = opened.generation
+        self.is_recording = opened.is_recording
+        self.waits = opened.waits
         self.stride = opened.config.hop or default_stride
         self.views: dict[View, ViewState] = {}
 

@@ -64,9 +64,10 @@ class CameraConfig(StrictModel):
     )
     transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries its packets")
     pace: Literal["realtime", "fast"] = Field(
-        "realtime", description="files: at the speed of their timestamps, or as fast as possible"
+        "realtime",
+        description="recordings: at the speed of their timestamps, or as fast as possible",
     )
-    loop: bool = Field(False, description="files: start again at the end")
+    loop: bool = Field(False, description="recordings: start again at the end")
     hop: int | None = Field(
         None,
         ge=1,
@@ -108,13 +109,13 @@ class CameraConfig(StrictModel):
 
     @property
     def is_file(self) -> bool:
-        """Whether it is read from a file. A file waits for the analysis; a camera does not."""
+        """Whether its address names a file of this machine."""
         return self.kind == "file"
 
     @property
-    def waits(self) -> bool:
-        """Whether its frames may wait for as long as the analysis needs."""
-        return self.is_file and self.pace == "fast"
+    def is_on_web(self) -> bool:
+        """Whether a web server sends its video: a recording, a playlist or a live stream."""
+        return self.url.lower().startswith(("http://", "https://"))
 
     @property
     def views(self) -> tuple[View, ...]:

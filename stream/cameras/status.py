@@ -23,6 +23,10 @@ class CameraStatus:
 
     Args:
         on_change: told every change of the state or its detail.
+
+    Attributes:
+        is_recording: whether the video ends, as far as it is known.
+        read_timeout_seconds: how long its source may wait for a packet; 0: as the settings say.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class CameraStatus:
         self.detail = ""
         self.end_reason: EndReason | None = None
         self.blind: Blindness | None = None
+        self.is_recording = camera.is_file
+        self.read_timeout_seconds = 0.0
         self._metrics = metrics
         self._received_monotonic = self._decoded_monotonic = time.monotonic()
         self._last_frame_monotonic: float | None = None
@@ -67,6 +73,11 @@ class CameraStatus:
             self._blocked = blocked
             self.touch(received=False)
             self._show()
+
+    def set_source(self, *, is_recording: bool, read_timeout_seconds: float) -> None:
+        """Note what the address turned out to be, and how long a read may take."""
+        self.is_recording = is_recording
+        self.read_timeout_seconds = read_timeout_seconds
 
     def set_blind(self, blind: Blindness | None) -> None:
         """Note that the camera runs and gives no clips, or that this is over."""
@@ -99,10 +110,9 @@ class CameraStatus:
             resting: whether the camera waits on purpose, for a reconnect or a file's next packet.
         """
         now = time.monotonic()
-        is_file = self.camera.is_file
-        decoder_waits = self._blocked or (resting and is_file)
+        decoder_waits = self._blocked or (resting and self.is_recording)
         decoding = 0.0 if decoder_waits else now - self._decoded_monotonic
-        receiving = 0.0 if resting or is_file else now - self._received_monotonic
+        receiving = 0.0 if resting or self.is_recording else now - self._received_monotonic
         return max(decoding, receiving)
 
     def touch(self, *, received: bool = True, decoded: bool = True) -> None:

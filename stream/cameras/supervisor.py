@@ -143,7 +143,7 @@ class Supervisor:
         """Whether no camera will deliver anything more."""
         with self._lock:
             running = (
-                worker.is_alive() or not worker.status.camera.is_file
+                worker.is_alive() or not worker.status.is_recording
                 for worker in self._workers.values()
             )
             return not self._postponed and not any(running)
@@ -188,21 +188,22 @@ class Supervisor:
 
     def _watch(self, worker: WorkerThreads, pause_seconds: float) -> None:
         status = worker.status
-        patience = self._patience(status.camera)
+        patience = self._patience(status)
         if pause_seconds > patience / 2:  # the whole process stood still: nobody could give a sign
             status.touch()
         silent = status.silent_seconds(worker.resting)
         if worker.is_alive() and silent > patience:
             self._replace(worker, silent)
-        elif not worker.is_alive() and not status.camera.is_file:
+        elif not worker.is_alive() and not status.is_recording:
             # Cameras do not end by themselves: this one failed.
             del self._workers[worker.camera_id]
             self._postpone(status, _PAUSE_SECONDS, f"{status.detail}; it is started again")
 
-    def _patience(self, camera: CameraConfig) -> float:
+    def _patience(self, status: CameraStatus) -> float:
         """Seconds: twice as long as library calls may legitimately take."""
-        config = camera.source or self._config
-        return 2 * (config.open_timeout_seconds + 2 * config.read_timeout_seconds)
+        config = status.camera.source or self._config
+        reading = max(config.read_timeout_seconds, status.read_timeout_seconds)
+        return 2 * (config.open_timeout_seconds + 2 * reading)
 
     def _postpone(self, status: CameraStatus, seconds: float, detail: str) -> None:
         self._postponed[status.camera.id] = time.monotonic() + seconds
@@ -214,7 +215,7 @@ class Supervisor:
         self._abandoned.append(worker)
         del self._workers[camera.id]
         trouble = f"no sign of life for {silent_seconds:.0f} s"
-        if camera.is_file and not camera.loop:
+        if worker.status.is_recording and not camera.loop:
             worker.status.end(EndReason.FAILED, f"{trouble}; a file is not restarted")
             self._interrupt(camera.id, BreakReason.ENDED)
             return

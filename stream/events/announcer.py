@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from configs import DataError
 from model.checkpoints.weights import ModelSpec
-from stream.cameras.config import CameraConfig
 from stream.events.config import EventConfig
 from stream.events.detector import EventDetector
 from stream.events.event import ActionEvent, rfc3339
@@ -73,7 +72,7 @@ class Announcer:
     def open(self, opened: CameraOpened) -> None:
         """Create the detectors of a camera that was opened."""
         for view in opened.config.views:
-            self._detectors[view] = self._new_detector(view, opened.config)
+            self._detectors[view] = self._new_detector(view, opened)
 
     def push(self, results: ClipResults) -> None:
         """Pass the results of a batch to the detectors and announce the resulting events."""
@@ -133,12 +132,12 @@ class Announcer:
     def _views_of(self, camera_id: str) -> list[View]:
         return [view for view in self._detectors if view.camera_id == camera_id]
 
-    def _new_detector(self, view: View, camera: CameraConfig) -> EventDetector:
+    def _new_detector(self, view: View, opened: CameraOpened) -> EventDetector:
         if view.camera_id not in self._sequences:
             first = self._next_sequence(view.camera_id)
             self._sequences[view.camera_id] = itertools.count(first)
         return EventDetector(
-            camera.events or self._events,
+            opened.config.events or self._events,
             labels=self._spec.labels,
             camera_id=view.camera_id,
             background=self._spec.background,
@@ -146,7 +145,7 @@ class Announcer:
             model=self._spec.name,
             region=view.region,
             sequence=self._sequences[view.camera_id],
-            is_live=not camera.waits,
+            is_live=not opened.waits,
         )
 
     def _count_invalid(self, view: View, error: DataError) -> None:

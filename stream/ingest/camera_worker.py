@@ -94,6 +94,7 @@ class CameraWorker:
             on_unconverted=self._count_unconverted,
             is_live=not self._camera.is_file,
         )
+        self._is_found = self._camera.is_file  # whether it is known how its video comes
         self._has_key_frame = False  # whether one came on this connection
         self._last_pts_seconds: float | None = None
         self._unconverted = 0
@@ -105,16 +106,30 @@ class CameraWorker:
 
     def run(self) -> None:
         """Read until the camera ends or its threads are asked to end; never raises."""
-        self._emit(CameraOpened(self._camera, self._threads.generation))
         try:
-            packets = self._source.packets() if self._camera.is_file else self._live_packets()
-            self._decode_all(packets)
+            if not self._source.find():
+                # It cannot be analysed; as a recording that has ended, it is not started again.
+                self._status.set_source(is_recording=True, read_timeout_seconds=0.0)
+            else:
+                self._open()
+                recording = self._source.facts.is_recording
+                self._decode_all(self._source.packets() if recording else self._live_packets())
         except Exception:  # the edge of the stage: one camera must never take the others along
             self._log_exception("giving the camera up")
             self._end(EndReason.FAILED, _UNEXPECTED)
         self._emit(StreamBreak(self._camera.id, BreakReason.ENDED, self._threads.generation))
-        if not self._camera.is_file:
+        if not self._source.facts.is_recording:
             self._threads.stop.set()  # the receiving thread must not go on alone
+
+    def _open(self) -> None:
+        facts = self._source.facts
+        self._is_found = True
+        self._status.set_source(
+            is_recording=facts.is_recording, read_timeout_seconds=facts.read_timeout_seconds
+        )
+        self._sampler.is_live = not facts.is_recording
+        generation = self._threads.generation
+        self._emit(CameraOpened(self._camera, generation, facts.is_recording))
 
     # Packets --------------------------------------------------------------------------------------
 
@@ -161,7 +176,7 @@ class CameraWorker:
             try:
                 self._decode(coded)
             except Exception:
-                if self._camera.is_file:
+                if self._source.facts.is_recording:
                     raise
                 self._log_exception("reopening the camera")
                 self._source.give_up(_UNEXPECTED)
@@ -170,13 +185,15 @@ class CameraWorker:
             self._emit(item)
 
     def _decode(self, coded: CodedPacket) -> None:
-        self._status.touch(received=self._camera.is_file)
+        self._status.touch(received=self._source.facts.is_recording)
         with self._metrics.stage.labels("decode").time():
             frames = self._decoder.decode(coded)
         self._has_key_frame = coded.packet is not None and (self._has_key_frame or coded.is_key)
         if coded.packet is None:
             for item in self._sampler.restart(coded.lost):
                 self._emit(item)
+        if coded.repeated:
+            return
         for frame in frames:
             if self._threads.stop.is_set():
                 return
@@ -208,7 +225,7 @@ class CameraWorker:
 
     def _check_frames(self) -> None:
         """Reopen a camera that runs and gives no new frame for long."""
-        patience = self._config.read_timeout_seconds + self._config.open_timeout_seconds
+        patience = self._source.facts.read_timeout_seconds + self._config.open_timeout_seconds
         if not self._has_key_frame:
             patience = max(patience, _KEY_FRAME_SECONDS)
         silent = time.monotonic() - self._last_frame_monotonic
@@ -228,7 +245,8 @@ class CameraWorker:
 
     def _rest(self, resting: bool) -> None:
         self._threads.resting = resting
-        self._status.touch(decoded=self._camera.is_file)
+        # Until it is known how the video comes, one thread does everything.
+        self._status.touch(decoded=self._source.facts.is_recording or not self._is_found)
 
     def _set_state(self, state: CameraState, detail: str) -> None:
         if state == "running":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import struct
 import time
@@ -13,26 +14,95 @@ from model.media.container import open_container
 from stream.cameras.config import CameraConfig
 from stream.ingest.config import SourceConfig
 from stream.ingest.explain import explain_answer
+from stream.ingest.hls import START_SEGMENTS
+from stream.ingest.web import WebVideo, find_web_video
 from stream.types import PacketClock
 
-__all__ = ["choose_clock", "explain_failure", "open_camera", "wall_seconds"]
+__all__ = [
+    "SourceFacts",
+    "choose_clock",
+    "explain_failure",
+    "find_facts",
+    "open_camera",
+    "wall_seconds",
+]
 
+_SEGMENTS_OF_PATIENCE = 3
 # FFmpeg's flag of containers without timestamps of their own.
 _NO_TIMESTAMPS = 0x80
 
 
-def open_camera(camera: CameraConfig, config: SourceConfig) -> Any:
+@dataclasses.dataclass(frozen=True)
+class SourceFacts:
+    """How the video of a camera comes, found out before it is opened.
+
+    Attributes:
+        is_recording: whether it ends.
+        read_timeout_seconds: how long a packet may be waited for.
+        web: what lies at a web address; None for other addresses.
+    """
+
+    is_recording: bool
+    read_timeout_seconds: float
+    web: WebVideo | None = None
+
+    @property
+    def is_hls(self) -> bool:
+        """Whether it is a live HLS stream, which comes in segments."""
+        return self.web is not None and self.web.kind == "hls"
+
+
+def find_facts(camera: CameraConfig, config: SourceConfig) -> SourceFacts | None:
+    """Find out how the video of a camera comes.
+
+    Returns:
+        The facts; None if a web server gives no clear answer.
+
+    Raises:
+        MediaError: the address cannot be used; the message has the remedy.
+    """
+    patience = config.read_timeout_seconds
+    if not camera.is_on_web:
+        return SourceFacts(camera.is_file, patience)
+    web = find_web_video(camera.url, config)
+    if web is None:
+        return None
+    if web.playlist is not None:
+        # The next segment comes a segment's length after the last one, or somewhat later.
+        patience = max(patience, _SEGMENTS_OF_PATIENCE * web.playlist.longest_seconds)
+    return SourceFacts(web.kind == "recording", patience, web)
+
+
+def open_camera(
+    camera: CameraConfig,
+    config: SourceConfig,
+    facts: SourceFacts,
+    *,
+    format_name: str | None = None,
+) -> Any:
     """Open a camera as a PyAV container.
+
+    Args:
+        format_name: name of FFmpeg's demuxer; None: FFmpeg finds it out.
 
     Raises:
         MediaError: it cannot be opened within the time.
     """
     if camera.is_file:
         return open_container(camera.url)
-    timeout = (config.open_timeout_seconds, config.read_timeout_seconds)
+    timeout = (config.open_timeout_seconds, facts.read_timeout_seconds)
     if camera.kind == "device":
         return open_container(camera.url, format="v4l2", timeout=timeout)
-    return open_container(camera.url, options=_options(camera, config), timeout=timeout)
+    options = _options(camera, config)
+    if format_name is not None:
+        # Frame rate and duration are not needed, and reading ahead to find them takes seconds.
+        options |= {"fpsprobesize": "0", "analyzeduration": "100000"}
+    if facts.is_recording:
+        # FFmpeg goes on where an answer broke off; if that fails, the recording is opened again.
+        options |= {"reconnect": "1", "reconnect_delay_max": "2"}
+    if facts.is_hls:
+        options["live_start_index"] = str(-START_SEGMENTS)
+    return open_container(camera.url, format=format_name, options=options, timeout=timeout)
 
 
 def _options(camera: CameraConfig, config: SourceConfig) -> dict[str, str]:
@@ -74,11 +144,11 @@ def explain_failure(
     return explain_answer(camera, error)
 
 
-def choose_clock(camera: CameraConfig, container: Any, first_packet: Any) -> PacketClock:
+def choose_clock(facts: SourceFacts, container: Any, first_packet: Any) -> PacketClock:
     """Say which times can be believed in a connection that begins with this packet."""
     if not container.format.flags & _NO_TIMESTAMPS:
         return "stream"
-    if not camera.is_file:
+    if not facts.is_recording:
         # Raw video, and JPEGs over HTTP: FFmpeg stamps them evenly, however late they arrive.
         return "arrival"
     return "count" if first_packet.pts is None else "stream"

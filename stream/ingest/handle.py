@@ -23,6 +23,9 @@ class Status(Protocol):
     def state(self) -> CameraState:
         """The state now."""
 
+    def set_source(self, *, is_recording: bool, read_timeout_seconds: float) -> None:
+        """Note what the address turned out to be, and how long a read may take."""
+
     def set_state(self, state: CameraState, detail: str = "") -> None:
         """Enter a state; `detail` is one line for people."""
 

@@ -8,6 +8,7 @@ slow, and it never restarts a camera.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -21,8 +22,18 @@ from configs import MediaError
 from model.media.container import explain, video_stream
 from stream.cameras.config import CameraConfig
 from stream.ingest.config import SourceConfig
-from stream.ingest.connection import choose_clock, explain_failure, open_camera, wall_seconds
+from stream.ingest.connection import (
+    SourceFacts,
+    choose_clock,
+    explain_failure,
+    find_facts,
+    open_camera,
+    wall_seconds,
+)
+from stream.ingest.known_packets import KnownPackets
 from stream.ingest.pacing import Pacing
+from stream.ingest.stream_clock import StreamClock
+from stream.ingest.web import refusal
 from stream.types import BreakReason, CameraState, CodedPacket, EndReason, PacketClock
 
 __all__ = ["Source"]
@@ -31,6 +42,11 @@ __all__ = ["Source"]
 _STEADY_SECONDS = 5.0
 # A file of a few packets that loops must not keep a core busy.
 _LOOP_PAUSE_SECONDS = 0.01
+# A recording on the web is opened again so often without a new packet.
+_MAX_RESUMES = 5
+# FFmpeg gives at most these from an MJPEG stream whose parts it cannot follow.
+_FEW_PICTURES = 2
+_INVALID = "Invalid data"
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +89,37 @@ class Source:
         self._failures = 0
         self._received = 0  # packets of this connection
         self._given_up: str | None = None
+        self.facts = SourceFacts(camera.is_file, config.read_timeout_seconds)
+        self._format: str | None = None  # of FFmpeg; None: it finds out
+        self._known = KnownPackets()
+        self._resumes = 0  # attempts to go on with a recording since its last new packet
+
+    def find(self) -> bool:
+        """Find out how the video comes, before `packets`; return whether there may be any.
+
+        A web server that cannot be reached is asked again, after growing pauses.
+        """
+        self._on_state("connecting", "")
+        while not self._stop.is_set():
+            started_at = time.monotonic()
+            try:
+                facts = find_facts(self._camera, self._config)
+                if facts is None:  # FFmpeg may get on with the server, or knows what is wrong
+                    with open_camera(self._camera, self._config, self.facts):
+                        facts = self.facts
+                error = refusal(facts.web) if facts.web is not None else None
+                if error is not None:
+                    self._on_end(EndReason.FAILED, str(error))
+                    return False
+                self.facts = facts
+                return True
+            except MediaError as error:
+                seconds = time.monotonic() - started_at
+                problem = explain_failure(self._camera, self._config, error, seconds)
+            self._back_off(problem, 0)
+            self._on_reconnect()
+        self._on_end(EndReason.STOPPED, None)
+        return False
 
     def packets(self) -> Iterator[CodedPacket]:
         """Packets with their arrival times, until a file ends or `stop` is set.
@@ -85,13 +132,18 @@ class Source:
             received, problem = yield from self._one_connection()
             if self._stop.is_set():
                 break
+            if self._goes_on_as_jpegs(received, problem):
+                continue
+            if self._resumes_recording(received, problem):
+                continue
             if self._is_over(received, problem):
                 self._on_end(EndReason.FAILED if problem else EndReason.FINISHED, problem)
                 return
             if received:  # otherwise there is nothing to interrupt
                 lost = BreakReason.STALLED if problem else BreakReason.RECONNECT
                 yield CodedPacket(None, time.monotonic(), time.time(), lost=lost)
-            if self._camera.is_file:
+            if self.facts.is_recording:
+                self._known.clear()
                 self._stop.wait(_LOOP_PAUSE_SECONDS)
                 continue
             if received and time.monotonic() - started_at >= _STEADY_SECONDS:
@@ -106,7 +158,39 @@ class Source:
 
     def _is_over(self, received: int, problem: str | None) -> bool:
         goes_round = self._camera.loop and problem is None and received > 0
-        return self._camera.is_file and not goes_round
+        return self.facts.is_recording and not goes_round
+
+    def _goes_on_as_jpegs(self, received: int, problem: str | None) -> bool:
+        """Tell FFmpeg to look for JPEGs only, if it cannot follow the parts of an MJPEG stream.
+
+        Some cameras send no first boundary, or a wrong length of each picture.
+        """
+        web = self.facts.web
+        is_mjpeg = web is not None and web.kind == "mjpeg"
+        if not is_mjpeg or self._format is not None or received > _FEW_PICTURES:
+            return False
+        if received == 0 and (problem is None or _INVALID not in problem):
+            return False
+        self._format = "mjpeg"
+        _log.warning(
+            "camera %s: its MJPEG stream has wrong boundaries or lengths; reading its JPEGs without"
+            " them",
+            self._camera.id,
+            extra={"camera": self._camera.id},
+        )
+        return True
+
+    def _resumes_recording(self, received: int, problem: str | None) -> bool:
+        """Open a recording on the web again where reading broke off, after a pause."""
+        if self._camera.is_file or not self.facts.is_recording or problem is None:
+            return False
+        is_hopeless = _INVALID in problem or "no video stream" in problem
+        if is_hopeless or self._resumes >= _MAX_RESUMES:
+            return False
+        self._resumes += 1
+        self._back_off(problem, received)
+        self._on_reconnect()
+        return True
 
     def _one_connection(self) -> Generator[CodedPacket, None, _Outcome]:
         """Yield the packets of one connection, up to its end; whatever happens is explained."""
@@ -114,13 +198,15 @@ class Source:
         self._received = 0
         started_at = time.monotonic()
         try:
-            with open_camera(self._camera, self._config) as container:
+            with open_camera(
+                self._camera, self._config, self.facts, format_name=self._format
+            ) as container:
                 problem = yield from self._read(container)
         except MediaError as error:
             seconds = time.monotonic() - started_at
             problem = explain_failure(self._camera, self._config, error, seconds)
         except ExitError:
-            problem = f"silent for {self._config.read_timeout_seconds:g} s"
+            problem = f"silent for {self.facts.read_timeout_seconds:g} s"
         except (FFmpegError, OSError, IndexError, ValueError) as error:
             problem = f"read error after {self._received} packets: {explain(error)}"
         except Exception as error:  # the edge of the connection: the next one may work
@@ -133,8 +219,12 @@ class Source:
     def _read(self, container: Any) -> Generator[CodedPacket, None, str | None]:
         """Yield the packets of an open container; returns what went wrong, None if it ended."""
         stream = video_stream(container)
+        if self.facts.is_recording and self._known.latest is not None:
+            with contextlib.suppress(FFmpegError):
+                container.seek(self._known.latest, stream=stream)
         pacing = self._pacing()
-        last_video = time.monotonic()
+        dates = self._stream_clock()
+        last_any = last_video = time.monotonic()
         clock: PacketClock = "stream"
         # All streams are read: a video that stands still while audio goes on must be noticed.
         for packet in container.demux():
@@ -142,24 +232,38 @@ class Source:
                 return None
             if self._given_up is not None:
                 return self._given_up
+            waited, last_any = time.monotonic() - last_any, time.monotonic()
+            if self._received and self._is_silence(waited):
+                # FFmpeg hands on what it still held, and would wait as long again.
+                return f"silent for {self.facts.read_timeout_seconds:g} s"
             if packet.stream_index != stream.index:
                 if self._is_without_video(last_video):
-                    seconds = self._config.read_timeout_seconds
+                    seconds = self.facts.read_timeout_seconds
                     return f"no video for {seconds:g} s, though other data comes"
                 continue
             last_video = time.monotonic()
             if packet.size:
                 if self._received == 0:
                     self._on_state("running", "")
-                    clock = choose_clock(self._camera, container, packet)
+                    clock = choose_clock(self.facts, container, packet)
                 self._received += 1
-            arrived = time.monotonic() if pacing is None else pacing.arrival(packet)
+            repeated = self._known.has(packet)
+            paced = pacing is not None and not repeated
+            arrived = pacing.arrival(packet) if paced and pacing else time.monotonic()
             wall = wall_seconds(packet, arrived, self._config.camera_clock_seconds)
-            yield CodedPacket(packet, arrived, wall, clock=clock)
+            if dates is not None and packet.dts is not None:
+                wall = dates.date(float(packet.dts * packet.time_base), wall)
+            if not self._camera.is_file and (self.facts.is_recording or dates is not None):
+                self._known.add(packet)
+            self._resumes = self._resumes if repeated else 0
+            last_any = last_video = time.monotonic()  # waiting for the analysis is no silence
+            yield CodedPacket(packet, arrived, wall, clock=clock, repeated=repeated)
+            last_any = time.monotonic()
         return None
 
     def _pacing(self) -> Pacing | None:
-        if not self._camera.is_file or self._camera.pace != "realtime":
+        is_paced = self.facts.is_recording and self._camera.pace == "realtime"
+        if not is_paced and not self.facts.is_hls:
             return None
         return Pacing(
             max_behind_seconds=self._config.max_queue_seconds,
@@ -169,7 +273,14 @@ class Source:
 
     def _is_without_video(self, last_video: float) -> bool:
         silent = time.monotonic() - last_video
-        return not self._camera.is_file and silent > self._config.read_timeout_seconds
+        return not self.facts.is_recording and silent > self.facts.read_timeout_seconds
+
+    def _is_silence(self, waited: float) -> bool:
+        return self._camera.kind == "network" and waited >= self.facts.read_timeout_seconds
+
+    def _stream_clock(self) -> StreamClock | None:
+        playlist = self.facts.web.playlist if self.facts.is_hls and self.facts.web else None
+        return None if playlist is None else StreamClock(playlist.behind_seconds)
 
     def _back_off(self, problem: str, received: int) -> None:
         self._failures += 1

@@ -9,7 +9,7 @@ import pytest
 from configs import MediaError
 from stream.cameras.config import CameraConfig
 from stream.ingest.config import SourceConfig
-from stream.ingest.connection import explain_failure, open_camera
+from stream.ingest.connection import SourceFacts, explain_failure, open_camera
 
 SDP = (
     "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
@@ -41,7 +41,7 @@ def problem(address: str, **settings: str) -> str:
     config = SourceConfig(open_timeout_seconds=20)
     started_at = time.monotonic()
     with pytest.raises(MediaError) as raised:
-        open_camera(camera, config)
+        open_camera(camera, config, SourceFacts(False, config.read_timeout_seconds))
     return explain_failure(camera, config, raised.value, time.monotonic() - started_at)
 
 

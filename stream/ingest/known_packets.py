@@ -1,0 +1,45 @@
+"""The packets that were read last, so that a new connection does not analyse them again."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+__all__ = ["KnownPackets"]
+
+# More than two minutes at 30 frames per second: longer than a playlist keeps segments.
+_MAX_PACKETS = 4096
+
+
+class KnownPackets:
+    """Remembers packets by their decoding time and size; no two of a stream have both in common.
+
+    Attributes:
+        latest: the decoding time of the latest packet, in the stream's time base; None before it.
+    """
+
+    def __init__(self) -> None:
+        self.latest: int | None = None
+        self._order: collections.deque[tuple[int, int]] = collections.deque()
+        self._known: set[tuple[int, int]] = set()
+
+    def add(self, packet: Any) -> None:
+        """Remember a packet."""
+        key = (packet.dts, packet.size)
+        if packet.dts is None or not packet.size or key in self._known:
+            return
+        self.latest = packet.dts
+        self._known.add(key)
+        self._order.append(key)
+        if len(self._order) > _MAX_PACKETS:
+            self._known.discard(self._order.popleft())
+
+    def has(self, packet: Any) -> bool:
+        """Return whether a packet was read before."""
+        return (packet.dts, packet.size) in self._known
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.latest = None
+        self._order.clear()
+        self._known.clear()
