@@ -248,15 +248,14 @@ class Source:
                     clock = choose_clock(self.facts, container, packet)
                 self._received += 1
             repeated = self._known.has(packet)
-            paced = pacing is not None and not repeated
-            arrived = pacing.arrival(packet) if paced and pacing else time.monotonic()
+            arrived = time.monotonic() if pacing is None or repeated else pacing.arrival(packet)
             wall = wall_seconds(packet, arrived, self._config.camera_clock_seconds)
             if dates is not None and packet.dts is not None:
                 wall = dates.date(float(packet.dts * packet.time_base), wall)
             if not self._camera.is_file and (self.facts.is_recording or dates is not None):
                 self._known.add(packet)
             self._resumes = self._resumes if repeated else 0
-            last_any = last_video = time.monotonic()  # waiting for the analysis is no silence
+            last_any = last_video = time.monotonic()  # time spent in the analysis does not count
             yield CodedPacket(packet, arrived, wall, clock=clock, repeated=repeated)
             last_any = time.monotonic()
         return None

@@ -19,7 +19,7 @@ __all__ = ["WebVideo", "find_web_video", "refusal"]
 
 _MAX_PLAYLIST_BYTES = 4_000_000
 _HEAD_BYTES = 512
-# Live streams with a made-up length say something like this; 100 GB is no recording of a camera.
+# Live streams with a made-up length say something like this; a recording is shorter than 100 GB.
 _MAX_LENGTH = 100_000_000_000
 _MADE_UP_LENGTHS = (2**31 - 1, 2**31, 2**32 - 1, 999_999_999)
 # Statuses with which a server may refuse this question and still send its video to FFmpeg.
