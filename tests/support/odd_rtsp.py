@@ -61,14 +61,15 @@ class Oddity:
         ticks: RTP time of a frame, in 1/90000 s, from its index and its time in seconds.
         tracks: media lines of the SDP, in order; `video` is the one with the actions.
         garbage: bytes between two packets, by the index of the frame.
-        sends: whether a frame is sent; its time in seconds is since the connection started.
+        sends: whether a frame is sent, from the number of the connection (the first is 1) and the
+            seconds since it was opened.
         joins_at: index of the first frame that is sent on a connection, from the current one.
     """
 
     ticks: Callable[[int, float], int] = lambda index, seconds: round(seconds * 90_000)
     tracks: tuple[str, ...] = ("video",)
     garbage: Callable[[int], bytes] = lambda index: b""
-    sends: Callable[[float], bool] = lambda seconds: True
+    sends: Callable[[int, float], bool] = lambda connection, seconds: True
     joins_at: Callable[[int], int] = lambda index: index
 
 
@@ -154,13 +155,14 @@ class OddCamera(TcpCamera):
         wanted = [track for track in oddity.tracks if track != "sound"]
         counters = [itertools.count(17) for _ in wanted]
         connected_at = time.monotonic()
+        connection = self.connections
         first = oddity.joins_at(int((connected_at - self._started_at) * self._fps) + 1)
         with contextlib.suppress(OSError):
             for index in range(first, len(self._units["video"])):
                 due = self._started_at + index / self._fps
                 if stop.is_set() or over.wait(max(0.0, due - time.monotonic())):
                     return
-                if not oddity.sends(time.monotonic() - connected_at):
+                if not oddity.sends(connection, time.monotonic() - connected_at):
                     continue
                 ticks = oddity.ticks(index, index / self._fps)
                 data = oddity.garbage(index)

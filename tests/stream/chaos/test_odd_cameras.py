@@ -76,7 +76,7 @@ def test_twelve_odd_cameras_keep_their_events_or_say_why_not(
         "two-videos": Oddity(tracks=("video", "other")),
         "long-gop": Oddity(joins_at=lambda index: max(index, 1)),
         "refresh": Oddity(joins_at=lambda index: index + 20),
-        "frozen": Oddity(sends=lambda seconds: seconds < 9),
+        "frozen": Oddity(sends=lambda connection, seconds: connection > 1 or seconds < 9),
         "noise": Oddity(garbage=lambda index: noise(index) if index % 20 == 0 else b""),
         "strange": Oddity(garbage=lambda index: strange_packet(index) if index % 9 == 0 else b""),
         "slow": Oddity(ticks=slow_ticks),
