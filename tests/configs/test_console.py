@@ -52,8 +52,11 @@ def test_a_log_line_is_one_line_however_long() -> None:
 
 
 def test_a_log_that_cannot_be_written_is_reported_once(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Programs that other tests ran have left handlers with closed streams.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
