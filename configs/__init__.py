@@ -23,7 +23,7 @@ from configs.errors import (
     ShapeError,
     TrainingError,
 )
-from configs.text_files import clean_label, lines_of, read_text, readable
+from configs.text_files import clean_label, delimiter_of, lines_of, read_text, readable
 
 if TYPE_CHECKING:
     from configs.console import is_terminal, log_handler, print_table, printable, shows_progress
@@ -53,6 +53,7 @@ __all__ = [
     "TrainingError",
     "check_tree",
     "clean_label",
+    "delimiter_of",
     "example_path",
     "exists",
     "exit_status",

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from configs.errors import CidcError
 
-__all__ = ["clean_label", "lines_of", "print_any_name", "read_text", "readable"]
+__all__ = [
+    "clean_label",
+    "delimiter_of",
+    "lines_of",
+    "print_any_name",
+    "read_text",
+    "readable",
+]
 
 # The marks are tried in this order: the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
@@ -72,6 +79,11 @@ def read_text(path: Path, what: str, error: type[CidcError], *, raw_names: bool 
 def lines_of(text: str) -> list[str]:
     """Split text at the line ends of Unix, Windows and old Macs only, not at other characters."""
     return _LINE_END.split(text)
+
+
+def delimiter_of(line: str) -> str:
+    """Return what separates the cells of a table: the first of comma, semicolon, tab in a line."""
+    return next((each for each in ",;\t" if each in line), ",")
 
 
 def clean_label(text: str) -> str:

@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 
 from configs import ConfigError
 
-__all__ = ["DEFAULT_STRIDE", "ClipCutter"]
+__all__ = ["DEFAULT_FRAMES", "DEFAULT_STRIDE", "ClipCutter"]
 
+DEFAULT_FRAMES = 32  # number of frames in a clip
 DEFAULT_STRIDE = 4  # distance between the starts of two clips, in frames
 
 Frame = TypeVar("Frame")

@@ -18,10 +18,13 @@ import av
 from av.error import FFmpegError
 
 from configs import MediaError
+from model.media.container import explain
 
 __all__ = [
     "DEFAULT_IMAGE_FPS",
+    "MAX_IMAGE_FPS",
     "MIN_IMAGES",
+    "MIN_IMAGE_FPS",
     "ImageSequence",
     "find_sequence",
     "is_image",
@@ -30,10 +33,12 @@ __all__ = [
 ]
 
 DEFAULT_IMAGE_FPS = 25.0
+MIN_IMAGE_FPS = 0.1
+MAX_IMAGE_FPS = 1000.0
 MIN_IMAGES = 2  # fewer numbered images in a folder are not taken for a video
 
-_IMAGE = re.compile(r"(?P<stem>.*?)(?P<number>\d+)\.(?P<ending>jpe?g|png|webp|bmp)", re.I | re.S)
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)\.\w+", re.S)
 # Optical flow lies beside the frames in the folders of some tools: flow_x_00001.jpg, y_00001.jpg.
 _FLOW = re.compile(r"(?:flow[ _-]?)?[xyuv][ _-]|flow", re.I)
 _CODECS = (
@@ -58,7 +63,7 @@ def numbered_images(names: Iterable[str]) -> list[str]:
     """
     groups: dict[str, dict[int, str]] = {}
     for name in sorted(names):
-        match = _IMAGE.fullmatch(name)
+        match = _NUMBERED.fullmatch(name) if is_image(name) else None
         if match and not name.startswith(".") and not _FLOW.match(name):
             # One image per number: of 1.jpg and 1.png, or 1.jpg and 01.jpg, the first counts.
             groups.setdefault(match["stem"].lower(), {}).setdefault(int(match["number"]), name)
@@ -185,8 +190,7 @@ class _ImageDecoder:
             packet.is_keyframe = True  # otherwise a PNG is added to the one before it
             frames = self._codec(data).decode(packet)
         except (FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise MediaError(f"image {path.name} does not decode: {reason}") from error
+            raise MediaError(f"image {path.name} does not decode: {explain(error)}") from error
         if not frames:
             raise MediaError(f"image {path.name} does not decode: it is incomplete")
         return frames[0]

@@ -109,7 +109,7 @@ class ClipStage(Stage):
 
     def _may_wait(self, camera_id: str) -> bool:
         session = self._sessions.get(camera_id)
-        return session is not None and session.waits
+        return session is not None and session.opened.waits
 
     # What came ------------------------------------------------------------------------------------
 
@@ -133,9 +133,7 @@ class ClipStage(Stage):
     def _open(self, opened: CameraOpened) -> None:
         session = self._sessions.get(opened.camera_id)
         if session is not None and session.config == opened.config:
-            session.generation = opened.generation  # its reader was replaced
-            session.is_recording = opened.is_recording
-            session.waits = opened.waits
+            session.opened = opened  # its reader was replaced
             return
         if session is not None:
             self._break(StreamBreak(opened.camera_id, BreakReason.CHANGED, session.generation))
@@ -192,7 +190,7 @@ class ClipStage(Stage):
             return
         # When the network is behind, cameras that cannot wait take turns: their strides stretch,
         # evenly and counted.
-        if not session.waits and self._is_behind(view):
+        if not session.opened.waits and self._is_behind(view):
             self._schedule.postpone(view)
         else:
             self._add_clip(session, view, state, frame)
@@ -256,7 +254,7 @@ class ClipStage(Stage):
 
     def _ends_recording(self, session: CameraSession, reason: BreakReason) -> bool:
         """Whether a recording has been read to its end, for the last time or on its way round."""
-        is_next_turn = reason is BreakReason.RECONNECT and session.is_recording
+        is_next_turn = reason is BreakReason.RECONNECT and session.opened.is_recording
         return reason is BreakReason.ENDED or is_next_turn
 
     def _add_last_clips(self, session: CameraSession) -> None:

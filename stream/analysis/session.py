@@ -36,12 +36,19 @@ class CameraSession:
     """
 
     def __init__(self, opened: CameraOpened, default_stride: int) -> None:
-        self.config: CameraConfig = opened.config
-        self.generation = opened.generation
-        self.is_recording = opened.is_recording
-        self.waits = opened.waits
+        self.opened = opened
         self.stride = opened.config.hop or default_stride
         self.views: dict[View, ViewState] = {}
+
+    @property
+    def config(self) -> CameraConfig:
+        """The camera's settings."""
+        return self.opened.config
+
+    @property
+    def generation(self) -> int:
+        """The number of the camera's latest opening."""
+        return self.opened.generation
 
     @property
     def has_emitted(self) -> bool:

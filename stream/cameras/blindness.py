@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
+from model.media.clip_cutter import DEFAULT_FRAMES
 from stream.cameras.status import CameraStatus
 from stream.metrics import Metrics
 from stream.types import Blindness, BlindReason
@@ -16,7 +17,6 @@ __all__ = ["BlindnessWatch", "explain_blindness"]
 _LOOK_SECONDS = 1.0
 # A camera with fewer frames per second shows no motion in a clip of about two seconds.
 _MIN_FPS = 0.4
-_FRAMES_OF_CLIP = 32
 # A camera that sends packets without frames is reopened now and then; that is not the reason.
 _FEW_RECONNECTS = 2
 
@@ -176,7 +176,7 @@ def explain_blindness(change: Counts, seconds: float) -> BlindReason:
     resets = {reason: counts[name] for name, reason in _RESETS.items() if counts[name]}
     if resets:
         return max(resets, key=lambda reason: resets[reason])
-    return BlindReason.NO_RESULTS if counts["sampled"] >= _FRAMES_OF_CLIP else BlindReason.OVERLOAD
+    return BlindReason.NO_RESULTS if counts["sampled"] >= DEFAULT_FRAMES else BlindReason.OVERLOAD
 
 
 def _explain_no_frames(counts: Counts) -> BlindReason:

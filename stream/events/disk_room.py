@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["has_room"]
+__all__ = ["free_bytes", "has_room"]
 
 # Files that can still be created; SQLite needs names for its write-ahead log.
 _RESERVED_FILES = 100
@@ -25,4 +25,14 @@ def has_room(folder: Path, size: int, reserve_megabytes: float) -> bool:
     counts_files = disk.f_files > 0  # some file systems have no limit
     if counts_files and disk.f_files > 2 * _RESERVED_FILES and disk.f_favail <= _RESERVED_FILES:
         return False
-    return disk.f_bavail * disk.f_frsize - size >= reserve_megabytes * 1e6
+    return free_bytes(folder) - size >= reserve_megabytes * 1e6
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes this process may still write to the disk of a folder.
+
+    Raises:
+        OSError: the folder cannot be examined.
+    """
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

@@ -73,13 +73,22 @@ def check_version(database: sqlite3.Connection, path: Path) -> int:
         OutboxError: this release does not know the version.
     """
     version = int(database.execute("pragma user_version").fetchone()[0])
+    refuse_unknown(version, path)
+    return version
+
+
+def refuse_unknown(version: int, path: Path) -> None:
+    """Refuse the version of an outbox that this release does not know.
+
+    Raises:
+        OutboxError: it is such a version; the message names the file and the remedy.
+    """
     current = len(MIGRATIONS)
     if not 0 <= version <= current:
         raise OutboxError(
             f"outbox {path}: the file has version {version}, this release reads versions 0 to"
             f" {current}; use the newer release that wrote it, or name another file in outbox.path"
         )
-    return version
 
 
 @contextlib.contextmanager

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import ssl
 import tempfile
 from pathlib import Path
 
 from configs import BrokerError, ConfigError, OutboxError, exists
 from stream.events.config import KafkaConfig
-from stream.events.migrations import MIGRATIONS
+from stream.events.disk_room import free_bytes
+from stream.events.migrations import refuse_unknown
 
 __all__ = ["check_authorities", "check_certificates", "check_folder", "check_outbox", "note_of_use"]
 
@@ -36,7 +36,7 @@ def check_outbox(path: Path) -> None:
             _check_writable_file(file)
     try:
         _try_folder(path.parent)
-        is_full = _free_bytes(_existing(path.parent)) < _MIN_FREE_BYTES
+        is_full = free_bytes(_existing(path.parent)) < _MIN_FREE_BYTES
     except OSError as error:
         raise OutboxError(
             f"outbox {path}: cannot write to the folder {path.parent}: {error.strerror or error};"
@@ -129,13 +129,8 @@ def _check_header(path: Path) -> None:
             header = file.read(_HEADER_BYTES)
     except OSError:
         return  # missing, or not readable: checked elsewhere
-    version = int.from_bytes(header[_VERSION], signed=True)
-    if header.startswith(_MAGIC) and not 0 <= version <= len(MIGRATIONS):
-        raise OutboxError(
-            f"outbox {path}: the file has version {version}, this release reads versions 0 to"
-            f" {len(MIGRATIONS)}; use the newer release that wrote it, or name another file in"
-            " outbox.path"
-        )
+    if header.startswith(_MAGIC):
+        refuse_unknown(int.from_bytes(header[_VERSION], signed=True), path)
     was_ours = exists(path.with_name(path.name + ".lock"))  # then a damaged file is recovered
     if header and not header.startswith(_MAGIC) and not was_ours:
         raise OutboxError(
@@ -171,8 +166,3 @@ def _existing(folder: Path) -> Path:
     while not exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
-
-
-def _free_bytes(folder: Path) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize

@@ -67,6 +67,7 @@ class CameraWorker:
         self._status = threads.status
         self._camera = threads.status.camera
         self._config = source
+        self._clip = clip
         self._metrics = metrics
         self._outlet = outlet
         self._log_context = {"camera": self._camera.id}
@@ -82,18 +83,7 @@ class CameraWorker:
         )
         self._decoder = Decoder(corrupt.inc)
         self._convert = FrameConverter(short_side, on_fallback=self._log_fallback)
-        self._sampler = Sampler(
-            self._camera.id,
-            clip,
-            self._timed_convert,
-            generation=threads.generation,
-            on_repeat=metrics.repeated.labels(self._camera.id).inc,
-            on_skip=lambda frames, reason: metrics.dropped_frames.labels(
-                self._camera.id, reason
-            ).inc(frames),
-            on_unconverted=self._count_unconverted,
-            is_live=not self._camera.is_file,
-        )
+        self._sampler: Sampler  # once it is known how the video comes
         self._is_found = self._camera.is_file  # whether it is known how its video comes
         self._has_key_frame = False  # whether one came on this connection
         self._last_pts_seconds: float | None = None
@@ -127,9 +117,24 @@ class CameraWorker:
         self._status.set_source(
             is_recording=facts.is_recording, read_timeout_seconds=facts.read_timeout_seconds
         )
-        self._sampler.is_live = not facts.is_recording
+        self._sampler = self._new_sampler(is_live=not facts.is_recording)
         generation = self._threads.generation
         self._emit(CameraOpened(self._camera, generation, facts.is_recording))
+
+    def _new_sampler(self, *, is_live: bool) -> Sampler:
+        metrics = self._metrics
+        return Sampler(
+            self._camera.id,
+            self._clip,
+            self._timed_convert,
+            generation=self._threads.generation,
+            on_repeat=metrics.repeated.labels(self._camera.id).inc,
+            on_skip=lambda frames, reason: metrics.dropped_frames.labels(
+                self._camera.id, reason
+            ).inc(frames),
+            on_unconverted=self._count_unconverted,
+            is_live=is_live,
+        )
 
     # Packets --------------------------------------------------------------------------------------
 

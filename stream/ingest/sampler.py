@@ -57,27 +57,17 @@ class Sampler:
         self._grid: TimeGrid[DecodedFrame] = TimeGrid(config.fps, config.max_gap_seconds)
         self._size: tuple[int, int, int] | None = None
         self._converted: tuple[DecodedFrame, NDArray[np.uint8]] | None = None
-        self._trust: TimeTrust | None = None
-        self.is_live = is_live
+        self._is_live = is_live
+        self._trust: TimeTrust | None = TimeTrust() if is_live else None
         self._first_arrival: float | None = None  # set while frames are placed by arrival
         self._newest_seconds = 0.0
         self._skipped = self._duplicates = 0
-
-    @property
-    def is_live(self) -> bool:
-        """Whether frames arrive as they are taken."""
-        return self._is_live
-
-    @is_live.setter
-    def is_live(self, is_live: bool) -> None:
-        self._is_live = is_live
-        self._trust = TimeTrust() if is_live else None
 
     def restart(self, reason: BreakReason) -> list[SampledFrame | StreamBreak]:
         """Restart for an outside reason, such as a new connection; return what is left."""
         items = self.finish()
         self._size = None
-        self.is_live = self._is_live
+        self._trust = TimeTrust() if self._is_live else None
         self._first_arrival = None
         return [*items, self._break(reason)]
 

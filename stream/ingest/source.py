@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
-from av.error import ExitError, FFmpegError
+from av.error import ExitError, FFmpegError, InvalidDataError
 
 from configs import MediaError
 from model.media.container import explain, video_stream
 from stream.cameras.config import CameraConfig
+from stream.ingest.backoff import Backoff
 from stream.ingest.config import SourceConfig
 from stream.ingest.connection import (
     SourceFacts,
@@ -33,7 +33,6 @@ from stream.ingest.connection import (
 from stream.ingest.known_packets import KnownPackets
 from stream.ingest.pacing import Pacing
 from stream.ingest.stream_clock import StreamClock
-from stream.ingest.web import refusal
 from stream.types import BreakReason, CameraState, CodedPacket, EndReason, PacketClock
 
 __all__ = ["Source"]
@@ -46,15 +45,18 @@ _LOOP_PAUSE_SECONDS = 0.01
 _MAX_RESUMES = 5
 # FFmpeg gives at most these from an MJPEG stream whose parts it cannot follow.
 _FEW_PICTURES = 2
-_INVALID = "Invalid data"
 _log = logging.getLogger(__name__)
 
 
 class _Outcome(NamedTuple):
-    """How a connection ended: packets received, and the problem, None for an orderly end."""
+    """How a connection ended: packets received, and the problem, None for an orderly end.
+
+    `is_invalid` if FFmpeg understands nothing of what comes; trying again does not help.
+    """
 
     received: int
     problem: str | None
+    is_invalid: bool = False
 
 
 class Source:
@@ -86,7 +88,7 @@ class Source:
         self._on_end = on_end
         self._on_reconnect = on_reconnect
         self._on_rest = on_rest
-        self._failures = 0
+        self._backoff = Backoff(config)
         self._received = 0  # packets of this connection
         self._given_up: str | None = None
         self.facts = SourceFacts(camera.is_file, config.read_timeout_seconds)
@@ -107,9 +109,8 @@ class Source:
                 if facts is None:  # FFmpeg may get on with the server, or knows what is wrong
                     with open_camera(self._camera, self._config, self.facts):
                         facts = self.facts
-                error = refusal(facts.web) if facts.web is not None else None
-                if error is not None:
-                    self._on_end(EndReason.FAILED, str(error))
+                if facts.web is not None and facts.web.refusal is not None:
+                    self._on_end(EndReason.FAILED, facts.web.refusal)
                     return False
                 self.facts = facts
                 return True
@@ -129,12 +130,11 @@ class Source:
         self._on_state("connecting", "")
         while not self._stop.is_set():
             started_at = time.monotonic()
-            received, problem = yield from self._one_connection()
+            outcome = yield from self._one_connection()
+            received, problem, _ = outcome
             if self._stop.is_set():
                 break
-            if self._goes_on_as_jpegs(received, problem):
-                continue
-            if self._resumes_recording(received, problem):
+            if self._goes_on_as_jpegs(outcome) or self._resumes_recording(outcome):
                 continue
             if self._is_over(received, problem):
                 self._on_end(EndReason.FAILED if problem else EndReason.FINISHED, problem)
@@ -147,7 +147,7 @@ class Source:
                 self._stop.wait(_LOOP_PAUSE_SECONDS)
                 continue
             if received and time.monotonic() - started_at >= _STEADY_SECONDS:
-                self._failures = 0
+                self._backoff.reset()
             self._back_off(problem or "the camera closed the connection", received)
             self._on_reconnect()
         self._on_end(EndReason.STOPPED, None)
@@ -160,16 +160,16 @@ class Source:
         goes_round = self._camera.loop and problem is None and received > 0
         return self.facts.is_recording and not goes_round
 
-    def _goes_on_as_jpegs(self, received: int, problem: str | None) -> bool:
+    def _goes_on_as_jpegs(self, outcome: _Outcome) -> bool:
         """Tell FFmpeg to look for JPEGs only, if it cannot follow the parts of an MJPEG stream.
 
         Some cameras send no first boundary, or a wrong length of each picture.
         """
         web = self.facts.web
         is_mjpeg = web is not None and web.kind == "mjpeg"
-        if not is_mjpeg or self._format is not None or received > _FEW_PICTURES:
+        if not is_mjpeg or self._format is not None or outcome.received > _FEW_PICTURES:
             return False
-        if received == 0 and (problem is None or _INVALID not in problem):
+        if outcome.received == 0 and not outcome.is_invalid:
             return False
         self._format = "mjpeg"
         _log.warning(
@@ -180,15 +180,15 @@ class Source:
         )
         return True
 
-    def _resumes_recording(self, received: int, problem: str | None) -> bool:
+    def _resumes_recording(self, outcome: _Outcome) -> bool:
         """Open a recording on the web again where reading broke off, after a pause."""
-        if self._camera.is_file or not self.facts.is_recording or problem is None:
+        is_on_web = self.facts.is_recording and not self._camera.is_file
+        if not is_on_web or outcome.problem is None:
             return False
-        is_hopeless = _INVALID in problem or "no video stream" in problem
-        if is_hopeless or self._resumes >= _MAX_RESUMES:
+        if outcome.is_invalid or self._resumes >= _MAX_RESUMES:
             return False
         self._resumes += 1
-        self._back_off(problem, received)
+        self._back_off(outcome.problem, outcome.received)
         self._on_reconnect()
         return True
 
@@ -197,24 +197,28 @@ class Source:
         self._given_up = None
         self._received = 0
         started_at = time.monotonic()
+        is_invalid = False
         try:
             with open_camera(
                 self._camera, self._config, self.facts, format_name=self._format
             ) as container:
                 problem = yield from self._read(container)
         except MediaError as error:
+            # Without a cause, it was opened and has no video.
+            is_invalid = isinstance(error.__cause__, InvalidDataError | None)
             seconds = time.monotonic() - started_at
             problem = explain_failure(self._camera, self._config, error, seconds)
         except ExitError:
             problem = f"silent for {self.facts.read_timeout_seconds:g} s"
         except (FFmpegError, OSError, IndexError, ValueError) as error:
+            is_invalid = isinstance(error, InvalidDataError)
             problem = f"read error after {self._received} packets: {explain(error)}"
         except Exception as error:  # the edge of the connection: the next one may work
             _log.exception(
                 "camera %s: unexpected error", self._camera.id, extra={"camera": self._camera.id}
             )
             problem = f"unexpected error ({type(error).__name__}), see the log"
-        return _Outcome(self._received, problem)
+        return _Outcome(self._received, problem, is_invalid)
 
     def _read(self, container: Any) -> Generator[CodedPacket, None, str | None]:
         """Yield the packets of an open container; returns what went wrong, None if it ended."""
@@ -247,18 +251,26 @@ class Source:
                     self._on_state("running", "")
                     clock = choose_clock(self.facts, container, packet)
                 self._received += 1
-            repeated = self._known.has(packet)
-            arrived = time.monotonic() if pacing is None or repeated else pacing.arrival(packet)
-            wall = wall_seconds(packet, arrived, self._config.camera_clock_seconds)
-            if dates is not None and packet.dts is not None:
-                wall = dates.date(float(packet.dts * packet.time_base), wall)
-            if not self._camera.is_file and (self.facts.is_recording or dates is not None):
-                self._known.add(packet)
-            self._resumes = self._resumes if repeated else 0
-            last_any = last_video = time.monotonic()  # time spent in the analysis does not count
-            yield CodedPacket(packet, arrived, wall, clock=clock, repeated=repeated)
-            last_any = time.monotonic()
+            coded = self._coded(packet, pacing, dates, clock)
+            last_video = time.monotonic()
+            yield coded
+            last_any = time.monotonic()  # the time until here was not the camera's
         return None
+
+    def _coded(
+        self, packet: Any, pacing: Pacing | None, dates: StreamClock | None, clock: PacketClock
+    ) -> CodedPacket:
+        """Wait until a packet is due; date it, and tell whether it was read before."""
+        repeated = self._known.has(packet)
+        arrived = time.monotonic() if pacing is None or repeated else pacing.arrival(packet)
+        wall = wall_seconds(packet, arrived, self._config.camera_clock_seconds)
+        if dates is not None and packet.dts is not None:
+            wall = dates.date(float(packet.dts * packet.time_base), wall)
+        if not self._camera.is_file and (self.facts.is_recording or self.facts.is_hls):
+            self._known.add(packet)
+        if not repeated:
+            self._resumes = 0
+        return CodedPacket(packet, arrived, wall, clock=clock, repeated=repeated)
 
     def _pacing(self) -> Pacing | None:
         is_paced = self.facts.is_recording and self._camera.pace == "realtime"
@@ -282,11 +294,7 @@ class Source:
         return None if playlist is None else StreamClock(playlist.behind_seconds)
 
     def _back_off(self, problem: str, received: int) -> None:
-        self._failures += 1
         self._on_state("stalled" if received else "offline", problem)
-        doubled = self._config.backoff_initial_seconds * 2 ** min(self._failures - 1, 20)
-        longest = min(doubled, self._config.backoff_max_seconds)
-        # Jitter: cameras that failed together must not come back together.
         self._on_rest(True)
-        self._stop.wait(random.uniform(longest / 2, longest))
+        self._stop.wait(self._backoff.next_seconds())
         self._on_rest(False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 
+from model.media.clip_cutter import DEFAULT_FRAMES
+
 __all__ = ["TimeTrust"]
 
 _FRAMES = 30
 _MAX_WRONG = _FRAMES // 2
 _MAX_SHORT_RUNS = 5
-# Fewer positions than this between two jumps give no clip.
-_SHORT_RUN = 32
 
 
 class TimeTrust:
@@ -35,7 +35,7 @@ class TimeTrust:
         """
         self._wrong.append(wrong)
         if jumped:
-            self._short_runs = self._short_runs + 1 if self._run < _SHORT_RUN else 0
+            self._short_runs = self._short_runs + 1 if self._run < DEFAULT_FRAMES else 0
             self._run = 0
         self._run += positions
         return sum(self._wrong) >= _MAX_WRONG or self._short_runs >= _MAX_SHORT_RUNS

@@ -11,11 +11,10 @@ import urllib.request
 from typing import IO, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from configs import MediaError
 from stream.ingest.config import SourceConfig
 from stream.ingest.hls import Playlist, is_playlist, load_playlist
 
-__all__ = ["WebVideo", "find_web_video", "refusal"]
+__all__ = ["WebVideo", "find_web_video"]
 
 _MAX_PLAYLIST_BYTES = 4_000_000
 _HEAD_BYTES = 512
@@ -25,6 +24,16 @@ _MADE_UP_LENGTHS = (2**31 - 1, 2**31, 2**32 - 1, 999_999_999)
 # Statuses with which a server may refuse this question and still send its video to FFmpeg.
 _UNCLEAR = (400, 401, 405, 406, 416, 501)
 _JPEG = b"\xff\xd8\xff"
+_REFUSALS = {
+    "picture": (
+        "the address is a single picture, not a video; use the camera's MJPEG or RTSP address"
+    ),
+    "unseekable": (
+        "the address is a recording that can only be read from its beginning, because the server"
+        " does not support byte ranges; download the file, or serve it with a server that supports"
+        " them (HTTP Range requests)"
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +46,11 @@ class WebVideo:
 
     kind: Literal["live", "mjpeg", "hls", "recording", "unseekable", "picture"]
     playlist: Playlist | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it cannot be analysed, and what to do; None if it can be."""
+        return _REFUSALS.get(self.kind)
 
 
 def find_web_video(url: str, config: SourceConfig) -> WebVideo | None:
@@ -116,18 +130,3 @@ def _tls(config: SourceConfig) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def refusal(video: WebVideo) -> MediaError | None:
-    """Return the error about something that cannot be analysed; None if it can be."""
-    if video.kind == "picture":
-        return MediaError(
-            "the address is a single picture, not a video; use the camera's MJPEG or RTSP address"
-        )
-    if video.kind == "unseekable":
-        return MediaError(
-            "the address is a recording that can only be read from its beginning, because the"
-            " server does not support byte ranges; download the file, or serve it with a server"
-            " that supports them (HTTP Range requests)"
-        )
-    return None

@@ -15,6 +15,7 @@ from stream.config import StreamConfig, check_settings
 from stream.events.outbox import Outbox
 from stream.start_check import check_start
 from tests.support.command_line import assert_one_error, overrides, stream
+from tests.support.disks import small_file_system
 
 
 def settings(folder: Path, **sections: object) -> StreamConfig:
@@ -29,21 +30,10 @@ def settings(folder: Path, **sections: object) -> StreamConfig:
 @pytest.fixture
 def readonly(tmp_path: Path) -> Iterator[Path]:
     """A folder with an outbox, on a file system that cannot be written."""
-    folder = tmp_path / "readonly"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"cannot mount a file system: {done.stderr.decode().strip()}")
-    try:
+    with small_file_system(tmp_path / "readonly", megabytes=4) as folder:
         Outbox(settings(folder).outbox).close()
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_what_can_be_used_passes_and_nothing_is_left_behind(tmp_path: Path) -> None:

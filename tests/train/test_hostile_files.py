@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from configs import DataError, MediaError, TrainingError
-from model import ModelConfig, load_model
+from model import load_model
 from model.activation import analyse_video
-from model.media.preprocess import PreprocessConfig
-from train.config import DataConfig, OptimiserConfig, TrainConfig
+from tests.train.runs import tiny_run
+from train.config import DataConfig
 from train.data.clip_store import ClipRequest, ClipStore
 from train.data.manifest import ManifestEntry, read_manifest
 from train.data.quarantine import Quarantine
@@ -225,21 +225,12 @@ def test_a_validation_video_that_vanishes_does_not_end_training(
         write_video(tmp_path / f"{number}.mp4")
     (tmp_path / "train.csv").write_text("0.mp4,a\n1.mp4,b\n")
     (tmp_path / "validation.csv").write_text("2.mp4,a\n3.mp4,b\n4.mp4,b\n")
-    run = TrainConfig(
-        name="t",
-        out=tmp_path / "run",
-        device="cpu",
-        model=ModelConfig(depth=18, num_classes=2, width=8, cidc=None),
-        preprocess=PreprocessConfig(short_side=32, height=32, width=32),
-        data=DataConfig(
-            train=tmp_path / "train.csv",
-            validation=tmp_path / "validation.csv",
-            labels=("a", "b"),
-            short_side_min=32,
-            short_side_max=36,
-            workers=0,
-        ),
-        optimiser=OptimiserConfig(epochs=1, batch=2),
+    run = tiny_run(
+        tmp_path / "run",
+        train=tmp_path / "train.csv",
+        validation=tmp_path / "validation.csv",
+        batch=2,
+        labels=("a", "b"),
     )
     real = TrainingRun.validate
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from configs import DataError, MediaError
-from model import ModelConfig
-from model.media.preprocess import CropSpec, PreprocessConfig
-from tests.train.runs import SMALL_FRAMES, steps_of
+from model.media.preprocess import CropSpec
+from tests.train.runs import SMALL_FRAMES, steps_of, tiny_run
 from train.__main__ import main
-from train.config import DataConfig, OptimiserConfig, TrainConfig
+from train.config import TrainConfig
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipStore
 from train.data.loader import batches
@@ -112,24 +111,15 @@ def test_two_hundred_corrupt_videos_of_a_thousand(
         report = list(csv.DictReader(file))
     assert {row["path"] for row in report if row["problem"]} == bad
     assert {int(row["frames"]) for row in report if not row["problem"]} == {34}
-    data = DataConfig(
+    run = tiny_run(
+        tmp_path / "run",
         train=manifest,
         validation=manifest,
+        batch=50,
         labels=("down", "up"),
-        short_side_min=32,
-        short_side_max=36,
         max_bad_fraction=0.2,
-        workers=0,
     )
-    run = TrainConfig(
-        name="t",
-        out=tmp_path / "run",
-        device="cpu",
-        model=ModelConfig(depth=18, num_classes=2, width=8, cidc=None),
-        preprocess=PreprocessConfig(short_side=32, height=32, width=32),
-        data=data,
-        optimiser=OptimiserConfig(epochs=1, batch=50),
-    )
+    data = run.data
     train(run, quiet=True)
     assert len(steps_of(run.out)) == 16
     log = (run.out / "log.txt").read_text()

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from model.checkpoints.shipped import WEIGHTS_HELP
+from model.media.image_sequence import MAX_IMAGE_FPS, MIN_IMAGE_FPS
 
 __all__ = ["add_checkpoint", "add_settings", "frame_rate", "positive_seconds"]
 
@@ -33,13 +34,15 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def frame_rate(text: str) -> float:
-    """Return the text as a number of frames per second; it must be from 0.1 to 1000."""
+    """Return the text as a number of images per second, in the range that manifests allow."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0.1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"must be a rate from 0.1 to 1000, got {text!r}")
+    if not MIN_IMAGE_FPS <= value <= MAX_IMAGE_FPS:
+        raise argparse.ArgumentTypeError(
+            f"must be a rate from {MIN_IMAGE_FPS:g} to {MAX_IMAGE_FPS:g}, got {text!r}"
+        )
     return value
 
 

@@ -16,14 +16,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from configs import DataError, clean_label, read_text, readable
-from model.media.image_sequence import ImageSequence
+from configs import DataError, clean_label, delimiter_of, read_text, readable
+from model.media.image_sequence import MAX_IMAGE_FPS, MIN_IMAGE_FPS, ImageSequence
 
 __all__ = ["COLUMNS", "Manifest", "ManifestEntry", "read_manifest"]
 
 COLUMNS = ("path", "label", "start_seconds", "end_seconds", "fps")
 _SHAPE = "path,label[,start_seconds,end_seconds[,fps]]"
-_MAX_FPS = 1000.0
 _log = logging.getLogger(__name__)
 
 
@@ -88,12 +87,12 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def _delimiter(text: str) -> str:
-    """Return the first of comma, semicolon and tab that is in the first line with text.
+    """Return what separates the cells, from the first line with text.
 
     A spreadsheet may name the separator in a first line such as `sep=;`.
     """
     first = text.lstrip("\r\n \t").partition("\n")[0]
-    return next((each for each in ",;\t" if each in first), ",")
+    return delimiter_of(first)
 
 
 def _rows(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
@@ -167,8 +166,8 @@ def _check_numbers(place: str, numbers: Mapping[str, float]) -> None:
             f"{place}: start_seconds {start} and end_seconds {end} must satisfy 0 <= start < end"
         )
     fps = numbers.get("fps")
-    if fps is not None and not 0.1 <= fps <= _MAX_FPS:
-        raise DataError(f"{place}: fps {fps} must be from 0.1 to {_MAX_FPS:g}")
+    if fps is not None and not MIN_IMAGE_FPS <= fps <= MAX_IMAGE_FPS:
+        raise DataError(f"{place}: fps {fps} must be from {MIN_IMAGE_FPS:g} to {MAX_IMAGE_FPS:g}")
 
 
 def _video(manifest: Path, cell: str) -> Path:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -18,25 +17,15 @@ from stream.events.outbox import Outbox
 from stream.events.outbox_reader import read_events
 from stream.events.recovery import finish_recovery
 from stream.events.snapshots import Snapshot, SnapshotStore, snapshot_name
+from tests.support.disks import small_file_system
 from tests.support.factory import make_event
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"cannot mount a small file system: {done.stderr.decode().strip()}")
-    try:
+    with small_file_system(tmp_path / "disk", megabytes=8) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def name(number: int) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs import DataError, clean_label, lines_of, read_text, readable
+from configs import DataError, clean_label, delimiter_of, lines_of, read_text, readable
 from train.data.datasets.dataset import Dataset, ListedVideo, Part
 from train.data.datasets.listing import is_present
 from train.data.datasets.litter import is_hidden
@@ -222,7 +222,7 @@ def _read_table(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     text = read_text(path, "list", DataError)
     lines = lines_of(text)
     blank = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    delimiter = next((each for each in ",;\t" if each in lines[blank]), ",")
+    delimiter = delimiter_of(lines[blank])
     table = io.StringIO("\n".join(lines[blank:]))
     reader = csv.DictReader(table, strict=True, delimiter=delimiter)
     try:

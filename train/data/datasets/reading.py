@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -36,15 +36,7 @@ DatasetName = Literal[
     "jester",
     "kinetics-400",
 ]
-DATASETS: tuple[DatasetName, ...] = (
-    "folder",
-    "ucf101",
-    "hmdb51",
-    "something-something-v1",
-    "something-something-v2",
-    "jester",
-    "kinetics-400",
-)
+DATASETS: tuple[DatasetName, ...] = get_args(DatasetName)
 _PARTS: tuple[Part, ...] = ("train", "validation")
 
 
