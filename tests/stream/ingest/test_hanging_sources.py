@@ -113,7 +113,7 @@ def test_the_number_of_hanging_readers_is_bounded(monkeypatch: pytest.MonkeyPatc
     )
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.05, "read_timeout_seconds": 0.05})
     before = threading.active_count()
-    with seen("rtsp://h/a", quick) as watched:
+    with seen("tcp://h:1", quick) as watched:
         assert until(
             lambda: (
                 watched.supervisor.supervise(),
