@@ -87,7 +87,7 @@ V4L2 = SourceRules("video4linux2,v4l2", "file", "a V4L2 device")
 HLS = SourceRules(f"hls,{_SEGMENTS}", _WEB, "HLS with segments in MPEG-TS or MP4")
 MJPEG = SourceRules("mjpeg,mpjpeg", _WEB, "MJPEG")
 WEB_LIVE = SourceRules(_STREAMED, _WEB, "a video stream, such as MPEG-TS, FLV or MJPEG")
-WEB_RECORDING = SourceRules(f"{_STREAMED},{_CONTAINERS},hls,aac,ac3,eac3,mp3,webvtt", _WEB, _VIDEO)
+WEB_RECORDING = SourceRules(f"{_STREAMED},{_CONTAINERS}", _WEB, _VIDEO)
 
 
 def decoder_options(max_pixels: int) -> dict[str, str]:
