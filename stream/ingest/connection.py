@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 import socket
 import struct
 import time
@@ -38,9 +39,11 @@ __all__ = [
     "find_facts",
     "open_camera",
     "wall_seconds",
+    "with_zone_index",
 ]
 
 _SEGMENTS_OF_PATIENCE = 3
+_ZONE = re.compile(r"([a-z]+://(?:[^/?#]*@)?\[[0-9A-Fa-f:.]+)%25([\w.-]+)(?=\])")
 # The frame rate is not needed, and what the streams are shows within a key frame's interval.
 _LIVE_OPTIONS = {"fpsprobesize": "0", "analyzeduration": "2000000"}
 _FIRST_PORT, _LAST_PORT, _UDP_PORTS = 20_000, 60_000, 64
@@ -79,8 +82,8 @@ def find_facts(camera: CameraConfig, config: SourceConfig) -> SourceFacts | None
     """
     patience = config.read_timeout_seconds
     if not camera.is_on_web:
-        if _scheme(camera) in ("rtsp", "rtsps") and not config.redirects:
-            check_redirects(camera.url, config)
+        if camera.url.startswith(("rtsp://", "rtsps://")) and not config.redirects:
+            check_redirects(with_zone_index(camera.url), config)
         return SourceFacts(camera.is_file, patience)
     web = find_web_video(camera.url, config)
     if web is None:
@@ -118,7 +121,8 @@ def open_camera(
         return _open_web(camera, config, facts, arguments, format_name)
     rules = {"tcp": TCP, "udp": UDP}.get(_scheme(camera), RTSP)
     options = _rtsp_options(camera) if rules is RTSP else dict(_LIVE_OPTIONS)
-    return open_container(camera.url, rules, options=options | _tls(camera, config), **arguments)
+    options |= _tls(camera, config)
+    return open_container(with_zone_index(camera.url), rules, options=options, **arguments)
 
 
 def _open_web(
@@ -145,9 +149,9 @@ def _open_web(
     if is_mjpeg:
         options["analyzeduration"] = "100000"  # nothing but JPEGs can come
     rules = WEB_RECORDING if facts.is_recording else MJPEG if is_mjpeg else WEB_LIVE
-    return open_container(
-        url, rules, format=format_name, options=options | _tls(camera, config), **arguments
-    )
+    options |= _tls(camera, config)
+    url = with_zone_index(url)
+    return open_container(url, rules, format=format_name, options=options, **arguments)
 
 
 def _open_hls(
@@ -188,6 +192,24 @@ def _tls(camera: CameraConfig, config: SourceConfig) -> dict[str, str]:
     if config.tls_ca_file is not None:
         options["ca_file"] = config.tls_ca_file
     return options
+
+
+def with_zone_index(url: str) -> str:
+    """Write the zone of an IPv6 address (RFC 6874) as the number of the network interface.
+
+    FFmpeg takes an address with a zone that it does not know for a host name and a port.
+
+    Raises:
+        MediaError: this machine does not have the interface.
+    """
+    match = _ZONE.match(url)
+    if match is None:
+        return url
+    try:
+        index = socket.if_nametoindex(match[2])
+    except OSError:
+        raise MediaError(f"this machine has no network interface {match[2]}") from None
+    return f"{match[1]}%{index}{url[match.end() :]}"
 
 
 def _scheme(camera: CameraConfig) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from configs import MediaError
 from stream.cameras.config import CameraConfig
-from stream.ingest.connection import find_facts, open_camera
+from stream.ingest.connection import find_facts, open_camera, with_zone_index
 from stream.ingest.rtsp_redirects import check_redirects
 from tests.support.chaos import TcpCamera
 from tests.support.live_cameras import QUICK, seen
@@ -273,3 +273,11 @@ def test_hls_goes_on_after_a_segment_that_is_missing() -> None:
     with web_server(answer) as address, seen(f"{address}/live.m3u8") as watched:
         assert until(lambda: len(watched.frames) >= 6 * 15, 30), watched.states
         assert watched.metrics.total(watched.metrics.reconnects) == 0
+
+
+def test_the_zone_of_an_ipv6_address_is_written_as_a_number() -> None:
+    index = socket.if_nametoindex("lo")
+    assert with_zone_index("tcp://[fe80::1%25lo]:5/a") == f"tcp://[fe80::1%{index}]:5/a"
+    assert with_zone_index("rtsp://u:%25lo]@h/[::1%25lo]") == "rtsp://u:%25lo]@h/[::1%25lo]"
+    with pytest.raises(MediaError, match="has no network interface none0"):
+        with_zone_index("rtsp://u:p@[fe80::1%25none0]/a")
