@@ -16,7 +16,7 @@ def check_start(config: StreamConfig) -> str | None:
 
     Returns:
         A note if another process uses a file of this run now, such as a running pipeline. If it
-        uses the outbox, a port in use is no mistake.
+        uses the outbox, a port that is in use is fine.
 
     Raises:
         CidcError: a run with this configuration could not start.
