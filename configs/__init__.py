@@ -27,7 +27,7 @@ from configs.text_files import clean_label, delimiter_of, lines_of, read_text, r
 
 if TYPE_CHECKING:
     from configs.console import is_terminal, log_handler, print_table, printable, shows_progress
-    from configs.files import exists, is_file, naming_errors, replaced_file
+    from configs.files import exists, is_file, naming_errors, replaced_file, write_file
     from configs.loader import example_path, load_config, parse_config
     from configs.settings import (
         OutputPath,
@@ -73,6 +73,7 @@ __all__ = [
     "replaced_file",
     "shows_progress",
     "with_current_names",
+    "write_file",
 ]
 
 
@@ -95,6 +96,7 @@ if not TYPE_CHECKING:
         "replaced_file": "configs.files",
         "shows_progress": "configs.console",
         "with_current_names": "configs.settings",
+        "write_file": "configs.files",
     }
 
     def __getattr__(name: str) -> object:
