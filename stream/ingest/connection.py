@@ -166,9 +166,10 @@ def _open_hls(
         return open_container(camera.url, HLS, options=options | _tls(camera, config), **arguments)
     client = WebClient(camera.url, config, config.read_timeout_seconds)
     options |= {"http_persistent": "0", "http_multiple": "0"}
-    return open_container(
-        camera.url, HLS, options=options, io_open=client.open_for_ffmpeg, **arguments
-    )
+    # FFmpeg joins the names of segments to this address.
+    is_redirected = facts.web is not None and facts.web.is_redirected
+    url = find_address(camera.url, config) if is_redirected else camera.url
+    return open_container(url, HLS, options=options, io_open=client.open_for_ffmpeg, **arguments)
 
 
 def _rtsp_options(camera: CameraConfig) -> dict[str, str]:

@@ -71,10 +71,13 @@ def find_web_video(url: str, config: SourceConfig) -> WebVideo | None:
     try:
         with client.open(url, {"Range": "bytes=0-0"}) as answer:
             video = _describe(url, client, answer)
-            return dataclasses.replace(video, is_redirected=client.is_elsewhere(answer, url))
+            is_redirected = client.is_elsewhere(url, answer.geturl())
+            return dataclasses.replace(video, is_redirected=is_redirected)
     except urllib.error.HTTPError as error:
         error.close()
-        return WebVideo("live") if error.code in _UNCLEAR else None
+        if error.code not in _UNCLEAR:
+            return None
+        return WebVideo("live", is_redirected=client.is_elsewhere(url, error.geturl()))
     except (OSError, http.client.HTTPException, ValueError):
         return None
 
@@ -89,6 +92,9 @@ def find_address(url: str, config: SourceConfig) -> str:
     try:
         with client.open(url, {"Range": "bytes=0-0"}) as answer:
             return client.with_login(answer.geturl())
+    except urllib.error.HTTPError as error:
+        error.close()
+        return client.with_login(error.geturl())  # FFmpeg may get on with the server
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise MediaError(f"cannot open: {explain(error)}") from error
 
@@ -96,7 +102,7 @@ def find_address(url: str, config: SourceConfig) -> str:
 def _describe(url: str, client: WebClient, answer: http.client.HTTPResponse) -> WebVideo:
     content_type = answer.headers.get_content_type() if answer.headers["Content-Type"] else ""
     if "mpegurl" in content_type or urlsplit(url).path.lower().endswith((".m3u8", ".m3u")):
-        return _hls(url, client)
+        return _hls(answer.geturl(), client)
     if content_type.startswith("multipart/"):
         return WebVideo("mjpeg")
     length = _length(answer)
@@ -107,7 +113,7 @@ def _describe(url: str, client: WebClient, answer: http.client.HTTPResponse) -> 
         return WebVideo("recording" if answer.status == 206 else "unseekable")
     head = b"" if content_type.startswith("video/") else client.read(answer, _HEAD_BYTES)
     if is_playlist(head):
-        return _hls(url, client)
+        return _hls(answer.geturl(), client)
     return WebVideo("mjpeg" if is_image or _JPEG in head else "live")
 
 

@@ -86,14 +86,14 @@ class WebClient:
             data += part
         return data
 
-    def is_elsewhere(self, answer: http.client.HTTPResponse, url: str) -> bool:
+    def is_elsewhere(self, url: str, answered_url: str) -> bool:
         """Return whether an answer came from another address than was asked."""
-        asked, answered = urlsplit(url), urlsplit(answer.geturl())
-        return (asked.path or "/", asked.query, asked.scheme, self._authority) != (
-            answered.path or "/",
-            answered.query,
+        asked, answered = urlsplit(url), urlsplit(answered_url)
+        return (asked.scheme, self._authority, asked.path or "/", asked.query) != (
             answered.scheme,
             answered.netloc,
+            answered.path or "/",
+            answered.query,
         )
 
     def check(self, url: str) -> None:
@@ -121,11 +121,12 @@ class WebClient:
             )
 
     def with_login(self, url: str) -> str:
-        """Return an address with the camera's login, if it is on the same host and port."""
+        """Return an address with the camera's login, if it is on the camera's host."""
         parts = urlsplit(url)
-        if not self._login or parts.netloc != self._authority or parts.scheme != self._scheme:
+        if not self._login or parts.hostname != self._host:
             return url
-        return urlunsplit(parts._replace(netloc=f"{self._login}@{self._authority}"))
+        authority = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{self._login}@{authority}"))
 
     def open_for_ffmpeg(self, url: str, _flags: int, options: dict[str, Any]) -> IO[bytes]:
         """Open what FFmpeg's HLS demuxer asks for; PyAV's `io_open`.
@@ -156,8 +157,8 @@ class WebClient:
         passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         if self._login:
             user, _, password = self._login.partition(":")
-            place = f"{self._scheme}://{self._authority}/"
-            passwords.add_password(None, place, unquote(user), unquote(password))
+            places = [f"{self._scheme}://{self._authority}/", f"https://{self._host}/"]
+            passwords.add_password(None, places, unquote(user), unquote(password))
         for handler in (
             urllib.request.ProxyHandler(),
             urllib.request.UnknownHandler(),
@@ -185,10 +186,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
         self._client.check(newurl)
-        request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if request is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
-            request.remove_header("Authorization")
-        return request
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Body:

@@ -15,6 +15,7 @@ from configs import MediaError
 from stream.cameras.config import CameraConfig
 from stream.ingest.connection import find_facts, open_camera, with_zone_index
 from stream.ingest.rtsp_redirects import check_redirects
+from stream.ingest.web_client import WebClient
 from tests.support.chaos import TcpCamera
 from tests.support.live_cameras import QUICK, seen
 from tests.support.scripted_rtsp import RtspAnswer, ScriptedRtsp, redirect
@@ -261,6 +262,24 @@ def test_playlists_reach_no_other_host_and_no_file(what: str, tmp_path: Path) ->
         assert asked == []
 
 
+def test_hls_is_read_where_its_host_redirects_to() -> None:
+    live = LiveHls(seconds=1, segments=12)
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        if request.path == "/a.m3u8":
+            request.send_response(302)
+            request.send_header("Location", "/deep/live.m3u8")
+            request.end_headers()
+        elif not request.path.startswith("/deep/"):
+            request.send_error(404)
+        else:
+            request.path = request.path.removeprefix("/deep")
+            live.answer(request)
+
+    with web_server(answer) as address, seen(f"{address}/a.m3u8") as watched:
+        assert until(lambda: len(watched.frames) >= 15, 20), watched.states
+
+
 def test_hls_goes_on_after_a_segment_that_is_missing() -> None:
     live = LiveHls(seconds=1, segments=12)
 
@@ -281,3 +300,39 @@ def test_the_zone_of_an_ipv6_address_is_written_as_a_number() -> None:
     assert with_zone_index("rtsp://u:%25lo]@h/[::1%25lo]") == "rtsp://u:%25lo]@h/[::1%25lo]"
     with pytest.raises(MediaError, match="has no network interface none0"):
         with_zone_index("rtsp://u:p@[fe80::1%25none0]/a")
+
+
+@pytest.mark.parametrize(
+    ("given", "answered", "shown"),
+    [
+        ("http://u:p@cam/a", "http://cam/b", "http://u:p@cam/b"),
+        ("http://u:p@cam:81/a", "https://cam/b?c", "https://u:p@cam/b?c"),
+        ("http://u:p@cam/a", "http://evil/b", "http://evil/b"),
+        ("http://u:p@cam/a", "http://cam@evil/b", "http://cam@evil/b"),
+        ("http://cam/a", "http://cam/b", "http://cam/b"),
+    ],
+)
+def test_a_login_stays_on_its_host(given: str, answered: str, shown: str) -> None:
+    assert WebClient(given, QUICK, 1.0).with_login(answered) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "says"),
+    [
+        ("http://cam/a", "http://cam:99/b", None),
+        ("http://cam/a", "https://cam/b", None),
+        ("https://cam/a", "http://cam/b", "https to http"),
+        ("http://cam/a", "http://10.0.0.1/b", "another host, 10.0.0.1"),
+        ("http://cam/a", "http://cam@10.0.0.1/b", "another host, 10.0.0.1"),
+        ("http://cam/a", "file:///etc/passwd", "type 'file'"),
+        ("http://cam/a", "ftp://cam/a", "type 'ftp'"),
+        ("http://cam/a", "//cam/a", "type ''"),
+    ],
+)
+def test_which_addresses_a_web_client_asks(given: str, asked: str, says: str | None) -> None:
+    client = WebClient(given, QUICK, 1.0)
+    if says is None:
+        client.check(asked)
+        return
+    with pytest.raises(MediaError, match=says):
+        client.check(asked)
