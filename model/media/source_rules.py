@@ -45,6 +45,8 @@ _CONTAINERS = (
     "avi,dhav,dirac,dnxhd,dv,evc,gif,apng,gxf,kux,lvf,mjpeg_2000,mxf,nsv,nuv,pva,rm,smjpeg,ty,vc1"
     ",vc1test,wtv,yuv4mpegpipe,avs2,avs3,cavsvideo"
 )
+# Without video, but then the error says so.
+_SOUND = "aac,ac3,aiff,amr,flac,mp3,wav"
 _IMAGES = "bmp_pipe,jpeg_pipe,png_pipe,tiff_pipe,webp_pipe"
 _SEGMENTS = "mpegts,mov,aac,ac3,eac3,mp3,webvtt"
 # `httpproxy` is used only if the environment names a proxy.
@@ -79,7 +81,7 @@ class SourceRules:
 
 _VIDEO = "video in a usual container, such as MP4, MKV or MPEG-TS"
 
-FILE = SourceRules(f"{_STREAMED},{_CONTAINERS},{_IMAGES}", "file", _VIDEO)
+FILE = SourceRules(f"{_STREAMED},{_CONTAINERS},{_IMAGES},{_SOUND}", "file", _VIDEO)
 RTSP = SourceRules("rtsp", "rtp,udp,tcp,tls", "an RTSP stream")
 TCP = SourceRules(_STREAMED, "tcp", "a video stream, such as MPEG-TS")
 UDP = SourceRules(_STREAMED, "udp", "a video stream, such as MPEG-TS")
