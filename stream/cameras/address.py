@@ -8,11 +8,12 @@ from urllib.parse import unquote, urlsplit
 
 from configs import has_controls, readable
 from stream.cameras.address_login import describe_escapes, describe_mistake
-from stream.cameras.redaction import scheme_of, shown_with_mark
+from stream.cameras.redaction import redact_url, scheme_of, shown_with_mark
 
 __all__ = ["check_address", "kind_of_address"]
 
 _NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
+_MAX_FIFO_PACKETS = 1_000_000  # 188 MB of a camera's UDP packets that wait to be read
 
 
 def check_address(url: str) -> str:
@@ -20,7 +21,7 @@ def check_address(url: str) -> str:
 
     Raises:
         ValueError: the address is empty, malformed, has an unknown scheme, contains a control
-            character or would let FFmpeg listen; the message names it without its secrets.
+            character or an option of FFmpeg that is not allowed; the message names it without its secrets.
     """
     if has_controls(url.strip(" \t\r\n")):
         raise ValueError(f"{_shown(url)} contains a control character; remove it")
@@ -34,17 +35,13 @@ def check_address(url: str) -> str:
         return _file_path(url)
     if scheme not in _NETWORK_SCHEMES:
         raise ValueError(
-            f"unknown scheme {scheme!r} in {_shown(url)}; use a file path or one of"
+            f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of"
             f" {', '.join(_NETWORK_SCHEMES)}"
         )
     if mistake := describe_mistake(url) or describe_escapes(url):
         raise ValueError(f"{_shown(url)}: {mistake}")
     _check_host(scheme, url)
-    if scheme == "tcp" and _listens(url):
-        raise ValueError(
-            f"{_shown(url)}: with the option listen, this machine would open a port and take video"
-            " from anyone; remove it, and give the host and port that send the video"
-        )
+    _check_options(scheme, url)
     return scheme + url[len(scheme) :]
 
 
@@ -68,10 +65,30 @@ def _shown(url: str) -> str:
     return readable(shown_with_mark(url.strip()))
 
 
-def _listens(url: str) -> bool:
-    """Return whether FFmpeg would wait for a connection: it reads options after the first `?`."""
-    options = [option.partition("=") for option in url.partition("?")[2].split("&")]
-    return any(unquote(name) == "listen" and value != "0" for name, _, value in options)
+def _check_options(scheme: str, url: str) -> None:
+    """Check the options that FFmpeg takes from an address; it reads them after the first `?`.
+
+    Raises:
+        ValueError: this machine would wait for a connection, or reserve too much memory.
+    """
+    for option in url.partition("?")[2].split("&"):
+        name, _, value = map(unquote, option.partition("="))
+        if scheme == "tcp" and name == "listen" and value != "0":
+            raise ValueError(
+                f"{_shown(url)}: with the option listen, this machine would open a port and take"
+                " video from anyone; remove it, and give the host and port that send the video"
+            )
+        if scheme == "udp" and name == "fifo_size" and not _is_fifo_size(value):
+            raise ValueError(
+                f"{_shown(url)}: fifo_size must be a whole number of packets of 188 bytes, from 1"
+                f" to {_MAX_FIFO_PACKETS}"
+            )
+
+
+def _is_fifo_size(value: str) -> bool:
+    # FFmpeg also takes 1e9 and 1G.
+    is_number = re.fullmatch(r"\d{1,9}", value, re.ASCII) is not None
+    return is_number and 1 <= int(value) <= _MAX_FIFO_PACKETS
 
 
 def _check_host(scheme: str, url: str) -> None:

@@ -108,3 +108,13 @@ def test_what_a_writer_put_into_an_event_cannot_change_the_terminal(
     assert len(lines) == (2 if options else 4)
     assert "a[/x]" in lines[-2]
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("group", ["", "a\n", "a\x1b[2J"])
+def test_a_group_without_a_usable_name_is_refused(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["events", "--bootstrap", "127.0.0.1:9", "--group", group]) == 2
+    error = capsys.readouterr().err.removesuffix("\n")
+    assert "give a name without control characters" in error
+    assert error.isprintable()

@@ -15,8 +15,9 @@ from av.error import FFmpegError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import ConfigError, parse_config
+from configs import ConfigError, check_tree, parse_config
 from stream.cameras.address import check_address
+from stream.cameras.config import CameraConfig
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.redaction import redact_url
 from stream.config import StreamConfig
@@ -70,6 +71,19 @@ MISTAKES = [
     ("tcp://h:1?listen", "remove it, and give the host and port that send the video"),
     ("tcp://u:34@h:1?a=b&%6cisten=1", "option listen"),
     ("tcp://h:1/#?listen=2", "option listen"),
+    *(
+        (f"udp://u:34@h:1?{option}", "fifo_size must be a whole number of packets")
+        for option in (
+            *("fifo_size=1000001", "a=b&%66ifo_size=9999999", "fifo_size=1e9", "fifo_size=1G"),
+            *(
+                "fifo_size=-1",
+                "fifo_size=0",
+                "fifo_size",
+                "fifo_size=0x7fffffff",
+                "fifo_size=%39e9",
+            ),
+        )
+    ),
     ("rtsp://bücher.example/1", "xn--bcher-kva.example"),
     ("rtsp://ho*st/1", "letters, digits"),
     ("rtsp://h:0/1", "port 0"),
@@ -111,6 +125,10 @@ def test_an_address_that_leads_elsewhere_than_meant_is_refused_without_its_secre
         ("http://proxy/rtsp://u:p@192.0.2.6/1", "http://proxy/rtsp://***@192.0.2.6/1"),
         ("udp://@:5000", "udp://:5000"),
         ("udp://@239.0.0.1:5000?fifo_size=5", "udp://239.0.0.1:5000"),
+        ("udp://@:5000?overrun_nonfatal=1&fifo_size=1000000&buffer_size=9", "udp://:5000"),
+        ("udp://@239.0.0.1:5000?sources=10.0.0.1&localaddr=10.0.0.2", "udp://239.0.0.1:5000"),
+        ("rtsp://h/x?listen=1&fifo_size=1e9", "rtsp://h/x"),
+        ("tcp://h:1?timeout=5", "tcp://h:1"),
         ("rtsp://u:p@[fe80::1%25eth0]:554/x", "rtsp://[fe80::1%25eth0]:554/x"),
         ("rtsp://host/%40x?y=%23", "rtsp://host/%40x"),
     ],
@@ -278,3 +296,13 @@ def test_every_way_to_give_an_address_is_checked(tmp_path: Path) -> None:
     changes.write_text(json.dumps(saved))
     with pytest.raises(ConfigError, match="%2F for /"):
         CameraOverrides(changes)
+
+
+@pytest.mark.parametrize("name", ["a\n", "a\x1b", "\u202ea", "a\0", "a b", "[/b]", "", ".a", "a/b"])
+def test_ids_are_plain_names_to_their_end(name: str) -> None:
+    for tree in (
+        {"id": name, "url": "rtsp://h/a"},
+        {"id": "a", "url": "rtsp://h/a", "regions": [{"id": name}]},
+    ):
+        with pytest.raises(ConfigError, match=r"id: String should match pattern"):
+            check_tree(tree, CameraConfig, name="camera")
