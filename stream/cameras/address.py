@@ -21,7 +21,8 @@ def check_address(url: str) -> str:
 
     Raises:
         ValueError: the address is empty, malformed, has an unknown scheme, contains a control
-            character or an option of FFmpeg that is not allowed; the message names it without its secrets.
+            character or an option of FFmpeg that is not allowed; the message names it without its
+            secrets.
     """
     if has_controls(url.strip(" \t\r\n")):
         raise ValueError(f"{_shown(url)} contains a control character; remove it")
