@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs import CheckpointError, DataError, clean_label, lines_of, read_text, readable
-from configs.text_files import print_any_name
+from configs.text_files import MAX_TEXT_BYTES, print_any_name
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -40,6 +40,21 @@ def test_other_encodings_are_named_with_line_and_remedy(tmp_path: Path) -> None:
         read_text(tmp_path / "none", "list", DataError)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_text(tmp_path, "list", DataError)
+
+
+def test_what_never_ends_and_what_is_huge_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read"))
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):
+        with pytest.raises(DataError, match=r"list .* is a pipe, socket or device; write its"):
+            read_text(path, "list", DataError)
+    huge = tmp_path / "huge.csv"
+    with huge.open("wb") as file:
+        file.truncate(MAX_TEXT_BYTES + 1)
+    with pytest.raises(DataError, match=r"huge\.csv is larger than 256 MB; divide it"):
+        read_text(huge, "list", DataError)
 
 
 def test_only_line_ends_end_lines() -> None:
