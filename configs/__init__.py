@@ -23,7 +23,14 @@ from configs.errors import (
     ShapeError,
     TrainingError,
 )
-from configs.text_files import clean_label, delimiter_of, lines_of, read_text, readable
+from configs.text_files import (
+    clean_label,
+    delimiter_of,
+    lines_of,
+    quoted,
+    read_text,
+    readable,
+)
 
 if TYPE_CHECKING:
     from configs.console import is_terminal, log_handler, print_table, printable, shows_progress
@@ -68,6 +75,7 @@ __all__ = [
     "print_table",
     "printable",
     "program_name",
+    "quoted",
     "read_text",
     "readable",
     "replaced_file",

@@ -21,6 +21,7 @@ __all__ = [
     "delimiter_of",
     "lines_of",
     "print_any_name",
+    "quoted",
     "read_text",
     "readable",
 ]
@@ -34,6 +35,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_MAX_QUOTED = 200  # characters
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _READABLE = "readable-names"
@@ -75,7 +77,7 @@ def read_text(path: Path, what: str, error: type[CidcError], *, raw_names: bool 
 
 
 def _read_bytes(path: Path, what: str, error: type[CidcError]) -> bytes:
-    """Read a regular file of limited size; a pipe may never end, or have nobody who writes to it."""
+    """Read a regular file of limited size; a pipe may never end, or nobody writes to it."""
     try:
         facts = path.stat()
         other = not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode)
@@ -122,6 +124,13 @@ def clean_label(text: str) -> str:
 def readable(name: object) -> str:
     """Return a name as text that can be printed; bytes that are not UTF-8 become `\\xe9`."""
     return _SURROGATE.sub(lambda found: _escape(found[0]), str(name))
+
+
+def quoted(value: object) -> str:
+    """Return a value of a file as a message shows it: quoted, escaped, and not of any length."""
+    text = readable(value if isinstance(value, str) else repr(value))
+    shown = repr(text[:_MAX_QUOTED]) if isinstance(value, str) else text[:_MAX_QUOTED]
+    return shown + ("..." if len(text) > _MAX_QUOTED else "")
 
 
 def print_any_name() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import CheckpointError, DataError, clean_label, lines_of, read_text, readable
+from configs import CheckpointError, DataError, clean_label, lines_of, quoted, read_text, readable
 from configs.text_files import MAX_TEXT_BYTES, print_any_name
 
 
@@ -55,6 +55,14 @@ def test_what_never_ends_and_what_is_huge_is_refused_before_it_is_read(
         file.truncate(MAX_TEXT_BYTES + 1)
     with pytest.raises(DataError, match=r"huge\.csv is larger than 256 MB; divide it"):
         read_text(huge, "list", DataError)
+
+
+def test_values_are_quoted_without_escapes_and_in_part() -> None:
+    assert quoted("a\x1b[31m\n'") == '"a\\x1b[31m\\n\'"'
+    assert quoted(os.fsdecode(b"caf\xe9")) == r"'caf\\xe9'"
+    assert quoted({"a": "\x1b", "b": 1}) == r"{'a': '\x1b', 'b': 1}"
+    assert quoted("a" * 10**6) == f"'{'a' * 200}'..."
+    assert len(quoted(["a"] * 10**5)) == 203
 
 
 def test_only_line_ends_end_lines() -> None:

@@ -108,9 +108,7 @@ def test_a_long_value_is_shown_in_part(tmp_path: Path) -> None:
     assert len(str(raised.value)) < 600
 
 
-def test_the_number_of_entries_has_a_bound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_entries_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("train.data.manifest._MAX_ENTRIES", 3)
     assert len(read_manifest(write(tmp_path, "a,x\nb,x\nc,x\n")).entries) == 3
     with pytest.raises(DataError, match=r"more than 3 entries.*data\.also"):

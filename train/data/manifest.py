@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from configs import DataError, clean_label, delimiter_of, read_text, readable
+from configs import DataError, clean_label, delimiter_of, quoted, read_text, readable
 from model.media.image_sequence import MAX_IMAGE_FPS, MIN_IMAGE_FPS, ImageSequence
 
 __all__ = ["COLUMNS", "Manifest", "ManifestEntry", "read_manifest"]
@@ -27,7 +27,6 @@ COLUMNS = ("path", "label", "start_seconds", "end_seconds", "fps")
 _SHAPE = "path,label[,start_seconds,end_seconds[,fps]]"
 _MAX_ENTRIES = 5_000_000  # an entry needs about 1 kB of memory
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.I)
-_SHOWN = 200
 _log = logging.getLogger(__name__)
 
 
@@ -127,7 +126,7 @@ def _header(place: str, cells: Sequence[str]) -> list[str]:
     unknown = [name for name in names if name not in COLUMNS]
     if unknown or len(set(names)) != len(names):
         raise DataError(
-            f"{place}: the columns {names} must be different ones of {', '.join(COLUMNS)}"
+            f"{place}: the columns {quoted(names)} must be different ones of {', '.join(COLUMNS)}"
         )
     return names
 
@@ -142,7 +141,7 @@ def _entry(
         raise DataError(f"{place}: path and label must not be empty")
     if readable(label) != label:
         raise DataError(
-            f"{place}: the label {readable(label)!r} is not UTF-8 text; save the file as UTF-8, for"
+            f"{place}: the label {quoted(label)} is not UTF-8 text; save the file as UTF-8, for"
             " example with `iconv -f CP1252 -t UTF-8`"
         )
     numbers = {
@@ -183,10 +182,9 @@ def _check_numbers(place: str, numbers: Mapping[str, float]) -> None:
 
 def _video(manifest: Path, cell: str, place: str) -> Path:
     """Return the path in a cell; blanks at its ends, and backslashes, may belong to the name."""
-    shown = repr(readable(cell[:_SHOWN])) + ("..." if len(cell) > _SHOWN else "")
     if _ADDRESS.match(cell):
         raise DataError(
-            f"{place}: {shown} is an address, and a manifest names files only; save the video as a"
+            f"{place}: {quoted(cell)} is an address, and a manifest names files only; save the video as a"
             " file and write its path"
         )
     tidy = cell.strip()
@@ -199,7 +197,7 @@ def _video(manifest: Path, cell: str, place: str) -> Path:
     inside = Path(os.path.normpath(name))
     if ".." in inside.parts:
         raise DataError(
-            f"{place}: {shown} leads out of the manifest's folder; write an absolute path, or move"
+            f"{place}: {quoted(cell)} leads out of the manifest's folder; write an absolute path, or move"
             " the manifest"
         )
     return manifest.parent / inside
@@ -214,7 +212,7 @@ def _number(place: str, name: str, cell: str, delimiter: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         kind = "frame rate" if name == "fps" else "time in seconds"
-        raise DataError(f"{place}: {text!r} is not a {kind}")
+        raise DataError(f"{place}: {quoted(text)} is not a {kind}")
     return value
 
 
