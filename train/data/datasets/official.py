@@ -233,7 +233,8 @@ def _read_columns(
         words = split(maxsplit=columns - 1)
         if line.strip() and len(words) != columns:
             raise DataError(
-                f"{readable(path)}, line {number}: {columns} columns expected, got {quoted(line.strip())}"
+                f"{readable(path)}, line {number}: {columns} columns expected, got"
+                f" {quoted(line.strip())}"
             )
         if words:
             found.append((number, words))
