@@ -184,8 +184,8 @@ def _video(manifest: Path, cell: str, place: str) -> Path:
     """Return the path in a cell; blanks at its ends, and backslashes, may belong to the name."""
     if _ADDRESS.match(cell):
         raise DataError(
-            f"{place}: {quoted(cell)} is an address, and a manifest names files only; save the video"
-            " as a file and write its path"
+            f"{place}: {quoted(cell)} is an address, and a manifest names files only; save the"
+            " video as a file and write its path"
         )
     tidy = cell.strip()
     candidates = (cell, tidy, tidy.replace("\\", "/"))
@@ -197,8 +197,8 @@ def _video(manifest: Path, cell: str, place: str) -> Path:
     inside = Path(os.path.normpath(name))
     if ".." in inside.parts:
         raise DataError(
-            f"{place}: {quoted(cell)} leads out of the manifest's folder; write an absolute path, or"
-            " move the manifest"
+            f"{place}: {quoted(cell)} leads out of the manifest's folder; write an absolute path,"
+            " or move the manifest"
         )
     return manifest.parent / inside
 
