@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from configs import DataError
 from train.data.datasets import DatasetName, read_dataset
 from train.data.manifest import read_manifest
+from train.data.quarantine import Quarantine
+from train.data.video_check import read_report
+from train.evaluation.event_metrics import read_started_events
 
 NAMES = ["classInd.txt", "trainlist01.txt", "testlist01.txt", "a_test_split1.txt", "labels.json"]
 NAMES += ["train.json", "validation.json", "labels.csv", "train.csv", "validation.csv"]
@@ -134,3 +137,37 @@ def test_any_bytes_are_a_list_or_an_error_of_the_project(tmp_path: Path, data: b
             read_dataset(name, tmp_path, lists)  # type: ignore[arg-type]
         except DataError as error:
             assert len(str(error)) < 1500  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[" * 100_000, "[]", "9" * 5000, "NaN", '{"kind": "started"}', "{}"),
+        '{"kind": "started", "camera_id": {}, "action": [], "pts_start_seconds": 1, '
+        '"started_at": "2026-01-01T00:00:00Z", "produced_at": "2026-01-01T00:00:00Z"}',
+        '{"kind": "started", "camera_id": "a", "action": "b", "pts_start_seconds": NaN, '
+        '"started_at": "2026-01-01T00:00:00Z", "produced_at": "2026-01-01T00:00:00Z"}',
+        '{"kind": "started", "started_at": "' + "2" * 100_000 + '"}',
+        '{"kind": "started", "camera_id": "a", "action": "b", "pts_start_seconds": 1, '
+        '"started_at": "2026-01-01T00:00:00Z", "produced_at": "2026-01-01T00:00:00"}',
+    ],
+    ids=range(10),
+)
+def test_lines_that_are_not_events_are_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(line)
+    with pytest.raises(DataError, match=r"events\.jsonl, line 1 is not an action event") as raised:
+        read_started_events(path)
+    assert len(str(raised.value)) < 600
+
+
+def test_fields_of_megabytes_are_refused_in_every_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "quarantine.csv").write_text("a" * 10**6 + ",x\n")
+    with pytest.raises(DataError, match=r"quarantine\.csv cannot be read as CSV \(field larger"):
+        Quarantine(tmp_path / "quarantine.csv", max_videos=1)
+    (tmp_path / "m.checked.csv").write_text("path,bytes\n" + "a" * 10**6 + ",1\n")
+    with pytest.raises(DataError, match=r"m\.checked\.csv is not a report .*field larger"):
+        read_report(tmp_path / "m.checked.csv")
+    (tmp_path / "train.csv").write_text(KINETICS + "a" * 10**6 + ",x,1,2\n")
+    with pytest.raises(DataError, match=r"train\.csv, line \d is not CSV: field larger"):
+        read_dataset("kinetics-400", tmp_path, tmp_path)

@@ -51,7 +51,7 @@ def test_malformed_lines_are_named(tmp_path: Path, text: str, says: str) -> None
 @pytest.mark.parametrize(
     "cell",
     [
-        *("http://127.0.0.1:1/a.mp4", " HTTPS://u:p@h/a.mp4", "rtsp://h/1", "file:///etc/passwd"),
+        *("http://127.0.0.1:1/a.mp4", "rtsp://h/1", "file:///etc/passwd"),
         *("tcp://h/x.m3u8", "unix+x://a"),
     ],
 )
@@ -63,6 +63,12 @@ def test_an_address_is_refused_with_line_and_remedy(tmp_path: Path, cell: str) -
         f"manifest {path}, line 2: {cell!r} is an address, and a manifest names files only; save"
         " the video as a file and write its path"
     )
+
+
+def test_the_message_about_an_address_holds_no_password(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"' HTTPS://\*\*\*@h/a\.mp4' is an") as raised:
+        read_manifest(write(tmp_path, " HTTPS://u:sec?r@t@h/a.mp4?token=secret,x\n"))
+    assert "sec" not in str(raised.value)
 
 
 def test_names_with_colons_are_files_of_the_manifests_folder(tmp_path: Path) -> None:

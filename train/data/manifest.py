@@ -183,8 +183,10 @@ def _check_numbers(place: str, numbers: Mapping[str, float]) -> None:
 def _video(manifest: Path, cell: str, place: str) -> Path:
     """Return the path in a cell; blanks at its ends, and backslashes, may belong to the name."""
     if _ADDRESS.match(cell):
+        # Without login and query, which may hold passwords.
+        address = re.split(r"[?#]", re.sub(r"//.*@", "//***@", cell, flags=re.DOTALL))[0]
         raise DataError(
-            f"{place}: {quoted(cell)} is an address, and a manifest names files only; save the"
+            f"{place}: {quoted(address)} is an address, and a manifest names files only; save the"
             " video as a file and write its path"
         )
     tidy = cell.strip()
