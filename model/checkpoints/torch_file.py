@@ -73,9 +73,10 @@ class _Archive:
 
     def _read_storage(self, storage: Storage) -> Tensor:
         if storage.key not in self._values:
-            data = self._archive.read(f"{self._folder}data/{storage.key}")
-            self._values[storage.key] = _checked_values(data, storage)
-        return self._values[storage.key]
+            self._values[storage.key] = _values(
+                self._archive.read(f"{self._folder}data/{storage.key}")
+            )
+        return _checked(self._values[storage.key], storage)
 
 
 class _OldFile:
@@ -117,11 +118,15 @@ class _OldFile:
         if storage.key not in self._values:
             place, size = self._places[storage.key]
             self._file.seek(place)
-            self._values[storage.key] = _checked_values(self._file.read(size), storage)
-        return self._values[storage.key]
+            self._values[storage.key] = _values(self._file.read(size))
+        return _checked(self._values[storage.key], storage)
 
 
-def _checked_values(data: bytes, storage: Storage) -> Tensor:
-    if len(data) < storage.bytes:
-        raise ValueError(f"has a storage of {len(data)} bytes instead of {storage.bytes}")
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+def _values(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)[: len(data)]
+
+
+def _checked(values: Tensor, storage: Storage) -> Tensor:
+    if len(values) < storage.bytes:
+        raise ValueError(f"has a storage of {len(values)} bytes instead of {storage.bytes}")
+    return values

@@ -153,6 +153,13 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         ),
         "16 bytes",
     ),
+    "storage of two sizes": (
+        lambda: rezipped(
+            {"w": torch.zeros(4), "v": torch.zeros(5)},
+            lambda _, data: data.replace(b"X\x01\0\0\x001q", b"X\x01\0\0\x000q"),
+        ),
+        "'v' has a storage of 16 bytes instead of 20",
+    ),
     "huge storage, old": (
         lambda: saved({"w": torch.zeros(4)}, zipped=False).replace(b"K\x04N", b"J\0\0\0\x7fN"),
         "4 elements instead of",
