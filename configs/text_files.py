@@ -128,8 +128,10 @@ def readable(name: object) -> str:
 
 def quoted(value: object) -> str:
     """Return a value of a file as a message shows it: quoted, escaped, and not of any length."""
-    text = readable(value if isinstance(value, str) else repr(value))
+    text = value if isinstance(value, str) else repr(value)
     shown = repr(text[:_MAX_QUOTED]) if isinstance(value, str) else text[:_MAX_QUOTED]
+    # Bytes that are not UTF-8 are shown as everywhere else: `\xe9`.
+    shown = re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", shown)
     return shown + ("..." if len(text) > _MAX_QUOTED else "")
 
 
