@@ -29,6 +29,7 @@ from configs.text_files import (
     has_controls,
     lines_of,
     no_controls,
+    quoted,
     read_text,
     readable,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "print_table",
     "printable",
     "program_name",
+    "quoted",
     "read_text",
     "readable",
     "replaced_file",

@@ -16,10 +16,11 @@ from configs import (
     has_controls,
     lines_of,
     no_controls,
+    quoted,
     read_text,
     readable,
 )
-from configs.text_files import print_any_name
+from configs.text_files import MAX_TEXT_BYTES, print_any_name
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -49,6 +50,29 @@ def test_other_encodings_are_named_with_line_and_remedy(tmp_path: Path) -> None:
         read_text(tmp_path / "none", "list", DataError)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_text(tmp_path, "list", DataError)
+
+
+def test_what_never_ends_and_what_is_huge_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read"))
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "pipe.csv", Path("/dev/zero")):
+        with pytest.raises(DataError, match=r"list .* is a pipe, socket or device; write its"):
+            read_text(path, "list", DataError)
+    huge = tmp_path / "huge.csv"
+    with huge.open("wb") as file:
+        file.truncate(MAX_TEXT_BYTES + 1)
+    with pytest.raises(DataError, match=r"huge\.csv is larger than 256 MB; divide it"):
+        read_text(huge, "list", DataError)
+
+
+def test_values_are_quoted_without_escapes_and_in_part() -> None:
+    assert quoted("a\x1b[31m\n'") == '"a\\x1b[31m\\n\'"'
+    assert quoted(os.fsdecode(b"caf\xe9")) == r"'caf\xe9'"
+    assert quoted({"a": "\x1b", "b": 1}) == r"{'a': '\x1b', 'b': 1}"
+    assert quoted("a" * 10**6) == f"'{'a' * 200}'..."
+    assert len(quoted(["a"] * 10**5)) == 203
 
 
 def test_only_line_ends_end_lines() -> None:
