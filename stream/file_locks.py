@@ -29,7 +29,9 @@ def locked_files(config: StreamConfig) -> Iterator[None]:
     refuse_use(config.outbox.path)
     with contextlib.ExitStack() as stack:
         for setting, (used, lock_file) in _lock_files(config).items():
-            stack.callback(_lock(setting, used, lock_file).release)
+            beside_outbox = setting == "http.changes" and config.http.changes is None
+            named = f"outbox {config.outbox.path}" if beside_outbox else setting
+            stack.callback(_lock(setting, used, lock_file, named).release)
         yield
 
 
@@ -55,7 +57,8 @@ def _lock_files(config: StreamConfig) -> dict[str, tuple[Path, Path]]:
     return found
 
 
-def _lock(setting: str, used: Path, lock_file: Path) -> FileLock:
+def _lock(setting: str, used: Path, lock_file: Path, named: str) -> FileLock:
+    """Lock a file; `named` is what the user named, if it is elsewhere than `setting`."""
     refusal = ConfigError(
         f"{setting} {used}: another process is using it; give each pipeline its own {setting}"
     )
@@ -64,6 +67,6 @@ def _lock(setting: str, used: Path, lock_file: Path) -> FileLock:
         return FileLock(lock_file, refusal)
     except OSError as error:
         raise ConfigError(
-            f"{setting}: cannot lock {lock_file}: {error.strerror}; name another {setting}, on a"
-            " file system that can be written and has locks"
+            f"{named}: cannot lock {lock_file}: {error.strerror}; name another place, on a file"
+            " system that can be written and has locks"
         ) from None
