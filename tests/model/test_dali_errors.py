@@ -75,7 +75,7 @@ def test_the_reason_is_what_dali_says_behind_its_headings(text: str, reason: str
 
 def test_a_video_that_does_not_decode_is_a_media_error_with_dalis_reason() -> None:
     with pytest.raises(
-        MediaError, match='one of 1 videos: Failed to create video decoder for "memory file"$'
+        MediaError, match=r'one of 1 videos: Failed to create video decoder for "memory file"$'
     ):
         Preprocessor(CONFIG, max_batch=1).decode([BROKEN], [CropSpec(0)])
 

@@ -1,4 +1,4 @@
-"""Preprocessing for a GPU on fake streams: nothing waits, nothing is read too late, all is freed."""
+"""Preprocessing for a GPU on fake streams: nothing waits, nothing is read late, all is freed."""
 
 import gc
 import weakref
@@ -75,7 +75,7 @@ def test_arrays_and_tensors_of_the_device_come_in_one_call(
 ) -> None:
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     graph = Preprocessor(CONFIG, max_batch=4, device="gpu")
-    with DeviceStream(torch.device("cuda")) as stream:
+    with DeviceStream(torch.device("cuda")):
         wide = torch.full((1, 50, 90, 3), 77, dtype=torch.uint8)
         first, last = frames(5, 6)
         result = graph([first, wide[:, :, 10:40], last])
@@ -204,5 +204,5 @@ def test_tensors_on_the_cpu_give_what_arrays_give() -> None:
     expected = graph([clip_FHWC[:, 3:], clip_FHWC]).clone()
     tensor = torch.from_numpy(clip_FHWC)
     assert torch.equal(graph([tensor[:, 3:], clip_FHWC]), expected)
-    with pytest.raises(ShapeError, match="uint8 F H W 3, got torch.float32"):
+    with pytest.raises(ShapeError, match=r"uint8 F H W 3, got torch\.float32"):
         graph([tensor.float()])
