@@ -9,11 +9,13 @@ import re
 
 __all__ = ["is_out_of_memory", "reason_of"]
 
-# Texts of DALI 2.4, of CUDA, of the decoder libraries and of the C++ library.
+# Texts of DALI 2.4, of CUDA, of NVIDIA's libraries and of the C++ library. FFmpeg's own texts are
+# left out ("Cannot allocate memory", "Could not allocate av packet"): it says so of damaged files
+# that claim a huge size, and one of them must not end a training run.
 _OUT_OF_MEMORY = re.compile(
-    r"out[ _]of[ _]memory|bad_alloc|insufficient memory|no memory is mapped"
-    r"|CUDA allocation|memory[ _]?allocation|allocation[ _]failed|failed to allocate"
-    r"|(?:can't|cannot|could not|unable to) allocate",
+    r"out[ _]of[ _]memory|bad_alloc|insufficient memory|CUDA allocation|memory[ _]?allocation"
+    r"|can't allocate \d+ bytes|could not allocate virtual address space|no memory is mapped"
+    r"|failed to allocate (?:\d|memory)|unable to allocate",
     re.IGNORECASE,
 )
 # The first lines say only that a pipeline failed, and where the graph was defined.

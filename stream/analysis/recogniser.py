@@ -93,6 +93,8 @@ class Recogniser:
             dtype=torch.uint8,
             device=self.device,
         )
-        # One clip first: weights are laid out for the first input, and few cameras give one clip.
-        for size in (1, max_batch):
-            self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))
+        # On the network's stream, because PyTorch keeps freed memory for the stream that used it.
+        with self.stream:
+            # One clip first: weights are laid out for the first input, and few cameras give one.
+            for size in (1, max_batch):
+                self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))

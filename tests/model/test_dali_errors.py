@@ -20,9 +20,7 @@ SHORT_OF_MEMORY = (
     "Can't allocate 12582912 bytes on device 0.",
     "Can't allocate 12582912 bytes on host.",
     "Could not allocate virtual address space of size 4096",
-    "Could not allocate av packet",
     "Failed to allocate 4096 bytes",
-    "Cannot allocate memory",
     "std::bad_alloc",
     "NPP_MEMORY_ALLOCATION_ERROR",
     "Insufficient memory",
@@ -32,6 +30,9 @@ OTHERS = (
     "Unsupported codec: av1",
     "an illegal memory access was encountered",
     'Failed to decode "memory file"',
+    # FFmpeg's words for files that claim a huge size
+    "Failed to open video file from memory buffer due to: Cannot allocate memory",
+    "Could not allocate av packet",
 )
 MIXED = """Critical error in pipeline:
 Critical error in pipeline:
