@@ -24,7 +24,16 @@ from configs.errors import (
     ShapeError,
     TrainingError,
 )
-from configs.text_files import clean_label, delimiter_of, lines_of, read_text, readable
+from configs.text_files import (
+    clean_label,
+    delimiter_of,
+    has_controls,
+    lines_of,
+    no_controls,
+    quoted,
+    read_text,
+    readable,
+)
 
 if TYPE_CHECKING:
     from configs.console import is_terminal, log_handler, print_table, printable, shows_progress
@@ -59,6 +68,7 @@ __all__ = [
     "example_path",
     "exists",
     "exit_status",
+    "has_controls",
     "is_file",
     "is_terminal",
     "lines_of",
@@ -66,10 +76,12 @@ __all__ = [
     "log_handler",
     "merged",
     "naming_errors",
+    "no_controls",
     "parse_config",
     "print_table",
     "printable",
     "program_name",
+    "quoted",
     "read_text",
     "readable",
     "replaced_file",

@@ -26,6 +26,7 @@ from configs.settings import (
 from configs.yaml_loader import UniqueKeyLoader, check_extent
 
 __all__ = ["example_path", "load_config", "parse_config"]
+_MAX_CHARACTERS = 4 << 20  # a thousand cameras need a quarter of a million; YAML is read slowly
 
 
 def load_config(path: str | Path, schema: type[Model], overrides: Iterable[str] = ()) -> Model:
@@ -41,13 +42,19 @@ def load_config(path: str | Path, schema: type[Model], overrides: Iterable[str] 
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_CHARACTERS + 1)
     except FileNotFoundError:
         raise ConfigError(
             f"configuration file not found: {path}; give --config an existing YAML file"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration file {path} cannot be read: {error}") from None
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(
+            f"configuration file {path} has more than {_MAX_CHARACTERS >> 20} million characters;"
+            " is it a YAML file?"
+        )
     return parse_config(text, schema, overrides, name=str(path))
 
 

@@ -124,6 +124,8 @@ def _check_output(path: Path) -> Path:
 # added.
 OutputPath = Annotated[Path, AfterValidator(_check_output)]
 _MAX_NAME_BYTES = 200
+_MAX_PROBLEMS = 20
+_MAX_PROBLEM_LENGTH = 1000
 
 
 def check_tree(tree: object, schema: type[Model], *, name: str, strict: bool = False) -> Model:
@@ -140,10 +142,14 @@ def check_tree(tree: object, schema: type[Model], *, name: str, strict: bool = F
         except RecursionError:
             raise ConfigError(f"{name}: nested too deeply") from None
         except ValidationError as error:
-            problems = "; ".join(
-                _describe_validation_error(item, schema) for item in error.errors()
-            )
-            raise ConfigError(f"{name}: {problems}") from None
+            found = error.errors(include_url=False)
+            problems = [
+                _describe_validation_error(item, schema)[:_MAX_PROBLEM_LENGTH]
+                for item in found[:_MAX_PROBLEMS]
+            ]
+            if len(found) > _MAX_PROBLEMS:
+                problems.append(f"and {len(found) - _MAX_PROBLEMS} more problems")
+            raise ConfigError(f"{name}: {'; '.join(problems)}") from None
 
 
 @contextlib.contextmanager
@@ -260,7 +266,9 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def _describe_validation_error(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
     # A key may by mistake be an address that contains a password.
     path = (
-        ".".join("(an address)" if "@" in str(part) else str(part) for part in item["loc"])
+        ".".join(
+            "(an address)" if set("@=") & set(str(part)) else str(part) for part in item["loc"]
+        )
         or "configuration"
     )
     if item["type"] == "extra_forbidden":

@@ -8,10 +8,12 @@ from typing import Any
 import yaml
 
 from configs.errors import ConfigError
+from configs.text_files import quoted
 
 __all__ = ["UniqueKeyLoader", "check_extent"]
 _MAX_VALUES = 200_000
 _MAX_LEVELS = 50
+_MAX_BITS = 64
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -27,19 +29,19 @@ class UniqueKeyLoader(yaml.SafeLoader):
                 )
             if key in seen:
                 raise ConfigError(
-                    f"{_mark(key_node)}: the key {key!r} is given twice; keep one of them"
+                    f"{_mark(key_node)}: the key {quoted(key)} is given twice; keep one of them"
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
 def check_extent(tree: Any, name: str) -> None:
-    """Refuse settings that YAML aliases make endless or very large.
+    """Refuse settings that YAML aliases make endless or very large, and huge numbers.
 
-    Later steps visit every value and would take too long.
+    Later steps visit every value and would take too long; Python does not print huge numbers.
 
     Raises:
-        ConfigError: the tree has too many levels or values.
+        ConfigError: the tree has too many levels or values, or a number has more than 64 bits.
     """
     values = [tree]
     counted = 0
@@ -52,6 +54,8 @@ def check_extent(tree: Any, name: str) -> None:
                 f"{name} is nested too deeply or repeats itself too often; write out what aliases"
                 " (*name) stand for"
             )
+        if any(isinstance(value, int) and value.bit_length() > _MAX_BITS for value in values):
+            raise ConfigError(f"{name} has a whole number of more than {_MAX_BITS} bits")
         lists = [
             value.values() if isinstance(value, dict) else value
             for value in values

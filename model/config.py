@@ -41,7 +41,7 @@ class ModelConfig(StrictModel):
     width: int = Field(
         64, ge=8, le=256, description="number of channels of the stem; 64 in the paper"
     )
-    frames: int = Field(DEFAULT_FRAMES, ge=4, description="number of frames in a clip")
+    frames: int = Field(DEFAULT_FRAMES, ge=4, le=1024, description="number of frames in a clip")
     dropout: float = Field(
         0.6, ge=0, lt=1, description="probability of dropout before the last layer"
     )

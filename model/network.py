@@ -20,7 +20,14 @@ from model.config import ModelConfig
 from model.heads import LSTMHead, SelfAttentionHead
 from model.spec import ModelSpec
 
-__all__ = ["ActionNetwork", "ModelConfig", "build_model", "fold_for_inference", "to_channels_last"]
+__all__ = [
+    "ActionNetwork",
+    "ModelConfig",
+    "build_model",
+    "fold_for_inference",
+    "shapes_of",
+    "to_channels_last",
+]
 
 SMALLEST_SIDE = 32
 
@@ -28,6 +35,12 @@ SMALLEST_SIDE = 32
 def build_model(config: ModelConfig) -> ActionNetwork:
     """Build an untrained network that maps normalised `clips_BCTHW` to `logits_BK`."""
     return ActionNetwork(config)
+
+
+def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
+    """Return the tensors of a network without their values, which need no memory."""
+    with torch.device("meta"):
+        return ActionNetwork(config).state_dict()
 
 
 def to_channels_last(network: nn.Module) -> nn.Module:

@@ -79,8 +79,8 @@ def _depth_stem_classifier(state: Mapping[str, Tensor], name: str) -> tuple[int,
     ]
     stem = state.get("backbone.stem.conv.weight")
     classifier = state.get("classifier.weight")
-    has_stem = stem is not None and stem.dim() in (4, 5)
-    has_classifier = classifier is not None and classifier.dim() == 2
+    has_stem = stem is not None and stem.dim() in (4, 5) and stem.numel() > 0
+    has_classifier = classifier is not None and classifier.dim() == 2 and classifier.numel() > 0
     if not depths or not has_stem or not has_classifier:
         raise CheckpointError(
             f"{name}: no ResNet-18, -50 or -101 with a classifier; its stages have"

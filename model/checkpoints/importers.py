@@ -21,10 +21,14 @@ from model.checkpoints.architecture import config_of
 from model.checkpoints.naming import NAMINGS, PackageName, detect_package
 from model.checkpoints.state_dict import read_checkpoint
 from model.media.preprocess import PreprocessConfig
-from model.network import ActionNetwork, build_model
+from model.network import ActionNetwork, build_model, shapes_of
 from model.spec import ModelSpec
 
 __all__ = ["ImportResult", "import_checkpoint", "import_state", "spec_for"]
+
+# Types of a file's numbers for floating-point weights, and for counts.
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +94,12 @@ def import_state(
     stages = naming.stages(kept)
     translated = {key: naming.translate(key, stages) for key in kept}
     ours = {target: kept[key] for key, target in translated.items() if target is not None}
-    network = build_model(config_of(ours, package=package, backbone=backbone, name=name))
-    expected = network.state_dict()
+    config = config_of(ours, package=package, backbone=backbone, name=name)
+    # A small file can describe a huge network, so the network is built after its tensors fit.
+    expected = shapes_of(config)
     fitted, inflated = _fit(ours, expected, name)
-    network.load_state_dict(expected | fitted)
+    network = build_model(config)
+    network.load_state_dict(fitted, strict=False)
     origin = {target: key for key, target in translated.items() if target is not None}
     return ImportResult(
         network.eval(),
@@ -151,12 +157,14 @@ def _fit(
         if key not in expected:
             continue
         shape = expected[key].shape
-        if tensor.dim() == 4 and len(shape) == 5:
-            tensor = tensor.unsqueeze(2).expand(-1, -1, shape[2], -1, -1) / shape[2]
+        inflates = tensor.dim() == 4 and len(shape) == 5
+        if inflates:
+            tensor = tensor.unsqueeze(2).expand(-1, -1, shape[2], -1, -1)
             if shape[2] > 1:
                 inflated.append(key)
         _check_fit(tensor, expected[key], f"{name}: {key}")
-        fitted[key] = tensor.to(expected[key].dtype)
+        weight = tensor.to(expected[key].dtype)
+        fitted[key] = weight / shape[2] if inflates else weight
     return fitted, inflated
 
 
@@ -166,7 +174,7 @@ def _check_fit(tensor: Tensor, expected: Tensor, name: str) -> None:
             f"{name} would have shape {tuple(tensor.shape)}, the network has"
             f" {tuple(expected.shape)}; try another backbone"
         )
-    if tensor.is_floating_point() != expected.is_floating_point():
+    if tensor.dtype not in (_FLOATS if expected.is_floating_point() else _INTEGERS):
         raise CheckpointError(f"{name} holds {tensor.dtype}, the network {expected.dtype}")
     if not torch.isfinite(tensor).all():
         raise CheckpointError(f"{name} holds values that are not finite")

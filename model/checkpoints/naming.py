@@ -22,8 +22,8 @@ Statistics = tuple[float, float, float]
 # Facebook's video models use a mean of 0.45 and a standard deviation of 0.225 in every channel.
 _SLOWFAST_STATISTICS = ((114.75, 114.75, 114.75), (57.375, 57.375, 57.375))
 _CONV = {"a": "1", "b": "2", "c": "3"}
-_STAGE = r"(?P<s>\d+)"
-_BLOCK = r"(?P<b>\d+)"
+_STAGE = r"(?P<s>[0-9]{1,3})"
+_BLOCK = r"(?P<b>[0-9]{1,3})"
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,15 @@
-"""Read the tensors of public checkpoint files without executing code from them.
-
-Pickle files are read with `weights_only`; a file that cannot be read in this way raises an error.
-"""
+"""Read the tensors of public checkpoint files without executing code from them."""
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from configs import CheckpointError
+from configs import CheckpointError, is_file, quoted
+from model.checkpoints.plain_pickle import StoredTensor, UnsafeFileError
+from model.checkpoints.torch_file import torch_file
 from model.checkpoints.weights import read_safetensors
 
 __all__ = ["read_checkpoint"]
@@ -36,24 +32,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(f"checkpoint not found: {path}")
     try:
-        with warnings.catch_warnings():
-            # PyTorch warns about unusual pickles; such files raise an error below.
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        with torch_file(path) as content:
+            return _without_prefixes(_tensors(_unwrapped(content), path))
+    except CheckpointError:
+        raise
+    except UnsafeFileError as error:
         raise CheckpointError(
-            f"{path} is not a file of plain tensors, and loading it could run code"
-            f" ({_first_line(error)}); save its state dict"
+            f"{path} is not a file of plain tensors, and loading it could run code ({error});"
+            " save its state dict"
         ) from None
     except Exception as error:
-        # A damaged pickle can raise any exception.
-        raise CheckpointError(
-            f"{path} is not a readable checkpoint ({_first_line(error)})"
-        ) from None
-    return _without_prefixes(_tensors(_unwrapped(content), path))
+        # A damaged file can raise any exception; most of them say nothing about it.
+        reason = _first_line(error) if isinstance(error, ValueError) else "it is damaged"
+        raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from None
 
 
 def _unwrapped(content: Any) -> Any:
@@ -69,14 +63,15 @@ def _unwrapped(content: Any) -> Any:
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     values = content if isinstance(content, dict) else {}
-    state = {str(key): value for key, value in values.items() if isinstance(value, Tensor)}
-    if not state:
+    stored = {str(key): value for key, value in values.items() if isinstance(value, StoredTensor)}
+    if not stored:
         raise CheckpointError(f"{path} holds no state dict (a dictionary of names to tensors)")
-    for key, value in state.items():
-        if value.layout != torch.strided or value.is_quantized:
-            raise CheckpointError(
-                f"{path}: {key} is a sparse or quantised tensor; only plain ones can be imported"
-            )
+    state = {}
+    for key, value in stored.items():
+        try:
+            state[key] = value.read()
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {quoted(key)} {error}") from None
     return state
 
 

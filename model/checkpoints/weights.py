@@ -7,7 +7,7 @@ file never executes code from it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from configs import CheckpointError, replaced_file
+from configs import CheckpointError, quoted, replaced_file
 from model.checkpoints.shipped import find_weights, shipped_names
-from model.network import ActionNetwork, build_model
+from model.network import ActionNetwork, build_model, shapes_of
 from model.spec import ModelSpec
 
 __all__ = [
@@ -31,6 +31,10 @@ __all__ = [
 ]
 
 _KEY = "cidc"
+_MAX_HEADER_BYTES = 16 << 20  # names, shapes and labels; a tensor needs about 100 bytes
+# Types of a file's numbers: floating-point ones, and all others.
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_INTEGERS = ("BOOL", "U8", "I8", "I16", "I32", "I64")
 
 
 def save_model(
@@ -71,14 +75,17 @@ def load_model(path: str | Path) -> ActionNetwork:
         CheckpointError: the file is missing or damaged, has another format, or does not match its
             description.
     """
+    path = Path(path)
     spec = read_spec(path)
+    expected = shapes_of(spec.model)
+    # A small file can describe a huge network, so the network is built after this check.
+    _check_shapes(path, expected)
+    tensors = {
+        name: tensor.to(expected[name].dtype) for name, tensor in _read_tensors(path).items()
+    }
+    _check_values(path, tensors)
     network = build_model(spec.model)
-    tensors = _read_tensors(Path(path))
-    expected = network.state_dict()
-    _check_tensors(Path(path), expected, tensors)
-    network.load_state_dict(
-        {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
-    )
+    network.load_state_dict(tensors)
     network.spec = spec
     return network.eval()
 
@@ -139,6 +146,10 @@ def _open(path: Path) -> Any:
             f" {', '.join(shipped_names()) or 'none'}"
         )
     try:
+        with found.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+        if header_bytes > _MAX_HEADER_BYTES:
+            raise ValueError(f"its header has more than {_MAX_HEADER_BYTES >> 20} MB")
         return safe_open(str(found), framework="pt")
     except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
         raise CheckpointError(
@@ -154,19 +165,34 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path} is damaged ({error}); get it or train it again") from error
 
 
-def _check_tensors(
-    path: Path, expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
-) -> None:
-    problems = [f"missing {name}" for name in expected.keys() - found.keys()]
-    problems += [f"unknown {name}" for name in found.keys() - expected.keys()]
-    for name in expected.keys() & found.keys():
-        if expected[name].shape != found[name].shape:
-            problems.append(
-                f"{name} has shape {tuple(found[name].shape)},"
-                f" expected {tuple(expected[name].shape)}"
-            )
-        elif not torch.isfinite(found[name]).all():
-            problems.append(f"{name} holds values that are not finite")
+def _check_shapes(path: Path, expected: Mapping[str, torch.Tensor]) -> None:
+    file = _open(path)
+    found = set(file.keys())
+    problems = [f"missing {name}" for name in expected.keys() - found]
+    problems += [f"unknown {quoted(name)}" for name in found - expected.keys()]
+    for name in expected.keys() & found:
+        stored = file.get_slice(name)
+        shape, kind = tuple(stored.get_shape()), stored.get_dtype()
+        like = expected[name]
+        if shape != tuple(like.shape):
+            problems.append(f"{name} has shape {shape}, expected {tuple(like.shape)}")
+        elif kind not in (_FLOATS if like.is_floating_point() else _INTEGERS):
+            problems.append(f"{name} holds {kind}, expected {like.dtype}")
+    _raise_problems(path, problems)
+
+
+def _check_values(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    _raise_problems(
+        path,
+        [
+            f"{name} holds values that are not finite"
+            for name, tensor in tensors.items()
+            if not torch.isfinite(tensor).all()
+        ],
+    )
+
+
+def _raise_problems(path: Path, problems: Sequence[str]) -> None:
     if problems:
         shown = "; ".join(sorted(problems)[:5]) + ("; ..." if len(problems) > 5 else "")
         raise CheckpointError(f"{path} does not match the network that it describes: {shown}")

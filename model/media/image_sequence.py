@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +39,7 @@ MIN_IMAGE_FPS = 0.1
 MAX_IMAGE_FPS = 1000.0
 MIN_IMAGES = 2  # fewer numbered images in a folder are not taken for a video
 
+_MAX_IMAGE_BYTES = 256 << 20  # an uncompressed image of 7680 x 4320 needs half of it
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)\.\w+", re.S)
 # Optical flow lies beside the frames in the folders of some tools: flow_x_00001.jpg, y_00001.jpg.
@@ -186,7 +188,7 @@ class _ImageDecoder:
 
     def __call__(self, path: Path) -> Any:
         try:
-            data = path.read_bytes()
+            data = _image_bytes(path)
             packet = av.Packet(data)
             packet.is_keyframe = True  # otherwise a PNG is added to the one before it
             frames = self._codec(data).decode(packet)
@@ -209,6 +211,15 @@ class _ImageDecoder:
             }
             self._codecs[name] = codec
         return self._codecs[name]
+
+
+def _image_bytes(path: Path) -> bytes:
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("it is a folder, pipe, socket or device, not a file")
+    if facts.st_size > _MAX_IMAGE_BYTES:
+        raise ValueError(f"the file has more than {_MAX_IMAGE_BYTES >> 20} MB")
+    return path.read_bytes()
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Folders of numbered images, read as videos."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -98,6 +99,28 @@ def test_a_broken_image_is_skipped_or_named(tmp_path: Path, broken, says: str) -
     assert [frame.pts for frame in decode_frames(folder)] == [0, 2]
     with pytest.raises(MediaError, match=says):
         list(decode_frames(folder, strict=True))
+
+
+def test_images_that_never_end_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_images(tmp_path / "v", [10, 20, 30, 40])
+    odd = [folder / f"0000{number}.jpg" for number in (1, 2, 3)]
+    for path in odd:
+        path.unlink()
+    os.mkfifo(odd[0])
+    odd[1].symlink_to("/dev/zero")
+    with odd[2].open("wb") as file:
+        file.truncate(1 << 40)
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: pytest.fail(f"{path}") if path in odd else read(path)
+    )
+    assert [frame.pts for frame in decode_frames(folder)] == [3]
+    for says in ("1.jpg .*it is a folder, pipe", "2.jpg .*it is a folder, pipe", "3.jpg .*256 MB"):
+        with pytest.raises(MediaError, match=says):
+            list(decode_frames(folder, strict=True))
+        odd.pop(0).unlink()
 
 
 def test_sizes_may_change_as_in_a_file(tmp_path: Path) -> None:

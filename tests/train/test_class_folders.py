@@ -167,6 +167,17 @@ def test_lists_behind_a_link_lead_to_the_videos(tmp_path: Path) -> None:
         assert entry.path.is_file()
 
 
+def test_lists_name_videos_outside_their_folder_by_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "v/a/1.mp4", "v/b/1.mp4")
+    monkeypatch.chdir(tmp_path)
+    for out, cell in (("lists", f"{tmp_path}/v/a/1.mp4"), (".", "v/a/1.mp4"), ("v", "a/1.mp4")):
+        write_manifests(read(Path("v")), Path(out))
+        lists = (Path(out) / name for name in ("train.csv", "validation.csv"))
+        assert f"{cell},a\n" in "".join(path.read_text() for path in lists)
+
+
 def test_names_that_look_alike_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "wave/1.mp4", "wave /2.mp4", "Run/1.mp4", "run/1.mp4")
     touch(tmp_path, "größer/1.mp4", unicodedata.normalize("NFD", "größer") + "/2.mp4")

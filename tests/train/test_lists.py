@@ -59,7 +59,7 @@ def test_times_and_frame_rates(tmp_path: Path) -> None:
         ("v,fall,1,,\n", "must be given together"),
         ("path,label,rate\nv,fall,1\n", "line 1: the columns"),
         ("path,label,fps\nv,fall\n", "line 2: 2 columns, but the header has 3"),
-        ("ok.mp4,x\na.mp4,caf\xe9\n".encode("latin-1"), r"line 2: the label 'caf\\\\xe9'.* UTF-8"),
+        ("ok.mp4,x\na.mp4,caf\xe9\n".encode("latin-1"), r"line 2: the label 'caf\\xe9'.* UTF-8"),
         ("a.mp4,x\n".encode("utf-16-le"), "zero byte"),
     ):
         with pytest.raises(DataError, match=says):

@@ -1,6 +1,8 @@
 """Manifests: CSV files `path,label[,start_seconds,end_seconds[,fps]]`, paths relative to the file.
 
 `fps` is the frame rate of an image sequence. A header line may name the columns in another order.
+A path names a file or folder, never an address. What lies outside the manifest's folder needs an
+absolute path, or a link in this folder.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from configs import DataError, clean_label, delimiter_of, read_text, readable
+from configs import DataError, clean_label, delimiter_of, quoted, read_text, readable
 from model.media.image_sequence import MAX_IMAGE_FPS, MIN_IMAGE_FPS, ImageSequence
 
 __all__ = ["COLUMNS", "Manifest", "ManifestEntry", "read_manifest"]
 
 COLUMNS = ("path", "label", "start_seconds", "end_seconds", "fps")
 _SHAPE = "path,label[,start_seconds,end_seconds[,fps]]"
+_MAX_ENTRIES = 5_000_000  # an entry needs about 1 kB of memory
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.I)
 _log = logging.getLogger(__name__)
 
 
@@ -67,8 +71,8 @@ def read_manifest(path: str | Path) -> Manifest:
     kept, and logged.
 
     Raises:
-        DataError: the file is missing, is not CSV text, or a line is malformed; the message names
-            the line.
+        DataError: the file is missing, too large or not CSV text, or a line is malformed, names an
+            address, or leads out of the manifest's folder; the message names the line.
     """
     path = Path(path)
     text = read_text(path, "manifest", DataError, raw_names=True)
@@ -103,6 +107,11 @@ def _rows(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
         for row in reader:
             if any(cell.strip() for cell in row):
                 rows.append((reader.line_num, row))
+            if len(rows) > _MAX_ENTRIES:
+                raise DataError(
+                    f"manifest {readable(path)} has more than {_MAX_ENTRIES} entries; divide it"
+                    " and name the parts in data.also"
+                )
     except csv.Error as error:
         raise DataError(
             f"manifest {readable(path)}, line {reader.line_num} cannot be read as CSV: {error}"
@@ -117,7 +126,7 @@ def _header(place: str, cells: Sequence[str]) -> list[str]:
     unknown = [name for name in names if name not in COLUMNS]
     if unknown or len(set(names)) != len(names):
         raise DataError(
-            f"{place}: the columns {names} must be different ones of {', '.join(COLUMNS)}"
+            f"{place}: the columns {quoted(names)} must be different ones of {', '.join(COLUMNS)}"
         )
     return names
 
@@ -130,9 +139,9 @@ def _entry(
     label = cells.get("label", "")
     if not cells.get("path", "").strip() or not label.strip():
         raise DataError(f"{place}: path and label must not be empty")
-    if readable(label) != label:
+    if any("\ud800" <= char <= "\udfff" for char in label):  # bytes that are not UTF-8
         raise DataError(
-            f"{place}: the label {readable(label)!r} is not UTF-8 text; save the file as UTF-8, for"
+            f"{place}: the label {quoted(label)} is not UTF-8 text; save the file as UTF-8, for"
             " example with `iconv -f CP1252 -t UTF-8`"
         )
     numbers = {
@@ -141,7 +150,8 @@ def _entry(
         if cells.get(name, "").strip()
     }
     _check_numbers(place, numbers)
-    return ManifestEntry(_video(manifest, cells["path"]), clean_label(label), **numbers)
+    video = _video(manifest, cells["path"], place)
+    return ManifestEntry(video, clean_label(label), **numbers)
 
 
 def _cells(place: str, row: list[str], columns: Sequence[str] | None) -> Mapping[str, str]:
@@ -170,15 +180,29 @@ def _check_numbers(place: str, numbers: Mapping[str, float]) -> None:
         raise DataError(f"{place}: fps {fps} must be from {MIN_IMAGE_FPS:g} to {MAX_IMAGE_FPS:g}")
 
 
-def _video(manifest: Path, cell: str) -> Path:
+def _video(manifest: Path, cell: str, place: str) -> Path:
     """Return the path in a cell; blanks at its ends, and backslashes, may belong to the name."""
-    as_written = manifest.parent / cell
-    if cell == cell.strip() and "\\" not in cell:
-        return as_written
+    if _ADDRESS.match(cell):
+        # Without login and query, which may hold passwords.
+        address = re.split(r"[?#]", re.sub(r"//.*@", "//***@", cell, flags=re.DOTALL))[0]
+        raise DataError(
+            f"{place}: {quoted(address)} is an address, and a manifest names files only; save the"
+            " video as a file and write its path"
+        )
     tidy = cell.strip()
-    candidates = (as_written, manifest.parent / tidy, manifest.parent / tidy.replace("\\", "/"))
-    present = (path for path in candidates if os.path.lexists(path))
-    return next(present, manifest.parent / tidy)
+    candidates = (cell, tidy, tidy.replace("\\", "/"))
+    present = (name for name in candidates if os.path.lexists(manifest.parent / name))
+    name = next(present, tidy)
+    if Path(name).is_absolute() or ".." not in Path(name).parts:
+        return manifest.parent / name
+    # Behind a link to a folder, `..` would lead to a folder beside the link's target.
+    inside = Path(os.path.normpath(name))
+    if ".." in inside.parts:
+        raise DataError(
+            f"{place}: {quoted(cell)} leads out of the manifest's folder; write an absolute path,"
+            " or move the manifest"
+        )
+    return manifest.parent / inside
 
 
 def _number(place: str, name: str, cell: str, delimiter: str) -> float:
@@ -190,7 +214,7 @@ def _number(place: str, name: str, cell: str, delimiter: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         kind = "frame rate" if name == "fps" else "time in seconds"
-        raise DataError(f"{place}: {text!r} is not a {kind}")
+        raise DataError(f"{place}: {quoted(text)} is not a {kind}")
     return value
 
 

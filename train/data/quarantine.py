@@ -31,7 +31,12 @@ class Quarantine:
         self._paths: set[str] = set()
         for file_path in path.parent.glob("quarantine*.csv") if path.parent.is_dir() else ():
             text = read_text(file_path, "quarantine", DataError, raw_names=True)
-            self._paths |= {row[0] for row in csv.reader(io.StringIO(text, newline="")) if row}
+            try:
+                self._paths |= {row[0] for row in csv.reader(io.StringIO(text, newline="")) if row}
+            except csv.Error as error:
+                raise DataError(
+                    f"quarantine {readable(file_path)} cannot be read as CSV ({error}); remove it"
+                ) from None
 
     def __contains__(self, entry: ManifestEntry) -> bool:
         return str(entry.path) in self._paths

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from rich.progress import Progress
 
-from configs import DataError, MediaError, read_text, replaced_file, shows_progress
+from configs import DataError, MediaError, quoted, read_text, replaced_file, shows_progress
 from model.media.container import naming_file, open_file, resolved
 from model.media.conversion import FrameConverter, frame_kind
 from model.media.image_sequence import ImageSequence, find_sequence, size_and_mtime
@@ -127,8 +127,8 @@ def read_report(path: Path) -> dict[Path, FileReport]:
         }
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path} is not a report of `python -m train validate` ({error!r}); remove it, or"
-            " run that command again"
+            f"{path} is not a report of `python -m train validate` ({quoted(error)}); remove"
+            " it, or run that command again"
         ) from None
 
 

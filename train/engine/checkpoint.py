@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from configs import CheckpointError
+from configs import CheckpointError, quoted
 from model.checkpoints.weights import read_safetensors, write_safetensors
 
 __all__ = ["load_state", "save_state"]
@@ -42,7 +42,7 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
     tensors, metadata = read_safetensors(path)
     try:
         facts: dict[str, Any] = json.loads(metadata[_KEY])
-    except (KeyError, json.JSONDecodeError):
+    except (KeyError, ValueError, RecursionError):
         raise CheckpointError(
             f"{path} is not a training state; resume from the run's own last.safetensors"
         ) from None
@@ -54,12 +54,18 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} belongs to another network: {error}") from None
+        raise CheckpointError(f"{path} belongs to another network: {quoted(error)}") from None
     for name, parameter in network.named_parameters():
         for key in _OPTIMISER_KEYS:
             saved = tensors.get(f"{key}.{name}")
-            if saved is not None:
-                # A tensor with the parameter's shape gets the parameter's memory layout.
-                like = parameter if saved.shape == parameter.shape else saved
-                optimiser.state[parameter][key] = torch.empty_like(like).copy_(saved)
+            if saved is None:
+                continue
+            if saved.shape != (torch.Size() if key == "step" else parameter.shape):
+                raise CheckpointError(
+                    f"{path} belongs to another network: {key}.{name} has shape"
+                    f" {tuple(saved.shape)}, but the parameter has {tuple(parameter.shape)}"
+                )
+            # A tensor with the parameter's shape gets the parameter's memory layout.
+            like = saved if key == "step" else parameter
+            optimiser.state[parameter][key] = torch.empty_like(like).copy_(saved)
     return facts

@@ -93,11 +93,11 @@ class TrainingRun:
         """Restore the saved state: weights, optimiser, position, sums of the current epoch.
 
         Raises:
-            CheckpointError: the saved state is missing, or belongs to another network.
+            CheckpointError: the saved state is missing or damaged, or belongs to another network.
         """
         path = self._config.out / "last.safetensors"
         facts = load_state(path, self._network, self._stepper.optimiser)
-        self.state = RunState.from_facts(facts)
+        self.state = RunState.from_facts(facts, name=str(path))
         _log.info("resumed at epoch %d, step %d", self.state.epoch + 1, self.state.step + 1)
 
     def open_logs(self) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
+
+from configs import CheckpointError
 
 __all__ = ["EpochMeter", "RunState"]
 
@@ -63,14 +66,28 @@ class RunState:
     meter: EpochMeter = dataclasses.field(default_factory=EpochMeter)
 
     @classmethod
-    def from_facts(cls, facts: dict[str, Any]) -> RunState:
-        """Build the state from the JSON value that `facts` returned."""
-        return cls(
-            epoch=int(facts["epoch"]),
-            step=int(facts["step"]),
-            best_top1=float(facts["best"]),
-            meter=EpochMeter(**facts["meter"]),
-        )
+    def from_facts(cls, facts: dict[str, Any], *, name: str = "training state") -> RunState:
+        """Build the state from the JSON value that `facts` returned.
+
+        Raises:
+            CheckpointError: the value is damaged; the message calls it `name`.
+        """
+        try:
+            state = cls(
+                epoch=int(facts["epoch"]),
+                step=int(facts["step"]),
+                best_top1=float(facts["best"]),
+                meter=EpochMeter(**facts["meter"]),
+            )
+            numbers = [state.epoch, state.step, state.best_top1]
+            numbers += map(float, dataclasses.astuple(state.meter))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{name} is damaged ({error!r}); start the run again") from None
+        if not all(map(math.isfinite, numbers)) or min(state.epoch, state.step) < 0:
+            raise CheckpointError(
+                f"{name} is damaged (epoch {state.epoch}, step {state.step}); start the run again"
+            )
+        return state
 
     def facts(self) -> dict[str, Any]:
         """Return the state as one JSON value."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from configs import DataError, lines_of, read_text
+from configs import DataError, lines_of, quoted, read_text
 from train.data.manifest import Manifest, ManifestEntry
 
 __all__ = [
@@ -113,9 +114,9 @@ def read_started_events(path: Path) -> list[StartedEvent]:
             event = json.loads(line)
             if event["kind"] == "started":
                 events.append(_started_event(event))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             raise DataError(
-                f"event file {path}, line {number} is not an action event: {error!r}"
+                f"event file {path}, line {number} is not an action event: {quoted(error)}"
             ) from None
     return events
 
@@ -204,7 +205,10 @@ def _started_event(event: Mapping[str, Any]) -> StartedEvent:
     produced_at = datetime.fromisoformat(event["produced_at"])
     start = float(event["pts_start_seconds"])
     announced = start + (produced_at - started_at).total_seconds()
-    return StartedEvent(event["camera_id"], event["action"], start, announced)
+    camera, action = event["camera_id"], event["action"]
+    if not isinstance(camera, str) or not isinstance(action, str) or not math.isfinite(start):
+        raise ValueError("camera_id and action must be texts, and pts_start_seconds a number")
+    return StartedEvent(camera, action, start, announced)
 
 
 def _truth_starts(truth: Manifest) -> dict[tuple[str, str], list[float]]:

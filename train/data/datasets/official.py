@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs import DataError, clean_label, delimiter_of, lines_of, read_text, readable
+from configs import DataError, clean_label, delimiter_of, lines_of, quoted, read_text, readable
 from train.data.datasets.dataset import Dataset, ListedVideo, Part
 from train.data.datasets.listing import is_present
 from train.data.datasets.litter import is_hidden
@@ -51,9 +51,10 @@ def read_ucf101(videos: Path, annotations: Path, split: int) -> Dataset:
         for line, words in _read_columns(path, columns):
             name = words[0].replace("\\", "/")
             label = clean_label(name.partition("/")[0])
+            where = f"{readable(path)}, line {line}"
             if label not in labels:
-                raise DataError(f"{readable(path)}, line {line}: {label!r} is not in classInd.txt")
-            video = _first_present(videos, name, Path(name).name)
+                raise DataError(f"{where}: {quoted(label)} is not in classInd.txt")
+            video = _first_present(videos, name, Path(name).name, where=where)
             listed.append(ListedVideo(video, label, part))
     return Dataset(tuple(labels), tuple(listed), image_fps=25.0)
 
@@ -73,13 +74,13 @@ def read_hmdb51(videos: Path, annotations: Path, split: int) -> Dataset:
     for label, path in sorted(files.items()):
         for line, words in _read_columns(path, 2):
             name, number = words
+            where = f"{readable(path)}, line {line}"
             if number not in ("0", "1", "2"):
                 raise DataError(
-                    f"{readable(path)}, line {line}: the split number must be 0, 1 or 2, got"
-                    f" {number!r}"
+                    f"{where}: the split number must be 0, 1 or 2, got {quoted(number)}"
                 )
             if number in _HMDB51_PARTS:
-                video = _first_present(videos, f"{label}/{name}", name)
+                video = _first_present(videos, f"{label}/{name}", name, where=where)
                 listed.append(ListedVideo(video, clean_label(label), _HMDB51_PARTS[number]))
     labels = tuple(sorted(map(clean_label, files)))
     return Dataset(labels, tuple(listed), image_fps=30.0)
@@ -93,22 +94,26 @@ def read_something(videos: Path, annotations: Path) -> Dataset:
     """
     path = _first_list(annotations, "labels.json", "something-something-v2-labels.json")
     index = _read_json(path)
-    if not isinstance(index, dict) or not all(str(number).isdecimal() for number in index.values()):
+    if not isinstance(index, dict) or not all(map(_is_number, index.values())):
         raise DataError(f"{readable(path)}: the file must map each label to its number")
     labels = [clean_label(label) for label in sorted(index, key=lambda label: int(index[label]))]
     listed = []
     for part in _PARTS:
         path = _first_list(annotations, f"{part}.json", f"something-something-v2-{part}.json")
-        for number, item in enumerate(_read_json(path)):
+        items = _read_json(path)
+        if not isinstance(items, list):
+            raise DataError(f"{readable(path)}: the file must be a list of videos")
+        for number, item in enumerate(items):
             where = f"{readable(path)}, entry {number}"
             if not isinstance(item, dict) or "id" not in item:
-                raise DataError(f"{where}: needs id and template, got {item!r}")
+                raise DataError(f"{where}: needs id and template, got {quoted(item)}")
             label = clean_label(re.sub(r"[\[\]]", "", str(item.get("template", ""))))
             if label not in labels:
                 raise DataError(
-                    f"{where}: template {item.get('template')!r} is not one of the labels"
+                    f"{where}: template {quoted(item.get('template'))} is not one of the labels"
                 )
-            video = _first_present(videos, f"{item['id']}.webm", f"{item['id']}.mp4")
+            names = (f"{item['id']}.webm", f"{item['id']}.mp4")
+            video = _first_present(videos, *names, where=where)
             listed.append(ListedVideo(video, label, part))
     return Dataset(tuple(labels), tuple(listed), image_fps=12.0)
 
@@ -132,12 +137,13 @@ def read_jester(videos: Path, annotations: Path, prefix: str = "jester-v1") -> D
             name, _, label = (cell.strip() for cell in line.partition(";"))
             if not line.strip():
                 continue
+            where = f"{readable(path)}, line {number}"
             if clean_label(label) not in labels:
                 raise DataError(
-                    f"{readable(path)}, line {number}: a line is video;label with a label of"
-                    f" {prefix}-labels.csv, got {line.strip()!r}"
+                    f"{where}: a line is video;label with a label of {prefix}-labels.csv, got"
+                    f" {quoted(line.strip())}"
                 )
-            video = _first_present(videos, name, f"{name}.webm", f"{name}.mp4")
+            video = _first_present(videos, name, f"{name}.webm", f"{name}.mp4", where=where)
             listed.append(ListedVideo(video, clean_label(label), part))
     return Dataset(tuple(labels), tuple(listed), image_fps=12.0)
 
@@ -159,6 +165,10 @@ def read_kinetics(videos: Path, annotations: Path) -> Dataset:
     return Dataset(tuple(labels), tuple(listed), image_fps=30.0)
 
 
+def _is_number(value: object) -> bool:
+    return str(value).isdecimal() and len(str(value)) < 10
+
+
 def _kinetics_video(videos: Path, part: Part, row: Mapping[str, Any], *, where: str) -> ListedVideo:
     try:
         label = clean_label(row["label"])
@@ -167,7 +177,7 @@ def _kinetics_video(videos: Path, part: Part, row: Mapping[str, Any], *, where: 
         name = f"{row['youtube_id'].strip()}_{start:06d}_{end:06d}.mp4"
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DataError(
-            f"{where}: needs label, youtube_id, time_start and time_end, got {dict(row)}"
+            f"{where}: needs label, youtube_id, time_start and time_end, got {quoted(dict(row))}"
         ) from None
     places = (
         f"{label}/{name}",
@@ -175,17 +185,30 @@ def _kinetics_video(videos: Path, part: Part, row: Mapping[str, Any], *, where: 
         name,
         f"{part}/{label}/{name}",
     )
-    return ListedVideo(_first_present(videos, *places), label, part)
+    return ListedVideo(_first_present(videos, *places, where=where), label, part)
 
 
-def _first_present(videos: Path, *places: str) -> Path:
+def _first_present(videos: Path, *places: str, where: str) -> Path:
     """Return the first of `places` that is a video in `videos`; without one, the first place.
 
     Instead of a file, there may be a folder of images with the file's name without extension.
+
+    Raises:
+        DataError: a place is not in `videos`; the message begins with `where`.
     """
+    outside = next((place for place in places if _leads_out(place)), None)
+    if outside is not None:
+        raise DataError(
+            f"{where}: {quoted(outside)} leads out of the folder of videos"
+            f" {readable(videos)}; list only videos of this folder"
+        )
     folders = [os.path.splitext(place)[0] for place in places]  # noqa: PTH122 - keeps `a//b`
     candidates = (videos / place for place in (*places, *folders))
     return next(filter(is_present, candidates), videos / places[0])
+
+
+def _leads_out(place: str) -> bool:
+    return Path(place).is_absolute() or ".." in Path(place).parts
 
 
 def _first_list(folder: Path, *names: str) -> Path:
@@ -210,7 +233,8 @@ def _read_columns(
         words = split(maxsplit=columns - 1)
         if line.strip() and len(words) != columns:
             raise DataError(
-                f"{readable(path)}, line {number}: {columns} columns expected, got {line.strip()!r}"
+                f"{readable(path)}, line {number}: {columns} columns expected, got"
+                f" {quoted(line.strip())}"
             )
         if words:
             found.append((number, words))
@@ -239,5 +263,5 @@ def _read_table(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path, "list", DataError))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         raise DataError(f"{readable(path)} is not JSON: {error}") from None

@@ -147,7 +147,8 @@ def write_manifests(
 def _write_manifest(path: Path, videos: Sequence[ListedVideo], image_fps: float) -> None:
     """Write a manifest; names that are not UTF-8 keep their bytes.
 
-    If a video is a folder of images, the manifest has the column `fps`.
+    Videos outside of the manifest's folder have absolute paths, all others relative ones. If a
+    video is a folder of images, the manifest has the column `fps`.
     """
     folders = {video for video in videos if video.path.is_dir()}
     with (
@@ -155,9 +156,11 @@ def _write_manifest(path: Path, videos: Sequence[ListedVideo], image_fps: float)
         partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
-        folder = path.parent.resolve()  # from a link, `..` would lead elsewhere
+        folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - links stay
         writer.writerow(["path", "label", *(["fps"] if folders else [])])
         for video in videos:
-            row = [os.path.relpath(video.path, folder), video.label]
+            absolute = Path(os.path.abspath(video.path))  # noqa: PTH100 - links stay
+            inside = absolute.is_relative_to(folder)
+            row = [absolute.relative_to(folder) if inside else absolute, video.label]
             rate = f"{image_fps:g}" if video in folders else ""
             writer.writerow([*row, rate] if folders else row)
