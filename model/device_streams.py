@@ -84,7 +84,8 @@ class HostUpload:
     The arrays are first copied into page-locked memory, because CUDA copies asynchronously from
     such memory only. They may be changed as soon as the call returns. A page-locked buffer is
     filled again only after the event that follows its last copy. The current stream must be the
-    same in all calls, or the caller must order the streams.
+    same in all calls, or the caller must order the streams. The first calls, and those with more
+    bytes than before, allocate page-locked memory, for which CUDA may wait for the device.
 
     Args:
         device: the CUDA device.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,9 +11,12 @@ import torch.utils.dlpack
 from torch import Tensor
 
 from configs import ConfigError, DeviceMemoryError
+from model.device_streams import DeviceEvent
 from model.media.dali_errors import is_out_of_memory, reason_of
 
 __all__ = ["DaliRunner"]
+
+_MAX_RUNS_UNDER_WAY = 4
 
 
 class DaliRunner:
@@ -29,10 +33,12 @@ class DaliRunner:
       or copy it on this stream for another one: `record_stream` has no effect on DALI's memory.
     - The result keeps its memory for as long as the tensor exists; later runs do not overwrite it.
       When the tensor is freed, DALI uses the memory again after this stream's work up to then.
-    - Inputs on the GPU are copied to DALI's memory on the current stream, so the caller may free
-      them after the call. DALI would have to copy separate tensors even with `no_copy=True`; and
-      with it, one tensor is shared and several are copied, a mixture that DALI does not support.
-    - Inputs in host memory are read during the run; they are kept until the next run nevertheless.
+    - Inputs are kept until the device has done the run, so the caller may drop them, whoever
+      allocated them; but nobody may write to them before. At most four runs are under way; the
+      next one waits for the oldest.
+    - Inputs on the GPU are copied to DALI's memory on the current stream. DALI would have to copy
+      separate tensors even with `no_copy=True`; and with it, one tensor is shared and several are
+      copied, a mixture that DALI does not support.
 
     Args:
         device: `cpu` or `gpu`.
@@ -49,7 +55,7 @@ class DaliRunner:
         self._max_batch = max_batch
         self._threads = threads
         self._pipelines: dict[tuple[object, ...], Any] = {}
-        self._inputs: dict[tuple[object, ...], Mapping[str, Any]] = {}
+        self._under_way: collections.deque[tuple[DeviceEvent, object]] = collections.deque()
 
     def build(self, graph: str, **arguments: Any) -> Any:
         """Return a graph's pipeline; it is built by the first call with these arguments.
@@ -67,7 +73,7 @@ class DaliRunner:
             try:
                 self._pipelines[key] = self._built(define, arguments)
             except RuntimeError as error:
-                self._raise_if_out_of_memory(error)
+                self.raise_if_out_of_memory(error)
                 raise ConfigError(
                     f"DALI cannot start its graph {graph} on the {self._device}:"
                     f" {reason_of(error)}; check the driver, or choose device: cpu"
@@ -96,15 +102,20 @@ class DaliRunner:
             # Without the pipeline, all its memory and threads are released.
             del pipeline
             self._pipelines.pop(key, None)
-            self._inputs.pop(key, None)
-            self._raise_if_out_of_memory(error)
+            self.raise_if_out_of_memory(error)
             raise
         if self._device == "gpu":
-            in_host_memory = {
-                name: values for name, values in inputs.items() if not isinstance(values[0], Tensor)
-            }
-            self._inputs[key] = in_host_memory
+            self._keep(inputs)
         return result
+
+    def _keep(self, inputs: object) -> None:
+        """Keep the inputs of the last run until the device has done it; drop those of runs done."""
+        event = torch.cuda.current_stream(self._gpu).record_event()
+        self._under_way.append((event, inputs))
+        if len(self._under_way) > _MAX_RUNS_UNDER_WAY:
+            self._under_way[0][0].synchronize()
+        while self._under_way and self._under_way[0][0].query():
+            self._under_way.popleft()
 
     def _run(self, pipeline: Any, inputs: Mapping[str, Any]) -> Tensor:
         if self._device == "cpu":
@@ -136,11 +147,12 @@ class DaliRunner:
         pipeline.build()
         return pipeline
 
-    def _raise_if_out_of_memory(self, error: BaseException) -> None:
+    def raise_if_out_of_memory(self, error: BaseException) -> None:
+        """Raise DeviceMemoryError, with a remedy, if the error says that memory is short."""
         if is_out_of_memory(error):
             place = f"GPU {self._gpu}" if self._device == "gpu" else "this machine"
             raise DeviceMemoryError(
-                f"DALI needs more memory than {place} has left for {self._max_batch} clips or"
-                f" frames at once: {reason_of(error)}; lower the batch size, or end other programs"
-                " that use the memory"
+                f"preprocessing needs more memory than {place} has left for {self._max_batch} clips"
+                f" or frames at once: {reason_of(error)}; lower the batch size, or end other"
+                " programs that use the memory"
             ) from None

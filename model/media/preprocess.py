@@ -168,7 +168,8 @@ class Preprocessor:
         Args:
             clips_FHWC: uint8 RGB `F H W 3`; F must be the same for all, H and W may differ. Arrays,
                 or tensors on the graph's device; both may come in one call. What wrote the tensors
-                must lie on the current stream, or before an event that the stream waits for.
+                must lie on the current stream, or before an event that the stream waits for. They may
+                be dropped after the call, but not written to before the stream has done it.
             crops: one crop per clip; default: the centre of each clip.
 
         Returns:
@@ -237,7 +238,11 @@ class Preprocessor:
             return [np.ascontiguousarray(clip) for clip in clips_FHWC]
         stream = torch.cuda.current_stream(self._gpu)
         in_host_memory = [clip for clip in clips_FHWC if not isinstance(clip, Tensor)]
-        uploaded = iter(self._upload(in_host_memory) if in_host_memory else ())
+        try:
+            uploaded = iter(self._upload(in_host_memory) if in_host_memory else ())
+        except RuntimeError as error:
+            self._runner.raise_if_out_of_memory(error)
+            raise
         found: list[Tensor] = []
         for clip in clips_FHWC:
             if isinstance(clip, Tensor):

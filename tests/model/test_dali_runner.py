@@ -86,6 +86,26 @@ def test_arrays_and_tensors_of_the_device_come_in_one_call(
     assert cuda.kept == [stream_name]
 
 
+def test_tensors_are_kept_until_the_device_has_read_them(
+    cuda: FakeCuda, built: "weakref.WeakSet[FakeDali]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that PyTorch did not allocate is freed with its tensor, whatever streams do."""
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    graph = Preprocessor(CONFIG, max_batch=1, device="gpu")
+    tensors = [torch.full((1, 40, 60, 3), value, dtype=torch.uint8) for value in range(9)]
+    alive = [weakref.ref(tensor) for tensor in tensors]
+    while tensors:
+        graph([tensors.pop(0)])
+    # The device has done nothing but what the host waited for: all but the last four runs.
+    gc.collect()
+    assert {stream for _, stream in cuda.waits} == {"default"}
+    assert [tensor() is not None for tensor in alive] == [False] * 5 + [True] * 4
+    cuda.default.synchronize()
+    graph([torch.zeros((1, 40, 60, 3), dtype=torch.uint8)])
+    gc.collect()
+    assert not any(tensor() is not None for tensor in alive)
+
+
 def test_a_tensor_on_another_device_is_refused(
     cuda: FakeCuda, built: "weakref.WeakSet[FakeDali]"
 ) -> None:
@@ -121,6 +141,17 @@ def test_a_run_that_fails_releases_its_graph_and_inputs(
         cuda.default.synchronize()
         assert result.unique().tolist() == [3]
         next(iter(built)).failure = RuntimeError(text)
+
+
+def test_too_little_memory_for_the_copy_is_named(
+    cuda: FakeCuda, built: "weakref.WeakSet[FakeDali]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(host: object, device: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("model.device_streams._copied", fail)
+    with pytest.raises(DeviceMemoryError, match=r"than GPU 0 has left for 4 clips.*2\.00 GiB"):
+        Preprocessor(CONFIG, max_batch=4, device="gpu")(frames(1))
 
 
 def test_a_video_that_does_not_decode_does_not_disturb_the_next(
