@@ -168,8 +168,8 @@ class Preprocessor:
         Args:
             clips_FHWC: uint8 RGB `F H W 3`; F must be the same for all, H and W may differ. Arrays,
                 or tensors on the graph's device; both may come in one call. What wrote the tensors
-                must lie on the current stream, or before an event that the stream waits for. They may
-                be dropped after the call, but not written to before the stream has done it.
+                must lie on the current stream, or before an event that the stream waits for. They
+                may be dropped after the call, but not written to before the stream has done it.
             crops: one crop per clip; default: the centre of each clip.
 
         Returns:
