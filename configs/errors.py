@@ -6,6 +6,7 @@
     |-- CameraError       a camera cannot be added, changed or found while the pipeline runs
     |-- DataError         a manifest, truth file, event or event file is malformed
     |-- MediaError        a video cannot be opened or decoded
+    |-- DeviceMemoryError the device has too little memory for the work
     |-- ShapeError        a tensor or clip has a size that the operation does not support
     |-- KernelError       a requested GPU kernel cannot be compiled or run on this machine
     |-- TrainingError     a run cannot continue, e.g. its loss is not finite or its disk is full
@@ -24,6 +25,7 @@ __all__ = [
     "CidcError",
     "ConfigError",
     "DataError",
+    "DeviceMemoryError",
     "KernelError",
     "MediaError",
     "OutboxError",
@@ -61,6 +63,10 @@ class DataError(CidcError, ValueError):
 
 class MediaError(CidcError):
     """A video cannot be opened or decoded."""
+
+
+class DeviceMemoryError(CidcError, MemoryError):
+    """The device, or the machine, has too little memory for the work."""
 
 
 class ShapeError(CidcError, ValueError):

@@ -11,9 +11,10 @@ import torch
 
 from configs import ConfigError
 from model.checkpoints.weights import ModelSpec
+from model.device_streams import DeviceStream
 from model.media.preprocess import Preprocessor
 from stream.analysis.backlog import Backlog
-from stream.analysis.clip_stage import MAX_FRAMES_AT_ONCE, ClipStage
+from stream.analysis.clip_stage import ClipStage
 from stream.analysis.inbox import Inbox
 from stream.analysis.recogniser import Recogniser
 from stream.analysis.ring import ClipRing
@@ -149,7 +150,7 @@ def build_clip_stage(
     """The stage from frames to batches of clips."""
     preprocessor = Preprocessor(
         spec.preprocess,
-        max_batch=MAX_FRAMES_AT_ONCE,
+        max_batch=config.batch.sizes(recogniser.device).frames_at_once,
         device="gpu" if recogniser.device.type == "cuda" else "cpu",
     )
     return ClipStage(
@@ -161,6 +162,7 @@ def build_clip_stage(
         preprocessor=preprocessor,
         gather=recogniser.gather,
         metrics=metrics,
+        stream=DeviceStream(recogniser.device),
         keeps_frames=config.snapshots.enabled,
     )
 

@@ -177,8 +177,9 @@ class Pipeline:
         if self._snapshots is not None:
             self._snapshots.start()
         self._recogniser = self._open_recogniser(self.config.infer)
-        self._recogniser.warm_up(self.config.batch.max_batch)
-        self._build_stages()
+        max_batch = self.config.batch.sizes(self._recogniser.device).max_batch
+        self._recogniser.warm_up(max_batch)
+        self._build_stages(max_batch)
         cameras = assembly.build_supervisor(self.config, self.metrics, self.run_camera, self.inbox)
         self.supervisor = cameras
         self.manager = assembly.build_manager(
@@ -190,10 +191,9 @@ class Pipeline:
             self._publisher.start()
             self._stack.callback(_quietly, self._publisher.close)
 
-    def _build_stages(self) -> None:
-        batch = self.config.batch
-        self.inbox = Inbox(batch.camera_queue)
-        self._backlog = Backlog(max_batches=batch.ready_batches, max_batch=batch.max_batch)
+    def _build_stages(self, max_batch: int) -> None:
+        self.inbox = Inbox(self.config.batch.camera_queue)
+        self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
         self.writer = EventWriter(self.outbox, self.metrics, self._note_latency)
         self.announcer = assembly.build_announcer(
             self.config,

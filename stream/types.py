@@ -23,6 +23,8 @@ from stream.cameras.config import CameraConfig, View
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from model.device_streams import DeviceEvent
+
 __all__ = [
     "BlindReason",
     "Blindness",
@@ -233,10 +235,14 @@ class ClipRef:
 
 @dataclasses.dataclass(frozen=True)
 class ClipBatch:
-    """A batch on its way to the network: normalised `clips_BCTHW`, and whose each clip is."""
+    """A batch on its way to the network: normalised `clips_BCTHW`, and whose each clip is.
+
+    On a CUDA device the clips are complete after the event `ready`; elsewhere it is None.
+    """
 
     clips_BCTHW: Tensor
     refs: tuple[ClipRef, ...]
+    ready: DeviceEvent | None = None
 
 
 @dataclasses.dataclass(frozen=True)

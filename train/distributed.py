@@ -85,12 +85,15 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         yield ranks
         return
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if on_gpu:
-        _take_gpu(ranks.local_rank)
+    gpu = _take_gpu(ranks.local_rank) if on_gpu else None
     # PyTorch warns about weights of 1x1x1 convolutions, whose strides have two equivalent forms.
     # The memory layout is the same, so nothing is copied and the warning can be ignored.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
+    # With the device, NCCL connects at once, so a failure shows here and not in the first step, and
+    # barriers use this GPU and not a guessed one.
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=_TIMEOUT, device_id=gpu
+    )
     try:
         yield ranks
     finally:
@@ -114,7 +117,7 @@ def _ranks_of_environment() -> Ranks:
     )
 
 
-def _take_gpu(local_rank: int) -> None:
+def _take_gpu(local_rank: int) -> torch.device:
     found = torch.cuda.device_count()
     if local_rank >= found:
         raise ConfigError(
@@ -122,6 +125,7 @@ def _take_gpu(local_rank: int) -> None:
             " --nproc-per-node"
         )
     torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:

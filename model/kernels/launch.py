@@ -39,6 +39,10 @@ _HEADERS = {
     "elements.cuh": _MODEL / "kernels" / "elements.cuh",
     "weights.cuh": _MODEL / "mixing" / "weights.cuh",
 }
+_TOO_OLD = (
+    f"PyTorch {torch.__version__} has no __cuda_stream__, which hands its streams to CuPy; install"
+    " PyTorch 2.11 or newer"
+)
 _INCLUDE = re.compile(r'#include "(\w+\.cuh)"')
 
 
@@ -89,6 +93,8 @@ def why_not() -> str:
         return "no CUDA device"
     if torch.cuda.get_device_capability() < (8, 0):
         return "compute capability below 8.0"
+    if not hasattr(torch.cuda.Stream, "__cuda_stream__"):
+        return _TOO_OLD
     try:
         import cupy
     except ImportError:
@@ -108,12 +114,16 @@ def run_on_gpu(launch: Launch) -> None:
     """Launch a kernel on PyTorch's current stream, on the device of its first tensor argument.
 
     Raises:
-        KernelError: the kernel does not compile or does not start; the message has CuPy's error.
+        KernelError: the kernel does not compile or does not start; the message has CuPy's error. Or
+            PyTorch is too old to hand its streams to CuPy.
     """
     import cupy
 
     device = next(item.device for item in launch.arguments if isinstance(item, Tensor))
-    stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
+    current = torch.cuda.current_stream(device)
+    if not hasattr(current, "__cuda_stream__"):
+        raise KernelError(f"{launch!r} on {device}: {_TOO_OLD}")
+    stream = cupy.cuda.Stream.from_external(current)
     arguments = tuple(
         np.uint64(item.data_ptr()) if isinstance(item, Tensor) else item
         for item in launch.arguments

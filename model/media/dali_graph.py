@@ -14,30 +14,44 @@ __all__ = ["clip_graph", "encoded_clip_graph", "sized_clip_graph"]
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def clip_graph(device: str, height: int, width: int) -> Any:
-    """Resize, crop and flip clips of uint8 frames."""
-    frames = fn.external_source(name="frames", layout="FHWC", no_copy=True)
-    resized = _resized(frames.gpu() if device == "gpu" else frames)
-    return _cropped(resized, height, width)
+    """Resize, crop and flip clips of uint8 frames that lie on the device."""
+    return _cropped(_resized(_frames(device)), height, width)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def sized_clip_graph(device: str, height: int, width: int) -> Any:
     """Crop and flip clips whose shorter side already has the right length; do not resize them."""
-    frames = fn.external_source(name="frames", layout="FHWC", no_copy=True)
-    return _cropped(frames.gpu() if device == "gpu" else frames, height, width)
+    return _cropped(_frames(device), height, width)
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def encoded_clip_graph(device: str, height: int, width: int) -> Any:
+def encoded_clip_graph(device: str, height: int, width: int, cuts_rows: bool = False) -> Any:
     """Decode the requested frames of encoded files, then resize, crop and flip them.
 
     On a GPU, the decoded frames stay in GPU memory.
+
+    Args:
+        cuts_rows: whether only the first rows of the decoded frames are used; the input `rows`
+            says for each file how many. Coded frames have a multiple of 16 rows, for example 1088
+            for 1080; DALI shows all of them if the file does not name the rows to cut.
     """
     encoded = fn.external_source(name="encoded", no_copy=True)
     places = fn.external_source(name="places")
     decoder = "mixed" if device == "gpu" else "cpu"
     frames = fn.decoders.video(encoded, frames=places, device=decoder)
+    if cuts_rows:
+        rows = fn.external_source(name="rows")
+        # Frames with fewer rows keep all of them.
+        frames = fn.slice(
+            frames, rel_start=0.0, shape=rows, axes=[1], out_of_bounds_policy="trim_to_shape"
+        )
     return _cropped(_resized(frames), height, width)
+
+
+def _frames(device: str) -> Any:
+    if device == "gpu":
+        return fn.external_source(name="frames", device="gpu", layout="FHWC")
+    return fn.external_source(name="frames", layout="FHWC", no_copy=True)
 
 
 def _resized(frames: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Preprocess frames: resize, crop and flip them in DALI, then normalise them.
+"""Preprocess frames: resize, crop and flip them in DALI.
 
 Training, evaluation and the live pipeline all use this code.
 
@@ -13,12 +13,16 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-import torch.utils.dlpack
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from configs import MediaError, ShapeError, StrictModel
+from model.device_streams import HostUpload
+from model.media.colour_correction import correct_colours
+from model.media.dali_errors import reason_of
+from model.media.dali_runner import DaliRunner
+from model.media.normalisation import normalise_clips
 
 __all__ = [
     "CENTRE",
@@ -34,6 +38,7 @@ Positive = Annotated[float, Field(gt=0)]
 # backbones were trained with them.
 MEAN_RGB = (123.675, 116.28, 103.53)
 STD_RGB = (58.395, 57.12, 57.375)
+_ALL_ROWS = 1 << 20  # more than any frame has
 
 
 class PreprocessConfig(StrictModel):
@@ -103,15 +108,25 @@ class EncodedClip:
         places: positions of the clip's frames in presentation order, int32.
         correction: matrix `3 3` that multiplies RGB columns, because DALI always uses BT.601; None
             if the file uses BT.601 too.
+        rows: number of rows of the decoded frames that are shown, from the top; None: all. It is
+            needed if the file's data no longer names the rows to cut.
     """
 
     data: NDArray[np.uint8]
     places: NDArray[np.int32]
     correction: NDArray[np.float32] | None = None
+    rows: int | None = None
+
+
+# A clip or a single frame, uint8 `F H W 3`, in host memory or on the graph's device.
+ClipFrames = NDArray[np.uint8] | Tensor
 
 
 class Preprocessor:
     """Runs the DALI graph on batches of clips or single frames of any size.
+
+    On a GPU, all work is put on the calling thread's current stream and the host does not wait for
+    it. `DaliRunner` says how long the results can be used. Call it from one thread.
 
     Args:
         config: size of the network's input frames.
@@ -119,6 +134,10 @@ class Preprocessor:
         device: `cpu` or `gpu`; with `gpu`, frames are copied to the GPU and results stay there.
         threads: number of CPU threads of the graph.
         gpu: index of the GPU; None: the current GPU of the calling thread.
+
+    Raises:
+        ConfigError: DALI cannot run on this device.
+        DeviceMemoryError: there is not enough memory; calls raise it too.
     """
 
     def __init__(
@@ -133,25 +152,33 @@ class Preprocessor:
         self.config = config
         self.max_batch = max_batch
         self._device = device
-        self._threads = threads
-        self._gpu = torch.cuda.current_device() if device == "gpu" and gpu is None else gpu
-        self._pipelines = {"clip_graph": self._build("clip_graph")}
+        if device == "gpu" and gpu is None:
+            gpu = torch.cuda.current_device()
+        self._gpu = gpu
+        self._upload = HostUpload(torch.device(f"cuda:{gpu}")) if device == "gpu" else None
+        self._runner = DaliRunner(device, gpu=gpu, max_batch=max_batch, threads=threads)
+        self._size = {"height": config.height, "width": config.width}
+        self._runner.build("clip_graph", **self._size)
 
     def __call__(
-        self, clips_FHWC: Sequence[NDArray[np.uint8]], crops: Sequence[CropSpec] | None = None
+        self, clips_FHWC: Sequence[ClipFrames], crops: Sequence[CropSpec] | None = None
     ) -> Tensor:
         """Preprocess a batch.
 
         Args:
-            clips_FHWC: uint8 RGB arrays `F H W 3`; F must be the same for all, H and W may differ.
+            clips_FHWC: uint8 RGB `F H W 3`; F must be the same for all, H and W may differ. Arrays,
+                or tensors on the graph's device; both may come in one call. What wrote the tensors
+                must lie on the current stream, or before an event that the stream waits for. They
+                may be dropped after the call, but not written to before the stream has done it.
             crops: one crop per clip; default: the centre of each clip.
 
         Returns:
-            uint8 `B F H W C` on the graph's device. The next call overwrites it: copy it to keep
-            it.
+            uint8 `B F H W C` on the graph's device. On the CPU the next call overwrites it: copy it
+            to keep it. On a GPU it belongs to the current stream.
 
         Raises:
-            ShapeError: the batch is empty or too large, or an array is not uint8 `F H W 3`.
+            ShapeError: the batch is empty or too large, a clip is not uint8 `F H W 3`, or a tensor
+                is on another device.
         """
         crops = [CENTRE] * len(clips_FHWC) if crops is None else crops
         self._check(clips_FHWC, crops)
@@ -160,8 +187,7 @@ class Preprocessor:
             for clip, crop in zip(clips_FHWC, crops, strict=True)
         )
         graph = "sized_clip_graph" if sized else "clip_graph"
-        frames = [np.ascontiguousarray(clip) for clip in clips_FHWC]
-        return self._run(graph, {"frames": frames}, crops)
+        return self._run(graph, {"frames": self._on_device(clips_FHWC)}, crops)
 
     def decode(self, clips: Sequence[EncodedClip], crops: Sequence[CropSpec]) -> Tensor:
         """Decode a batch of encoded files in DALI and preprocess their frames.
@@ -173,36 +199,31 @@ class Preprocessor:
             MediaError: DALI cannot decode one of the files; DALI does not report which one.
         """
         self._check_count(len(clips), len(crops))
-        inputs = {
+        inputs: dict[str, Any] = {
             "encoded": [clip.data for clip in clips],
             "places": [clip.places for clip in clips],
         }
+        cuts_rows = any(clip.rows is not None for clip in clips)
+        if cuts_rows:
+            inputs["rows"] = [np.array([clip.rows or _ALL_ROWS], np.int32) for clip in clips]
         try:
-            clips_BTHWC = self._run("encoded_clip_graph", inputs, crops)
+            clips_BTHWC = self._run("encoded_clip_graph", inputs, crops, cuts_rows=cuts_rows)
         except RuntimeError as error:
-            if "out of memory" in str(error).lower():
-                raise
-            del self._pipelines[
-                "encoded_clip_graph"
-            ]  # after an error, the graph cannot be used again
             raise MediaError(
-                f"DALI cannot decode one of {len(clips)} videos: {str(error).splitlines()[0]}"
+                f"DALI cannot decode one of {len(clips)} videos: {reason_of(error)}"
             ) from None
         for clip_THWC, clip in zip(clips_BTHWC, clips, strict=True):
             if clip.correction is not None:
-                correction = torch.from_numpy(clip.correction).to(clip_THWC.device)
-                corrected = clip_THWC.float() @ correction.T
-                clip_THWC.copy_(corrected.round_().clamp_(0, 255))
+                correct_colours(clip_THWC, clip.correction)
         return clips_BTHWC
 
     def short_side(self, crop: CropSpec) -> int:
         """Return the length of the shorter side after resizing, in pixels."""
         return crop.short_side or self.config.short_side
 
-    def _run(self, graph: str, inputs: dict[str, Any], crops: Sequence[CropSpec]) -> Tensor:
-        if graph not in self._pipelines:
-            self._pipelines[graph] = self._build(graph)
-        pipeline = self._pipelines[graph]
+    def _run(
+        self, graph: str, inputs: dict[str, Any], crops: Sequence[CropSpec], **arguments: Any
+    ) -> Tensor:
         if graph != "sized_clip_graph":
             inputs["short_side"] = [np.float32(self.short_side(crop)) for crop in crops]
         inputs |= {
@@ -210,43 +231,44 @@ class Preprocessor:
             "crop_y": [np.float32(crop.crop_y) for crop in crops],
             "mirror": [np.int32(crop.mirror) for crop in crops],
         }
-        for name, values in inputs.items():
-            pipeline.feed_input(name, values)
-        if self._device == "gpu":
-            # DALI overwrites its last output. Wait until this stream has finished copying it.
-            torch.cuda.current_stream(self._gpu).synchronize()
-        (output,) = pipeline.run()
-        frames: Tensor = torch.utils.dlpack.from_dlpack(output.as_tensor())
-        return frames
+        return self._runner.run(graph, inputs, **self._size, **arguments)
 
-    def _build(self, graph: str) -> Any:
-        # DALI is imported here, so that the network and its kernels also run without it.
-        from model.media import dali_graph
+    def _on_device(self, clips_FHWC: Sequence[ClipFrames]) -> Sequence[ClipFrames]:
+        if self._upload is None:
+            return [np.ascontiguousarray(clip) for clip in clips_FHWC]
+        stream = torch.cuda.current_stream(self._gpu)
+        in_host_memory = [clip for clip in clips_FHWC if not isinstance(clip, Tensor)]
+        try:
+            uploaded = iter(self._upload(in_host_memory) if in_host_memory else ())
+        except RuntimeError as error:
+            self._runner.raise_if_out_of_memory(error)
+            raise
+        found: list[Tensor] = []
+        for clip in clips_FHWC:
+            if isinstance(clip, Tensor):
+                # It may be memory of another stream, which could give it away after this call.
+                clip.record_stream(stream)
+                found.append(clip.contiguous())
+            else:
+                found.append(next(uploaded))
+        return found
 
-        pipeline = getattr(dali_graph, graph)(
-            self._device,
-            self.config.height,
-            self.config.width,
-            batch_size=self.max_batch,
-            num_threads=self._threads,
-            device_id=self._gpu if self._device == "gpu" else None,
-            prefetch_queue_depth=1,
-            exec_dynamic=False,
-            exec_async=False,
-            exec_pipelined=False,
-        )
-        pipeline.build()
-        return pipeline
-
-    def _check(self, clips_FHWC: Sequence[NDArray[np.uint8]], crops: Sequence[CropSpec]) -> None:
+    def _check(self, clips_FHWC: Sequence[ClipFrames], crops: Sequence[CropSpec]) -> None:
         self._check_count(len(clips_FHWC), len(crops))
         for clip in clips_FHWC:
-            if clip.ndim != 4 or clip.shape[3] != 3 or clip.dtype != np.uint8 or 0 in clip.shape:
-                raise ShapeError(f"clips must be uint8 F H W 3, got {clip.dtype} {clip.shape}")
+            if clip.ndim != 4 or clip.shape[3] != 3 or 0 in clip.shape or not _is_uint8(clip):
+                raise ShapeError(
+                    f"clips must be uint8 F H W 3, got {clip.dtype} {tuple(clip.shape)}"
+                )
             if len(clip) != len(clips_FHWC[0]):
                 raise ShapeError(
                     "clips of one batch must have the same number of frames, got"
                     f" {len(clips_FHWC[0])} and {len(clip)}"
+                )
+            if isinstance(clip, Tensor) and clip.is_cuda != (self._device == "gpu"):
+                raise ShapeError(
+                    f"tensors must be on the graph's device ({self._device}), got one on"
+                    f" {clip.device}"
                 )
 
     def _check_count(self, clips: int, crops: int) -> None:
@@ -257,20 +279,5 @@ class Preprocessor:
             )
 
 
-def normalise_clips(
-    clips_BTHWC: Tensor, config: PreprocessConfig, *, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """Normalise uint8 `B T H W C` to `B C T H W` in channels-last-3d memory.
-
-    The order of pixels in memory does not change.
-
-    Raises:
-        ShapeError: the clips are not uint8 `B T H W 3`.
-    """
-    if clips_BTHWC.dim() != 5 or clips_BTHWC.shape[-1] != 3 or clips_BTHWC.dtype != torch.uint8:
-        raise ShapeError(
-            f"clips must be uint8 B T H W 3, got {clips_BTHWC.dtype} {tuple(clips_BTHWC.shape)}"
-        )
-    mean = torch.tensor(config.mean_rgb, device=clips_BTHWC.device)
-    scale = 1.0 / torch.tensor(config.std_rgb, device=clips_BTHWC.device)
-    return torch.addcmul(-mean * scale, clips_BTHWC.float(), scale).to(dtype).permute(0, 4, 1, 2, 3)
+def _is_uint8(clip: ClipFrames) -> bool:
+    return clip.dtype == (torch.uint8 if isinstance(clip, Tensor) else np.uint8)

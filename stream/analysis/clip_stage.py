@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.device_streams import DeviceStream
 from model.media.preprocess import Preprocessor
 from stream.analysis.backlog import Backlog
 from stream.analysis.batcher import Batcher
@@ -33,9 +35,8 @@ from stream.types import (
     View,
 )
 
-__all__ = ["MAX_FRAMES_AT_ONCE", "ClipStage"]
+__all__ = ["ClipStage"]
 
-MAX_FRAMES_AT_ONCE = 16
 _LOOK_SECONDS = 0.05
 
 Gather = Callable[[Tensor, list[tuple[int, int]]], Tensor]
@@ -51,6 +52,9 @@ class ClipStage(Stage):
         backlog: where batches go.
         ring: the clips; a view takes a slot with its first frame and returns it at its end.
         gather: makes a normalised batch of clips of the ring.
+        stream: the device's stream for this thread; default: that of a CPU. The ring is written and
+            gathered from on this stream only, so a frame never replaces one that a gather still
+            reads.
         keeps_frames: whether clips carry their newest frame, for pictures of events.
 
     Attributes:
@@ -68,6 +72,7 @@ class ClipStage(Stage):
         preprocessor: Preprocessor,
         gather: Gather,
         metrics: Metrics,
+        stream: DeviceStream | None = None,
         keeps_frames: bool = False,
     ) -> None:
         super().__init__("analysis")
@@ -80,14 +85,19 @@ class ClipStage(Stage):
         self._gather = gather
         self._metrics = metrics
         self._keeps_frames = keeps_frames
-        self._batcher = Batcher(
-            max_batch=config.max_batch, deadline_seconds=config.deadline_seconds
-        )
+        self._stream = stream or DeviceStream(torch.device("cpu"))
+        sizes = config.sizes(ring.buffer_STHWC.device)
+        self._frames_at_once = sizes.frames_at_once
+        self._batcher = Batcher(max_batch=sizes.max_batch, deadline_seconds=config.deadline_seconds)
         self._schedule = Schedule(ring.frames)
         self._sessions: dict[str, CameraSession] = {}
 
     def run(self) -> None:
         """Work until the inbox is closed and empty; then close the backlog."""
+        with self._stream:
+            self._work()
+
+    def _work(self) -> None:
         while not self.stopping.is_set():
             self.beat()
             is_over = self._inbox.is_closed
@@ -104,8 +114,8 @@ class ClipStage(Stage):
         """Take what came. While the network is behind, cameras that may wait keep theirs."""
         seconds = min(self._batcher.seconds_left(), _LOOK_SECONDS)
         if is_over or not self._backlog.is_behind(self._config.max_wait_seconds):
-            return self._inbox.take(MAX_FRAMES_AT_ONCE, seconds)
-        return self._inbox.take(MAX_FRAMES_AT_ONCE, seconds, self._may_wait)
+            return self._inbox.take(self._frames_at_once, seconds)
+        return self._inbox.take(self._frames_at_once, seconds, self._may_wait)
 
     def _may_wait(self, camera_id: str) -> bool:
         session = self._sessions.get(camera_id)
@@ -164,12 +174,12 @@ class ClipStage(Stage):
 
     def _preprocess(self, crops: list[NDArray[np.uint8]]) -> list[Tensor]:
         frames: list[Tensor] = []
-        for begin in range(0, len(crops), MAX_FRAMES_AT_ONCE):
-            part = [each[None] for each in crops[begin : begin + MAX_FRAMES_AT_ONCE]]
+        for begin in range(0, len(crops), self._frames_at_once):
+            part = [each[None] for each in crops[begin : begin + self._frames_at_once]]
             with self._metrics.stage.labels("preprocess").time():
                 batch = self.preprocessor(part)[:, 0]
                 # The graph reuses its memory at the next run.
-                frames += list(batch.clone() if len(crops) > MAX_FRAMES_AT_ONCE else batch)
+                frames += list(batch.clone() if len(crops) > self._frames_at_once else batch)
         return frames
 
     # Clips that are due ---------------------------------------------------------------------------
@@ -227,7 +237,8 @@ class ClipStage(Stage):
         places = self._ring.places([slot for slot, _ in due])
         with self._metrics.stage.labels("gather").time():
             clips_BCTHW = self._gather(self._ring.buffer_STHWC, places)
-        self._backlog.put(ClipBatch(clips_BCTHW, tuple(ref for _, ref in due)))
+        refs = tuple(ref for _, ref in due)
+        self._backlog.put(ClipBatch(clips_BCTHW, refs, self._stream.record()))
 
     # Interruptions --------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from model.device_streams import DeviceStream
 from stream.analysis.backlog import Backlog
 from stream.metrics import Metrics
 from stream.stage import Stage
@@ -18,7 +19,9 @@ _LOOK_SECONDS = 0.2
 
 
 class Network(Protocol):
-    """What the stage needs of a recogniser."""
+    """What the stage needs of a recogniser; its `stream` is the one the network runs on."""
+
+    stream: DeviceStream
 
     def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
         """Class probabilities `B K` of normalised clips."""
@@ -58,6 +61,10 @@ class InferenceStage(Stage):
 
     def run(self) -> None:
         """Work until the backlog is closed and empty, or `stop` was called; then end all events."""
+        with self._network.stream:
+            self._work()
+
+    def _work(self) -> None:
         while not self.stopping.is_set() and not self._backlog.is_drained:
             self.beat()
             work = self._backlog.take(_LOOK_SECONDS)
@@ -73,6 +80,9 @@ class InferenceStage(Stage):
         started_at = time.monotonic()
         self._metrics.batch_clips.observe(len(batch.refs))
         with self._metrics.stage.labels("infer").time():
+            # The clips were gathered on the analysis thread's stream.
+            self._network.stream.wait(batch.ready)
+            self._network.stream.keep(batch.clips_BCTHW)
             probabilities_BK = self._network.probabilities(batch.clips_BCTHW).tolist()
         self._backlog.note_done(batch, time.monotonic() - started_at)
         self.consumer.push(ClipResults(batch.clips_BCTHW, batch.refs, probabilities_BK))

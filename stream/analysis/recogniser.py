@@ -17,6 +17,7 @@ from model.activation import newest_map, overlay_map
 from model.checkpoints.weights import ModelSpec, load_model
 from model.cidc import use_mixing
 from model.clip_gather import ClipGather
+from model.device_streams import DeviceStream
 from model.mixing import mixing_choice
 from model.network import fold_for_inference
 from model.runtime import pick_device, pick_dtype
@@ -36,6 +37,7 @@ class Recogniser:
         KernelError: the kernels that were asked for cannot run.
 
     Attributes:
+        stream: the device's stream for the network; whoever calls `probabilities` enters it.
         mixing, mixing_reason: the path of the directional mixing, and why it is not the kernel
             (empty if it is).
     """
@@ -43,6 +45,7 @@ class Recogniser:
     def __init__(self, config: InferConfig) -> None:
         self.device = pick_device(config.device)
         self.dtype = pick_dtype(config.precision, self.device)
+        self.stream = DeviceStream(self.device)
         if config.threads:
             torch.set_num_threads(config.threads)
         network = load_model(weights_path(config))
@@ -90,6 +93,8 @@ class Recogniser:
             dtype=torch.uint8,
             device=self.device,
         )
-        # One clip first: weights are laid out for the first input, and few cameras give one clip.
-        for size in (1, max_batch):
-            self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))
+        # On the network's stream, because PyTorch keeps freed memory for the stream that used it.
+        with self.stream:
+            # One clip first: weights are laid out for the first input, and few cameras give one.
+            for size in (1, max_batch):
+                self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))

@@ -235,6 +235,10 @@ def test_old_configurations_load_and_mean_what_those_that_ship_mean(path: Path) 
     except ConfigError:
         assert not (Path(example_path("demo.yaml")).parent / path.name).exists()
         return
+    if isinstance(old, StreamConfig):
+        # The size that old files name is the default of CPUs now; GPUs have larger ones.
+        assert old.batch.sizes(torch.device("cpu")) == shipped.batch.sizes(torch.device("cpu"))
+        old = old.model_copy(update={"batch": old.batch.model_copy(update={"max_batch": None})})
     for name in schema.model_fields:
         assert getattr(old, name) == getattr(shipped, name), name
 

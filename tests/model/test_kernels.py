@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from model.kernels import COMPILE_OPTIONS, kernel_source, why_not
+from configs import KernelError
+from model.kernels import COMPILE_OPTIONS, Launch, kernel_source, run_on_gpu, why_not
 from tests import ROOT
 
 # The paper's maps in bfloat16, and the largest of what is left.
@@ -103,6 +104,22 @@ def test_without_a_device_the_reason_is_named() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     assert why_not() == "no CUDA device"
+
+
+def test_a_pytorch_too_old_to_hand_over_its_streams_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.delattr(torch.cuda.Stream, "__cuda_stream__")
+    reason = f"PyTorch {re.escape(torch.__version__)} has no __cuda_stream__.*; install PyTorch 2"
+    assert re.match(reason, why_not.__wrapped__())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: object())
+    launch = Launch("gather_clips<float, 4>", (1, 1, 1), (1, 1), 0, (torch.zeros(1),))
+    with pytest.raises(KernelError, match=rf"gather_clips.*: {reason}"):
+        run_on_gpu(launch)
 
 
 @pytest.mark.slow

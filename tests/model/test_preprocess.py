@@ -107,6 +107,20 @@ def test_weights_may_want_other_channel_statistics() -> None:
     )
 
 
+def test_the_statistics_are_copied_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = torch.randint(0, 256, (1, 4, 5, 6, 3), dtype=torch.uint8)
+    config = CONFIG.model_copy(update={"mean_rgb": (11.0, 21.0, 31.0)})
+    with torch.inference_mode():
+        first = normalise_clips(clips, config)
+    monkeypatch.delattr(torch, "tensor")
+    again = normalise_clips(clips, config)
+    assert torch.equal(first, again)
+    # What was first used for inference can be trained with.
+    weight = torch.ones(1, requires_grad=True)
+    (again * weight).sum().backward()
+    assert weight.grad is not None
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -79,6 +79,27 @@ def torchrun(
     )
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_process_group_is_told_its_gpu(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    taken: list[int] = []
+    groups: list[tuple[str, torch.device | None]] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(
+        torch.distributed,
+        "init_process_group",
+        lambda backend, *, timeout, device_id=None: groups.append((backend, device_id)),
+    )
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with joined_ranks(device) as ranks:
+        assert ranks.local_rank == 1
+    expected = ("nccl", torch.device("cuda", 1)) if device == "cuda" else ("gloo", None)
+    assert groups == [expected]
+    assert taken == ([1] if device == "cuda" else [])
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one(config: TrainConfig, tmp_path: Path) -> None:
     """Losses, weights, running statistics and validation agree, with batches in parts."""
