@@ -37,7 +37,7 @@ from rich.table import Table
 from benchmarks.stages import wide_script
 from model import load_model
 from model.checkpoints.weights import ModelSpec
-from model.media.container import open_container, video_stream
+from model.media.container import open_file, video_stream
 from model.media.conversion import FrameConverter
 from model.media.preprocess import Preprocessor, normalise_clips
 from model.runtime import keep_freed_memory
@@ -327,7 +327,7 @@ def _print_costs(video: Path) -> None:
     convert = FrameConverter(recogniser.spec.preprocess.live_short_side)
     pictures = []
     count = 0
-    with open_container(str(video)) as container:
+    with open_file(video) as container:
         packets = timed("demux", lambda: list(container.demux(video_stream(container))))
         for packet in packets:
             for frame in timed("decode", lambda coded=packet: list(coded.decode())):  # type: ignore[misc]

@@ -34,7 +34,7 @@ from configs.text_files import (
 
 if TYPE_CHECKING:
     from configs.console import is_terminal, log_handler, print_table, printable, shows_progress
-    from configs.files import exists, is_file, naming_errors, replaced_file
+    from configs.files import exists, is_file, naming_errors, replaced_file, write_file
     from configs.loader import example_path, load_config, parse_config
     from configs.settings import (
         OutputPath,
@@ -81,6 +81,7 @@ __all__ = [
     "replaced_file",
     "shows_progress",
     "with_current_names",
+    "write_file",
 ]
 
 
@@ -103,6 +104,7 @@ if not TYPE_CHECKING:
         "replaced_file": "configs.files",
         "shows_progress": "configs.console",
         "with_current_names": "configs.settings",
+        "write_file": "configs.files",
     }
 
     def __getattr__(name: str) -> object:

@@ -4,10 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["exists", "is_file", "naming_errors", "replaced_file"]
+from configs.private_files import make_private_folder
+
+__all__ = ["exists", "is_file", "naming_errors", "replaced_file", "write_file"]
+
+
+def write_file(
+    path: Path, content: bytes | str, *, mode: int | None = None, durable: bool = False
+) -> None:
+    """Write a file as a whole: a reader sees the old content or the new one, never a part.
+
+    The content goes through the descriptor of a newly created file, which is never opened by its
+    name. A link that somebody puts in its place is therefore not followed. If the content cannot
+    be written, `path` is not changed.
+
+    Args:
+        path: file to write; a missing folder is created, for its owner only if `mode` lets only
+            the owner read the file.
+        content: a text is written as UTF-8.
+        mode: permissions of the new file from its creation on; None for the default permissions.
+        durable: whether to wait until the content and the name are on the disk, so that both
+            survive a power cut.
+
+    Raises:
+        OSError: the file cannot be written; the error names a file.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    partial, descriptor = _create_partial(path, ".part", mode)
+    try:
+        with naming_errors(path), os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            _finish(descriptor, mode, durable=durable)
+        _put_in_place(partial, path, durable=durable)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -16,11 +51,12 @@ def replaced_file(
 ) -> Iterator[Path]:
     """Yield the path of a partial file; when the block ends, this file replaces `path`.
 
-    If the block fails, `path` is not changed and the partial file is removed. The partial file is
-    in the same folder as `path`. A partial file left by a killed process is overwritten.
+    For libraries that open files by name; `write_file` is safer where others may write to the
+    folder. If the block fails, `path` is not changed and the partial file is removed. The partial
+    file is in the same folder as `path`. One that a killed process left is overwritten.
 
     Args:
-        path: file to write; a missing folder is created.
+        path: file to write; a missing folder is created, as by `write_file`.
         mode: permissions of the new file, set before anything is written to it; None for the
             default permissions.
         durable: whether to wait until the content and the name are on the disk, so that both
@@ -30,23 +66,60 @@ def replaced_file(
     Raises:
         OSError: the file cannot be written; the error names a file.
     """
-    partial = path.with_name(path.name + suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.unlink(missing_ok=True)
+    partial, descriptor = _create_partial(path, suffix, mode)
+    os.close(descriptor)
     try:
-        partial.touch(mode=0o666 if mode is None else mode, exist_ok=False)
         with naming_errors(path):
             yield partial
-        if mode is not None:
-            partial.chmod(mode)  # some libraries replace the partial file by a new one
-        if durable:
-            _sync(partial)
-        partial.replace(path)
-        if durable:
-            with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-                _sync(path.parent)
+        if mode is not None or durable:
+            # Some libraries replace the partial file by a new one; a link is refused.
+            descriptor = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                _finish(descriptor, mode, durable=durable)
+            finally:
+                os.close(descriptor)
+        _put_in_place(partial, path, durable=durable)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _create_partial(path: Path, suffix: str, mode: int | None) -> tuple[Path, int]:
+    """Create the partial file of `path`; return its path and an open descriptor."""
+    if mode is not None and mode & 0o077 == 0:
+        make_private_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + suffix)
+    try:
+        return partial, _create_new(partial, mode)
+    except (FileExistsError, IsADirectoryError, PermissionError) as error:
+        # What has this name may be a folder, or a file of another user that cannot be removed.
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{suffix}")
+        try:
+            return partial, _create_new(partial, mode)
+        except OSError:
+            raise error from None
+
+
+def _create_new(partial: Path, mode: int | None) -> int:
+    """Create a file that did not exist, and no link leads to; return its descriptor."""
+    partial.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.open(partial, flags, 0o666 if mode is None else mode)
+
+
+def _finish(descriptor: int, mode: int | None, *, durable: bool) -> None:
+    if mode is not None:
+        os.fchmod(descriptor, mode)  # the umask may have taken permissions away
+    if durable:
+        os.fsync(descriptor)
+
+
+def _put_in_place(partial: Path, path: Path, *, durable: bool) -> None:
+    partial.replace(path)
+    if durable:
+        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+            _sync(path.parent)
 
 
 @contextlib.contextmanager

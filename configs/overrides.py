@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from configs.errors import ConfigError
+from configs.secret_settings import secrets_in
 from configs.settings import with_current_path
 from configs.yaml_loader import UniqueKeyLoader, check_extent
 
 __all__ = ["apply_override"]
+
+_log = logging.getLogger(__name__)
 
 
 def apply_override(tree: dict[str, Any], override: str, schema: type[BaseModel]) -> None:
@@ -51,7 +56,19 @@ def apply_override(tree: dict[str, Any], override: str, schema: type[BaseModel])
             f"--set {override}: what follows = is not a YAML value; quote it"
         ) from None
     check_extent([parsed], f"--set {override}")
+    _warn_of_secrets(keys, parsed, schema)
     _assign(node, keys[-1], parsed, override)
+
+
+def _warn_of_secrets(keys: Sequence[str], value: Any, schema: type[BaseModel]) -> None:
+    """Log a warning for each secret that a `--set` shows to every user of this machine."""
+    for path, file_setting in secrets_in(keys, value, schema):
+        remedy = "put it into the configuration file"
+        if file_setting is not None:
+            remedy = f"use {file_setting}, or {remedy}"
+        _log.warning(
+            "--set %s: other users see the secret in the list of processes; %s", path, remedy
+        )
 
 
 def _child(node: Any, key: str, override: str) -> Any:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Make .venv with everything that running and testing need. Does nothing when that is done already.
+# CIDC_UNLOCKED=1 installs the versions of constraints.txt without comparing hashes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 
 stamp=.venv/.set-up
-wanted=$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
+wanted=$(cat pyproject.toml constraints.txt requirements.lock | sha256sum | cut -d' ' -f1)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
     exit 0
 fi
@@ -42,9 +43,27 @@ pip() {
     if [ -x .venv/bin/pip ]; then .venv/bin/python -m pip "$@"; else "$python" -m pip --python .venv/bin/python "$@"; fi
 }
 
-say "Installing packages (versions pinned in constraints.txt)"
-# PyTorch first and alone: an exact version is what lets pip take a CPU build where one is at hand.
-pip install --quiet --disable-pip-version-check "$(grep '^torch==' constraints.txt)" setuptools wheel
-pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+pip_install() { pip install --quiet --disable-pip-version-check "$@"; }
+
+if [ -z "${CIDC_UNLOCKED:-}" ]; then
+    say "Installing packages (versions and hashes pinned in requirements.lock)"
+    pip_install --no-deps --require-hashes --only-binary :all: --requirement requirements.lock || {
+        echo "error: the packages of requirements.lock could not be installed; pip's message above says why." \
+            "If your package index builds its own wheels, or this is another Python or machine than Linux on x86_64 or aarch64," \
+            "no hash fits: CIDC_UNLOCKED=1 make setup installs the same versions without comparing hashes" >&2
+        exit 1
+    }
+else
+    say "Installing packages (versions pinned in constraints.txt, hashes not compared: CIDC_UNLOCKED is set)"
+    pip_install --constraint constraints.txt setuptools wheel
+fi
+# PyTorch by its exact version, without a hash: this lets pip take a CPU build where one is at hand.
+pip_install --constraint constraints.txt "$(grep '^torch==' constraints.txt)"
+if [ -z "${CIDC_UNLOCKED:-}" ]; then
+    pip_install --no-deps --no-build-isolation --editable .
+    pip check >/dev/null || { pip check >&2 || true; echo "error: packages are missing in constraints.txt" >&2; exit 1; }
+else
+    pip_install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+fi
 echo "$wanted" > "$stamp"
 say "Ready"

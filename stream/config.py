@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from configs import ConfigError, StrictModel
+from configs.private_files import warn_of_exposed_file
 from model.checkpoints.weights import ModelSpec, read_spec
 from stream.analysis.config import BatchConfig, InferConfig, check_spec, weights_path
 from stream.cameras.checks import check_camera, count_views, with_shared_settings
@@ -122,6 +123,7 @@ def check_settings(
         )
     if config.http.enabled:
         config.http.secret()
+        warn_of_exposed_file("http.token_file", config.http.token_file)
     return spec
 
 

@@ -24,7 +24,6 @@ from stream.analysis.config import InferConfig
 from stream.analysis.inbox import Inbox
 from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
-from stream.cameras.manager import CameraManager
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig, check_settings, max_views, overrides_path
@@ -32,6 +31,7 @@ from stream.console.summary import LatencyLog, build_summary
 from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
+from stream.file_locks import locked_files
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.health import HANGS_SECONDS, Health
 from stream.metrics import Metrics
@@ -75,7 +75,6 @@ class Pipeline:
         self._max_silence_seconds = max_silence_seconds
         self.metrics = Metrics()
         self.failed = False
-        self.manager: CameraManager  # once it is entered
         self.latency = LatencyLog()
         self.health = Health()
         self._counter = EventCounter(self.metrics)
@@ -87,7 +86,8 @@ class Pipeline:
         configured = [each for each in self._cameras if not self._overrides.changed(each.id)]
         self.spec = check_settings(config, configured)
         with contextlib.ExitStack() as stack:
-            # First: if pictures fill the disk, they make room for the outbox.
+            stack.enter_context(locked_files(config))
+            # Before the outbox: if pictures fill the disk, they make room for it.
             self._snapshots = assembly.open_snapshots(config, self.metrics)
             if self._snapshots is not None:
                 stack.callback(self._snapshots.close)

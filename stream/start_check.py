@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from stream.assembly import open_http
 from stream.config import StreamConfig, overrides_path
-from stream.events.start_check import check_folder, check_outbox, note_of_use
+from stream.events.outbox_lock import is_used
+from stream.events.start_check import check_folder, check_outbox
+from stream.file_locks import note_of_use
 
 __all__ = ["check_start"]
 
@@ -13,7 +15,8 @@ def check_start(config: StreamConfig) -> str | None:
     """Check what a run opens at its start, and leave everything as it is.
 
     Returns:
-        A note if a pipeline with this outbox runs now. A port in use is then no mistake.
+        A note if another process uses a file of this run now, such as a running pipeline. If it
+        uses the outbox, a port that is in use is fine.
 
     Raises:
         CidcError: a run with this configuration could not start.
@@ -23,12 +26,11 @@ def check_start(config: StreamConfig) -> str | None:
         check_folder(config.snapshots.path, "snapshots.path")
     if (changes := overrides_path(config)) is not None:
         check_folder(changes.parent, "http.changes")
-    note = note_of_use(config.outbox.path)
-    if note is not None:
+    if is_used(config.outbox.path):
         http = config.http.model_copy(update={"port": 0, "probe_port": None})
         config = config.model_copy(update={"http": http})
     nothing = {name: lambda: None for name in ("live", "ready", "startup")}
     server = open_http(config, metrics=bytes, cameras=lambda: None, checks=nothing)
     if server is not None:
         server.close()
-    return note
+    return note_of_use(config)

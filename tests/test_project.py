@@ -39,6 +39,7 @@ WIRING = {
     "stream.assembly",
     "stream.config",
     "stream.events_command",
+    "stream.file_locks",
     "stream.pipeline",
     "stream.start_check",
     "stream.reader",

@@ -7,9 +7,10 @@ the address may contain a password.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ import av
 from av.error import FFmpegError
 
 from configs import MediaError, readable
+from model.media.source_rules import (
+    DEFAULT_MAX_PIXELS,
+    FILE,
+    SourceRules,
+    check_frame_size,
+    decoder_options,
+)
 
 __all__ = [
     "decode_packet",
@@ -33,23 +41,65 @@ __all__ = [
 _DEFAULT_FRAME_RATE = 25
 
 
-def open_container(url: str, **options: Any) -> Any:
-    """Open a file or stream for reading; `options` are passed to `av.open`.
+def open_container(
+    url: str,
+    rules: SourceRules,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    options: Mapping[str, str] | None = None,
+    **arguments: Any,
+) -> Any:
+    """Open a file or stream for reading.
+
+    Args:
+        rules: the formats and protocols that FFmpeg may use.
+        max_pixels: maximum number of pixels of a frame.
+        options: further options of FFmpeg.
+        arguments: passed to `av.open`.
 
     Raises:
-        MediaError: the source does not exist, cannot be reached, or is not a media file.
+        MediaError: the source does not exist, cannot be reached, is not in an allowed format, or
+            has larger frames.
     """
     try:
-        return av.open(url, **options)
+        container = av.open(
+            url,
+            options={**(options or {}), **rules.options(max_pixels)},
+            metadata_errors="replace",
+            **arguments,
+        )
     except (FFmpegError, OSError, ValueError, IndexError) as error:
-        raise MediaError(f"cannot open: {explain(error)}") from error
+        raise MediaError(f"cannot open: {_explain_opening(error, rules)}") from error
+    try:
+        for stream in container.streams.video:
+            _limit_frames(stream, max_pixels)
+    except BaseException:
+        container.close()
+        raise
+    return container
 
 
-def open_file(path: str | os.PathLike[str]) -> Any:
+def _explain_opening(error: BaseException, rules: SourceRules) -> str:
+    if getattr(error, "errno", None) == errno.EINVAL:
+        return f"it is not {rules.what}, or it names other addresses"
+    return explain(error)
+
+
+def _limit_frames(stream: Any, max_pixels: int) -> None:
+    """Let the decoder of a stream refuse larger frames; check the size that is known already."""
+    codec = stream.codec_context
+    if codec is None or _is_cover(stream):
+        return
+    check_frame_size(codec.width, codec.height, max_pixels)
+    codec.options = decoder_options(max_pixels)
+
+
+def open_file(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Any:
     """Open a regular file for reading; do not wait for the other end of a pipe.
 
     Raises:
-        MediaError: the path is not a regular file, cannot be read, or is not a media file.
+        MediaError: the path is not a regular file, cannot be read, is not a video, or has frames of
+            more than `max_pixels`.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -58,8 +108,8 @@ def open_file(path: str | os.PathLike[str]) -> Any:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise MediaError(f"cannot open: it is {kind}, not a file")
-    # FFmpeg reads a relative name such as `door:1.mp4` as the address of a protocol `door`.
-    return open_container(str(Path(path).absolute()))
+    # Without `file:`, FFmpeg takes `door:1.mp4` for an address of a protocol `door`.
+    return open_container(f"file:{Path(path).absolute()}", FILE, max_pixels=max_pixels)
 
 
 def resolved(path: Path) -> Path:
@@ -141,7 +191,10 @@ def decode_packet(packet: Any, *, strict: bool = False) -> list[Any]:
         return list(packet.decode())
     except (FFmpegError, ValueError) as error:
         if strict:
-            raise MediaError(f"decode error: {explain(error)}") from error
+            reason = explain(error)
+            if getattr(error, "errno", None) == errno.EINVAL:
+                reason += "; its frames may have more pixels than source.max_pixels allows"
+            raise MediaError(f"decode error: {reason}") from error
         return []
 
 

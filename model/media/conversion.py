@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from configs import MediaError
 from model.media.colour import ColourSettings, check_convertible, choose_colours
 from model.media.container import explain
+from model.media.source_rules import DEFAULT_MAX_PIXELS, check_frame_size
 
 __all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame"]
 
@@ -29,12 +30,18 @@ class FrameConverter:
             None: frames keep their size.
         on_fallback: called once for each colour matrix of the stream that the converter does not
             support, with a message that says which one is used instead.
+        max_pixels: maximum number of pixels of a frame; larger ones are not converted.
     """
 
     def __init__(
-        self, short_side: int | None, *, on_fallback: Callable[[str], None] = lambda _: None
+        self,
+        short_side: int | None,
+        *,
+        on_fallback: Callable[[str], None] = lambda _: None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         self._short_side = short_side
+        self._max_pixels = max_pixels
         self._on_fallback = on_fallback
         self._reformatter = VideoReformatter()
         self._kind: tuple[Any, ...] = ()
@@ -73,6 +80,7 @@ class FrameConverter:
 
     def _prepare(self, frame: Any) -> None:
         """Check a frame that differs from the one before; choose its colours."""
+        check_frame_size(frame.width, frame.height, self._max_pixels)
         check_convertible(frame)
         self._colours = choose_colours(frame)
         message = self._colours.message

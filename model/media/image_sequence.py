@@ -20,6 +20,7 @@ from av.error import FFmpegError
 
 from configs import MediaError
 from model.media.container import explain
+from model.media.source_rules import DEFAULT_MAX_PIXELS, decoder_options
 
 __all__ = [
     "DEFAULT_IMAGE_FPS",
@@ -204,7 +205,10 @@ class _ImageDecoder:
         if name not in self._codecs:
             codec: Any = av.CodecContext.create(name, "r")
             codec.thread_count = 1  # frame threads would delay the frame
-            codec.options = {"err_detect": "explode"}  # otherwise a cut JPEG decodes to half grey
+            codec.options = {
+                "err_detect": "explode",  # otherwise a cut JPEG decodes to half grey
+                **decoder_options(DEFAULT_MAX_PIXELS),
+            }
             self._codecs[name] = codec
         return self._codecs[name]
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import ConfigError, check_tree, is_file, replaced_file
+from configs import ConfigError, check_tree, is_file, write_file
+from configs.private_files import PRIVATE_FILE
 from stream.cameras.config import CameraConfig
 
 __all__ = ["CameraOverrides"]
@@ -135,5 +136,4 @@ class CameraOverrides:
             for camera_id, camera in self._cameras.items()
         }
         text = json.dumps({"cameras": cameras, "paused": sorted(self._paused)}, indent=2)
-        with replaced_file(self._path, mode=0o600, durable=True) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_file(self._path, text, mode=PRIVATE_FILE, durable=True)

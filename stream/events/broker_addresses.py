@@ -6,11 +6,12 @@ and the other brokers are to be reached (`advertised.listeners`), and the client
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from collections.abc import Iterable
 
-__all__ = ["bootstrap_problem", "unreachable_broker"]
+__all__ = ["bootstrap_problem", "is_on_this_machine", "unreachable_broker"]
 
 _CONNECT_SECONDS = 1.0
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?"
@@ -34,6 +35,15 @@ def bootstrap_problem(address: str) -> str | None:
         f"{shown!r} is not host:port; write a name or an IPv4 address, or an IPv6 address in"
         " brackets, and a port from 1 to 65535, as in broker:9092 or [2001:db8::1]:9092"
     )
+
+
+def is_on_this_machine(address: str) -> bool:
+    """Return whether a bootstrap address names this machine, without looking up names."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
 
 
 def unreachable_broker(brokers: Iterable[tuple[str, int]]) -> str | None:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from configs import OutboxError, is_file
+from configs.file_lock import FileLock
+from configs.private_files import create_private, make_private_folder
 from stream.events.migrations import migrate, open_for_reading
-from stream.events.outbox_lock import OutboxLock
+from stream.events.outbox_lock import lock_outbox
 from stream.events.recovery import finish_recovery, recover
 
 __all__ = ["BUSY_SECONDS", "START_SECONDS", "OutboxDatabase", "Transaction"]
@@ -71,10 +73,11 @@ class OutboxDatabase:
         self._is_damaged = False
         with contextlib.ExitStack() as opened:
             with self._explained():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file_lock = OutboxLock(path)
+                make_private_folder(path.parent)
+                file_lock = lock_outbox(path)
             opened.callback(file_lock.release)
             self._open_or_recover(file_lock)
+            self._warn_of_readers()
             self._opened = opened.pop_all()
 
     @contextlib.contextmanager
@@ -139,7 +142,7 @@ class OutboxDatabase:
         with self._lock, self._explained(), self._opened:
             self._connection.close()
 
-    def _open_or_recover(self, file_lock: OutboxLock) -> None:
+    def _open_or_recover(self, file_lock: FileLock) -> None:
         try:
             with self._explained():
                 self._open()
@@ -159,6 +162,7 @@ class OutboxDatabase:
     def _open(self) -> None:
         self._refuse_newer()
         finish_recovery(self._path)  # a process may have been killed during a recovery
+        create_private(self._path.resolve())  # SQLite gives its log the same permissions
         self._connection = sqlite3.connect(
             self._path, timeout=START_SECONDS, check_same_thread=False, isolation_level=None
         )
@@ -175,6 +179,18 @@ class OutboxDatabase:
         if is_file(self._path):
             with contextlib.suppress(sqlite3.Error), open_for_reading(self._path, START_SECONDS):
                 pass  # `_open` handles a file that cannot be read
+
+    def _warn_of_readers(self) -> None:
+        """Warn of an outbox that every user may read, as version 0.1.0 created it."""
+        with self._explained():
+            mode = self._path.stat().st_mode
+        if mode & 0o007:
+            _log.warning(
+                "outbox %s: every user of this machine may read the events; chmod 600 %s, or 640"
+                " if its group reads them",
+                self._path,
+                self._path,
+            )
 
     def _set_up(self) -> None:
         mode = self._connection.execute("pragma journal_mode = wal").fetchone()[0]

@@ -51,10 +51,29 @@ def read_dead_letters(path: Path) -> list[tuple[str, str]]:
 
 
 def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:
-    if not is_file(path):
-        raise OutboxError(f"outbox not found: {path}")
+    _refuse_unreadable(path)
     try:
         with open_for_reading(path, _LOCK_SECONDS) as database:
             return database.execute(query, values).fetchall()
     except sqlite3.Error as error:
         raise OutboxError(f"{path} is not a readable outbox: {error}") from None
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Refuse a file that is missing, or that belongs to another user.
+
+    Raises:
+        OutboxError: the file cannot be opened; the message says why.
+    """
+    try:
+        with path.open("rb"):
+            return
+    except PermissionError:
+        raise OutboxError(
+            f"outbox {path}: permission denied; read it as the user of the pipeline, or let that"
+            " user open the folder and the file to your group"
+        ) from None
+    except (OSError, ValueError) as error:
+        if not is_file(path):
+            raise OutboxError(f"outbox not found: {path}") from None
+        raise OutboxError(f"outbox {path} cannot be read: {error}") from None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import DataError, replaced_file
+from configs.private_files import PRIVATE_FILE, narrow
 from stream.events.event import ActionEvent
 from stream.events.migrations import migrate
 
@@ -51,7 +52,7 @@ def recover(damaged: Path, sequences: dict[str, int], last_id: int) -> Path:
     damaged.with_name(damaged.name + ".rescuing").unlink(missing_ok=True)
     recovered = _recovered_path(damaged)
     if not recovered.exists():
-        mode = stat.S_IMODE(damaged.stat().st_mode) if damaged.exists() else 0o644
+        mode = stat.S_IMODE(damaged.stat().st_mode) if damaged.exists() else PRIVATE_FILE
         # When this block ends, the new database is complete and the damaged one may be moved.
         with replaced_file(recovered, mode=mode, durable=True) as partial:
             _copy(damaged, partial, sequences, last_id)
@@ -72,8 +73,10 @@ def finish_recovery(path: Path) -> Path | None:
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     moved_to = path.with_name(f"{path.name}.damaged-{moment}-{time.monotonic_ns() % 1000:03d}")
     for ending in ("-wal", "-shm", ""):
+        file = path.with_name(path.name + ending)
+        narrow(file)  # nobody else needs the damaged one
         with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + ending).rename(moved_to.with_name(moved_to.name + ending))
+            file.rename(moved_to.with_name(moved_to.name + ending))
     recovered.rename(path)
     _delete_old_damaged(path)
     return moved_to

@@ -14,7 +14,7 @@ import dataclasses
 import errno
 import logging
 import os
-import stat
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +24,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from configs import ConfigError, replaced_file
+from configs import ConfigError, write_file
+from configs.private_files import PRIVATE_FILE, make_private_folder
 from model.channel import Channel
 from stream.events.config import SnapshotConfig
 from stream.events.disk_room import has_room
@@ -91,7 +92,7 @@ class SnapshotStore(Stage):
         self._bytes = sum(size for _, size in self._files.values())
         with _explained(config.path):
             self._make_room(0)  # before the folder is tested: earlier pictures may fill the disk
-            self._mode = _mode_of_new_files(config.path)
+            _try_to_write(config.path)
 
     def offer(self, snapshot: Snapshot) -> bool:
         """Queue a picture for writing; return at once.
@@ -192,8 +193,7 @@ class SnapshotStore(Stage):
             )
         path = self.config.path / snapshot.name
         # A reader sees either the complete old picture or the complete new one.
-        with replaced_file(path, mode=self._mode) as partial:
-            partial.write_bytes(coded)
+        write_file(path, coded, mode=PRIVATE_FILE)
         _, size_before = self._files.pop(path, (0.0, 0))
         self._files[path] = (time.monotonic(), len(coded))
         self._bytes += len(coded) - size_before
@@ -230,7 +230,7 @@ def _find_pictures(folder: Path) -> list[tuple[float, Path, int]]:
     Raises:
         OSError: the folder cannot be created, read or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     for partial in folder.glob("*/*.part"):
         if _is_ours(partial):
             partial.unlink()
@@ -241,17 +241,14 @@ def _find_pictures(folder: Path) -> list[tuple[float, Path, int]]:
     )
 
 
-def _mode_of_new_files(folder: Path) -> int:
-    """Return the permissions that this process gives to new files.
+def _try_to_write(folder: Path) -> None:
+    """Create a file without a name, which disappears at once.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    probe = folder / ".writable"
-    probe.touch()
-    mode = stat.S_IMODE(probe.stat().st_mode)
-    probe.unlink()
-    return mode
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _is_ours(path: Path) -> bool:

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import ssl
 import tempfile
 from pathlib import Path
 
 from configs import BrokerError, ConfigError, OutboxError, exists
+from configs.private_files import warn_of_exposed_file
+from stream.events.broker_addresses import is_on_this_machine
 from stream.events.config import KafkaConfig
 from stream.events.disk_room import free_bytes
 from stream.events.migrations import refuse_unknown
 
-__all__ = ["check_authorities", "check_certificates", "check_folder", "check_outbox", "note_of_use"]
+__all__ = ["check_authorities", "check_certificates", "check_folder", "check_outbox"]
 
+_log = logging.getLogger(__name__)
 _MAGIC = b"SQLite format 3\0"
 _MIN_FREE_BYTES = 65_536
 _HEADER_BYTES = 100
@@ -60,20 +63,10 @@ def check_folder(folder: Path, setting: str) -> None:
         ) from None
 
 
-def note_of_use(path: Path) -> str | None:
-    """Say that another process has locked the outbox, such as a running pipeline; or None."""
-    try:
-        with path.with_name(path.name + ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return f"outbox {path}: another process is using it; a second run cannot start meanwhile"
-    except OSError:
-        return None
-    return None
-
-
 def check_certificates(config: KafkaConfig) -> None:
     """Check that the files for encryption and login of the broker can be used.
+
+    Logs a warning if others could get the password or the private key.
 
     Raises:
         BrokerError: a file cannot be read or does not contain what it should.
@@ -97,6 +90,25 @@ def check_certificates(config: KafkaConfig) -> None:
                 f" {_reason(error)}; give PEM files of a certificate and its own key, without a"
                 " password"
             ) from None
+    _warn_of_exposed_secrets(config)
+
+
+def _warn_of_exposed_secrets(config: KafkaConfig) -> None:
+    """Log a warning for each way in which others could get the password or the private key."""
+    warn_of_exposed_file("kafka.sasl_password_file", config.sasl_password_file)
+    has_own_key = config.ssl_keyfile is not None
+    setting = "kafka.ssl_keyfile" if has_own_key else "kafka.ssl_certfile"
+    warn_of_exposed_file(setting, config.ssl_keyfile if has_own_key else config.ssl_certfile)
+    beyond = [each for each in config.bootstrap if not is_on_this_machine(each)]
+    if config.security_protocol == "SASL_PLAINTEXT" and beyond:
+        _log.warning(
+            "kafka.security_protocol SASL_PLAINTEXT does not encrypt: whoever sees the traffic to"
+            " %s %s, and reads the events; use SASL_SSL",
+            beyond[0],
+            "reads the password"
+            if config.sasl_mechanism == "PLAIN"
+            else f"can search for the password ({config.sasl_mechanism} does not send it)",
+        )
 
 
 def check_authorities(file: str, setting: str) -> None:

@@ -82,7 +82,9 @@ class CameraWorker:
             on_rest=self._rest,
         )
         self._decoder = Decoder(corrupt.inc)
-        self._convert = FrameConverter(short_side, on_fallback=self._log_fallback)
+        self._convert = FrameConverter(
+            short_side, on_fallback=self._log_fallback, max_pixels=source.max_pixels
+        )
         self._sampler: Sampler  # once it is known how the video comes
         self._is_found = self._camera.is_file  # whether it is known how its video comes
         self._has_key_frame = False  # whether one came on this connection

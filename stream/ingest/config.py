@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from configs import StrictModel, is_file
 from model.media.clip_cutter import DEFAULT_STRIDE
+from model.media.source_rules import DEFAULT_MAX_PIXELS
 
 __all__ = ["ClipConfig", "SourceConfig"]
 
@@ -59,6 +60,19 @@ class SourceConfig(StrictModel):
         description="rtsps, https: refuse certificates not signed by an authority",
     )
     tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
+    redirects: bool = Field(
+        False,
+        description=(
+            "follow redirects and playlists of a camera's server to other hosts, which may be hosts"
+            " of the internal network"
+        ),
+    )
+    max_pixels: int = Field(
+        DEFAULT_MAX_PIXELS,
+        ge=4096,
+        le=16_384 * 16_384,
+        description="most pixels of a frame; larger ones are not decoded. The default is 8K UHD",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> SourceConfig:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import re
 import socket
 import struct
 import time
@@ -10,12 +12,24 @@ import urllib.parse
 from typing import Any
 
 from configs import MediaError
-from model.media.container import open_container
+from model.media.container import open_container, open_file
+from model.media.source_rules import (
+    HLS,
+    MJPEG,
+    RTSP,
+    TCP,
+    UDP,
+    V4L2,
+    WEB_LIVE,
+    WEB_RECORDING,
+)
 from stream.cameras.config import CameraConfig
 from stream.ingest.config import SourceConfig
 from stream.ingest.explain import explain_answer
 from stream.ingest.hls import START_SEGMENTS
-from stream.ingest.web import WebVideo, find_web_video
+from stream.ingest.rtsp_redirects import check_redirects
+from stream.ingest.web import WebVideo, find_address, find_web_video
+from stream.ingest.web_client import WebClient
 from stream.types import PacketClock
 
 __all__ = [
@@ -25,9 +39,14 @@ __all__ = [
     "find_facts",
     "open_camera",
     "wall_seconds",
+    "with_zone_index",
 ]
 
 _SEGMENTS_OF_PATIENCE = 3
+_ZONE = re.compile(r"([a-z]+://(?:[^/?#]*@)?\[[0-9A-Fa-f:.]+)%25([\w.-]+)(?=\])")
+# The frame rate is not needed, and what the streams are shows within a key frame's interval.
+_LIVE_OPTIONS = {"fpsprobesize": "0", "analyzeduration": "2000000"}
+_FIRST_PORT, _LAST_PORT, _UDP_PORTS = 20_000, 60_000, 64
 # FFmpeg's flag of containers without timestamps of their own.
 _NO_TIMESTAMPS = 0x80
 
@@ -63,6 +82,8 @@ def find_facts(camera: CameraConfig, config: SourceConfig) -> SourceFacts | None
     """
     patience = config.read_timeout_seconds
     if not camera.is_on_web:
+        if camera.url.startswith(("rtsp://", "rtsps://")) and not config.redirects:
+            check_redirects(with_zone_index(camera.url), config)
         return SourceFacts(camera.is_file, patience)
     web = find_web_video(camera.url, config)
     if web is None:
@@ -86,39 +107,114 @@ def open_camera(
         format_name: name of FFmpeg's demuxer; None: FFmpeg finds it out.
 
     Raises:
-        MediaError: it cannot be opened within the time.
+        MediaError: it cannot be opened within the time, or sends something that is not allowed.
     """
     if camera.is_file:
-        return open_container(camera.url)
-    timeout = (config.open_timeout_seconds, facts.read_timeout_seconds)
+        return open_file(camera.url, max_pixels=config.max_pixels)
+    arguments: dict[str, Any] = {
+        "timeout": (config.open_timeout_seconds, facts.read_timeout_seconds),
+        "max_pixels": config.max_pixels,
+    }
     if camera.kind == "device":
-        return open_container(camera.url, format="v4l2", timeout=timeout)
-    options = _options(camera, config)
-    if format_name is not None:
-        # Frame rate and duration are not needed, and reading ahead to find them takes seconds.
-        options |= {"fpsprobesize": "0", "analyzeduration": "100000"}
+        return open_container(camera.url, V4L2, format="v4l2", **arguments)
+    if camera.is_on_web:
+        return _open_web(camera, config, facts, arguments, format_name)
+    rules = {"tcp": TCP, "udp": UDP}.get(_scheme(camera), RTSP)
+    options = _rtsp_options(camera) if rules is RTSP else dict(_LIVE_OPTIONS)
+    options |= _tls(camera, config)
+    return open_container(with_zone_index(camera.url), rules, options=options, **arguments)
+
+
+def _open_web(
+    camera: CameraConfig,
+    config: SourceConfig,
+    facts: SourceFacts,
+    arguments: dict[str, Any],
+    format_name: str | None,
+) -> Any:
+    web = facts.web
+    if web is not None and web.playlist is not None:
+        return _open_hls(camera, config, facts, arguments)
+    url = camera.url
+    options: dict[str, str] = {}
+    if not config.redirects:
+        options["max_redirects"] = "0"
+        url = find_address(url, config) if web is not None and web.is_redirected else url
     if facts.is_recording:
         # FFmpeg goes on where an answer broke off; if that fails, the recording is opened again.
         options |= {"reconnect": "1", "reconnect_delay_max": "2"}
+    else:
+        options |= _LIVE_OPTIONS
+    is_mjpeg = web is not None and web.kind == "mjpeg"
+    if is_mjpeg:
+        options["analyzeduration"] = "100000"  # nothing but JPEGs can come
+    rules = WEB_RECORDING if facts.is_recording else MJPEG if is_mjpeg else WEB_LIVE
+    options |= _tls(camera, config)
+    url = with_zone_index(url)
+    return open_container(url, rules, format=format_name, options=options, **arguments)
+
+
+def _open_hls(
+    camera: CameraConfig, config: SourceConfig, facts: SourceFacts, arguments: dict[str, Any]
+) -> Any:
+    """Open a playlist; its segments are read by our client unless all hosts may be asked."""
+    # The client and the list of formats do what FFmpeg's check of file extensions is for.
+    options = {"extension_picky": "0"}
     if facts.is_hls:
         options["live_start_index"] = str(-START_SEGMENTS)
-    return open_container(camera.url, format=format_name, options=options, timeout=timeout)
+    if config.redirects:
+        return open_container(camera.url, HLS, options=options | _tls(camera, config), **arguments)
+    client = WebClient(camera.url, config, config.read_timeout_seconds)
+    options |= {"http_persistent": "0", "http_multiple": "0"}
+    # FFmpeg joins the names of segments to this address.
+    is_redirected = facts.web is not None and facts.web.is_redirected
+    url = find_address(camera.url, config) if is_redirected else camera.url
+    return open_container(url, HLS, options=options, io_open=client.open_for_ffmpeg, **arguments)
 
 
-def _options(camera: CameraConfig, config: SourceConfig) -> dict[str, str]:
-    options: dict[str, str] = {}
-    scheme = camera.url.partition(":")[0].lower()
-    if scheme in ("rtsp", "rtsps"):
-        # RTSP describes its streams before it sends them: a few bytes of probing are enough.
-        # Audio is not even requested.
-        options["rtsp_transport"] = camera.transport
-        options["probesize"] = "32"
-        options["allowed_media_types"] = "video"
-    if scheme in ("rtsps", "https"):
-        options["tls_verify"] = str(int(config.tls_verify))
-        if config.tls_ca_file is not None:
-            options["ca_file"] = config.tls_ca_file
+def _rtsp_options(camera: CameraConfig) -> dict[str, str]:
+    # RTSP describes its streams before it sends them: a few bytes of probing are enough.
+    # Audio is not even requested.
+    # Each stream of UDP needs two ports: few ports bound what a server can make us open.
+    first_port = random.randrange(_FIRST_PORT, _LAST_PORT - _UDP_PORTS, 2)
+    return {
+        "rtsp_transport": camera.transport,
+        "probesize": "32",
+        "allowed_media_types": "video",
+        "min_port": str(first_port),
+        "max_port": str(first_port + _UDP_PORTS),
+    }
+
+
+def _tls(camera: CameraConfig, config: SourceConfig) -> dict[str, str]:
+    if _scheme(camera) not in ("rtsps", "https"):
+        return {}
+    options = {"tls_verify": str(int(config.tls_verify))}
+    if config.tls_ca_file is not None:
+        options["ca_file"] = config.tls_ca_file
     return options
+
+
+def with_zone_index(url: str) -> str:
+    """Write the zone of an IPv6 address (RFC 6874) as the number of the network interface.
+
+    FFmpeg takes an address with a zone that it does not know for a host name and a port.
+
+    Raises:
+        MediaError: this machine does not have the interface.
+    """
+    match = _ZONE.match(url)
+    if match is None:
+        return url
+    try:
+        index = socket.if_nametoindex(match[2])
+    except OSError:
+        raise MediaError(f"this machine has no network interface {match[2]}") from None
+    return f"{match[1]}%{index}{url[match.end() :]}"
+
+
+def _scheme(camera: CameraConfig) -> str:
+    return camera.url.partition(":")[0].lower()
 
 
 def explain_failure(

@@ -12,23 +12,25 @@ _MAX_PACKETS = 4096
 
 
 class KnownPackets:
-    """Remembers packets by their decoding time and size; no two of a stream have both in common.
+    """Remembers packets by their time and size; no two of a stream have both in common.
+
+    Their time is the decoding time, or the presentation time if they have none, as in MKV.
 
     Attributes:
-        latest: the decoding time of the latest packet, in the stream's time base; None before it.
+        latest: the time of the latest packet, in the stream's time base; None before it.
     """
 
     def __init__(self) -> None:
         self.latest: int | None = None
-        self._order: collections.deque[tuple[int, int]] = collections.deque()
-        self._known: set[tuple[int, int]] = set()
+        self._order: collections.deque[tuple[int | None, int]] = collections.deque()
+        self._known: set[tuple[int | None, int]] = set()
 
     def add(self, packet: Any) -> None:
         """Remember a packet."""
-        key = (packet.dts, packet.size)
-        if packet.dts is None or not packet.size or key in self._known:
+        key = _key(packet)
+        if key[0] is None or not packet.size or key in self._known:
             return
-        self.latest = packet.dts
+        self.latest = key[0]
         self._known.add(key)
         self._order.append(key)
         if len(self._order) > _MAX_PACKETS:
@@ -36,10 +38,14 @@ class KnownPackets:
 
     def has(self, packet: Any) -> bool:
         """Return whether a packet was read before."""
-        return (packet.dts, packet.size) in self._known
+        return _key(packet) in self._known
 
     def clear(self) -> None:
         """Forget everything."""
         self.latest = None
         self._order.clear()
         self._known.clear()
+
+
+def _key(packet: Any) -> tuple[int | None, int]:
+    return (packet.dts if packet.dts is not None else packet.pts, packet.size)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import http.client
-import ssl
 import urllib.error
-import urllib.request
-from typing import IO, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Literal
+from urllib.parse import urlsplit
 
+from configs import MediaError
+from model.media.container import explain
 from stream.ingest.config import SourceConfig
 from stream.ingest.hls import Playlist, is_playlist, load_playlist
+from stream.ingest.web_client import WebClient
 
-__all__ = ["WebVideo", "find_web_video"]
+__all__ = ["WebVideo", "find_address", "find_web_video"]
 
-_MAX_PLAYLIST_BYTES = 4_000_000
 _HEAD_BYTES = 512
 # Live streams with a made-up length say something like this; a recording is shorter than 100 GB.
 _MAX_LENGTH = 100_000_000_000
@@ -42,10 +41,15 @@ class WebVideo:
 
     `recording` ends and can be read from any place; `unseekable` ends and cannot; `picture` is a
     single image; `hls` is a playlist that grows; `mjpeg` is a stream of JPEGs; `live` is the rest.
+
+    Attributes:
+        playlist: what the playlist says; None if it is not a playlist.
+        is_redirected: whether the server sent the question to another address of its host.
     """
 
     kind: Literal["live", "mjpeg", "hls", "recording", "unseekable", "picture"]
     playlist: Playlist | None = None
+    is_redirected: bool = False
 
     @property
     def refusal(self) -> str | None:
@@ -60,22 +64,45 @@ def find_web_video(url: str, config: SourceConfig) -> WebVideo | None:
         What lies there; None if the server gives no clear answer.
 
     Raises:
-        MediaError: the address names a playlist that cannot be used.
+        MediaError: the address names a playlist that cannot be used, or the server redirects to a
+            host that may not be asked.
     """
+    client = WebClient(url, config, config.open_timeout_seconds)
     try:
-        with _open(url, config, {"Range": "bytes=0-0"}) as answer:
-            return _describe(url, config, answer)
+        with client.open(url, {"Range": "bytes=0-0"}) as answer:
+            video = _describe(url, client, answer)
+            is_redirected = client.is_elsewhere(url, answer.geturl())
+            return dataclasses.replace(video, is_redirected=is_redirected)
     except urllib.error.HTTPError as error:
         error.close()
-        return WebVideo("live") if error.code in _UNCLEAR else None
+        if error.code not in _UNCLEAR:
+            return None
+        return WebVideo("live", is_redirected=client.is_elsewhere(url, error.geturl()))
     except (OSError, http.client.HTTPException, ValueError):
         return None
 
 
-def _describe(url: str, config: SourceConfig, answer: http.client.HTTPResponse) -> WebVideo:
+def find_address(url: str, config: SourceConfig) -> str:
+    """Return the address to which the server redirects, with its login.
+
+    Raises:
+        MediaError: the server redirects to a host that may not be asked, or does not answer.
+    """
+    client = WebClient(url, config, config.open_timeout_seconds)
+    try:
+        with client.open(url, {"Range": "bytes=0-0"}) as answer:
+            return client.with_login(answer.geturl())
+    except urllib.error.HTTPError as error:
+        error.close()
+        return client.with_login(error.geturl())  # FFmpeg may get on with the server
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise MediaError(f"cannot open: {explain(error)}") from error
+
+
+def _describe(url: str, client: WebClient, answer: http.client.HTTPResponse) -> WebVideo:
     content_type = answer.headers.get_content_type() if answer.headers["Content-Type"] else ""
     if "mpegurl" in content_type or urlsplit(url).path.lower().endswith((".m3u8", ".m3u")):
-        return _hls(url, config)
+        return _hls(answer.geturl(), client)
     if content_type.startswith("multipart/"):
         return WebVideo("mjpeg")
     length = _length(answer)
@@ -84,18 +111,14 @@ def _describe(url: str, config: SourceConfig, answer: http.client.HTTPResponse) 
         if is_image:
             return WebVideo("picture")
         return WebVideo("recording" if answer.status == 206 else "unseekable")
-    head = b"" if content_type.startswith("video/") else answer.read(_HEAD_BYTES)
+    head = b"" if content_type.startswith("video/") else client.read(answer, _HEAD_BYTES)
     if is_playlist(head):
-        return _hls(url, config)
+        return _hls(answer.geturl(), client)
     return WebVideo("mjpeg" if is_image or _JPEG in head else "live")
 
 
-def _hls(url: str, config: SourceConfig) -> WebVideo:
-    def fetch(address: str) -> bytes:
-        with _open(address, config, {}) as answer:
-            return answer.read(_MAX_PLAYLIST_BYTES)
-
-    playlist = load_playlist(url, fetch)
+def _hls(url: str, client: WebClient) -> WebVideo:
+    playlist = load_playlist(url, client.fetch_playlist)
     return WebVideo("recording" if playlist.has_end else "hls", playlist)
 
 
@@ -107,26 +130,3 @@ def _length(answer: http.client.HTTPResponse) -> int | None:
     if length is None or length > _MAX_LENGTH or length in _MADE_UP_LENGTHS:
         return None
     return length
-
-
-def _open(url: str, config: SourceConfig, headers: dict[str, str]) -> http.client.HTTPResponse:
-    parts = urlsplit(url)
-    login, has_login, host = parts.netloc.rpartition("@")
-    if has_login:
-        token = base64.b64encode(unquote(login).encode()).decode()
-        headers = headers | {"Authorization": f"Basic {token}"}
-    plain = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
-    request = urllib.request.Request(plain, headers=headers | {"User-Agent": "cidc-stream"})
-    handler = urllib.request.HTTPSHandler(context=_tls(config))
-    opener = urllib.request.build_opener(handler)
-    answer: IO[bytes] = opener.open(request, timeout=config.open_timeout_seconds)
-    assert isinstance(answer, http.client.HTTPResponse)
-    return answer
-
-
-def _tls(config: SourceConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=config.tls_ca_file)
-    if not config.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

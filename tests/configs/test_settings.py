@@ -1,10 +1,9 @@
-"""Renamed settings, and files that are replaced as a whole."""
+"""Renamed settings."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -13,9 +12,7 @@ from configs import (
     ConfigError,
     StrictModel,
     check_tree,
-    naming_errors,
     parse_config,
-    replaced_file,
     with_current_names,
 )
 
@@ -75,37 +72,3 @@ def test_names_are_made_current_at_any_depth() -> None:
     expected = {"inner": {"max_things": 2}, "many": [{"max_things": 3}, {"max_things": 4}]}
     assert with_current_names(tree, Outer) == expected
     assert tree["inner"] == {"most_things": 2}
-
-
-def write_half(path: Path) -> None:
-    with replaced_file(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
-
-
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file.txt"
-    with replaced_file(path, mode=0o600, durable=True) as partial:
-        partial.write_text("first")
-        assert not path.exists()
-    assert path.read_text() == "first"
-    assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(RuntimeError):
-        write_half(path)
-    assert path.read_text() == "first"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path) -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("no /dev/full on this system")
-    with pytest.raises(OSError, match="No space left") as raised, naming_errors(tmp_path / "a"):
-        full.write_text("text")
-    assert raised.value.filename == str(tmp_path / "a")
-    with pytest.raises(OSError, match="No space left") as raised, replaced_file(tmp_path / "b"):
-        full.write_text("text")
-    assert raised.value.filename == str(tmp_path / "b")
-    with pytest.raises(FileNotFoundError) as raised, naming_errors(tmp_path / "a"):
-        (tmp_path / "c").read_text()
-    assert raised.value.filename == str(tmp_path / "c")

@@ -22,7 +22,7 @@ import numpy as np
 
 from tests.support.chaos import TcpCamera
 
-__all__ = ["OddCamera", "Oddity", "coded_units"]
+__all__ = ["OddCamera", "Oddity", "coded_units", "rtsp_requests"]
 
 _MAX_PAYLOAD = 1300
 _VIDEO = 0
@@ -104,7 +104,7 @@ class OddCamera(TcpCamera):
         over = threading.Event()
         client.settimeout(0.5)
         try:
-            for method, headers in _requests(client, stop):
+            for method, headers in rtsp_requests(client, stop):
                 answer = self._answer(method, headers)
                 with lock:
                     client.sendall(answer)
@@ -175,7 +175,9 @@ class OddCamera(TcpCamera):
             stop.wait(600)
 
 
-def _requests(client: socket.socket, stop: threading.Event) -> Iterator[tuple[str, dict[str, str]]]:
+def rtsp_requests(
+    client: socket.socket, stop: threading.Event
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Read the client's requests until it hangs up; skip its RTCP packets."""
     data = b""
     while not stop.is_set():

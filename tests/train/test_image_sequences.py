@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import MediaError
-from model.media.container import open_container
+from model.media.container import open_file
 from model.media.preprocess import CropSpec
 from tests.support.images import write_images
 from tests.train.runs import SMALL_FRAMES
@@ -158,8 +158,8 @@ def test_recordings_may_be_folders_of_images(tmp_path: Path) -> None:
 
 def test_the_live_pipeline_refuses_a_folder(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "v", [10] * 5)
-    with pytest.raises(MediaError, match="cannot open: Is a directory"):
-        open_container(str(folder))
+    with pytest.raises(MediaError, match="cannot open: it is a folder, not a file"):
+        open_file(folder)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from model.detection import ActionRule, DetectionConfig
 from stream.config import StreamConfig
 from stream.events.config import EventConfig
 from stream.ingest.config import ClipConfig
+from tests.support.permissions import mode_of, umask
 from train.evaluation.stream_file import read_detection, write_events
 
 
@@ -147,3 +148,21 @@ def test_missing_sections_are_the_defaults_and_other_sections_are_not_read(tmp_p
     assert read_detection(path) == (DetectionConfig(smoothing=2), 7)
     with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read"):
         read_detection(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(("before", "expected"), [(None, 0o600), (0o644, 0o600), (0o400, 0o400)])
+def test_what_few_may_read_is_not_opened_to_more(
+    tmp_path: Path, before: int | None, expected: int
+) -> None:
+    """A configuration may hold passwords of cameras."""
+    source = tmp_path / "in.yaml"
+    target = tmp_path / "out.yaml"
+    source.write_text("cameras:\n  - {id: a, url: 'rtsp://u:p@h/1'}\n")
+    source.chmod(0o600)
+    if before is not None:
+        target.touch()
+        target.chmod(before)
+    with umask(0):
+        write_events(DetectionConfig(smoothing=3), source, target)
+        write_events(DetectionConfig(smoothing=3), source, source)
+    assert (mode_of(target), mode_of(source)) == (expected, 0o600)

@@ -7,7 +7,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from configs import ConfigError, load_config, print_table, replaced_file
+from configs import ConfigError, load_config, print_table, write_file
 from train.commands.options import add_settings
 from train.commands.stopping import run_until_stopped
 
@@ -90,8 +90,7 @@ def _report_ablations(config: AblationConfig, results: dict[str, list[RunResult]
 
     rows = result_rows(config, results)
     write_json(config.out / "compare.json", {"seeds": list(config.seeds), "rows": rows})
-    with replaced_file(config.out / "compare.md") as partial:
-        partial.write_text(markdown(rows), encoding="utf-8")
+    write_file(config.out / "compare.md", markdown(rows))
     title = f"{config.run.name}, {len(config.seeds)} seeds"
     plot_ablations(rows, config.out / "compare.png", title=title)
     for name, mine in tables_of(rows).items():

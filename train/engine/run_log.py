@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from configs import replaced_file
+from configs import write_file
 
 __all__ = [
     "TensorBoardLog",
@@ -93,8 +93,7 @@ def write_json(path: Path, value: object) -> None:
     Bytes of file names that are not UTF-8 become escapes such as `\\udcff`, as JSON writes them.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    with replaced_file(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_file(path, text.encode(errors="backslashreplace"))
 
 
 def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
@@ -108,8 +107,7 @@ def keep_lines(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
         with contextlib.suppress(json.JSONDecodeError, KeyError):
             if wanted(json.loads(line)):
                 kept.append(line + "\n")
-    with replaced_file(path) as partial:
-        partial.write_text("".join(kept), encoding="utf-8")
+    write_file(path, "".join(kept))
 
 
 class TensorBoardLog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from pydantic import Field
 from ruamel.yaml.error import YAMLError
 
-from configs import ConfigError, StrictModel, parse_config, replaced_file
+from configs import ConfigError, StrictModel, parse_config, write_file
 from model.detection import DetectionConfig
 from model.media.clip_cutter import DEFAULT_STRIDE
 from train.evaluation.yaml_round_trip import RoundTripFile
@@ -78,10 +79,17 @@ def write_events(config: DetectionConfig, source: Path, target: Path) -> None:
     except (YAMLError, yaml.YAMLError) as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from None
     try:
-        with replaced_file(target) as partial:
-            partial.write_text(result, encoding="utf-8")
+        write_file(target, result, mode=_mode_for(source, target))
     except OSError as error:
         raise ConfigError(f"events cannot be written into {target}: {error}") from None
+
+
+def _mode_for(source: Path, target: Path) -> int:
+    """Return permissions for the target: the source may hold passwords that few may read."""
+    mode = stat.S_IMODE(source.stat().st_mode)
+    if target.exists():
+        mode &= stat.S_IMODE(target.stat().st_mode)
+    return mode
 
 
 def _read(path: Path) -> str:

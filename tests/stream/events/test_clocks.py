@@ -101,3 +101,20 @@ def test_after_a_crash_an_action_ends_where_it_was_last_seen_in_the_stream(
     assert ended.reason == "crash"
     assert ended.pts_end_seconds == pytest.approx(10.004 + 4 * STEP)
     assert all("seen_until" not in stored.event.to_json() for stored in read_events(path))
+
+
+@pytest.mark.parametrize(
+    ("first", "year"), [(5.0, "1970"), (2.0**31 - 1, "2038"), (2.0**32 - 1, "2106")]
+)
+def test_clocks_of_other_centuries_give_valid_events(
+    first: float, year: str, tmp_path: Path
+) -> None:
+    """A device without a battery begins in 1970; 32 bits of seconds end in 2038 and 2106."""
+    events = run([first + step for step in STEPS], is_live=True)
+    check_times(events)
+    assert all(event.started_at.startswith(year) for event in events)
+    outbox = Outbox(OutboxConfig(path=tmp_path / "outbox.db"))
+    outbox.append(events)
+    outbox.close()
+    stored = [each.event.to_json() for each in read_events(tmp_path / "outbox.db")]
+    assert stored == [event.to_json() for event in events]

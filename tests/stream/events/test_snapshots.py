@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 import uuid
 from collections import Counter
@@ -130,18 +129,6 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     store.close()
     assert not any(file.exists() for file in ours)
     assert all(file.exists() for file in others)
-
-
-def test_pictures_have_the_permissions_of_new_files(tmp_path: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        store = store_at(tmp_path, Counter())
-        store.offer(Snapshot(snapshot_name("a", event(1)), picture(1)))
-        store.close()
-    finally:
-        os.umask(before)
-    (written,) = tmp_path.glob("a/*.jpg")
-    assert stat.S_IMODE(written.stat().st_mode) == 0o600
 
 
 def test_a_picture_that_comes_too_fast_or_too_late_is_lost(tmp_path: Path) -> None:

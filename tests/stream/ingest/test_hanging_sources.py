@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,11 @@ def test_a_hanging_reader_is_replaced_and_ends_when_its_call_returns(
     hung = []
     real = stream.ingest.connection.open_container
 
-    def hangs(url: str, **options: object) -> object:
+    def hangs(url: str, *rules: Any, **options: Any) -> object:
         if len(hung) < 2:
             hung.append(url)
             release.wait(60)
-        return real(url, **options)
+        return real(url, *rules, **options)
 
     monkeypatch.setattr(stream.ingest.connection, "open_container", hangs)
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.2, "read_timeout_seconds": 0.3})
@@ -77,9 +78,7 @@ def test_a_file_whose_reader_hangs_ends_with_a_break(
     scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(
-        stream.ingest.connection, "open_container", lambda url, **_: release.wait(60)
-    )
+    monkeypatch.setattr(stream.ingest.connection, "open_file", lambda *_, **__: release.wait(60))
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.1, "read_timeout_seconds": 0.1})
     with seen(str(scenes / "clips/fall/0000.mp4"), quick) as watched:
         assert until(lambda: (watched.supervisor.supervise(), watched.breaks)[1] == ["ended"], 5)
@@ -110,11 +109,11 @@ def test_a_decoder_that_fails_unexpectedly_costs_one_connection(
 def test_the_number_of_hanging_readers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(
-        stream.ingest.connection, "open_container", lambda url, **_: release.wait(60)
+        stream.ingest.connection, "open_container", lambda *_, **__: release.wait(60)
     )
     quick = QUICK.model_copy(update={"open_timeout_seconds": 0.05, "read_timeout_seconds": 0.05})
     before = threading.active_count()
-    with seen("rtsp://h/a", quick) as watched:
+    with seen("tcp://h:1", quick) as watched:
         assert until(
             lambda: (
                 watched.supervisor.supervise(),
