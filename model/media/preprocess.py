@@ -8,6 +8,7 @@ Letters: B clips, T or F frames, H and W space, C channels (RGB).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -271,6 +272,16 @@ def normalise_clips(
         raise ShapeError(
             f"clips must be uint8 B T H W 3, got {clips_BTHWC.dtype} {tuple(clips_BTHWC.shape)}"
         )
-    mean = torch.tensor(config.mean_rgb, device=clips_BTHWC.device)
-    scale = 1.0 / torch.tensor(config.std_rgb, device=clips_BTHWC.device)
-    return torch.addcmul(-mean * scale, clips_BTHWC.float(), scale).to(dtype).permute(0, 4, 1, 2, 3)
+    offset, scale = _statistics(config.mean_rgb, config.std_rgb, clips_BTHWC.device)
+    return torch.addcmul(offset, clips_BTHWC.float(), scale).to(dtype).permute(0, 4, 1, 2, 3)
+
+
+@functools.lru_cache(maxsize=32)
+def _statistics(
+    mean_rgb: tuple[float, ...], std_rgb: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return offset and scale on the device; they stay there, because an upload waits for it."""
+    with torch.inference_mode(False):
+        scale = 1.0 / torch.tensor(std_rgb)
+        offset = -torch.tensor(mean_rgb) * scale
+        return offset.to(device), scale.to(device)
