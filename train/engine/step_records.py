@@ -42,6 +42,7 @@ class StepRecords:
         self._log = log
         self._tensorboard = tensorboard
         self._pending: Step | None = None
+        self._asked_to_stop = False
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -49,13 +50,18 @@ class StepRecords:
         self._recorded_at = time.perf_counter()
 
     def add(self, step: Step) -> bool:
-        """Keep a step, and record the one before it; return whether that was asked to stop.
+        """Keep a step, and record the one before it.
+
+        Returns:
+            Whether the run was asked to stop in an earlier step. All ranks learn it at the same
+            step, also those that recorded that step already, in `finish`.
 
         Raises:
             TrainingError: the loss of the step before is not finite.
         """
-        before, self._pending = self._pending, step
-        return before is not None and self._record(before)
+        self._record_pending()
+        self._pending = step
+        return self._asked_to_stop
 
     def finish(self) -> None:
         """Wait for the last step, record it, and write the step log to its file.
@@ -63,12 +69,15 @@ class StepRecords:
         Raises:
             TrainingError: its loss is not finite.
         """
-        last, self._pending = self._pending, None
-        if last is not None:
-            self._record(last)
+        self._record_pending()
         self._log.flush()
 
-    def _record(self, step: Step) -> bool:
+    def _record_pending(self) -> None:
+        step, self._pending = self._pending, None
+        if step is not None:
+            self._record(step)
+
+    def _record(self, step: Step) -> None:
         sums = step.sums.fetch()
         if not math.isfinite(sums.loss):
             raise TrainingError(
@@ -94,4 +103,4 @@ class StepRecords:
         self._tensorboard.add(
             step.global_step, train__loss=sums.loss, train__learning_rate=step.rate
         )
-        return sums.asked_to_stop
+        self._asked_to_stop |= sums.asked_to_stop
