@@ -29,7 +29,7 @@ def store() -> ClipStore:
 
 @pytest.fixture
 def requests(tmp_path: Path) -> list[ClipRequest]:
-    """Clips of three files, the second of which is broken; each file comes several times."""
+    """Clips of three files; the second file is broken, and each file comes several times."""
     paths = [write_vp9(tmp_path / "a.webm"), tmp_path / "bad.webm", write_vp9(tmp_path / "c.webm")]
     paths[1].write_bytes(b"no video")
     return [ClipRequest(ManifestEntry(paths[number % 3], "x"), number / 11) for number in range(12)]

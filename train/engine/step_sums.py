@@ -57,7 +57,7 @@ class PendingSums:
         if sums_4.is_cuda:
             self._sums_4 = torch.empty(4, dtype=sums_4.dtype, pin_memory=True)
             self._sums_4.copy_(sums_4, non_blocking=True)
-            self._copied = torch.cuda.Event()
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record()
 
     def fetch(self) -> StepSums:
@@ -91,7 +91,7 @@ class StepTimer:
     def _record(self) -> Any:
         if not self._on_gpu:
             return None
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
