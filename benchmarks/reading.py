@@ -2,11 +2,12 @@
 
     python -m benchmarks.reading [--clips 48] [--runs 5] [--step-ms 30] [--disk-ms 5]
 
-DALI decodes VP9 files, which it can on a CPU too, into batches of 8 clips. `in DALI's thread` reads,
-demuxes and decodes one after the other; `ahead, N threads` reads and demuxes in threads. In each
-run, a new reader first knows none of the files (first epoch), then all of them (later epoch). A step
-of training is a pause, as the CPU has little to do while a GPU computes, and so is the time of a
-disk or a network that each file takes. Clips are compared before the timing. The ways run in turns.
+DALI decodes VP9 files, which it can on a CPU too, into batches of 8 clips. `in DALI's thread`
+reads, demuxes and decodes one after the other; `ahead, N threads` reads and demuxes in threads. In
+each run, a new reader first knows none of the files (first epoch), then all of them (later epoch).
+A step of training is a pause, as the CPU has little to do while a GPU computes, and so is the time
+of a disk or a network that each file takes. Clips are compared before the timing. The ways run in
+turns.
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ def _tests(name: str, files: Sequence[str], folder: Path, without: Sequence[str]
 
 
 def _kernels(folder: Path, without: Sequence[str]) -> Outcome:
-    files = [f"tests/gpu/test_{name}.py" for name in ("mixing", "clip_gather", "network")]
+    files = [
+        f"tests/gpu/test_{name}.py" for name in ("mixing", "clip_gather", "network", "training")
+    ]
     return _tests("kernels", files, folder, without)
 
 
