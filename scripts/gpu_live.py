@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import tempfile
 import threading
@@ -126,16 +127,17 @@ def _report(
     latencies: list[float],
     cameras: int,
 ) -> None:
-    counts = [facts["windows"] for facts in summary["cameras"].values()]
+    counts = [facts["clips"] for facts in summary["cameras"].values()]
     assert len(counts) == cameras, f"{len(counts)} of {cameras} cameras are in the summary"
     assert min(counts) > 0, "a camera gave no clip"
     assert seconds, "preprocessing never ran"
     p50, p99 = (1e3 * float(value) for value in np.percentile(seconds, [50, 99]))
     print(f"- {cameras} cameras, {sum(counts)} clips; the network was busy {busy:.0%} of the time")
     print(f"- one run of preprocessing: p50 {p50:.2f} ms, p99 {p99:.2f} ms, {len(seconds)} runs")
-    for name in ("drops", "dropped"):
-        if name in summary:
-            print(f"- {name}: {summary[name]}")
+    lost: collections.Counter[str] = collections.Counter()
+    for facts in summary["cameras"].values():
+        lost.update(facts["drops"])
+    print(f"- dropped packets, frames and clips: {dict(lost) or 'none'}")
     if latencies:
         late50, late99 = (1e3 * float(value) for value in np.percentile(latencies, [50, 99]))
         print(f"- from a frame to its result: p50 {late50:.0f} ms, p99 {late99:.0f} ms")
