@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from configs.errors import CidcError
-from configs.text_files import print_any_name
+from configs.text_files import print_any_name, readable
 
 __all__ = ["exit_status", "prepare_streams", "program_name"]
 
@@ -102,9 +102,9 @@ def _describe_text(error: UnicodeEncodeError) -> str:
 
 
 def _say(message: str) -> None:
-    """Write a line to standard error, if that is possible."""
+    """Write one line to standard error, if that is possible."""
     try:
-        print(message, file=sys.stderr)
+        print(readable(message), file=sys.stderr)
     except OSError:
         _discard(sys.stderr)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import sys
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
-from configs.text_files import readable
+from configs.text_files import lines_of, readable
 
 __all__ = [
     "LineHandler",
+    "OneLineFormatter",
     "is_terminal",
     "log_handler",
     "print_table",
@@ -32,13 +34,44 @@ def log_handler(stream: TextIO) -> logging.Handler:
         # On standard output the log shares the console of progress bars.
         console = None if stream is sys.stdout else Console(file=stream)
         handler: logging.Handler = RichHandler(console=console, show_path=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(OneLineFormatter("%(message)s"))
         return handler
     handler = LineHandler(stream)
-    formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter = OneLineFormatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     return handler
+
+
+class OneLineFormatter(logging.Formatter):
+    """Formats log records such that nobody's text can forge a line or change a terminal.
+
+    A message is one line, with control characters escaped. Lines of a traceback are indented, so
+    that none of them looks like a log line, whatever the message of the exception contains.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record, and the indented lines of its traceback."""
+        record = copy.copy(record)  # its cached traceback may come from another formatter
+        record.exc_text = None
+        return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line without the traceback."""
+        record.message = readable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Return the indented lines of a traceback."""
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
+        """Return the indented lines of a stack."""
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {readable(line)}" for line in lines_of(text))
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
@@ -71,17 +104,11 @@ def shows_progress() -> bool:
 def printable(text: str, encoding: str | None = None) -> str:
     r"""Replace each character that the output cannot show by an escape sequence such as `\u63e1`.
 
-    These are control characters, bytes of a file name that are not UTF-8, and characters outside
-    the encoding, which by default is the encoding of standard output.
+    These are the characters that `readable` replaces, and those outside the encoding, which by
+    default is the encoding of standard output.
     """
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "utf-8"
-    shown = "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) == "Cc"
-        else character
-        for character in text
-    )
-    return readable(shown).encode(encoding, errors="backslashreplace").decode(encoding)
+    return readable(text).encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def print_table(

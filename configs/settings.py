@@ -266,7 +266,9 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def _describe_validation_error(item: Mapping[str, Any], schema: type[BaseModel]) -> str:
     # A key may by mistake be an address that contains a password.
     path = (
-        ".".join("(an address)" if "@" in str(part) else str(part) for part in item["loc"])
+        ".".join(
+            "(an address)" if set("@=") & set(str(part)) else str(part) for part in item["loc"]
+        )
         or "configuration"
     )
     if item["type"] == "extra_forbidden":

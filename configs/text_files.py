@@ -1,7 +1,8 @@
-"""Read text files that people wrote with any editor, and print names that are not UTF-8.
+"""Read text files that people wrote with any editor, and print text that others wrote.
 
 Python represents the bytes of a file name that are not UTF-8 by surrogate characters. They survive
-in lists of files, and the files can be opened, but ordinary output refuses them.
+in lists of files, and the files can be opened, but ordinary output refuses them. Names and messages
+may also contain control characters, with which they could change a terminal or forge log lines.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "clean_label",
     "delimiter_of",
+    "has_controls",
     "lines_of",
+    "no_controls",
     "print_any_name",
     "quoted",
     "read_text",
@@ -38,6 +41,8 @@ _MARKS = (
 _MAX_QUOTED = 200  # characters
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# C0, DEL and C1; separators of lines and paragraphs; marks that reverse the direction of text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _READABLE = "readable-names"
 
 
@@ -117,13 +122,34 @@ def clean_label(text: str) -> str:
     characters become blanks, blanks at both ends are removed, and bytes that are not UTF-8 are
     written as `\\xe9`.
     """
-    blanks = "".join(" " if unicodedata.category(char) == "Cc" else char for char in readable(text))
+    blanks = readable(_CONTROL.sub(" ", text))
     return unicodedata.normalize("NFC", blanks).strip().strip("\ufeff").strip()
 
 
 def readable(name: object) -> str:
-    """Return a name as text that can be printed; bytes that are not UTF-8 become `\\xe9`."""
-    return _SURROGATE.sub(lambda found: _escape(found[0]), str(name))
+    """Return a name or message as one line that can be printed and cannot change a terminal.
+
+    Control characters are written as `\\n` or `\\x1b`, line separators and marks that reverse the
+    direction of text as `\\u2028`, and bytes that are not UTF-8 as `\\xe9`.
+    """
+    text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(name))
+    return _SURROGATE.sub(lambda found: _escape(found[0]), text)
+
+
+def has_controls(text: str) -> bool:
+    """Whether text contains characters that `readable` replaces, apart from bytes not UTF-8."""
+    return _CONTROL.search(text) is not None
+
+
+def no_controls(text: str) -> str:
+    """Return text of a setting as it is.
+
+    Raises:
+        ValueError: it contains a control character; the message shows it.
+    """
+    if has_controls(text):
+        raise ValueError(f"'{readable(text)}' contains a control character; remove it")
+    return text
 
 
 def quoted(value: object) -> str:

@@ -21,6 +21,7 @@ from configs import (
     print_table,
     program_name,
     read_text,
+    readable,
 )
 from model.backbones.resnet import BACKBONES
 from model.checkpoints.shipped import WEIGHTS_HELP
@@ -245,7 +246,7 @@ def _import(options: argparse.Namespace) -> int:
 
 def _first_names(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > _SHOWN_NAMES else ""
-    return ", ".join(names[:_SHOWN_NAMES]) + more
+    return ", ".join(map(readable, names[:_SHOWN_NAMES])) + more
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs import StrictModel
+from configs import StrictModel, no_controls
 from model.config import ModelConfig
 from model.media.preprocess import PreprocessConfig
 
@@ -38,6 +38,8 @@ class ModelSpec(StrictModel):
             raise ValueError(f"{len(self.labels)} labels for {self.model.num_classes} classes")
         if len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise ValueError("labels must be different, non-empty names")
+        for text in (self.name, *self.labels):
+            no_controls(text)
         if self.background is not None and self.background not in self.labels:
             raise ValueError(f"background {self.background!r} is not one of the labels")
         return self

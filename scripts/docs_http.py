@@ -9,6 +9,7 @@ from stream.serve.access import Access
 from stream.serve.app import create_app
 from stream.serve.dependencies import Services
 from stream.serve.health import health_router
+from stream.serve.hosts import HostRule
 
 __all__ = ["document", "paths", "schemas"]
 
@@ -43,9 +44,11 @@ def schemas() -> str:
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI document without starting a server."""
-    health = health_router(bytes, {name: lambda: None for name in ("startup", "ready", "live")})
+    hosts = HostRule()
+    checks = {name: lambda: None for name in ("startup", "ready", "live")}
+    health = health_router(bytes, checks, hosts=hosts)
     services = Services(lambda: None, Access(None, listens_locally=True), 0, None)
-    return create_app(services, health).openapi()
+    return create_app(services, health, hosts).openapi()
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:

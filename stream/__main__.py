@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs import ConfigError, exit_status, program_name
+from configs import ConfigError, exit_status, program_name, readable
 from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
 from stream.events_command import add_events_command
@@ -146,9 +146,9 @@ def _check(options: argparse.Namespace) -> int:
     note = check_start(config)
     Recogniser(config.infer)  # reads all weights and finds the device
     if note is not None:
-        print(f"note: {note}")
+        print(readable(f"note: {note}"))
     if (differs := changes.summary()) is not None:
-        print(differs)
+        print(readable(differs))
     print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
     return 0
 

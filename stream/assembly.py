@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from stream.cameras.manager import CameraManager
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
-from stream.config import StreamConfig, max_views
+from stream.config import StreamConfig, allowed_files, max_views
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
 from stream.events.outbox import Outbox
@@ -214,21 +215,22 @@ def build_manager(
     cameras: Sequence[CameraConfig],
 ) -> CameraManager:
     """The manager of the cameras, with all that exist from the start."""
+    check = functools.partial(check_camera, spec=spec, allowed=allowed_files(config))
     manager = CameraManager(
         supervisor,
         overrides,
         metrics,
         max_views=max_views(config),
         shared={"events": config.events, "source": config.source},
-        check=lambda camera: check_camera(camera, spec),
+        check=check,
     )
-    manager.load(cameras, _unusable(config, spec, overrides, cameras))
+    manager.load(cameras, _unusable(config, check, overrides, cameras))
     return manager
 
 
 def _unusable(
     config: StreamConfig,
-    spec: ModelSpec,
+    check: Callable[[CameraConfig], None],
     overrides: CameraOverrides,
     cameras: Sequence[CameraConfig],
 ) -> dict[str, str]:
@@ -237,7 +239,7 @@ def _unusable(
     problems: dict[str, str] = {}
     for camera in (camera for camera in cameras if overrides.changed(camera.id)):
         try:
-            check_camera(camera, spec)
+            check(camera)
             check_room(camera, usable, max_views(config))
         except ConfigError as error:
             problems[camera.id] = str(error)

@@ -12,6 +12,7 @@ from configs import ConfigError, StrictModel
 from configs.private_files import warn_of_exposed_file
 from model.checkpoints.weights import ModelSpec, read_spec
 from stream.analysis.config import BatchConfig, InferConfig, check_spec, weights_path
+from stream.cameras.allowed_files import AllowedFiles
 from stream.cameras.checks import check_camera, count_views, with_shared_settings
 from stream.cameras.config import CameraConfig
 from stream.console.config import LogConfig
@@ -20,7 +21,7 @@ from stream.events.start_check import check_authorities, check_certificates
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
 
-__all__ = ["StreamConfig", "check_settings", "max_views", "overrides_path"]
+__all__ = ["StreamConfig", "allowed_files", "check_settings", "max_views", "overrides_path"]
 
 # Room for cameras that are added while the pipeline runs.
 _MIN_VIEWS = 64
@@ -89,6 +90,11 @@ def overrides_path(config: StreamConfig) -> Path | None:
     return config.http.changes or beside_outbox
 
 
+def allowed_files(config: StreamConfig) -> AllowedFiles:
+    """The files of this machine that cameras added or changed over HTTP may name."""
+    return AllowedFiles(config.http.files, config.cameras, config.source)
+
+
 def check_settings(
     config: StreamConfig, cameras: Sequence[CameraConfig] | None = None
 ) -> ModelSpec:
@@ -98,12 +104,15 @@ def check_settings(
         cameras: those to check instead of the configuration's.
 
     Raises:
-        ConfigError: a camera's file is missing, an event rule names an unknown label, or there are
-            too many views.
+        ConfigError: a camera's file is missing or may not be named, an event rule names an unknown
+            label, or there are too many views.
         CheckpointError: the weights are missing, damaged, or do not fit the configuration.
         BrokerError: the files for encryption and login of the broker cannot be used.
     """
     cameras = config.cameras if cameras is None else cameras
+    allowed = allowed_files(config)
+    for camera in cameras:
+        allowed.check(camera)
     found = [config.source.problem(), *(camera.problem() for camera in cameras)]
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))

@@ -11,7 +11,15 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from configs import ConfigError, StrictModel, check_tree, print_table, printable
+from configs import (
+    ConfigError,
+    StrictModel,
+    check_tree,
+    has_controls,
+    print_table,
+    printable,
+    readable,
+)
 from stream.console.event_lines import event_line, place
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.event import ActionEvent
@@ -135,6 +143,10 @@ def _check_options(options: argparse.Namespace) -> None:
         kafka["bootstrap"] = ()
     options.kafka = check_tree(kafka, KafkaConfig, name="kafka")
     options.outbox = options.outbox or (sections.outbox if sections else OutboxConfig()).path
+    if options.group is not None and (not options.group or has_controls(options.group)):
+        raise ConfigError(
+            f"--group '{readable(options.group)}': give a name without control characters"
+        )
     from_broker = bool(options.kafka.bootstrap) and not options.rejected
     if (options.group or options.topic) and not from_broker:
         raise ConfigError(

@@ -39,7 +39,9 @@ class Metrics:
         self.before_scrape: list[Callable[[], None]] = []
         self._of_cameras: list[Counter | Gauge] = []
         self._generations: dict[str, int] = {}
+        self._forgotten: set[str] | None = None  # during a scrape: cameras forgotten meanwhile
         self._lock = threading.Lock()
+        self._scraping = threading.Lock()
         self._add_cameras()
         self._add_analysis()
         self._add_events()
@@ -172,6 +174,8 @@ class Metrics:
         """Note that a camera was added or reopened; its series belong to this generation now."""
         with self._lock:
             self._generations[camera_id] = generation
+            if self._forgotten is not None:
+                self._forgotten.discard(camera_id)
 
     def forget(self, camera_id: str, generation: int) -> None:
         """Drop every series of a camera that is gone, unless it was added again since."""
@@ -179,8 +183,13 @@ class Metrics:
             if self._generations.get(camera_id, generation) > generation:
                 return
             self._generations.pop(camera_id, None)
-            for metric in self._of_cameras:
-                metric.remove_by_labels({"camera": camera_id})
+            if self._forgotten is not None:
+                self._forgotten.add(camera_id)
+            self._drop(camera_id)
+
+    def _drop(self, camera_id: str) -> None:
+        for metric in self._of_cameras:
+            metric.remove_by_labels({"camera": camera_id})
 
     def total(self, metric: Counter, **labels: str) -> int:
         """Sum of a counter over all samples that carry `labels`."""
@@ -205,9 +214,22 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text format."""
-        for refresh in self.before_scrape:
-            refresh()
-        return generate_latest(self.registry)
+        with self._scraping:
+            self._refresh()
+            return generate_latest(self.registry)
+
+    def _refresh(self) -> None:
+        """Update gauges; a camera that goes away meanwhile leaves no series behind."""
+        with self._lock:
+            self._forgotten = set()
+        try:
+            for refresh in self.before_scrape:
+                refresh()
+        finally:
+            with self._lock:
+                for camera_id in self._forgotten:
+                    self._drop(camera_id)
+                self._forgotten = None
 
     @staticmethod
     def matching(metric: Counter, **labels: str) -> Iterator[Sample]:

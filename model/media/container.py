@@ -94,8 +94,17 @@ def _limit_frames(stream: Any, max_pixels: int) -> None:
     codec.options = decoder_options(max_pixels)
 
 
-def open_file(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Any:
-    """Open a regular file for reading; do not wait for the other end of a pipe.
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    allow_pipe: bool = False,
+) -> Any:
+    """Open a regular file for reading.
+
+    Args:
+        max_pixels: maximum number of pixels of a frame.
+        allow_pipe: whether it may be a named pipe too; this waits for the pipe's other end.
 
     Raises:
         MediaError: the path is not a regular file, cannot be read, is not a video, or has frames of
@@ -105,7 +114,7 @@ def open_file(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_PIX
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:
         raise MediaError(f"cannot open: {explain(error)}") from error
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not (allow_pipe and stat.S_ISFIFO(mode)):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
         raise MediaError(f"cannot open: it is {kind}, not a file")
     # Without `file:`, FFmpeg takes `door:1.mp4` for an address of a protocol `door`.

@@ -1,4 +1,4 @@
-"""Addresses of cameras: checked when they are given, and shown without their secrets."""
+"""Check and normalise addresses of cameras; errors show them without their secrets."""
 
 from __future__ import annotations
 
@@ -6,41 +6,90 @@ import re
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from stream.cameras.address_login import describe_mistake
+from configs import has_controls, readable
+from stream.cameras.address_login import describe_escapes, describe_mistake
+from stream.cameras.redaction import redact_url, scheme_of, shown_with_mark
 
-__all__ = ["check_address", "kind_of_address", "redact_url"]
+__all__ = ["check_address", "kind_of_address"]
 
 _NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
+_MAX_FIFO_PACKETS = 1_000_000  # 188 MB of a camera's UDP packets that wait to be read
 
 
 def check_address(url: str) -> str:
     """Return the address in the form that is opened: without spaces around it, `file:` as a path.
 
     Raises:
-        ValueError: the address is empty, malformed or has an unknown scheme; the message names it
-            without its secrets.
+        ValueError: the address is empty, malformed, has an unknown scheme, contains a control
+            character or an option of FFmpeg that is not allowed; the message names it without its
+            secrets.
     """
+    if has_controls(url.strip(" \t\r\n")):
+        raise ValueError(f"{_shown(url)} contains a control character; remove it")
     url = url.strip()
-    if not url or "\0" in url:
-        raise ValueError("an address must not be empty and must not contain a zero byte")
-    scheme = _scheme(url)
+    if not url:
+        raise ValueError("an address must not be empty")
+    scheme = scheme_of(url)
     if scheme is None:
         return url
     if scheme == "file":
-        path = re.sub(r"^file:(//(localhost(?=/))?)?", "", url, flags=re.IGNORECASE)
-        return check_address(unquote(path))
+        return _file_path(url)
     if scheme not in _NETWORK_SCHEMES:
         raise ValueError(
             f"unknown scheme {scheme!r} in {redact_url(url)}; use a file path or one of"
             f" {', '.join(_NETWORK_SCHEMES)}"
         )
-    if re.search(r"[\x00-\x1f\x7f]", url):
-        shown = re.sub(r"[\x00-\x1f\x7f]", "?", _shown(url))
-        raise ValueError(f"{shown} contains a control character (here a ?); remove it")
-    if (mistake := describe_mistake(url)) is not None:
+    if mistake := describe_mistake(url) or describe_escapes(url):
         raise ValueError(f"{_shown(url)}: {mistake}")
     _check_host(scheme, url)
+    _check_options(scheme, url)
     return scheme + url[len(scheme) :]
+
+
+def _file_path(url: str) -> str:
+    """Return the path that a `file:` address names.
+
+    Raises:
+        ValueError: it has a login, or what it names would be read as another address.
+    """
+    path = re.sub(r"^file:(//(localhost(?=/))?)?", "", url, flags=re.IGNORECASE)
+    host, slash, _ = url.partition("//")[2].partition("/")
+    if slash and ":" in host and "@" in host:
+        raise ValueError(f"{_shown(url)}: a file has no user name or password; write file:///path")
+    path = check_address(unquote(path))
+    if scheme_of(path) is not None:
+        raise ValueError(f"{_shown(url)} names no file; write the path, or the address alone")
+    return path
+
+
+def _shown(url: str) -> str:
+    return readable(shown_with_mark(url.strip()))
+
+
+def _check_options(scheme: str, url: str) -> None:
+    """Check the options that FFmpeg takes from an address; it reads them after the first `?`.
+
+    Raises:
+        ValueError: this machine would wait for a connection, or reserve too much memory.
+    """
+    for option in url.partition("?")[2].split("&"):
+        name, _, value = map(unquote, option.partition("="))
+        if scheme == "tcp" and name == "listen" and value != "0":
+            raise ValueError(
+                f"{_shown(url)}: with the option listen, this machine would open a port and take"
+                " video from anyone; remove it, and give the host and port that send the video"
+            )
+        if scheme == "udp" and name == "fifo_size" and not _is_fifo_size(value):
+            raise ValueError(
+                f"{_shown(url)}: fifo_size must be a whole number of packets of 188 bytes, from 1"
+                f" to {_MAX_FIFO_PACKETS}"
+            )
+
+
+def _is_fifo_size(value: str) -> bool:
+    # FFmpeg also takes 1e9 and 1G.
+    is_number = re.fullmatch(r"\d{1,9}", value, re.ASCII) is not None
+    return is_number and 1 <= int(value) <= _MAX_FIFO_PACKETS
 
 
 def _check_host(scheme: str, url: str) -> None:
@@ -84,50 +133,6 @@ def _ascii_form(host: str) -> str:
 
 def kind_of_address(url: str) -> Literal["file", "device", "network"]:
     """Whether an address names a file, a device of this machine or something on the network."""
-    if _scheme(url) is not None:
+    if scheme_of(url) is not None:
         return "network"
     return "device" if re.fullmatch(r"/dev/video\d+", url) else "file"
-
-
-def redact_url(url: str) -> str:
-    """The address without user name, password and query, for logs, metrics and events."""
-    scheme = _scheme(url)
-    if scheme is None:
-        # A file, or an address without its scheme.
-        has_login = re.search(r":.*@", url)
-        return _mask(_after_last_at(url) if has_login else url)
-    rest = url.partition(":")[2].lstrip("/")
-    if describe_mistake(url) is None:
-        authority, path = re.fullmatch(r"([^/?#]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-        rest = authority.rpartition("@")[2] + re.split(r"[?#]", path)[0]
-    else:
-        rest = _after_last_at(rest)
-    return _mask(f"{scheme}://{rest}")
-
-
-def _after_last_at(text: str) -> str:
-    """Return what follows the login, without the query.
-
-    A password that is not percent-encoded may itself contain an @, a slash or a question mark.
-    """
-    return re.split(r"[?#]", text.rpartition("@")[2])[0]
-
-
-def _shown(url: str) -> str:
-    """Return the address without secrets, in which `***@` stands for user name and password."""
-    shown = redact_url(url)
-    if "@" not in url:
-        return shown
-    return re.sub(r"^([A-Za-z0-9+.-]+://)?", r"\g<0>***@", shown, count=1)
-
-
-def _mask(address: str) -> str:
-    """Hide secrets in the path: some cameras take user name and password there."""
-    address = re.sub(r"[^/]*:[^/@]*@", "***@", address)  # a login of an address in the path
-    secret = r"((?:user(?:name)?|pass(?:word)?|pwd|token|key)=)[^/&;_]*"
-    return re.sub(secret, r"\1***", address, flags=re.IGNORECASE)
-
-
-def _scheme(url: str) -> str | None:
-    match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*):/", url)
-    return match.group(1).lower() if match else None

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import unquote
 
-__all__ = ["describe_mistake"]
+from configs import has_controls
+
+__all__ = ["describe_escapes", "describe_mistake"]
 
 # Characters that change how an address is split, or that programs split in different ways.
 _RESERVED = "#?/@[]\\ "
@@ -48,6 +51,25 @@ def describe_mistake(url: str) -> str | None:
         f"user name or password contains {shown}; in user name and password write {escapes}, as in"
         f" {example} (an @ that belongs to the path or the query: %40)"
     )
+
+
+def describe_escapes(url: str) -> str | None:
+    """Say what is wrong with percent-encoded characters in the login of a network address.
+
+    Returns:
+        None if nothing is; the answer contains no part of the address.
+    """
+    scheme, _, rest = url.partition(":")
+    authority = re.split(r"[/?#]", rest.lstrip("/"), maxsplit=1)[0]
+    if "@" not in authority and "%40" in authority:
+        return (
+            "there is no @ after user name and password; only an @ inside them is written %40, as"
+            f" in {scheme.lower()}://user:pass%40word@host/path"
+        )
+    if has_controls(unquote(authority)):
+        # FFmpeg sends user names decoded: a line break would begin another line of the request.
+        return "user name or password contains an encoded control character, such as %0A; remove it"
+    return None
 
 
 def _continues(authority: str, after: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from configs import ConfigError, StrictModel, merged, with_current_names
 from model.checkpoints.weights import ModelSpec
+from stream.cameras.allowed_files import AllowedFiles
 from stream.cameras.config import CameraConfig
 from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
@@ -44,12 +45,20 @@ def with_shared_settings(camera: Any, shared: Mapping[str, Any]) -> Any:
     return completed
 
 
-def check_camera(camera: CameraConfig, spec: ModelSpec) -> None:
+def check_camera(
+    camera: CameraConfig, spec: ModelSpec, allowed: AllowedFiles | None = None
+) -> None:
     """Check one camera against the weights.
 
+    Args:
+        allowed: the files that it may name, if it was described over HTTP; None for any file.
+
     Raises:
-        ConfigError: its file is missing, or its event rules name an unknown label.
+        ConfigError: its file is missing or may not be named, or its event rules name an unknown
+            label.
     """
+    if allowed is not None:
+        allowed.check(camera)  # first, because the other checks tell whether files exist
     problem = camera.problem()
     if problem is not None:
         raise ConfigError(problem)

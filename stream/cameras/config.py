@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 
 from configs import StrictModel, exists
-from stream.cameras.address import check_address, kind_of_address, redact_url
+from stream.cameras.address import check_address, kind_of_address
+from stream.cameras.redaction import redact_url
 from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
 

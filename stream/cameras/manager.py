@@ -18,7 +18,8 @@ from configs import (
     with_current_names,
 )
 from stream.cameras.checks import SHARED_SECTIONS, check_room, with_shared_settings
-from stream.cameras.config import CameraConfig, redact_url
+from stream.cameras.config import CameraConfig
+from stream.cameras.description import describe_camera
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.status import CameraStatus
 from stream.cameras.supervisor import Supervisor
@@ -35,7 +36,7 @@ class CameraManager:
         max_views: slots of the ring.
         shared: the sections `events` and `source` of all cameras, which complete those of single
             cameras.
-        check: raises a ConfigError for a camera whose settings cannot be used.
+        check: raises a ConfigError for a camera that cannot be used as it is described over HTTP.
     """
 
     def __init__(
@@ -124,8 +125,8 @@ class CameraManager:
         """Add and start a camera.
 
         Raises:
-            CameraError: its settings are wrong, there is one of this name, or there is no room for
-                it.
+            CameraError: its settings are wrong, there is one of this name, there is no room for
+                it, or too many readers hang.
         """
         camera = self._checked(self._completed(fields))
         with self._lock:
@@ -135,6 +136,7 @@ class CameraManager:
                     "exists",
                 )
             self._check_room(camera, self._cameras.values())
+            self._check_readers()
             self._save(lambda: self._overrides.note(camera.id, camera))
             self._cameras[camera.id] = camera
             self._supervisor.add(camera)
@@ -145,7 +147,7 @@ class CameraManager:
         """Change some settings of a camera and restart it; settings not named stay, at any depth.
 
         Raises:
-            CameraError: there is no such camera, or the settings are wrong.
+            CameraError: there is no such camera, the settings are wrong, or too many readers hang.
         """
         with self._lock:
             before = self._status(camera_id).camera
@@ -166,6 +168,8 @@ class CameraManager:
             self._check_room(
                 camera, (other for other in self._cameras.values() if other is not before)
             )
+            if camera_id not in self._paused:
+                self._check_readers()
             self._save(lambda: self._overrides.note(camera_id, camera))
             self._supervisor.halt(camera_id, EndReason.CHANGED)
             self._cameras[camera_id] = camera
@@ -193,16 +197,18 @@ class CameraManager:
         """Start a paused camera.
 
         Raises:
-            CameraError: there is no such camera, or it cannot be started as it is.
+            CameraError: there is no such camera, it cannot be started as it is, or too many readers
+                hang.
         """
         with self._lock:
             camera = self._status(camera_id).camera
             if camera_id in self._paused:
+                self._checked(camera.model_dump(mode="json"))
                 if camera_id in self._unusable:
-                    self._checked(camera.model_dump(mode="json"))
                     self._check_room(
                         camera, (other for other in self._cameras.values() if other is not camera)
                     )
+                self._check_readers()
                 self._save(lambda: self._overrides.pause(camera_id, paused=False))
                 self._paused.discard(camera_id)
                 self._start(camera_id)
@@ -266,6 +272,11 @@ class CameraManager:
         except ConfigError as error:
             raise CameraError(str(error), "no_room") from None
 
+    def _check_readers(self) -> None:
+        reason = self._supervisor.why_full()
+        if self._started and reason is not None:
+            raise CameraError(f"{reason}; try again later", "hanging")
+
     def _save(self, store: Callable[[], None]) -> None:
         """Store a change by calling `store`; the caller applies the change afterwards.
 
@@ -280,15 +291,4 @@ class CameraManager:
             raise CameraError(str(error), "not_kept") from None
 
     def _described(self, status: CameraStatus) -> dict[str, Any]:
-        camera = status.camera
-        age = status.last_frame_age()
-        settings = camera.model_dump(mode="json", exclude={"url"})
-        return settings | {
-            "url": redact_url(camera.url),
-            "state": status.state,
-            "detail": status.detail,
-            "paused": camera.id in self._paused,
-            "fps": round(status.fps(), 2),
-            "last_frame_age_seconds": None if age is None else round(age, 3),
-            "blind": None if status.blind is None else status.blind.as_dict(),
-        }
+        return describe_camera(status, paused=status.camera.id in self._paused)

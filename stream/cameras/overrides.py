@@ -27,14 +27,14 @@ class CameraOverrides:
         self._path = path
         self._cameras: dict[str, CameraConfig | None] = {}
         self._paused: set[str] = set()
-        self._configured: set[str] = set()
+        self._configured: dict[str, CameraConfig] = {}
         if path is not None and is_file(path):
             self._read()
 
     def apply(self, cameras: Sequence[CameraConfig]) -> list[CameraConfig]:
         """The cameras of the configuration file as they are after all changes."""
-        self._configured = {camera.id for camera in cameras}
-        merged = {camera.id: camera for camera in cameras}
+        self._configured = {camera.id: camera for camera in cameras}
+        merged = dict(self._configured)
         for camera_id, camera in self._cameras.items():
             if camera is None:
                 merged.pop(camera_id, None)
@@ -52,8 +52,9 @@ class CameraOverrides:
         for camera_id, camera in self._cameras.items():
             if camera is None:
                 changes["removed"].append(camera_id)
-            elif camera_id in self._configured:
-                changes["changed"].append(camera_id)
+            elif (configured := self._configured.get(camera_id)) is not None:
+                note = "" if camera.url == configured.url else " (also its address)"
+                changes["changed"].append(camera_id + note)
             else:
                 changes["added"].append(camera_id)
         changes["paused"] = sorted(self._paused)

@@ -19,6 +19,11 @@ __all__ = ["Supervisor"]
 
 # With so many hanging workers of one camera, it waits until one of them returns.
 _MAX_ABANDONED = 3
+# With so many workers of all cameras that were told to end and have not ended, no other is started.
+# Each of them holds up to two threads and some descriptors, and the usual limit is 1024 descriptors
+# for a process. Healthy workers return within seconds, so that an ordinary fleet may be changed in
+# one go.
+_MAX_ABANDONED_IN_ALL = 64
 # A camera whose thread failed or could not be started is started again after this long.
 _PAUSE_SECONDS = 10.0
 # How a camera's time line is interrupted when its threads are asked to end.
@@ -87,16 +92,12 @@ class Supervisor:
     def start(self, camera_id: str) -> None:
         """Run a camera that does not run.
 
-        It starts later if too many of its workers hang, or if there are no threads left.
+        It starts later if too many workers hang, or if there are no threads left.
         """
         with self._lock:
             status = self._statuses[camera_id]
-            if hanging := self._hanging(camera_id):
-                self._postpone(
-                    status,
-                    0.0,
-                    f"{hanging} readers hang in library calls; waiting for one of them to return",
-                )
+            if (reason := self._why_waiting(camera_id)) is not None:
+                self._postpone(status, 0.0, reason)
                 return
             self._postponed.pop(camera_id, None)
             status.touch()
@@ -108,6 +109,17 @@ class Supervisor:
                 self._postpone(status, _PAUSE_SECONDS, f"cannot be started: {error}")
             else:
                 self._workers[camera_id] = worker
+
+    def why_full(self) -> str | None:
+        """Why no reader of any camera can be started now; None if one can."""
+        with self._lock:
+            hanging = sum(worker.is_alive() for worker in self._abandoned)
+        if hanging < _MAX_ABANDONED_IN_ALL:
+            return None
+        return (
+            f"{hanging} readers of stopped or hanging cameras have not returned from library calls;"
+            f" below {_MAX_ABANDONED_IN_ALL} cameras are started again"
+        )
 
     def halt(self, camera_id: str, reason: EndReason) -> None:
         """Ask a camera's threads to end, at once; what hangs is abandoned and counted."""
@@ -171,12 +183,14 @@ class Supervisor:
     def _interrupt(self, camera_id: str, reason: BreakReason) -> None:
         self._on_break(StreamBreak(camera_id, reason, self._newest[camera_id]))
 
-    def _hanging(self, camera_id: str) -> int:
-        """How many workers of a camera hang, if there are too many; otherwise 0."""
+    def _why_waiting(self, camera_id: str) -> str | None:
+        """Why a camera cannot be started now; None if it can."""
         hanging = sum(
             worker.camera_id == camera_id and worker.is_alive() for worker in self._abandoned
         )
-        return hanging if hanging >= _MAX_ABANDONED else 0
+        if hanging < _MAX_ABANDONED:
+            return self.why_full()
+        return f"{hanging} readers hang in library calls; waiting for one of them to return"
 
     def _collect_abandoned(self) -> None:
         for worker in [worker for worker in self._abandoned if not worker.is_alive()]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from configs import readable
 from stream.events.event import ActionEvent
 
 __all__ = ["event_line", "place"]
@@ -13,10 +14,14 @@ def place(event: ActionEvent) -> str:
 
 
 def event_line(event: ActionEvent) -> str:
-    """Return one line with time of day (UTC), camera, kind, action and seconds in the stream."""
+    """Return one line with time of day (UTC), camera, kind, action and seconds in the stream.
+
+    Control characters in the event's texts are escaped: another program may have written it.
+    """
     time_of_day = (event.ended_at or event.started_at)[11:19]
-    head = f"{time_of_day}  {place(event):<12} {event.kind:<8} {event.action:<12} "
+    where, action = readable(place(event)), readable(event.action)
+    head = f"{readable(time_of_day)}  {where:<12} {event.kind:<8} {action:<12} "
     if event.kind == "ended":
         span = f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s"
-        return f"{head}{span} ({event.reason})"
+        return f"{head}{span} ({readable(event.reason)})"
     return f"{head}from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"

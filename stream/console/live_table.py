@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from configs import readable
 from stream.console.event_lines import event_line
 from stream.console.printer import Printer
 from stream.events.event import ActionEvent
@@ -109,16 +110,19 @@ class LiveTable:
         metrics = self._run.metrics
         name = camera.camera_id
         active = self._run.active(name)
+        shown = ", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items())
+        # As Text, because rich reads brackets in a plain string as a style; and without control
+        # characters, which rich passes on to the terminal.
         return (
-            Text(name),  # as Text, because rich reads brackets in a plain string as a style
+            Text(readable(name)),
             Text(camera.state, _COLOURS[camera.state])
             if camera.blind is None
             else Text("blind", "red"),
             f"{camera.fps:.1f}",
             str(metrics.total(metrics.decoded, camera=name)),
             str(metrics.total(metrics.clips, camera=name)),
-            Text(", ".join(f"{action} {confidence:.0%}" for action, confidence in active.items())),
-            Text(camera.detail if camera.blind is None else camera.blind.detail),
+            Text(readable(shown)),
+            Text(readable(camera.detail if camera.blind is None else camera.blind.detail)),
         )
 
 

@@ -9,31 +9,47 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["bootstrap_problem", "is_on_this_machine", "unreachable_broker"]
+from configs import readable
+
+__all__ = ["bootstrap_problem", "is_on_this_machine", "login_problem", "unreachable_broker"]
 
 _CONNECT_SECONDS = 1.0
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?"
 _ADDRESS = re.compile(rf"(?:{_HOST}|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]):(\d{{1,5}})", re.ASCII)
+# Addresses that cannot contain a password: a name with a port, or an IPv6 address.
+_HARMLESS = re.compile(r"[^:]*(?::-?\d{0,5})?|[\[0-9A-Fa-f:.]*\]?(?::\d*)?", re.ASCII)
+
+
+def login_problem(addresses: Sequence[str]) -> str | None:
+    """Say that addresses contain a login; None if they do not. No part of them is shown.
+
+    A comma in a password has divided it into two addresses.
+    """
+    if not any("@" in address or "%40" in address for address in addresses):
+        return None
+    return (
+        "an address with a user name or password before an @ is not host:port; write host:port"
+        " alone, and give the login as kafka.sasl_username and kafka.sasl_password"
+    )
 
 
 def bootstrap_problem(address: str) -> str | None:
     """Say what is wrong with a bootstrap address and what to write instead; None if nothing is."""
     scheme, separator, rest = address.partition("://")
     if separator:
-        shown = rest.rpartition("@")[2].split("/")[0]
+        shown = _shown(rest.partition("/")[0])
         return (
-            f"{shown!r} is not host:port with the scheme {scheme!r} before it: write {shown},"
+            f"'{shown}' is not host:port with the scheme {scheme!r} before it: write {shown},"
             " without a scheme; kafka.security_protocol says whether to encrypt and to log in"
         )
     match = _ADDRESS.fullmatch(address)
     if match is not None and 0 < int(match[1]) < 65536:
         return None
-    shown = address.rpartition("@")[2]
     return (
-        f"{shown!r} is not host:port; write a name or an IPv4 address, or an IPv6 address in"
-        " brackets, and a port from 1 to 65535, as in broker:9092 or [2001:db8::1]:9092"
+        f"'{_shown(address)}' is not host:port; write a name or an IPv4 address, or an IPv6 address"
+        " in brackets, and a port from 1 to 65535, as in broker:9092 or [2001:db8::1]:9092"
     )
 
 
@@ -44,6 +60,14 @@ def is_on_this_machine(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.rstrip(".").lower() == "localhost"
+
+
+def _shown(address: str) -> str:
+    """Return an address without what may be a password: what follows a slash, or is not a port."""
+    address, slash, _ = readable(address).partition("/")
+    if not _HARMLESS.fullmatch(address):
+        address = f"{address.partition(':')[0]}:***"
+    return f"{address}/***" if slash else address
 
 
 def unreachable_broker(brokers: Iterable[tuple[str, int]]) -> str | None:

@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from configs import BrokerError, OutputPath, StrictModel, is_file
-from stream.events.broker_addresses import bootstrap_problem
+from configs import BrokerError, OutputPath, StrictModel, is_file, no_controls
+from stream.events.broker_addresses import bootstrap_problem, login_problem
 
 if TYPE_CHECKING:
     from stream.events.event_config import EventConfig
 
 __all__ = ["EventConfig", "KafkaConfig", "OutboxConfig", "SnapshotConfig"]
+_MIN_HIDDEN = 3  # a shorter password is not looked for in texts: it may be a part of any word
 
 
 class OutboxConfig(StrictModel):
@@ -94,10 +96,24 @@ class KafkaConfig(StrictModel):
     @field_validator("bootstrap")
     @classmethod
     def _check_bootstrap(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        if (problem := login_problem(addresses)) is not None:
+            raise ValueError(problem)
         for address in addresses:
             if (problem := bootstrap_problem(address)) is not None:
                 raise ValueError(problem)
         return addresses
+
+    @field_validator("sasl_username")
+    @classmethod
+    def _check_username(cls, name: str | None) -> str | None:
+        return None if name is None else no_controls(name)
+
+    @field_validator("sasl_password")
+    @classmethod
+    def _check_password(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and not _can_be_sent(password.get_secret_value()):
+            raise ValueError("contains a zero byte, or a character that UTF-8 cannot represent")
+        return password
 
     @model_validator(mode="after")
     def _check(self) -> KafkaConfig:
@@ -149,14 +165,6 @@ class KafkaConfig(StrictModel):
         Raises:
             BrokerError: the password file cannot be read.
         """
-        password = self.sasl_password.get_secret_value() if self.sasl_password else None
-        if self.sasl_password_file is not None:
-            try:
-                password = self.sasl_password_file.read_text(encoding="utf-8").strip()
-            except (OSError, ValueError) as error:
-                raise BrokerError(
-                    f"kafka.sasl_password_file {self.sasl_password_file} cannot be read: {error}"
-                ) from None
         return {
             "bootstrap_servers": list(self.bootstrap),
             "security_protocol": self.security_protocol,
@@ -165,8 +173,35 @@ class KafkaConfig(StrictModel):
             "ssl_keyfile": self.ssl_keyfile,
             "sasl_mechanism": self.sasl_mechanism,
             "sasl_plain_username": self.sasl_username,
-            "sasl_plain_password": password,
+            "sasl_plain_password": self._password(),
         }
+
+    def _password(self) -> str | None:
+        if self.sasl_password_file is None:
+            return self.sasl_password.get_secret_value() if self.sasl_password else None
+        file = self.sasl_password_file
+        try:
+            password = file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise BrokerError(f"kafka.sasl_password_file {file} cannot be read: {error}") from None
+        if not _can_be_sent(password):
+            raise BrokerError(f"kafka.sasl_password_file {file} contains a zero byte; remove it")
+        return password
+
+    def redact(self, text: object) -> str:
+        """Return a text of the broker or the client library without the password.
+
+        A broker may repeat what it was sent in its refusal.
+        """
+        with contextlib.suppress(BrokerError):
+            password = self._password()
+            if password is not None and len(password) >= _MIN_HIDDEN:
+                return str(text).replace(password, "***")
+        return str(text)
+
+
+def _can_be_sent(password: str) -> bool:
+    return "\0" not in password and not any("\ud800" <= char <= "\udfff" for char in password)
 
 
 class SnapshotConfig(StrictModel):

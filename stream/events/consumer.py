@@ -137,7 +137,10 @@ def read_topic(
     """
     silence_log()
     repetitions = Deduplicator()
-    with explained(), contextlib.closing(_consumer(config, group, timeout_seconds)) as consumer:
+    with (
+        explained(config),
+        contextlib.closing(_consumer(config, group, timeout_seconds)) as consumer,
+    ):
         wait_seconds = math.inf if follow else timeout_seconds
         partitions = _partitions(consumer, config, stop, wait_seconds)
         if not partitions:

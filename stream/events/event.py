@@ -14,6 +14,7 @@ from configs import DataError
 
 __all__ = ["SCHEMA", "ActionEvent", "EventKind", "StoredEvent", "rfc3339"]
 SCHEMA = "action-event/1"
+_MAX_SHOWN = 300
 EventKind = Literal["started", "updated", "ended"]  # as `model.detection.DetectionKind`
 
 
@@ -116,7 +117,10 @@ class ActionEvent:
                 raise ValueError(f"schema is {fields['schema']!r}")
             return cls(**{name: fields[name] for name in _FIELDS if name in fields})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"not an event of schema {SCHEMA}: {error}") from None
+            # Others wrote it: a value in the message may be long.
+            problem = str(error)
+            shown = problem if len(problem) <= _MAX_SHOWN else f"{problem[:_MAX_SHOWN]}..."
+            raise DataError(f"not an event of schema {SCHEMA}: {shown}") from None
 
 
 # Fields in the order of the schema.

@@ -61,8 +61,8 @@ REFUSALS = (
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Turn Kafka's errors into a `BrokerError`.
+def explained(config: KafkaConfig) -> Iterator[None]:
+    """Turn Kafka's errors into a `BrokerError`, without the password of the settings.
 
     Raises:
         BrokerError: the settings cannot be used, the broker cannot be reached, or it refused.
@@ -70,9 +70,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (KafkaConfigurationError, ValueError, IncompatibleBrokerVersion) as error:
-        raise BrokerError(f"kafka: {error}") from error
+        raise BrokerError(f"kafka: {config.redact(error)}") from None
     except KafkaError as error:
-        raise BrokerError(f"kafka: the broker cannot be reached or refused: {error}") from error
+        reason = config.redact(error)
+        raise BrokerError(f"kafka: the broker cannot be reached or refused: {reason}") from None
 
 
 def silence_log() -> None:
@@ -89,7 +90,7 @@ def connect_producer(config: KafkaConfig) -> Any:
     Raises:
         BrokerError: the settings cannot be used.
     """
-    with explained():
+    with explained(config):
         return kafka.KafkaProducer(
             **config.connection(),
             acks="all",

@@ -249,15 +249,16 @@ class Publisher(Stage):
         _log.error(
             "the broker refused event number %d (%s); moved it to the dead letters of the outbox",
             stored_id,
-            error,
+            reason := self._config.redact(f"{type(error).__name__}: {error}"),
         )
-        self._outbox.move_to_dead_letters(stored_id, f"{type(error).__name__}: {error}")
+        self._outbox.move_to_dead_letters(stored_id, reason)
         self._on_dead_letter()
 
     def _note_away(self, failure: str, reason: str) -> None:
         self._on_failure(failure)
         if self._is_reachable:
-            _log.warning("Kafka at %s: %s; events wait in the outbox", self._address, reason)
+            shown = self._config.redact(reason)
+            _log.warning("Kafka at %s: %s; events wait in the outbox", self._address, shown)
         self._is_reachable = False
 
     def _find_topic(self) -> bool:
@@ -272,7 +273,7 @@ class Publisher(Stage):
         """Discard the failed producer; a new one will send all events of the outbox again."""
         _log.warning(
             "the Kafka producer failed (%s); starting a new one; events may be delivered twice",
-            error,
+            self._config.redact(error),
         )
         self._calls.abandon(self._producer)
         self._producer = None

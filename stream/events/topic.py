@@ -51,7 +51,7 @@ def find_topic(config: KafkaConfig) -> TopicProblem | None:
         _log.warning(
             "Kafka topic %r could not be checked (%s); publishing to it anyway",
             config.topic,
-            error,
+            config.redact(error),
         )
         return None
     except (kafka.errors.KafkaTimeoutError, kafka.errors.KafkaConnectionError) as error:

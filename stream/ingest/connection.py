@@ -110,7 +110,7 @@ def open_camera(
         MediaError: it cannot be opened within the time, or sends something that is not allowed.
     """
     if camera.is_file:
-        return open_file(camera.url, max_pixels=config.max_pixels)
+        return open_file(camera.url, max_pixels=config.max_pixels, allow_pipe=True)
     arguments: dict[str, Any] = {
         "timeout": (config.open_timeout_seconds, facts.read_timeout_seconds),
         "max_pixels": config.max_pixels,

@@ -4,6 +4,10 @@ Without a token the server accepts only requests from programs on this machine. 
 in three cases: the server listens on an address that other machines can reach; the Host header
 names another machine (a web page that rebinds a DNS name to 127.0.0.1 sends its own name); or the
 headers show a cross-site request of a browser or a forwarding proxy.
+
+What this cannot tell apart from a program on this machine: a proxy on this machine that names
+`localhost` and adds none of the headers below, an SSH tunnel, and other users of this machine.
+Where there is one of these, set a token.
 """
 
 from __future__ import annotations
@@ -11,19 +15,52 @@ from __future__ import annotations
 import dataclasses
 import hmac
 import ipaddress
-import re
 
 from fastapi import HTTPException
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
+
+from stream.serve.hosts import host_of
 
 __all__ = ["BEARER", "Access", "is_local"]
 
 # Reads the token of a request, and adds the authentication method to the OpenAPI document.
 BEARER = HTTPBearer(scheme_name="token", auto_error=False)
 
-_HEADERS_OF_OTHERS = ("origin", "forwarded", "x-forwarded-for")
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:@\s]+))(?::\d{0,5})?")
+# Headers of browsers' pages, and those that proxies, load balancers and content networks add.
+_HEADERS_OF_OTHERS = {
+    "cdn-loop",
+    "client-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "forwarded",
+    "origin",
+    "proxy-client-ip",
+    "remote-ip",
+    "true-client-ip",
+    "via",
+    "wl-proxy-client-ip",
+    "x-arr-log-id",
+    "x-host",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "x-scheme",
+}
+_PREFIXES_OF_OTHERS = (
+    "cf-",
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-azure-",
+    "x-client-",
+    "x-cluster-client-",
+    "x-envoy-",
+    "x-forwarded",
+    "x-original-",
+    "x-real-",
+    "x-remote-",
+    "x-ssl-",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,14 +111,8 @@ def is_local(host: str) -> bool:
 
 
 def _comes_from_here(headers: Headers) -> bool:
-    if any(name in headers for name in _HEADERS_OF_OTHERS):
+    if any(name in _HEADERS_OF_OTHERS or name.startswith(_PREFIXES_OF_OTHERS) for name in headers):
         return False
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return False
-    return _names_this_machine(headers.get("host", ""))
-
-
-def _names_this_machine(host_header: str) -> bool:
-    """Return whether a Host header, with or without a port, names this machine."""
-    match = _HOST.fullmatch(host_header.lower())
-    return match is not None and is_local(match[1] or match[2])
+    return is_local(host_of(headers))

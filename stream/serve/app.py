@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from configs import CameraError
 from stream.serve import routes_cameras
 from stream.serve.dependencies import Services
+from stream.serve.hosts import HostRule
 from stream.serve.schemas import complete_document, errors
 
 __all__ = ["create_app", "create_probe_app"]
@@ -24,17 +25,21 @@ _STATUS = {
     "no_room": 409,
     "invalid": 422,
     "not_kept": 507,
+    "hanging": 503,
     "stopping": 503,
 }
+# Readers that do not hang return within seconds.
+_RETRY_SECONDS = {"hanging": "5"}
 _log = logging.getLogger(__name__)
 
 
-def create_app(services: Services, health: APIRouter) -> FastAPI:
+def create_app(services: Services, health: APIRouter, hosts: HostRule) -> FastAPI:
     """Create the application that serves metrics, health, cameras and pictures.
 
     Args:
         services: objects that the camera routes use.
         health: routes of metrics and probes, from `health_router`.
+        hosts: rule that decides which requests may see the document.
     """
     app = _DocumentedApp()
     app.state.services = services
@@ -46,7 +51,8 @@ def create_app(services: Services, health: APIRouter) -> FastAPI:
         summary="This document",
         response_model=dict[str, Any],
         response_description="OpenAPI 3.1",
-        responses=errors(503),
+        responses=errors(403, 421, 503),
+        dependencies=[Depends(hosts)],
     )
     app.include_router(routes_cameras.router)
     return app
@@ -132,7 +138,9 @@ def _methods(app: FastAPI, path: str) -> list[str]:
 
 async def _explain_camera_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CameraError)
-    return JSONResponse({"error": str(error)}, _STATUS[error.kind])
+    seconds = _RETRY_SECONDS.get(error.kind)
+    headers = None if seconds is None else {"Retry-After": seconds}
+    return JSONResponse({"error": str(error)}, _STATUS[error.kind], headers)
 
 
 async def _report(request: Request, error: Exception) -> Response:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from configs import ConfigError, OutputPath, StrictModel
 
 __all__ = ["HttpConfig"]
+
+
+def _check_host(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", name):
+        raise ValueError(
+            "must be a host name without scheme, port and path, such as stream.example.org"
+        )
+    return name.lower()
+
+
+HostName = Annotated[str, AfterValidator(_check_host)]
 
 
 class HttpConfig(StrictModel):
@@ -38,6 +50,15 @@ class HttpConfig(StrictModel):
     )
     token_file: Path | None = Field(
         None, description="file with the token; use it instead of token"
+    )
+    files: tuple[Path, ...] = Field(
+        (),
+        description="folders and files below which cameras added or changed over HTTP may name"
+        " files and devices; empty: none",
+    )
+    hosts: tuple[HostName, ...] = Field(
+        (),
+        description="further names under which /metrics, /health and /openapi.json answer",
     )
     changes: OutputPath | None = Field(
         None,

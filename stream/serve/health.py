@@ -1,6 +1,7 @@
 """Routes for `/metrics`, `/health` and the probes `/startup`, `/ready` and `/live`.
 
-None of them needs a token.
+None of them needs a token. The first two name cameras, so they answer only requests that name this
+machine; the probes answer all, and their texts name no camera.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import collections
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from stream.serve.hosts import HostRule
 from stream.serve.schemas import HealthReport, errors
 from stream.types import CameraSnapshot
 
@@ -36,6 +38,8 @@ def health_router(
     metrics: Callable[[], bytes],
     checks: Mapping[str, Check],
     cameras: Callable[[], Sequence[CameraSnapshot]] = tuple,
+    *,
+    hosts: HostRule,
 ) -> APIRouter:
     """Create the routes for metrics, health and probes.
 
@@ -43,6 +47,7 @@ def health_router(
         metrics: function that returns the text of `/metrics`.
         checks: health check of each probe, by its name: `startup`, `ready`, `live`.
         cameras: function that returns the status of every camera.
+        hosts: rule that decides which requests may see names of cameras.
     """
     router = APIRouter()
     router.add_api_route(
@@ -52,7 +57,8 @@ def health_router(
         summary="Metrics in the text format of Prometheus",
         response_class=PlainTextResponse,
         response_description="metrics",
-        responses=errors(503),
+        responses=errors(403, 421, 503),
+        dependencies=[Depends(hosts)],
     )
     router.add_api_route(
         "/health",
@@ -61,7 +67,11 @@ def health_router(
         summary="Report the health of the pipeline and of its cameras",
         response_model=HealthReport,
         response_description="every check passed; cameras may have problems",
-        responses={503: {"description": "a check failed", "model": HealthReport}},
+        responses={
+            503: {"description": "a check failed", "model": HealthReport},
+            **errors(403, 421),
+        },
+        dependencies=[Depends(hosts)],
     )
     for name, check in checks.items():
         router.add_api_route(

@@ -49,7 +49,7 @@ def list_cameras(cameras: RunningCameras) -> Response:
     status_code=201,
     response_model=Camera,
     response_description="the camera",
-    responses=errors(*_BODY_ERRORS, 409, 507),
+    responses=errors(*_BODY_ERRORS, 409, 503, 507, starts_camera=True),
     openapi_extra=request_body_schema(NewCamera),
 )
 def add_camera(cameras: RunningCameras, settings: CameraSettings) -> Response:
@@ -74,7 +74,7 @@ def show_camera(camera_id: CameraId, cameras: RunningCameras) -> Response:
     summary="Change settings of a camera",
     response_model=Camera,
     response_description="the camera as it is now",
-    responses=errors(*_BODY_ERRORS, 404, 409, 507),
+    responses=errors(*_BODY_ERRORS, 404, 409, 503, 507, starts_camera=True),
     openapi_extra=request_body_schema(CameraChange),
 )
 def change_camera(
@@ -114,7 +114,7 @@ def pause_camera(camera_id: CameraId, cameras: RunningCameras) -> Response:
     summary="Start a paused camera again",
     response_model=Camera,
     response_description="the camera as it is now",
-    responses=errors(404, 409, 422, 507),
+    responses=errors(404, 409, 422, 503, 507, starts_camera=True),
 )
 def resume_camera(camera_id: CameraId, cameras: RunningCameras) -> Response:
     """Start a paused camera; a running camera is not changed."""

@@ -31,16 +31,21 @@ _REFERENCE = "#/components/schemas/{model}"
 _MEANING = {
     400: "not JSON",
     401: "the token is missing or wrong",
-    403: "without a token only programs on this machine are served",
+    403: "a page of another site asks, or without a token not a program on this machine",
     404: "the camera or picture does not exist",
     408: "the request was not complete in time",
     409: "the id is already used, or the limit of cameras and regions is reached",
     413: "the request is too long",
     415: "the request was not sent as JSON",
+    421: "the Host header names another machine; http.hosts can allow its name",
     422: "a setting is wrong; the error names it",
     503: "the pipeline is still loading, or is stopping",
     507: "the change cannot be saved to disk",
 }
+_MEANING_IF_CAMERA_STARTS = (
+    "the pipeline is still loading, or is stopping; or too many readers of cameras that were"
+    " stopped have not ended, and Retry-After says when to try again"
+)
 
 
 class NewCamera(CameraConfig):
@@ -120,10 +125,15 @@ class Error(BaseModel):
     error: str = Field(description="description of the problem and how to solve it")
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the error answers with these statuses; each answer has the schema `Error`."""
+def errors(*statuses: int, starts_camera: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Describe the error answers with these statuses; each answer has the schema `Error`.
+
+    Args:
+        starts_camera: whether the route starts a camera, and so has another reason for 503.
+    """
+    meaning = _MEANING | ({503: _MEANING_IF_CAMERA_STARTS} if starts_camera else {})
     return {
-        status: {"description": _MEANING[status], "content": _content("Error")}
+        status: {"description": meaning[status], "content": _content("Error")}
         for status in statuses
     }
 

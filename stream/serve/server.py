@@ -19,12 +19,27 @@ from stream.serve.config import HttpConfig
 from stream.serve.connections import limited_to
 from stream.serve.dependencies import CameraControl, Services
 from stream.serve.health import Check, health_router
+from stream.serve.hosts import HostRule
 from stream.types import CameraSnapshot
 
 __all__ = ["HttpServer"]
 
 _STOP_SECONDS = 3.0
 _BACKLOG = 64
+# Bytes of one connection that wait in the system for a client that reads slowly. Without this
+# setting they may become several megabytes, and the server would learn only after a third of them
+# that the client still reads.
+_SEND_BUFFER_BYTES = 131_072
+# Headers of every answer of both ports, whatever its status.
+_ANSWER_HEADERS = [
+    # Metrics, names of cameras and pictures are kept by no browser or proxy.
+    ("Cache-Control", "no-store"),
+    # What is sent as text or as a picture is not run as a script or shown inside another page.
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    # Paths contain names of cameras.
+    ("Referrer-Policy", "no-referrer"),
+]
 _log = logging.getLogger(__name__)
 
 
@@ -56,13 +71,14 @@ class HttpServer:
         snapshots: Path | None = None,
     ) -> None:
         token = config.secret()
-        health = health_router(metrics, checks, statuses)
+        hosts = HostRule(config.hosts)
+        health = health_router(metrics, checks, statuses, hosts=hosts)
         self._listeners: list[_Listener] = []
         with contextlib.ExitStack() as opened:
             main = opened.enter_context(_listen(config.host, config.port, "http.port"))
             access = Access(token, listens_locally=is_local(main.getsockname()[0]))
             services = Services(cameras, access, config.max_body_bytes, snapshots)
-            app = create_app(services, health)
+            app = create_app(services, health, hosts)
             self._main = _Listener(main, app, config, thread_name="http")
             self._listeners.append(self._main)
             if config.probe_port is not None:
@@ -118,6 +134,9 @@ class _Listener:
         settings = uvicorn.Config(
             app,
             http=limited_to(config.max_connections),
+            # A connection that becomes a WebSocket would leave the limits of connections.
+            ws="none",
+            headers=_ANSWER_HEADERS,
             proxy_headers=False,
             server_header=False,
             lifespan="off",
@@ -151,6 +170,7 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             listening = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             listening.bind((host, port))
             listening.listen(_BACKLOG)
         except (OSError, UnicodeError) as error:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from configs import CidcError, exit_status
 from tests import ROOT
 
 LABELS = "Händeschütteln 握手 🤝 \\udcff"
@@ -96,3 +97,13 @@ def test_an_error_is_one_line_and_a_status(body: str, status: int, says: bytes) 
     assert done.returncode == status
     assert says in done.stderr
     assert done.stderr.count(b"\n") == (1 if says else 0)
+
+
+def test_an_error_is_one_line_whatever_others_wrote_into_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run() -> int:
+        raise CidcError("bad name a\nerror: forged \x1b[2J\x9b[/x]")
+
+    assert exit_status(run) == 2
+    assert capsys.readouterr().err == "error: bad name a\\nerror: forged \\x1b[2J\\x9b[/x]\n"

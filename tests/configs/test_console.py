@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import re
+import sys
 
 import pytest
 
@@ -21,6 +23,7 @@ from configs.console import LineHandler, log_handler, printable, table_lines
         ("🤝", "ascii", "\\U0001f91d"),
         ("a\udcffb", "utf-8", "a\\xffb"),
         ("a\nb\x1b[31m\t", "utf-8", "a\\nb\\x1b[31m\\t"),
+        ("a\u2028b\u202e", "utf-8", "a\\u2028b\\u202e"),
         ("[bold]x[/y]", "utf-8", "[bold]x[/y]"),
     ],
 )
@@ -49,6 +52,49 @@ def test_a_log_line_is_one_line_however_long() -> None:
     handler.emit(record)
     [line] = stream.getvalue().splitlines()
     assert line.endswith("INFO     " + "word " * 100)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+FORGED = "2026-01-02T03:04:05Z ERROR    forged"
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x85", "\u2028"])
+def test_no_text_can_forge_a_log_line_or_change_a_terminal(
+    kind: type[io.StringIO], line_end: str
+) -> None:
+    stream = kind()
+    handler = log_handler(stream)
+    attack = f"[/b] \x1b[2J\x9b2J\x7f\u202e{line_end}{FORGED}"
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    logger.warning("camera %s", attack)
+    try:
+        raise ValueError(attack)
+    except ValueError:
+        logger.exception("failed: %s", attack, stack_info=True)
+    printed = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())  # without colours of our own
+    assert "[/b]" in printed
+    assert "ValueError" in printed
+    assert not set("\x1b\r\x0b\x0c\x7f\x85\x9b\u2028\u202e") & set(printed)
+    assert not any(line.startswith(FORGED[:10]) for line in printed.split("\n"))
+
+
+def test_a_traceback_that_another_handler_formatted_is_not_taken_over() -> None:
+    stream = io.StringIO()
+    record = logging.LogRecord("x", logging.INFO, "", 0, "m", (), None)
+    try:
+        raise ValueError(f"\n{FORGED}")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    logging.Formatter().format(record)
+    log_handler(stream).emit(record)
+    assert f"\n    {FORGED}" in stream.getvalue()
+    assert f"\n{FORGED}" not in stream.getvalue()
 
 
 def test_a_log_that_cannot_be_written_is_reported_once(

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from configs import CheckpointError, DataError, clean_label, lines_of, quoted, read_text, readable
+from configs import (
+    CheckpointError,
+    DataError,
+    clean_label,
+    has_controls,
+    lines_of,
+    no_controls,
+    quoted,
+    read_text,
+    readable,
+)
 from configs.text_files import MAX_TEXT_BYTES, print_any_name
 
 
@@ -76,6 +86,7 @@ def test_labels_are_cleaned() -> None:
     assert clean_label(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
     assert clean_label("\ud800") == "\\ud800"
     assert clean_label('a, "b"; c') == 'a, "b"; c'
+    assert clean_label("a\u202eb\u2028c") == "a b c"
 
 
 def test_every_name_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,3 +101,24 @@ def test_every_name_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         print_any_name()
         print(name, end="", flush=True)
         assert out.buffer.getvalue().decode(encoding) == shown  # type: ignore[attr-defined]
+
+
+def test_printed_names_hold_no_control_characters_and_keep_all_others() -> None:
+    assert readable("a\r\nb\x1b[31m\x7f\x9b\u2028\u202ec") == (
+        "a\\r\\nb\\x1b[31m\\x7f\\x9b\\u2028\\u202ec"
+    )
+    for code in range(sys.maxunicode + 1):
+        char = chr(code)
+        is_text = unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp")
+        reverses = unicodedata.bidirectional(char) in (
+            *("LRE", "RLE", "PDF", "LRO", "RLO"),
+            *("LRI", "RLI", "FSI", "PDI"),
+        )
+        assert (readable(char) == char) == (is_text and not reverses), hex(code)
+
+
+def test_settings_hold_no_control_characters() -> None:
+    assert no_controls("Händeschütteln 握手 🤝") == "Händeschütteln 握手 🤝"
+    assert not has_controls(os.fsdecode(b"caf\xe9"))
+    with pytest.raises(ValueError, match=r"^'a\\x1bb' contains a control character; remove it$"):
+        no_controls("a\x1bb")

@@ -108,6 +108,16 @@ def test_labels_must_fit_the_network(tiny_spec: ModelSpec) -> None:
         ModelSpec.model_validate(tiny_spec.model_dump() | {"labels": ("background", "b", "c")})
 
 
+@pytest.mark.parametrize("char", ["\n", "\x1b", "\x7f", "\x9b", "\u202e"])
+def test_names_and_labels_with_control_characters_are_refused(
+    tiny_spec: ModelSpec, char: str
+) -> None:
+    labels = ("background", f"a{char}", *tiny_spec.labels[2:])
+    for changes in ({"labels": labels}, {"name": f"a{char}"}):
+        with pytest.raises(ValueError, match=r"'a\\.+' contains a control character"):
+            ModelSpec.model_validate(tiny_spec.model_dump() | changes)
+
+
 @pytest.mark.parametrize("weights", ["scenes-r2d18-cidc", Path("scenes-r2d18-cidc")], ids=repr)
 def test_weights_that_ship_load_by_their_name(weights: str | Path) -> None:
     assert read_spec(weights).name == "scenes-r2d18-cidc"

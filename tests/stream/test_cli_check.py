@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs import CidcError, ConfigError, OutboxError, check_tree
+from stream.cameras.config import CameraConfig
 from stream.config import StreamConfig, check_settings
 from stream.events.outbox import Outbox
 from stream.start_check import check_start
@@ -44,6 +45,15 @@ def test_what_can_be_used_passes_and_nothing_is_left_behind(tmp_path: Path) -> N
     before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert check_start(config) is None
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+
+
+def test_a_stored_camera_whose_file_is_not_allowed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "video.mp4").touch()
+    cameras = [CameraConfig(id="late", url=str(tmp_path / "video.mp4"))]
+    with pytest.raises(ConfigError, match=r"camera late: .*add its folder to http\.files"):
+        check_settings(settings(tmp_path), cameras)
+    allowed = settings(tmp_path, http={"port": 0, "files": [str(tmp_path)]})
+    check_settings(allowed, cameras)
 
 
 def test_an_outbox_on_a_read_only_disk_is_refused(readonly: Path) -> None:

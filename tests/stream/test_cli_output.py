@@ -90,3 +90,31 @@ def test_a_configuration_is_read_only_for_its_events(
     assert main(["events", "--config", str(config)]) == 2
     assert "kafak: unknown setting; did you mean 'kafka'?" in capsys.readouterr().err
     assert set(EventSections.model_fields) == set(StreamConfig.model_fields)
+
+
+@pytest.mark.parametrize("options", [(), ("--format", "jsonl"), ("--rejected",)])
+def test_what_a_writer_put_into_an_event_cannot_change_the_terminal(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    attack = "a[/x]\x1b[2J\r\n\x7f\x9b\u202e"
+    box = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    box.append([dataclasses.replace(make_event(1), action=attack, camera_id=attack)])
+    box.append([dataclasses.replace(make_event(2), action=attack, camera_id=attack)])
+    box.move_to_dead_letters(2, attack)
+    box.close()
+    done = events(tmp_path / "o.db", *options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().split("\n")
+    assert len(lines) == (2 if options else 4)
+    assert "a[/x]" in lines[-2]
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("group", ["", "a\n", "a\x1b[2J"])
+def test_a_group_without_a_usable_name_is_refused(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["events", "--bootstrap", "127.0.0.1:9", "--group", group]) == 2
+    error = capsys.readouterr().err.removesuffix("\n")
+    assert "give a name without control characters" in error
+    assert error.isprintable()

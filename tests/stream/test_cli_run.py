@@ -160,8 +160,12 @@ def test_a_full_or_unread_standard_output_does_not_stop_a_run(
     assert summary["cameras"]["a"]["windows"] > 0
 
 
-def test_a_terminal_shows_a_live_table(config: Path) -> None:
-    """On a pseudo-terminal the same command draws the table."""
+def test_a_terminal_shows_a_live_table(scenes: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    """On a pseudo-terminal the same command draws the table; brackets in names are not styles."""
+    (tmp_path / "bad[").mkdir()
+    (tmp_path / "bad[/b].mp4").touch()
+    urls = {"a": scenes / "recordings/camera-1.mp4", "b": tmp_path / "bad[/b].mp4"}
+    config = write_config(tmp_path, tiny_weights, urls)
     terminal, inside = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "140", "LINES": "40"}
     process = subprocess.Popen(
@@ -182,6 +186,7 @@ def test_a_terminal_shows_a_live_table(config: Path) -> None:
     assert "Traceback" not in text
     assert "camera" in text
     assert "running" in text or "blocked" in text
+    assert "Invalid data found" in text
     assert "2 cameras" in text
 
 

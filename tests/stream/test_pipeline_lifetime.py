@@ -65,6 +65,7 @@ def test_cameras_come_and_go_while_the_others_are_analysed(
     sections = {
         "cameras": cameras,
         "events": EventConfig(smoothing=1, default={"enter": 0.05, "exit": 0.0}),
+        "http": {"port": 0, "changes": tmp_path / "changes.json", "files": [path.parent]},
     }
     stop = threading.Event()
     summaries: list[dict[str, object]] = []
@@ -116,7 +117,8 @@ def test_an_unusable_camera_added_over_http_does_not_prevent_a_start(
     changes.note("late", CameraConfig(id="late", url=str(gone)))
     gone.unlink()
     stop = threading.Event()
-    with Pipeline(config_for(tiny_weights, tmp_path, {"a": good})) as pipeline:
+    http = {"port": 0, "changes": tmp_path / "changes.json", "files": [tmp_path]}
+    with Pipeline(config_for(tiny_weights, tmp_path, {"a": good}, http=http)) as pipeline:
         metrics = pipeline.metrics
         threading.Thread(
             target=lambda: (until(lambda: metrics.total(metrics.clips) > 0, 30), stop.set()),

@@ -90,11 +90,13 @@ class SaslProxy(Proxy):
         body: bytes,
     ) -> bool:
         """Answer one message of the login; returns whether it was accepted."""
+        token = _token(body, version)
         try:
-            answer = login.answer(_token(body, version))
+            answer = login.answer(token)
         except PermissionError:
             self.logins["refused"] += 1
-            _send(client, _authenticated(correlation, version, _AUTHENTICATION_FAILED, b""))
+            said = b"not let in: " + token.replace(b"\0", b" ")  # as careless brokers do
+            _send(client, _authenticated(correlation, version, _AUTHENTICATION_FAILED, b"", said))
             return False
         _send(client, _authenticated(correlation, version, 0, answer))
         return True
@@ -181,10 +183,19 @@ def _token(body: bytes, version: int) -> bytes:
     return body[2 if body[1] < 128 else 3 : -1]
 
 
-def _authenticated(correlation: int, version: int, error: int, answer: bytes) -> bytes:
+def _authenticated(
+    correlation: int, version: int, error: int, answer: bytes, said: bytes | None = None
+) -> bytes:
+    """Return the answer to a message of a login; `said` is the text that explains an error."""
     if version < 2:
+        text = struct.pack(">h", -1) if said is None else struct.pack(">h", len(said)) + said
         lifetime = b"" if version == 0 else bytes(8)
-        return struct.pack(">ihhi", correlation, error, -1, len(answer)) + answer + lifetime
-    length = len(answer) + 1
-    varint = bytes([length]) if length < 128 else bytes([length % 128 + 128, length // 128])
-    return struct.pack(">ibhb", correlation, 0, error, 0) + varint + answer + bytes(8) + b"\0"
+        head = struct.pack(">ih", correlation, error)
+        return head + text + struct.pack(">i", len(answer)) + answer + lifetime
+    text = b"\0" if said is None else _varint(len(said) + 1) + said
+    head = struct.pack(">ibh", correlation, 0, error)
+    return head + text + _varint(len(answer) + 1) + answer + bytes(8) + b"\0"
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number % 128 + 128, number // 128])

@@ -1,5 +1,6 @@
 """The command line: train, evaluate, and what goes wrong."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -121,3 +122,18 @@ def test_files_that_ship_load_as_training_configurations() -> None:
     for name in ("scenes-cidc.yaml", "scenes-cidc-recordings.yaml", "scenes-average-pooling.yaml"):
         loaded = load_config(example_path(name), TrainConfig)
         assert loaded.data.labels == LABELS
+
+
+def test_names_of_files_are_printed_without_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a[x]\x1b[2J\n\x9b\u202e.mp4"
+    (tmp_path / name).touch()
+    with (tmp_path / "m.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow([name, "x"])
+    assert main(["validate", str(tmp_path / "m.csv")]) == 1
+    bad, count = capsys.readouterr().out.splitlines()
+    assert bad.startswith("bad: ")
+    assert r"a[x]\x1b[2J\n\x9b\u202e.mp4: " in bad
+    assert bad.isprintable()
+    assert count == "files 1, good 0, bad 1"

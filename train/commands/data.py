@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from configs import readable
 from train.commands.options import frame_rate
 from train.data.datasets import DATASETS, read_dataset, write_manifests
 
@@ -85,7 +86,7 @@ def _manifest(options: argparse.Namespace) -> int:
         f" {parts.count('validation')} validation videos listed, {len(missing)} missing"
     )
     for line in dataset.notices:
-        print(line)
+        print(readable(line))
     sequences = sum(video.path.is_dir() for video in dataset.videos)
     if sequences:
         rate = options.image_fps or dataset.image_fps
@@ -94,7 +95,7 @@ def _manifest(options: argparse.Namespace) -> int:
             " (--image-fps)"
         )
     if missing:
-        print(f"first missing: {missing[0].path}")
+        print(f"first missing: {readable(missing[0].path)}")
     print(f"wrote train.csv, validation.csv and data.yaml into {options.out}")
     return 1 if missing and not options.allow_missing else 0
 
@@ -108,8 +109,8 @@ def _validate(options: argparse.Namespace) -> int:
     write_report(reports, options.report or report_path(options.manifest))
     for report in reports:
         if report.problem is not None:
-            print(f"bad: {report.path}: {report.problem}")
+            print(readable(f"bad: {report.path}: {report.problem}"))
         if report.note:
-            print(f"note: {report.path}: {report.note}")
+            print(readable(f"note: {report.path}: {report.note}"))
     print(summary_line(reports))
     return int(any(report.problem is not None for report in reports))

@@ -139,7 +139,7 @@ def _entry(
     label = cells.get("label", "")
     if not cells.get("path", "").strip() or not label.strip():
         raise DataError(f"{place}: path and label must not be empty")
-    if readable(label) != label:
+    if any("\ud800" <= char <= "\udfff" for char in label):  # bytes that are not UTF-8
         raise DataError(
             f"{place}: the label {quoted(label)} is not UTF-8 text; save the file as UTF-8, for"
             " example with `iconv -f CP1252 -t UTF-8`"

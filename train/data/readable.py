@@ -58,7 +58,7 @@ def readable_entries(
     with ThreadPoolExecutor(threads) as pool:
         problems = track(
             pool.map(lambda entry: _find_problem(store, entry, known), mine),
-            description=escape(f"reading {manifest.path.name}"),
+            description=escape(f"reading {readable(manifest.path.name)}"),
             total=len(mine),
             disable=not (ranks.is_first and shows_progress()),
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from configs import readable
 from train.evaluation.clip_accuracy import ModelComparison, Predictions
 
 __all__ = ["plot_ablations", "plot_comparison", "plot_confusion", "plot_events"]
@@ -34,8 +35,8 @@ def plot_confusion(predictions: Predictions, path: Path) -> None:
         title=f"top-1 {predictions.top1():.3f}, {len(predictions.truth_N)} videos",
     )
     if classes <= _MAX_NAMED_CLASSES:
-        axes.set_xticks(range(classes), predictions.labels, rotation=90)
-        axes.set_yticks(range(classes), predictions.labels)
+        axes.set_xticks(range(classes), _plain(predictions.labels), rotation=90)
+        axes.set_yticks(range(classes), _plain(predictions.labels))
         for (row, column), fraction in np.ndenumerate(fractions_KK):
             if fraction >= 0.005:
                 axes.text(
@@ -63,6 +64,7 @@ def plot_comparison(
     classes = sorted(comparison.classes, key=lambda row: -abs(row[2] - row[1]))[:max_classes]
     classes.sort(key=lambda row: row[2] - row[1])
     pairs = comparison.pairs[::-1]
+    names = (_plain(names)[0], _plain(names)[1])
     height = 1.6 + 0.32 * max(len(classes), len(pairs), 3)
     figure = Figure(figsize=(13, height), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -86,7 +88,7 @@ def plot_ablations(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str)
     heights = [sum(row["table"] == table for row in rows) for table in tables]
     height = 1.0 + 0.55 * sum(heights) + 0.6 * len(tables)
     figure = Figure(figsize=(9, height), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_plain([title])[0])
     grid = figure.subplots(len(tables), 1, sharex=True, squeeze=False, height_ratios=heights)
     panels = grid[:, 0]
     for axes, table in zip(panels, tables, strict=True):
@@ -114,7 +116,7 @@ def _draw_table_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             label=label,
             error_kw={"capsize": 3},
         )
-    axes.set_yticks(places, [row["row"] for row in rows])
+    axes.set_yticks(places, _plain([row["row"] for row in rows]))
     axes.set_xlim(0, 100)
     axes.set_axisbelow(True)
     axes.grid(axis="x", alpha=0.3)
@@ -158,5 +160,10 @@ def _draw_paired_bars(
             color=colour,
             label=names[index],
         )
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, _plain(labels))
     axes.grid(axis="x", alpha=0.3)
+
+
+def _plain(texts: Sequence[str]) -> list[str]:
+    """Return texts that Matplotlib draws as they are; it reads what is between $ as formulas."""
+    return [readable(text).replace("$", r"\$") for text in texts]

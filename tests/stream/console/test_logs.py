@@ -16,6 +16,7 @@ try:
     1 / 0
 except ZeroDivisionError:
     log.exception("bad")
+log.warning("camera %s", "[/b]\\r\\n2026-01-02 ERROR forged \\x1b[2J\\x7f\\x9b")
 """
 
 
@@ -31,11 +32,13 @@ def printed(form: str) -> list[str]:
 
 
 def test_json_lines_carry_the_camera_and_the_error() -> None:
-    warning, error = (json.loads(line) for line in printed("json"))
+    warning, error, odd = (json.loads(line) for line in printed("json"))
     assert (warning["level"], warning["logger"], warning["camera"]) == ("warning", "stream.x", "a")
     assert warning["time"].endswith("Z")
     assert "camera" not in error
     assert "ZeroDivisionError" in error["error"]
+    assert odd["message"] == "camera [/b]\r\n2026-01-02 ERROR forged \x1b[2J\x7f\x9b"
+    assert all(line.isascii() and line.isprintable() for line in printed("json"))
 
 
 def test_lines_in_a_file_are_not_wrapped_and_carry_a_date() -> None:
@@ -44,4 +47,5 @@ def test_lines_in_a_file_are_not_wrapped_and_carry_a_date() -> None:
     assert lines[0][10] == "T"
     assert " WARNING " in lines[0]
     assert logging.getLevelName(logging.ERROR) in lines[1]
-    assert lines[-1].startswith("ZeroDivisionError")
+    assert lines[-2].startswith("    ZeroDivisionError")
+    assert lines[-1].endswith(r"camera [/b]\r\n2026-01-02 ERROR forged \x1b[2J\x7f\x9b")

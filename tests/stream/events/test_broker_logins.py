@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import traceback
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from configs import BrokerError
+from configs import BrokerError, ConfigError, check_tree
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.consumer import read_topic
+from stream.events.kafka import explained, kafka
 from stream.events.outbox import Outbox
+from stream.events.producer_watch import PublisherTimings
 from stream.events.publisher import Publisher
 from tests.support.broker import Proxy, certificate, free_port, running_broker
 from tests.support.factory import make_event
@@ -25,6 +31,87 @@ def test_a_password_is_never_shown() -> None:
     assert "hunter2" not in repr(config)
     assert "hunter2" not in config.model_dump_json()
     assert config.connection()["sasl_plain_password"] == "hunter2"
+
+
+LOGIN = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u"}
+
+
+def shown(tree: dict[str, object], secret: str) -> str:
+    """What a refusal of settings shows, with its causes."""
+    text = json.dumps(tree).replace("{}", secret)
+    assert secret in text
+    with pytest.raises(ConfigError) as raised:
+        check_tree(json.loads(text), KafkaConfig, name="kafka")
+    return "".join(traceback.format_exception(raised.value))
+
+
+AROUND = st.text("aZ0:,/@# %", max_size=4)
+
+
+@pytest.mark.parametrize("shape", ["u:{}@h:1", "{}@h:1", "b:1,u:{}@h:1", "kafka://u:{}@h:1/x"])
+@given(before=AROUND, after=AROUND)
+def test_a_login_in_a_bootstrap_address_is_refused_and_not_shown(
+    shape: str, before: str, after: str
+) -> None:
+    assert "kPzQ7x" not in shown({"bootstrap": shape}, f"{before}kPzQ7x{after}")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        *({"bootstrap": text} for text in ("u:{}%40h:9092", "u:{}:h:9092", "u:{}", "u:{}#h:1")),
+        *({"bootstrap": text} for text in ("kafka://u:{}%40h:1", "x://u:{}", "x://u:{}/h:1")),
+        *({"bootstrap": text} for text in ("u:1/{}", "kafka://h:1/?password={}", "u:{}@h")),
+        *(LOGIN | {"sasl_password": text} for text in ("{}\0", "{}\ud800", ["{}"], {"{}": 1})),
+        LOGIN | {"sasl_password": "{}", "ssl_cafile": "/dev/none"},
+        LOGIN | {"sasl_password": "{}", "sasl_password_file": "x"},
+        {"sasl_password": "{}"},
+    ],
+    ids=str,
+)
+def test_a_password_in_the_wrong_place_is_refused_and_not_shown(tree: dict[str, object]) -> None:
+    assert "kPzQ7x" not in shown(tree, "kPzQ7x")
+
+
+def test_a_password_that_a_broker_repeats_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = LOGIN | {"bootstrap": "b:1", "sasl_password": "kPzQ7x"}
+    config = check_tree(tree, KafkaConfig, name="kafka")
+
+    def refuse(*_: object) -> None:
+        raise kafka.errors.SaslAuthenticationFailedError("no user u with kPzQ7x")  # as kafka-python
+
+    with pytest.raises(BrokerError, match=r"no user u with \*\*\*") as raised, explained(config):
+        refuse()
+    assert "kPzQ7x" not in "".join(traceback.format_exception(raised.value))
+    monkeypatch.setattr("stream.events.topic.connect_admin", refuse)
+    outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
+    outbox.append([make_event(1)])
+    publisher = Publisher(config, outbox, timings=PublisherTimings(retry_seconds=0.01))
+    publisher.start()
+    assert until(lambda: "events wait" in caplog.text, 20)
+    publisher.close()
+    outbox.close()
+    assert "no user u with ***; events wait" in caplog.text
+    assert "kPzQ7x" not in caplog.text
+
+
+def test_a_user_name_with_control_characters_is_refused() -> None:
+    tree = LOGIN | {"sasl_username": "u\0admin", "sasl_password": "x"}
+    with pytest.raises(ConfigError, match=r"'u\\x00admin' contains a control character"):
+        check_tree(tree, KafkaConfig, name="kafka")
+
+
+def test_a_password_file_with_a_zero_byte_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"kPzQ7x\0admin\n")
+    config = check_tree(
+        LOGIN | {"sasl_password_file": tmp_path / "password"}, KafkaConfig, name="kafka"
+    )
+    with pytest.raises(BrokerError, match="contains a zero byte; remove it") as raised:
+        config.connection()
+    assert "kPzQ7x" not in str(raised.value)
+    assert config.redact("a text") == "a text"
 
 
 @pytest.mark.slow
@@ -119,8 +206,9 @@ def test_only_a_publisher_with_the_right_password_gets_events_through(
             event.sequence
             for event in read_topic(settings("right"), threading.Event(), follow=False)
         ] == [1]
-        with pytest.raises(BrokerError):
+        with pytest.raises(BrokerError) as raised:
             list(read_topic(settings("wrong"), threading.Event(), follow=False, timeout_seconds=3))
+        assert "wrong" not in str(raised.value)
         assert proxy.logins["without login"] == 0
         proxy.cut()
     assert "wrong" not in caplog.text

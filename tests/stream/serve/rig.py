@@ -7,11 +7,12 @@ import json
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs import ConfigError
+from stream.cameras.allowed_files import AllowedFiles
 from stream.cameras.config import CameraConfig
 from stream.cameras.manager import CameraManager
 from stream.cameras.overrides import CameraOverrides
@@ -30,26 +31,38 @@ __all__ = ["Rig", "crowd"]
 class Rig:
     """A manager whose cameras only wait to be stopped, behind a real server."""
 
-    def __init__(self, folder: Path, **http: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        configured: Sequence[CameraConfig] = (
+            CameraConfig(id="a", url="rtsp://user:secret@host/a"),
+        ),
+        run: Callable[[WorkerThreads], None] | None = None,
+        max_views: int = 6,
+        **http: Any,
+    ) -> None:
         self.running: list[str] = []
         self.breaks: list[StreamBreak] = []
         self.metrics = Metrics()
-        self.supervisor = Supervisor(SourceConfig(), self.metrics, self._run, self.breaks.append)
+        self.supervisor = Supervisor(
+            SourceConfig(), self.metrics, run or self._run, self.breaks.append
+        )
+        config = HttpConfig(port=0, **http)
+        self._allowed = AllowedFiles(config.files, configured, SourceConfig())
         changes = CameraOverrides(folder / "changes.json")
         self.manager = CameraManager(
             self.supervisor,
             changes,
             self.metrics,
-            max_views=6,
+            max_views=max_views,
             shared={"events": EventConfig(smoothing=2), "source": SourceConfig()},
             check=self._check,
         )
-        self.manager.load(
-            changes.apply([CameraConfig(id="a", url="rtsp://user:secret@host/a")]), {}
-        )
+        self.manager.load(changes.apply(configured), {})
         self.manager.start()
         self.server = HttpServer(
-            HttpConfig(port=0, **http),
+            config,
             metrics=lambda: b"m 1\n",
             cameras=lambda: self.manager,
             checks={name: lambda: None for name in ("live", "ready", "startup")},
@@ -82,6 +95,7 @@ class Rig:
         self.running.remove(threads.camera_id)
 
     def _check(self, camera: CameraConfig) -> None:
+        self._allowed.check(camera)
         problem = camera.problem()
         if problem:
             raise ConfigError(problem)

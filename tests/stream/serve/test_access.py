@@ -5,6 +5,8 @@ from __future__ import annotations
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.stream.serve.rig import Rig
 
 
@@ -51,8 +53,55 @@ def test_whoever_listens_for_others_needs_a_token(tmp_path: Path) -> None:
         rig.close()
 
 
-def test_web_pages_and_forwarders_are_refused(rig: Rig) -> None:
+def test_web_pages_are_refused(rig: Rig) -> None:
     assert rig.ask("POST", "/cameras/a/pause", Origin="https://evil.example")[0] == 403
-    assert rig.ask("GET", "/cameras", **{"X-Forwarded-For": "127.0.0.1"})[0] == 403
     assert rig.ask("POST", "/cameras/a/pause", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
     assert rig.running == ["a"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Via",
+        "Forwarded",
+        "X-Real-IP",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Port",
+        "X-Forwarded-Server",
+        "X-Forwarded-User",
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "CF-Ray",
+        "CDN-Loop",
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "X-Original-Host",
+        "X-Original-URL",
+        "X-Original-Forwarded-For",
+        "X-Envoy-External-Address",
+        "X-Azure-ClientIP",
+        "X-Amzn-Trace-Id",
+        "Fastly-Client-IP",
+        "x-REMOTE-addr",
+    ],
+)
+def test_what_a_proxy_forwards_is_refused_without_a_token(rig: Rig, header: str) -> None:
+    status, said = rig.ask("POST", "/cameras/a/pause", **{header: "127.0.0.1"})
+    assert (status, "set http.token" in said["error"]) == (403, True)
+    assert rig.running == ["a"]
+
+
+def test_a_program_on_this_machine_may_trace_its_requests(rig: Rig) -> None:
+    for header in ("Traceparent", "X-Request-Id", "User-Agent", "Accept"):
+        assert rig.ask("GET", "/cameras", **{header: "x"})[0] == 200
+
+
+def test_with_a_token_proxies_may_forward(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, token="t")
+    try:
+        headers = {"Via": "1.1 proxy", "X-Forwarded-For": "10.0.0.1", "Authorization": "Bearer t"}
+        assert rig.ask("GET", "/cameras", **headers)[0] == 200
+    finally:
+        rig.close()

@@ -64,6 +64,11 @@ def test_limits_hold_under_an_old_name_too() -> None:
         ({"token": ""}, "token must be plain ASCII"),
         ({"token": " t"}, "token must be plain ASCII"),
         ({"token": "t\u00e9"}, "token must be plain ASCII"),
+        ({"hosts": ["http://stream.example.org"]}, "a host name without scheme, port and path"),
+        ({"hosts": ["stream.example.org:9108"]}, "a host name without scheme, port and path"),
+        ({"hosts": [""]}, "a host name without scheme, port and path"),
+        ({"hosts": "stream.example.org"}, r"hosts: must be a list"),
+        ({"files": "/srv"}, r"files: must be a list"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, object], says: str) -> None:

@@ -23,12 +23,12 @@ GUARDED = {"401", "403", "503"}
 BODY = {"400", "408", "413", "415", "422"}
 # What clients rely on: the statuses of every method of every path.
 STATUSES = {
-    "/metrics": {"get": {"200", "503"}},
-    "/health": {"get": {"200", "503"}},
+    "/metrics": {"get": {"200", "403", "421", "503"}},
+    "/health": {"get": {"200", "403", "421", "503"}},
     "/startup": {"get": {"200", "503"}},
     "/ready": {"get": {"200", "503"}},
     "/live": {"get": {"200", "503"}},
-    "/openapi.json": {"get": {"200", "503"}},
+    "/openapi.json": {"get": {"200", "403", "421", "503"}},
     "/cameras": {
         "get": {"200"} | GUARDED,
         "post": {"201", "409", "507"} | BODY | GUARDED,

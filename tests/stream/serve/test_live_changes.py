@@ -98,6 +98,15 @@ def test_what_was_counted_of_a_camera_is_not_forgotten_when_it_is_back(rig: Rig)
     assert rig.metrics.total(rig.metrics.decoded, camera="a") == 0
 
 
+def test_the_summary_says_whose_address_differs_from_the_configuration(tmp_path: Path) -> None:
+    configured = [CameraConfig(id=each, url=f"rtsp://h/{each}") for each in "ab"]
+    changes = CameraOverrides(tmp_path / "changes.json")
+    changes.apply(configured)
+    changes.note("a", CameraConfig(id="a", url="rtsp://h/a", hop=8))
+    changes.note("b", CameraConfig(id="b", url="rtsp://h/other"))
+    assert "changed a, b (also its address) (" in str(changes.summary())
+
+
 @pytest.mark.slow
 def test_a_pipeline_does_not_end_while_a_camera_is_changed_and_takes_nothing_when_it_stops(
     rig: Rig,

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from stream.cameras.config import CameraConfig
+from stream.cameras.manager import CameraManager
+from stream.cameras.overrides import CameraOverrides
+from stream.cameras.supervisor import Supervisor
+from stream.cameras.worker_threads import WorkerThreads
 from stream.console.summary import LatencyLog
+from stream.events.config import EventConfig
+from stream.gauges import refresh_cameras
+from stream.ingest.config import SourceConfig
 from stream.metrics import Metrics
 from stream.serve.config import HttpConfig
+from stream.types import BreakReason, CameraSnapshot, StreamBreak
 from tests import ROOT
+from tests.support.waiting import until
 
 PROMTOOL = shutil.which("promtool")
 
@@ -86,6 +99,115 @@ def test_a_camera_that_was_added_again_keeps_its_series() -> None:
     assert metrics.total(metrics.decoded, camera="a") == 1
     metrics.forget("a", 2)
     assert b'camera="a"' not in metrics.exposition()
+
+
+def test_a_camera_that_goes_away_during_a_scrape_leaves_nothing_behind() -> None:
+    metrics = Metrics()
+    metrics.note_generation("a", 1)
+
+    def cameras() -> list[CameraSnapshot]:
+        snapshots = [CameraSnapshot("a", "running", "", 25.0, 0.1)]
+        metrics.forget("a", 1)
+        return snapshots
+
+    metrics.before_scrape.append(lambda: refresh_cameras(metrics, cameras))
+    assert b'camera="a"' not in metrics.exposition()
+    metrics.before_scrape.clear()
+    assert b'camera="a"' not in metrics.exposition()
+
+
+def test_a_camera_that_is_added_again_during_a_scrape_keeps_its_series() -> None:
+    metrics = Metrics()
+    metrics.note_generation("a", 1)
+
+    def change() -> None:
+        metrics.forget("a", 1)
+        metrics.note_generation("a", 2)
+        metrics.decoded.labels("a").inc()
+
+    metrics.before_scrape.append(change)
+    assert b'cidc_frames_decoded_total{camera="a"} 1.0' in metrics.exposition()
+
+
+def series(metrics: Metrics) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Names and labels of all series, but those of this process's own figures."""
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_a_thousand_cameras_that_came_and_went_leave_no_series(tmp_path: Path) -> None:
+    metrics = Metrics()
+
+    def run(threads: WorkerThreads) -> None:
+        threads.status.set_state("running")
+        threads.status.count_decoded(time.monotonic())
+        metrics.resets.labels(threads.camera_id, "gap").inc()
+        metrics.events.labels(threads.camera_id, "fall", "started").inc()
+        threads.stop.wait()
+        metrics.dropped_frames.labels(threads.camera_id, "conversion").inc()  # afterwards
+
+    def interrupt(broken: StreamBreak) -> None:  # as the announcer does
+        if broken.reason is BreakReason.REMOVED:
+            metrics.forget(broken.camera_id, broken.generation)
+
+    supervisor = Supervisor(SourceConfig(), metrics, run, interrupt)
+    metrics.before_scrape.append(
+        lambda: refresh_cameras(
+            metrics, lambda: [status.snapshot() for status in supervisor.statuses]
+        )
+    )
+    manager = CameraManager(
+        supervisor,
+        CameraOverrides(None),
+        metrics,
+        max_views=6,
+        shared={"events": EventConfig(), "source": SourceConfig()},
+        check=lambda camera: None,
+    )
+    manager.load([CameraConfig(id="stays", url="rtsp://h/a")], {})
+    manager.start()
+    assert until(lambda: metrics.total(metrics.events, camera="stays") == 1)
+    supervisor.supervise()
+    metrics.dropped_frames.labels("stays", "conversion").inc()
+    before = series(metrics)
+    has_ended = threading.Event()
+    scraper = threading.Thread(
+        target=lambda: [metrics.exposition() for _ in iter(has_ended.is_set, True)]
+    )
+    scraper.start()
+    for number in range(1000):
+        manager.add({"id": f"camera-{number}", "url": "rtsp://h/a"})
+        manager.remove(f"camera-{number}")
+    has_ended.set()
+    scraper.join()
+
+    def is_as_before() -> bool:
+        supervisor.supervise()
+        return series(metrics) == before
+
+    assert until(is_as_before, 20)
+    supervisor.stop()
+
+
+ODD = 'a "b" \\ \\n {c="d"} 握手\n# TYPE x counter\nx 1'
+
+
+def test_odd_labels_are_read_back_as_they_are() -> None:
+    metrics = Metrics()
+    metrics.events.labels("a", ODD, "started").inc()
+    text = metrics.exposition().decode()
+    assert "\nx 1" not in text
+    events = [name_labels for name_labels in series(metrics) if "cidc_events_total" in name_labels]
+    assert [dict(labels)["action"] for _, labels in events] == [ODD]
+    if PROMTOOL is not None:
+        done = subprocess.run(
+            [PROMTOOL, "check", "metrics"], input=text.encode(), capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"")
 
 
 def test_two_pipelines_do_not_share_counts() -> None:

@@ -56,7 +56,7 @@ def test_a_camera_comes_changes_pauses_and_goes(rig: Rig) -> None:
             "/cameras",
             {"id": "b", "url": "/nowhere.mp4"},
             422,
-            "file not found: /nowhere.mp4",
+            "add its folder to http.files",
         ),
         ("POST", "/cameras", b"{", 400, "not valid JSON"),
         ("POST", "/cameras", [1], 422, "must be a JSON object"),

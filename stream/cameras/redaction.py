@@ -1,0 +1,96 @@
+"""Addresses of cameras without their secrets, for logs, metrics, errors and answers."""
+
+from __future__ import annotations
+
+import re
+
+from stream.cameras.address_login import describe_mistake
+
+__all__ = ["redact_url", "scheme_of", "shown_with_mark"]
+
+_AT = re.compile("@|%40")
+_COLON = re.compile(":|%3a", re.IGNORECASE)
+_ADDRESS = re.compile("(?::|%3a)(?:/|%2f)", re.IGNORECASE)
+# The ends of names, so that they cover `api_key`, `access_token` and `X-Amz-Signature` as well.
+_SECRET = (
+    r"(?:user(?:name|id)?|usr|login(?:use)?|pass(?:word|wd|code|phrase)?|pas|pwd|pw|psw|secret"
+    r"|auth(?:orization)?|token|key|sig(?:nature)?|session(?:id)?|sid|credentials?)"
+)
+# Only parameters with these names end a secret in a path: a password may contain any separator.
+_NEXT = rf"[&;_](?:channel|chn?|stream|subtype|type|proto(?:col)?|port|{_SECRET})="
+_PARAMETER = re.compile(rf"({_SECRET}(?:=|%3d))(?:(?!{_NEXT})[^/])*", re.IGNORECASE)
+_SEGMENT = re.compile(
+    r"((?:^|/)(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key)/)[^/]+", re.IGNORECASE
+)
+_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d{0,5})?|[0-9A-Fa-f:.]+")
+
+
+def redact_url(url: str) -> str:
+    """Return the address without user name, password and query."""
+    scheme = scheme_of(url)
+    if scheme is None:
+        # A file, or an address without its scheme.
+        return _mask(_after_login(url)) if _has_login(url) and not _secrets(url) else _mask(url)
+    rest = url.partition(":")[2].lstrip("/")
+    if describe_mistake(url) is not None:
+        return f"{scheme}://{_mask(_after_login(rest))}"
+    authority, path = re.fullmatch(r"([^/?#]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    host = _known_host(authority.rpartition("@")[2])
+    return f"{scheme}://{host}{_mask(re.split(r'[?#]', path)[0])}"
+
+
+def shown_with_mark(url: str) -> str:
+    """Return the address on one line, in which `***@` stands for user name and password."""
+    shown = redact_url(url)
+    if "@" not in url:
+        return shown
+    return re.sub(r"^([A-Za-z0-9+.-]+://)?", r"\g<0>***@", shown, count=1)
+
+
+def scheme_of(url: str) -> str | None:
+    """Return the scheme of an address in small letters; None for a path."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", url)
+    return match.group(1).lower() if match else None
+
+
+def _after_login(text: str) -> str:
+    """Return what follows the login, without the query.
+
+    A password that is not percent-encoded may itself contain an @, a slash or a question mark.
+    """
+    after = text.rpartition("@")[2] if "@" in text else re.split("%40", text)[-1]
+    return re.split(r"[?#]", after)[0]
+
+
+def _known_host(authority: str) -> str:
+    """Return host and port; what is neither may be a password whose address lacks its host."""
+    if "%40" in authority:
+        return "***"
+    if _HOST_AND_PORT.fullmatch(authority):
+        return authority
+    return f"{authority.partition(':')[0]}:***"
+
+
+def _has_login(text: str) -> bool:
+    colon = _COLON.search(text)
+    return colon is not None and _AT.search(text, colon.end()) is not None
+
+
+def _secrets(path: str) -> list[re.Match[str]]:
+    return [found for found in (_PARAMETER.search(path), _SEGMENT.search(path)) if found]
+
+
+def _mask(path: str) -> str:
+    """Hide secrets in a path: some cameras take user name and password there.
+
+    If it seems to contain a login as well as another secret, nothing is shown from the first on.
+    """
+    colon = _COLON.search(path)
+    if colon is None or not _has_login(path):
+        return _PARAMETER.sub(r"\1***", _SEGMENT.sub(r"\1***", path))
+    start = path.rfind("/", 0, colon.start()) + 1  # of the segment with the login
+    if secrets := _secrets(path):
+        return f"{path[: min(start, *(found.start() for found in secrets))]}***"
+    inner = _ADDRESS.match(path, colon.start())  # as gateways take it; it may be percent-encoded
+    start = start if inner is None else inner.end()
+    return f"{path[:start]}{'/' * (inner is not None)}***@{_AT.split(path)[-1]}"
