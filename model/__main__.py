@@ -59,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_complexity_arguments(
         commands.add_parser("complexity", help="compare FLOPs and parameters with the paper's")
     )
-    _add_maps_arguments(
-        commands.add_parser("maps", help="draw activation maps over the frames of a video")
-    )
+    _add_maps_arguments(commands.add_parser("maps", help="draw activation maps over a video"))
     _add_import_arguments(
         commands.add_parser("import", help="convert a public checkpoint to weights of this project")
     )
