@@ -73,8 +73,9 @@ soak: setup
 gpu-wheels: setup
 	@scripts/gpu_wheels.sh
 
+# One part: make gpu-check ONLY=training. A machine that need not have DALI: WITHOUT=dali
 gpu-check:
-	@$(PYTHON) scripts/gpu_check.py
+	@$(PYTHON) -m scripts.gpu_check $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 
 clean:
 	rm -rf .work .venv .public-nets build *.egg-info

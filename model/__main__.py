@@ -28,6 +28,7 @@ from model.checkpoints.shipped import WEIGHTS_HELP
 from model.checkpoints.weights import load_model, save_model
 from model.complexity import NOT_COMPARED, PAPER_NETWORKS, Cost, PaperNetwork, measure_paper
 from model.network import fold_for_inference
+from model.runtime import pick_device
 
 __all__ = ["main"]
 
@@ -58,11 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_complexity_arguments(
         commands.add_parser("complexity", help="compare FLOPs and parameters with the paper's")
     )
-    _add_maps_arguments(
-        commands.add_parser(
-            "maps", help="draw a network's activation maps over the frames of a video"
-        )
-    )
+    _add_maps_arguments(commands.add_parser("maps", help="draw activation maps over a video"))
     _add_import_arguments(
         commands.add_parser("import", help="convert a public checkpoint to weights of this project")
     )
@@ -91,6 +88,7 @@ def _add_maps_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="draw only the clip that starts at this time; default: the sheet shows the best clip",
     )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.set_defaults(run=_maps)
 
 
@@ -168,7 +166,8 @@ def _maps(options: argparse.Namespace) -> int:
     from model.activation import BestClip, analyse_video, write_overlay, write_sheet
 
     video = _checked_video(options)
-    network = load_model(options.checkpoint)
+    device = pick_device(options.device)
+    network = load_model(options.checkpoint).to(device)
     spec = network.spec
     assert spec is not None
     folded = fold_for_inference(network, torch.float32)

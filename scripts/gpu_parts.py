@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,17 +14,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scripts.gpu_libraries import check_libraries
+from scripts.gpu_live import run_live
+from scripts.gpu_targets import print_figure
+from scripts.gpu_training import measure_training
 
-def main() -> int:
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the part named on the command line."""
-    {
-        "small-kernels": small_kernels,
-        "network": network,
-        "compiled-network": compiled_network,
-        "training": training,
-    }[sys.argv[1]]()
+    options = parser().parse_args(arguments)
+    if options.part == "libraries":
+        check_libraries(options.without)
+    else:
+        PARTS[options.part]()
     print("GPU part done")
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("part", choices=["libraries", *PARTS])
+    made.add_argument(
+        "--without", action="append", default=[], help="a package that this machine need not have"
+    )
+    return made
 
 
 def small_kernels() -> None:
@@ -83,12 +97,14 @@ def network() -> None:
     folded = fold_for_inference(built, torch.bfloat16).to(device)
     print("- clips a second, CIDC on I3D-50, 32 x 224 x 224, bfloat16, batch norm folded:")
     print("\n| batch | eager | CUDA graph |\n|---|---|---|")
+    eager_rate = graph_rate = 0.0
     for batch in (1, 8, 64):
         clips = _clips(batch)
-        print(
-            f"| {batch} | {_rate(lambda clips=clips: folded(clips), batch):.0f} |"
-            f" {_rate(_graph_of(folded, clips), batch):.0f} |"
-        )
+        eager_rate = _rate(lambda clips=clips: folded(clips), batch)
+        graph_rate = _rate(_graph_of(folded, clips), batch)
+        print(f"| {batch} | {eager_rate:.0f} | {graph_rate:.0f} |")
+    print()
+    print_figure("network_clips_per_second", max(eager_rate, graph_rate))
     _print_kernels(folded, _clips(8))
 
 
@@ -117,77 +133,13 @@ def compiled_network() -> None:
 
 
 def training() -> None:
-    """Measure clips per second of a training step, and of the loader on H.264 files."""
-    from model.media.preprocess import PreprocessConfig
-    from model.network import ModelConfig, build_model, to_channels_last
-    from train.config import DataConfig, OptimiserConfig, TrainConfig
-    from train.distributed import Ranks
-    from train.engine.step import Stepper
-
-    data = DataConfig(train=Path("t"), validation=Path("v"), labels=("a", "b"))
-    model = ModelConfig(backbone="i3d", num_classes=2)
-    device = torch.device("cuda")
-    print(
-        "- training, CIDC on I3D-50, 32 x 224 x 224, bfloat16:\n\n| batch | clips a second"
-        " |\n|---|---|"
-    )
-    for batch in (8, 32):
-        config = TrainConfig(
-            name="t",
-            out=Path("t"),
-            model=model,
-            data=data,
-            preprocess=PreprocessConfig(),
-            optimiser=OptimiserConfig(batch=batch),
-        )
-        network = build_model(model).to(device)
-        to_channels_last(network)
-        stepper = Stepper(network, config, device=device, dtype=torch.bfloat16, ranks=Ranks())
-        clips = torch.randint(0, 256, (batch, 32, 224, 224, 3), dtype=torch.uint8, device=device)
-        labels = torch.zeros(batch, dtype=torch.long)
-        rate = _rate(
-            lambda clips=clips, labels=labels, run=stepper: run(
-                clips, labels, rate=1e-3, position=(0, 0)
-            ),
-            batch,
-            samples=5,
-        )
-        print(f"| {batch} | {rate:.0f} |")
-        del network, stepper
-    _print_decoding()
+    """Measure clips per second of a training step and of the loader, and whether steps wait."""
+    measure_training(_rate)
 
 
-def _print_decoding() -> None:
-    """Measure the whole loader with DALI's GPU decoder and with software decoding."""
-    from benchmarks.loader import SIZES, make_plan, write_file
-    from model.media.preprocess import PreprocessConfig
-    from train.data.clip_store import ClipStore
-    from train.data.loader import batches
-    from train.data.readers import EncodedReader, WorkerReader
-
-    store = ClipStore(fps=15, frames=32, short_side=None, cache=None, scale_early=True)
-    framing = PreprocessConfig(short_side=112, height=112, width=112)
-    print(
-        "\n- clips a second from H.264, batches of 8, 112 x 112 on the device:\n\n| files | DALI on"
-        " the GPU | 8 workers |\n|---|---|---|"
-    )
-    workers = WorkerReader(store, 8)
-    for size in SIZES:
-        with tempfile.TemporaryDirectory() as folder:
-            plan = make_plan(
-                [write_file(Path(folder) / f"{number}.mp4", size, number) for number in range(4)],
-                128,
-            )
-            rates = []
-            for reader in (EncodedReader(store), workers):
-                list(batches(plan[:32], 8, reader=reader, preprocess=framing, device="cuda"))
-                started_at = time.monotonic()
-                for _ in batches(plan, 8, reader=reader, preprocess=framing, device="cuda"):
-                    pass
-                torch.cuda.synchronize()
-                rates.append(len(plan) / (time.monotonic() - started_at))
-        print(f"| {size[0]}x{size[1]} | {rates[0]:.0f} | {rates[1]:.0f} |")
-    workers.close()
+def live() -> None:
+    """Analyse 16 cameras from files while the network keeps the GPU busy."""
+    run_live()
 
 
 def _print_gather() -> None:
@@ -273,6 +225,15 @@ def _rate(run: Callable[[], object], items: int, samples: int = 10) -> float:
         end.synchronize()
         seconds.append(float(start.elapsed_time(end)) * 1e-3)
     return items / statistics.median(seconds)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "small-kernels": small_kernels,
+    "network": network,
+    "compiled-network": compiled_network,
+    "live": live,
+    "training": training,
+}
 
 
 if __name__ == "__main__":

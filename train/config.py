@@ -53,6 +53,15 @@ class DataConfig(StrictModel):
             " and no cache, otherwise software"
         ),
     )
+    decoder_threads: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description=(
+            "number of threads of DALI's decoder; null: one per video decoding engine of the GPU"
+            " (7 on an H100), or 2 on a CPU"
+        ),
+    )
     workers: int | None = Field(
         None,
         ge=0,

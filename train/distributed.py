@@ -55,14 +55,6 @@ class Ranks:
         torch.distributed.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
-    def total(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """Return, for each value, its sum over all ranks."""
-        if self.size == 1:
-            return list(values)
-        sums = torch.tensor(values, dtype=torch.float64, device=device)
-        torch.distributed.all_reduce(sums)
-        return cast("list[float]", sums.tolist())
-
     def wait(self) -> None:
         """Wait until all ranks have called this method."""
         if self.size > 1:

@@ -66,7 +66,7 @@ def analyse_video(
     frame is repeated until the clip is full.
 
     Args:
-        network: a network from `load_model`, or its folded form in float32.
+        network: a network from `load_model`, or its folded form in float32; its device computes.
         path: path of the video.
         start_seconds: start of the only clip to analyse; None for all clips.
 
@@ -177,7 +177,13 @@ class _ClipAnalyser:
     def __init__(self, network: ActionNetwork, spec: ModelSpec) -> None:
         self._network = network
         self._spec = spec
-        self._seen = Preprocessor(spec.preprocess, max_batch=1)
+        device = next(network.parameters()).device
+        self._seen = Preprocessor(
+            spec.preprocess,
+            max_batch=1,
+            device="gpu" if device.type == "cuda" else "cpu",
+            gpu=device.index,
+        )
         self._shown = Preprocessor(_enlarged(spec.preprocess), max_batch=1)
 
     @torch.no_grad()

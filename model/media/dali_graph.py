@@ -38,7 +38,8 @@ def encoded_clip_graph(device: str, height: int, width: int, cuts_rows: bool = F
     encoded = fn.external_source(name="encoded", no_copy=True)
     places = fn.external_source(name="places")
     decoder = "mixed" if device == "gpu" else "cpu"
-    frames = fn.decoders.video(encoded, frames=places, device=decoder)
+    # By default, DALI pins its threads to cores, to the same ones in every process of a machine.
+    frames = fn.decoders.video(encoded, frames=places, device=decoder, affine=False)
     if cuts_rows:
         rows = fn.external_source(name="rows")
         # Frames with fewer rows keep all of them.

@@ -152,3 +152,17 @@ def test_pictures_and_videos_may_have_names_that_are_not_utf8(tmp_path: Path) ->
     for name in ("none/s.png", "s.unknown"):
         with pytest.raises(MediaError, match="cannot write the picture"):
             write_sheet(clip, folder / name)
+
+
+def test_a_device_that_is_not_there_is_one_clear_error(
+    scenes: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    video = str(scenes / "recordings/camera-1.mp4")
+    options = ["--checkpoint", str(tiny_weights), "--video", video, "--out", f"{tmp_path}/a.png"]
+    assert main(["maps", *options, "--device", "cuda"]) == 2
+    assert "finds no CUDA device" in capsys.readouterr().err

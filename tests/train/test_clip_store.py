@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.media.video import sampled_frames
-from train.data.clip_store import ClipStore
+from train.data.clip_store import ClipRequest, ClipStore, Frames
 from train.data.manifest import ManifestEntry, read_manifest
 
 
@@ -43,3 +43,25 @@ def test_a_part_of_a_video_has_the_frames_of_the_whole(scenes: Path) -> None:
     lasting = len(sampled_frames(path, 15.0, start_seconds=7.3, end_seconds=10.1)) / 15
     assert lasting == pytest.approx(2.8, abs=0.2)
     assert len(np.unique([hash(frame.tobytes()) for frame in part])) > 20
+
+
+def test_a_clip_is_the_right_one_while_other_threads_read_others(scenes: Path) -> None:
+    """Whatever a thread notes as the latest clip, another thread replaces at once."""
+
+    class Shared(ClipStore):
+        other: tuple[ClipRequest, Frames] | None = None
+
+        @property
+        def _latest_clip(self) -> tuple[ClipRequest, Frames] | None:
+            return self.other
+
+        @_latest_clip.setter
+        def _latest_clip(self, _: tuple[ClipRequest, Frames] | None) -> None:
+            """Do as the other thread does: forget this clip."""
+
+    first, second = read_manifest(scenes / "clips/manifest.csv").entries[:2]
+    store = Shared(fps=15, frames=32, short_side=None, cache=None)
+    alone = ClipStore(fps=15, frames=32, short_side=None, cache=None)
+    expected = alone.clip(ClipRequest(second, 0.0))
+    Shared.other = (ClipRequest(first, 0.0), alone.clip(ClipRequest(first, 0.0)))
+    np.testing.assert_array_equal(store.clip(ClipRequest(second, 0.0)), expected)

@@ -100,6 +100,44 @@ def test_a_recording_that_jumps_gives_unbroken_parts(
     assert ends == [tuple(times[31:50:4]), tuple(times[70 + 31 :: 4])]
 
 
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [(torch.device("cuda", 3), ("gpu", 3)), (torch.device("cpu"), ("cpu", None))],
+)
+def test_frames_are_preprocessed_on_the_device_of_the_network(
+    device: torch.device,
+    expected: tuple[str, int | None],
+    tiny_spec: ModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[str, int | None]] = []
+    counts: list[int] = []
+
+    class Graph:
+        """Gives each frame its own grey level, which tells where it ended up."""
+
+        def __init__(self, *_: object, device: str, gpu: int | None, **__: object) -> None:
+            made.append((device, gpu))
+
+        def __call__(self, clips_FHWC: list[np.ndarray]) -> torch.Tensor:
+            counts.append(len(clips_FHWC[0]))
+            return torch.from_numpy(clips_FHWC[0][None, :, :2, :2].copy())
+
+    sizes = [(4, 6)] * 20 + [(8, 6)] * 30
+    frames = [np.full((*size, 3), number, np.uint8) for number, size in enumerate(sizes)]
+    monkeypatch.setattr(train.evaluation.recordings, "Preprocessor", Graph)
+    monkeypatch.setattr(
+        train.evaluation.recordings,
+        "grid_frames",
+        lambda *_, **__: ((i / 15, frame, False) for i, frame in enumerate(frames)),
+    )
+    clips = train.evaluation.recordings._numbered_clips(Path("a.mp4"), tiny_spec, 9, device)
+    grey = [[int(frame[0, 0, 0]) for _, frame in clip] for _, clip in clips]
+    assert made == [expected]
+    assert counts == [16, 4, 16, 14]  # several frames of one size at once
+    assert grey == [list(range(first, first + 32)) for first in (0, 9, 18)]
+
+
 SPEC_LABELS = ("background", "fall", "wave")
 
 

@@ -112,6 +112,10 @@ def test_figures_for_tensorboard_and_pictures(
         [step["loss"] for step in steps_of(config.out)], rel=1e-5
     )
     assert [event.step for event in board.Scalars("validation/top1")] == [4, 8, 12]
+    epochs = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
+    waiting = [event.value for event in board.Scalars("epoch/wait_share")]
+    assert waiting == pytest.approx([epoch["wait_share"] for epoch in epochs])
+    assert all(0 < fraction < 1 for fraction in waiting)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(json.loads(config.model_dump_json())))
     weights = str(config.out / "model.safetensors")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from configs import DataError, MediaError
+from model.media.decoder_engines import decoder_engines
 from model.media.preprocess import EncodedClip, PreprocessConfig, Preprocessor
 from train.data.clip_plan import PlannedClip
 from train.data.clip_store import ClipRequest, Frames
@@ -24,11 +25,15 @@ from train.data.readers import ClipReader, EncodedReader, read_clip
 __all__ = ["Batch", "BatchMaker"]
 
 _log = logging.getLogger(__name__)
+_CPU_THREADS = 2  # of DALI's graph
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """A batch: uint8 `clips_BTHWC`, class indices `labels_B`, and the `planned` clip of each."""
+    """A batch: uint8 `clips_BTHWC`, class indices `labels_B`, and the `planned` clip of each.
+
+    Both tensors are on the device of the network.
+    """
 
     clips_BTHWC: Tensor
     labels_B: Tensor
@@ -67,12 +72,13 @@ class BatchMaker:
         self._planned = planned
         self._reader = reader
         self._quarantine = quarantine
+        self._device = device
         on_gpu = device.type == "cuda"
         self._graph = Preprocessor(
             preprocess,
             max_batch=max_batch,
             device="gpu" if on_gpu else "cpu",
-            threads=2,
+            threads=_decoder_threads(reader, device),
             gpu=device.index if on_gpu else None,
         )
         # A separate CUDA stream, so that copies do not wait for the network's kernels.
@@ -95,14 +101,20 @@ class BatchMaker:
         """
         sources = [self._replaced(clip, item) for clip, item in zip(part, found, strict=True)]
         if self._stream is None:
-            clips_BTHWC, sources = self._run(sources)
-        else:
-            with torch.cuda.stream(self._stream):
-                clips_BTHWC, sources = self._run(sources)
-            self._stream.synchronize()
-            clips_BTHWC.record_stream(torch.cuda.default_stream(clips_BTHWC.device))
+            return self._batch(sources)
+        with torch.cuda.stream(self._stream):
+            batch = self._batch(sources)
+        # The batch is complete when it leaves this thread, so that training need not wait for it.
+        self._stream.synchronize()
+        for tensor in (batch.clips_BTHWC, batch.labels_B):
+            tensor.record_stream(torch.cuda.default_stream(tensor.device))
+        return batch
+
+    def _batch(self, sources: list[_Source]) -> Batch:
+        clips_BTHWC, sources = self._run(sources)
         planned = tuple(clip for clip, _ in sources)
-        return Batch(clips_BTHWC, torch.tensor([clip.label for clip in planned]), planned)
+        labels = [clip.label for clip in planned]
+        return Batch(clips_BTHWC, torch.tensor(labels, device=self._device), planned)
 
     def _replaced(self, clip: PlannedClip, found: Frames | EncodedClip | MediaError) -> _Source:
         """Return the clip; if it is unreadable, another clip, with the same label if possible."""
@@ -183,6 +195,14 @@ class BatchMaker:
         clips = self._graph(list(decoded.values()), [views[i] for i in decoded]).clone()
         outputs |= dict(zip(decoded, clips, strict=True))
         return torch.stack([outputs[index] for index in range(len(sources))])
+
+
+def _decoder_threads(reader: ClipReader, device: torch.device) -> int:
+    """Return the number of threads of DALI's graph, which are also those of its decoder."""
+    wanted = reader.decoder_threads if isinstance(reader, EncodedReader) else None
+    if wanted is not None:
+        return wanted
+    return decoder_engines(device) if device.type == "cuda" else _CPU_THREADS
 
 
 def _others(clip: PlannedClip, planned: Sequence[PlannedClip]) -> Iterator[PlannedClip]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import threading
 from pathlib import Path
 
 import cv2
@@ -32,6 +33,7 @@ __all__ = ["ClipRequest", "ClipStore", "Frames"]
 Frames = NDArray[np.uint8]
 _MAX_GRIDS = 20_000
 _MAX_VIDEO_BYTES = 8 << 30
+_GRIDS_LOCK = threading.Lock()  # held only to change a store's dictionary of grids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,8 @@ class ClipRequest:
 class ClipStore:
     """Returns sampled frames of videos, resized to `short_side`; a cache keeps decoded frames.
 
-    If a video is shorter than a clip, its last frame is repeated.
+    If a video is shorter than a clip, its last frame is repeated. Several threads may use a store
+    at the same time.
 
     Args:
         fps: frames per second of a clip.
@@ -145,9 +148,12 @@ class ClipStore:
         """
         if self._cache is not None or self._memory is not None:
             return self._clip_from_whole_video(request, self._short_side)
-        if self._latest_clip is None or self._latest_clip[0] != request:
-            self._latest_clip = (request, self._decode_clip(request))
-        return self._latest_clip[1]
+        # Another thread may replace the latest clip at any time.
+        latest = self._latest_clip
+        if latest is None or latest[0] != request:
+            latest = (request, self._decode_clip(request))
+            self._latest_clip = latest
+        return latest[1]
 
     def frame_places(self, request: ClipRequest) -> list[int] | None:
         """Return the indices, in presentation order, of the file's frames that make up the clip.
@@ -204,16 +210,20 @@ class ClipStore:
         return [min(first + index, samples - 1) for index in range(self._frames)]
 
     def _grid(self, entry: ManifestEntry) -> VideoGrid | None:
-        if entry not in self._grids:
+        with _GRIDS_LOCK:
+            if entry in self._grids:
+                return self._grids[entry]
+        grid = video_grid(
+            entry.video,
+            self._fps,
+            start_seconds=entry.start_seconds,
+            end_seconds=entry.end_seconds,
+        )
+        with _GRIDS_LOCK:
             if len(self._grids) >= _MAX_GRIDS:
                 del self._grids[next(iter(self._grids))]
-            self._grids[entry] = video_grid(
-                entry.video,
-                self._fps,
-                start_seconds=entry.start_seconds,
-                end_seconds=entry.end_seconds,
-            )
-        return self._grids[entry]
+            self._grids[entry] = grid
+        return grid
 
     def _load(self, entry: ManifestEntry, short_side: int | None) -> Frames:
         if self._cache is None:

@@ -26,6 +26,7 @@ __all__ = ["batches", "open_reader", "open_store"]
 
 _log = logging.getLogger(__name__)
 _PREFETCHED_BATCHES = 3
+_MAX_READING_THREADS = 8
 
 
 def batches(
@@ -106,13 +107,14 @@ def open_reader(
             "data.decoder: dali cannot be used with a cache of decoded frames; set data.cache to"
             " null and data.cache_in_memory to false"
         )
+    cores = max(1, len(os.sched_getaffinity(0)) // processes)
     suits_dali = data.decoder == "auto" and device.type == "cuda" and not data.cached
     if data.decoder == "dali" or suits_dali:
-        return EncodedReader(store)
+        threads = min(_MAX_READING_THREADS, cores)
+        return EncodedReader(store, threads=threads, decoder_threads=data.decoder_threads)
     workers = data.workers
     if workers is None:
-        cores = len(os.sched_getaffinity(0))
-        workers = 0 if data.cached else max(1, cores // processes)
+        workers = 0 if data.cached else cores
     if workers and not WorkerReader.fits(workers):
         _log.warning(
             "/dev/shm is too small for %d decoding workers, so this process decodes the videos;"

@@ -11,6 +11,7 @@ import logging
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +29,7 @@ from model.media.preprocess import EncodedClip
 from model.media.video import decode_frames
 from train.data.clip_store import ClipRequest, ClipStore, Frames
 from train.data.dataloader_workers import running_workers, stop_workers
+from train.data.read_ahead import read_ahead
 
 __all__ = [
     "ClipReader",
@@ -42,6 +44,8 @@ _PREFETCHED_CLIPS = 3  # clips that each worker decodes in advance
 _SHARED_MEMORY = Path("/dev/shm")
 _CLIP_BYTES = 32 * 640 * 360 * 3
 _MAX_ENCODED_BYTES = 64 << 20
+_CLIPS_AHEAD = 64  # clips that the threads of an `EncodedReader` read in advance
+_BYTES_AHEAD = 512 << 20
 
 
 class DaliFacts(NamedTuple):
@@ -149,22 +153,57 @@ class EncodedReader:
 
     Some files are decoded in software instead: rotated videos, files whose frames have no times,
     and files that are too large to load into memory.
+
+    Args:
+        threads: number of threads that read files in advance, while DALI and the network work; 0:
+            the calling thread reads each file when it is needed.
+        decoder_threads: number of threads of DALI's decoder; None: it follows the device.
     """
 
-    def __init__(self, store: ClipStore) -> None:
+    def __init__(
+        self, store: ClipStore, *, threads: int = 0, decoder_threads: int | None = None
+    ) -> None:
         self.store = store
+        self.decoder_threads = decoder_threads
         self._facts: dict[Path, DaliFacts] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        if threads:
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
 
     def read(self, requests: Sequence[ClipRequest]) -> Iterator[Frames | EncodedClip | MediaError]:
         """Yield one item for each request, in order."""
-        return (self._encoded(request) or read_clip(self.store, request) for request in requests)
+        if self._pool is None:
+            yield from map(self._item, requests)
+            return
+        items = read_ahead(
+            self._item,
+            requests,
+            pool=self._pool,
+            capacity=_CLIPS_AHEAD,
+            size_of=_bytes_of,
+            max_bytes=_BYTES_AHEAD,
+        )
+        with contextlib.closing(items):
+            for request, item in zip(requests, items, strict=True):
+                # DALI may have failed on this file since a thread read it.
+                is_for_dali = isinstance(item, EncodedClip)
+                if is_for_dali and not self._facts[request.entry.path].suits:
+                    yield read_clip(self.store, request)
+                else:
+                    yield item
 
     def close(self) -> None:
-        """Do nothing: nothing runs in the background."""
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def leave_to_software(self, path: Path) -> None:
         """Decode this file in software from now on, because DALI cannot decode it."""
         self._facts[path] = DaliFacts(False)
+
+    def _item(self, request: ClipRequest) -> Frames | EncodedClip | MediaError:
+        found = self._encoded(request)
+        return read_clip(self.store, request) if found is None else found
 
     def _encoded(self, request: ClipRequest) -> EncodedClip | None:
         path = request.entry.path
@@ -172,7 +211,8 @@ class EncodedReader:
             if path not in self._facts:
                 # A folder of images is always decoded in software.
                 is_small = path.is_file() and path.stat().st_size <= _MAX_ENCODED_BYTES
-                self._facts[path] = dali_facts(path) if is_small else DaliFacts(False)
+                # `leave_to_software` may have been called meanwhile, and is not overruled.
+                self._facts.setdefault(path, dali_facts(path) if is_small else DaliFacts(False))
             facts = self._facts[path]
             if not facts.suits:
                 return None
@@ -232,6 +272,11 @@ def dali_facts(path: Path) -> DaliFacts:
         rgb_frame(first)  # raises an error if it cannot be converted
         suits = quarter_turns(first) == 0 and choose_colours(first).colour_range is None
         return DaliFacts(suits, correction_of_bt601(first))
+
+
+def _bytes_of(item: Frames | EncodedClip | MediaError) -> int:
+    data = item.data if isinstance(item, EncodedClip) else item
+    return 0 if isinstance(data, MediaError) else data.nbytes
 
 
 def _start_worker(_: int) -> None:

@@ -30,6 +30,8 @@ from train.engine.checkpoint import load_state, save_state
 from train.engine.run_log import TensorBoardLog, epoch_line, keep_lines
 from train.engine.run_state import RunState
 from train.engine.step import Stepper, learning_rate_at
+from train.engine.step_records import Step, StepRecords
+from train.engine.step_sums import PendingSums, StepTimer
 from train.engine.validation import validate
 from train.evaluation.clip_accuracy import Predictions
 
@@ -119,24 +121,29 @@ class TrainingRun:
 
         Raises:
             StoppedError: the run was asked to stop; its state has been saved.
+            TrainingError: the loss is not finite.
         """
         self._network.train()
         title = f"epoch {self.state.epoch + 1}/{self._config.optimiser.epochs}"
         task = progress.add_task(title, total=self._steps, completed=self.state.step, facts="")
         feed = self._feed(self._clips_left())
         with contextlib.closing(feed), self._open_step_log() as log:
+            records = StepRecords(self.state.meter, log, self._tensorboard)
+            timer = StepTimer(self._device)
             while self.state.step < self._steps:
-                asked_to_stop = self._train_step(feed, log)
+                asked_to_stop = self._train_step(feed, records, timer)
                 progress.update(task, advance=1, facts=self.state.meter.line())
                 seconds = time.monotonic() - self._saved_at
                 if asked_to_stop or seconds >= 60 * self._config.checkpoint_minutes:
-                    log.flush()
+                    records.finish()
                     self._save()
+                    records.restart_clock()
                 if asked_to_stop:
                     raise StoppedError(
                         f"stopped in epoch {self.state.epoch + 1} after step {self.state.step} of"
                         f" {self._steps}; `--resume` goes on there"
                     )
+            records.finish()
         return self.state.meter.facts()
 
     def validate(self) -> Predictions:
@@ -185,7 +192,8 @@ class TrainingRun:
         started = time.perf_counter()
         self._network.train()
         rate = learning_rate_at(0.0, self._config.optimiser)
-        loss, _ = self._stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, position=(0, 0))
+        result_2 = self._stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, position=(0, 0))
+        loss = float(result_2[0])
         return {
             "training_videos": len(clips),
             "validation_videos": len(self._validation),
@@ -203,36 +211,29 @@ class TrainingRun:
         self._reader.close()
         self._tensorboard.close()
 
-    def _train_step(self, feed: Iterator[Batch], log: TextIO) -> bool:
-        """Train one step; return whether any rank was asked to stop."""
-        started = time.perf_counter()
+    def _train_step(self, feed: Iterator[Batch], records: StepRecords, timer: StepTimer) -> bool:
+        """Train one step; return whether any rank was asked to stop.
+
+        With several ranks, they all learn it one step later, when the sums of the step are fetched.
+        """
+        asked_at = time.perf_counter()
         batch = next(feed)
-        waited = time.perf_counter() - started
+        times = timer.start(time.perf_counter() - asked_at)
         position = (self.state.epoch, self.state.step)
         rate = learning_rate_at(position[0] + position[1] / self._steps, self._config.optimiser)
-        mean, right = self._stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, position=position)
-        mine = len(batch.labels_B)
-        loss_sum, correct, clips, asked_to_stop = self._ranks.total(
-            [mean * mine, right, mine, self._stop.is_set()], self._device
+        result_2 = self._stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, position=position)
+        asked_to_stop = self._stop.is_set()
+        sums = PendingSums(
+            result_2,
+            clips=len(batch.labels_B),
+            asked_to_stop=asked_to_stop,
+            ranks=self._ranks,
         )
-        loss = loss_sum / clips
+        timer.end()
         self.state.step += 1
-        self.state.meter.add(
-            loss=loss,
-            correct=int(correct),
-            clips=int(clips),
-            waited=waited,
-            spent=time.perf_counter() - started,
-        )
-        line = {
-            "epoch": self.state.epoch + 1,
-            "step": self.state.step,
-            "loss": loss,
-            "learning_rate": rate,
-        }
-        log.write(json.dumps(line) + "\n")
-        self._tensorboard.add(self._global_step(), train__loss=loss, train__learning_rate=rate)
-        return bool(asked_to_stop)
+        step = Step(position[0] + 1, self.state.step, self._global_step(), rate, times, sums)
+        was_asked_to_stop = records.add(step)
+        return was_asked_to_stop or (asked_to_stop and self._ranks.size == 1)
 
     def _global_step(self) -> int:
         """Return the number of steps trained since the start of the run, over all epochs."""

@@ -50,7 +50,9 @@ class EpochMeter:
         }
 
     def line(self) -> str:
-        """Return loss, accuracy and speed as a text for the progress bar."""
+        """Return loss, accuracy and speed as a text for the progress bar; first it is empty."""
+        if not self.clips:
+            return ""
         facts = self.facts()
         speed = f"{facts['clips_per_second']:.0f} clips/s  waiting {facts['wait_share']:.0%}"
         return f"loss {facts['loss']:.3f}  top-1 {facts['top1']:.2f}  {speed}"

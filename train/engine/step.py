@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from configs import ConfigError, TrainingError
+from configs import ConfigError
 from model.media.preprocess import normalise_clips
 from model.network import ActionNetwork
 from train.config import OptimiserConfig, TrainConfig
@@ -98,34 +97,30 @@ class Stepper:
 
     def __call__(
         self, clips_BTHWC: Tensor, labels_B: Tensor, *, rate: float, position: tuple[int, int]
-    ) -> tuple[float, int]:
+    ) -> Tensor:
         """Update the network from this rank's clips of a batch.
+
+        On a GPU, the work is only queued: nothing here waits for the device.
 
         Args:
             rate: learning rate.
             position: epoch and step; random choices depend only on the position and the seed.
 
         Returns:
-            The mean loss, and the number of clips that were classified correctly.
-
-        Raises:
-            TrainingError: the loss is not finite.
+            Float64 tensor of two values on the network's device: the mean loss, and the number of
+            clips that were classified correctly. If the loss is not finite, the update has spoilt
+            the network: do not save it.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self._seed(position)
         self.optimiser.zero_grad()
-        loss, correct = self._backward(clips_BTHWC, labels_B.to(self._device))
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss}; lower optimiser.learning_rate or set"
-                " optimiser.clip_gradient"
-            )
+        result_2 = self._backward(clips_BTHWC, labels_B.to(self._device))
         max_norm = self._config.optimiser.clip_gradient
         if max_norm:
             nn.utils.clip_grad_norm_(self._network.parameters(), max_norm)
         self.optimiser.step()
-        return loss, correct
+        return result_2
 
     def _seed(self, position: tuple[int, int]) -> None:
         """Seed dropout from the position, so that a resumed run repeats the same random choices."""
@@ -134,19 +129,16 @@ class Stepper:
             key.append(self._ranks.rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
-    def _backward(self, clips_BTHWC: Tensor, labels_B: Tensor) -> tuple[float, int]:
+    def _backward(self, clips_BTHWC: Tensor, labels_B: Tensor) -> Tensor:
         """Sum the gradients of all parts of a batch; return mean loss and correct clips."""
-        loss = 0.0
-        correct = 0
+        result_2 = torch.zeros(2, dtype=torch.float64, device=self._device)
         parts = self._config.optimiser.accumulate
         pieces = list(zip(clips_BTHWC.chunk(parts), labels_B.chunk(parts), strict=True))
         for index, (clips, labels) in enumerate(pieces):
             is_last = index == len(pieces) - 1
             with self._exchange_gradients(is_last):
-                part_loss, part_correct = self._backward_part(clips, labels, len(labels_B))
-            loss += part_loss
-            correct += part_correct
-        return loss, correct
+                result_2 += self._backward_part(clips, labels, len(labels_B))
+        return result_2
 
     def _exchange_gradients(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context in which ranks exchange gradients only for the last part of a batch."""
@@ -154,9 +146,7 @@ class Stepper:
             return contextlib.nullcontext()
         return cast("contextlib.AbstractContextManager[None]", self._distributed.no_sync())
 
-    def _backward_part(
-        self, clips_BTHWC: Tensor, labels_B: Tensor, batch: int
-    ) -> tuple[float, int]:
+    def _backward_part(self, clips_BTHWC: Tensor, labels_B: Tensor, batch: int) -> Tensor:
         clips = normalise_clips(
             clips_BTHWC.to(self._device), self._config.preprocess, dtype=self._dtype
         )
@@ -164,7 +154,8 @@ class Stepper:
             logits_BK = self._forward(clips)
         loss = nn.functional.cross_entropy(logits_BK, labels_B) * (len(labels_B) / batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach()), int((logits_BK.argmax(1) == labels_B).sum())
+        correct = (logits_BK.argmax(1) == labels_B).sum()
+        return torch.stack([loss.detach().double(), correct.double()])
 
 
 def _distribute(network: nn.Module, device: torch.device) -> DistributedDataParallel:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
@@ -40,8 +39,8 @@ __all__ = [
 ]
 
 _BATCH = 8
-Frame = NDArray[np.uint8]
-TimedFrame = tuple[float, Frame]
+_FRAMES_AT_ONCE = 16  # frames in one run of DALI's graph
+TimedFrame = tuple[float, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +65,8 @@ def recording_timelines(
 ) -> list[Timeline]:
     """Run a loaded network over recordings; the network is folded in place.
 
+    Frames are preprocessed on the network's device, and stay there.
+
     Args:
         stride: number of sampled frames between the starts of two consecutive clips.
 
@@ -75,10 +76,11 @@ def recording_timelines(
     spec = network.spec
     assert isinstance(spec, ModelSpec)
     folded = fold_for_inference(network.eval(), dtype)
+    device = next(network.parameters()).device
     timelines: list[Timeline] = []
     hidden = quiet or not shows_progress()
     for video in track(recordings, description="recordings", disable=hidden):
-        clips = _numbered_clips(video, spec, stride)
+        clips = _numbered_clips(video, spec, stride, device)
         count = len(timelines)
         for _, part in itertools.groupby(clips, key=lambda numbered: numbered[0]):
             timelines.append(_timeline(video.stem, (clip for _, clip in part), folded, spec, dtype))
@@ -145,27 +147,42 @@ def recordings_of(truth: Manifest) -> list[Path | ImageSequence]:
 
 
 def _numbered_clips(
-    video: Path | ImageSequence, spec: ModelSpec, stride: int
+    video: Path | ImageSequence, spec: ModelSpec, stride: int, device: torch.device
 ) -> Iterator[tuple[int, list[TimedFrame]]]:
     """Yield each clip together with the number of the uninterrupted part it comes from.
 
     As in the live pipeline, the last frames of the recording get an additional clip; the last
     frames before an interruption do not.
     """
-    graph = Preprocessor(spec.preprocess, max_batch=1)
+    graph = Preprocessor(
+        spec.preprocess,
+        max_batch=1,
+        device="gpu" if device.type == "cuda" else "cpu",
+        gpu=device.index,
+    )
     cutter: ClipCutter[TimedFrame] = ClipCutter(spec.model.frames, stride)
     part = 0
-    for pts_seconds, frame, is_break in _grid_frames_of(video, spec):
+    for pts_seconds, small_HWC, is_break in _small_frames(_grid_frames_of(video, spec), graph):
         if is_break:
             cutter.restart()
             part += 1
-        preprocessed = graph([frame[None]])[0, 0].numpy().copy()
-        clip = cutter.push((pts_seconds, preprocessed))
+        clip = cutter.push((pts_seconds, small_HWC))
         if clip is not None:
             yield part, clip
     last = cutter.finish()
     if last is not None:
         yield part, last
+
+
+def _small_frames(
+    frames: Iterable[GridFrame], graph: Preprocessor
+) -> Iterator[tuple[float, Tensor, bool]]:
+    """Preprocess frames, several at once; yield time, frame, and whether the grid restarts."""
+    for _, same_size in itertools.groupby(frames, key=lambda item: item[1].shape):
+        while some := list(itertools.islice(same_size, _FRAMES_AT_ONCE)):
+            small_FHWC = graph([np.stack([frame for _, frame, _ in some])])[0].clone()
+            for (pts_seconds, _, is_break), small_HWC in zip(some, small_FHWC, strict=True):
+                yield pts_seconds, small_HWC, is_break
 
 
 def _grid_frames_of(video: Path | ImageSequence, spec: ModelSpec) -> Iterator[GridFrame]:
@@ -195,7 +212,6 @@ def _probabilities(
     spec: ModelSpec,
     dtype: torch.dtype,
 ) -> Tensor:
-    stacked = np.stack([np.stack([frame for _, frame in clip]) for clip in clips])
-    clips_BTHWC = torch.from_numpy(stacked).to(next(network.parameters()).device)
+    clips_BTHWC = torch.stack([torch.stack([frame for _, frame in clip]) for clip in clips])
     logits_BK = network(normalise_clips(clips_BTHWC, spec.preprocess, dtype=dtype))
     return torch.softmax(logits_BK, dim=1).cpu()

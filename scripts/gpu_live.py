@@ -1,0 +1,144 @@
+"""A part of the GPU check: cameras from files, while the network keeps the device busy."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.gpu_targets import print_figure
+
+__all__ = ["run_live"]
+
+
+def run_live(
+    *,
+    cameras: int = 16,
+    seconds: float = 20.0,
+    device: str = "cuda",
+    size: tuple[int, int] = (1280, 720),
+    depth: int = 50,
+    side: int = 224,
+    width: int = 64,
+) -> dict[str, Any]:
+    """Analyse cameras in real time; print the times of preprocessing and what was lost.
+
+    The network has random weights, and a clip is due at every second sampled frame, so that the
+    network has as much work as the cameras can give it.
+
+    Returns:
+        The summary of the pipeline.
+
+    Raises:
+        AssertionError: a camera gave no clip, or preprocessing never ran.
+    """
+    from benchmarks.loader import write_file
+    from model.media.preprocess import Preprocessor
+    from stream.config import StreamConfig
+    from stream.pipeline import Pipeline
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        video = write_file(folder / "camera.mp4", size, 0)
+        weights = _write_weights(folder / "w.safetensors", depth, side, width)
+        addresses = [
+            {"id": f"c{number}", "url": str(video), "loop": True} for number in range(cameras)
+        ]
+        config = StreamConfig.model_validate(
+            {
+                "cameras": addresses,
+                "clip": {"hop": 2},
+                "infer": {"weights": str(weights), "device": device},
+                "outbox": {"path": folder / "outbox.db"},
+                "http": {"enabled": False},
+                "log": {"level": "error"},
+            }
+        )
+        times = _Times(Preprocessor.__call__)
+        Preprocessor.__call__ = times.measured()  # type: ignore[method-assign]
+        try:
+            with Pipeline(config) as pipeline:
+                times.seconds.clear()  # of the warm-up
+                summary = pipeline.run(threading.Event(), duration_seconds=seconds)
+                busy = _stage_seconds(pipeline.metrics, "infer") / seconds
+                latencies = pipeline.latency.values()
+        finally:
+            Preprocessor.__call__ = times.original  # type: ignore[method-assign]
+    _report(times.seconds, summary, busy=busy, latencies=latencies, cameras=cameras)
+    return summary
+
+
+class _Times:
+    """Measures how long each call of a function takes."""
+
+    def __init__(self, original: Any) -> None:
+        self.original = original
+        self.seconds: list[float] = []
+
+    def measured(self) -> Any:
+        @functools.wraps(self.original)
+        def run(*given: Any, **named: Any) -> Any:
+            started_at = time.perf_counter()
+            result = self.original(*given, **named)
+            self.seconds.append(time.perf_counter() - started_at)
+            return result
+
+        return run
+
+
+def _write_weights(path: Path, depth: int, side: int, width: int) -> Path:
+    from model import ModelConfig, ModelSpec, build_model, save_model
+    from model.media.preprocess import PreprocessConfig
+
+    torch.manual_seed(0)
+    model = ModelConfig.model_validate(
+        {"backbone": "i3d", "depth": depth, "num_classes": 2, "width": width}
+    )
+    framing = PreprocessConfig(short_side=side, height=side, width=side)
+    spec = ModelSpec(name="check", model=model, labels=("a", "b"), preprocess=framing)
+    save_model(build_model(model), path, spec=spec)
+    return path
+
+
+def _stage_seconds(metrics: Any, stage: str) -> float:
+    """Return the seconds that a stage has taken in all."""
+    samples = (sample for metric in metrics.stage.collect() for sample in metric.samples)
+    return float(
+        sum(
+            sample.value
+            for sample in samples
+            if sample.name.endswith("_sum") and sample.labels.get("stage") == stage
+        )
+    )
+
+
+def _report(
+    seconds: list[float],
+    summary: dict[str, Any],
+    *,
+    busy: float,
+    latencies: list[float],
+    cameras: int,
+) -> None:
+    counts = [facts["clips"] for facts in summary["cameras"].values()]
+    assert len(counts) == cameras, f"{len(counts)} of {cameras} cameras are in the summary"
+    assert min(counts) > 0, "a camera gave no clip"
+    assert seconds, "preprocessing never ran"
+    p50, p99 = (1e3 * float(value) for value in np.percentile(seconds, [50, 99]))
+    print(f"- {cameras} cameras, {sum(counts)} clips; the network was busy {busy:.0%} of the time")
+    print(f"- one run of preprocessing: p50 {p50:.2f} ms, p99 {p99:.2f} ms, {len(seconds)} runs")
+    lost: collections.Counter[str] = collections.Counter()
+    for facts in summary["cameras"].values():
+        lost.update(facts["drops"])
+    print(f"- dropped packets, frames and clips: {dict(lost) or 'none'}")
+    if latencies:
+        late50, late99 = (1e3 * float(value) for value in np.percentile(latencies, [50, 99]))
+        print(f"- from a frame to its result: p50 {late50:.0f} ms, p99 {late99:.0f} ms")
+    print_figure("preprocess_p99_ms", p99)
