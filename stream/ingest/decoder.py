@@ -6,9 +6,11 @@ Every frame is decoded, because later ones refer to it; none is converted here.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import av
 from av.error import FFmpegError
 
 from model.media.container import frame_rate
@@ -68,7 +70,33 @@ class Decoder:
         ordered = [
             ready for frame in stamped for ready in self._order.push(frame, frame.pts_seconds)
         ]
+        if coded.repeated:
+            return []
         return ordered if packet.size else ordered + self._order.flush()
+
+    def decode_group(
+        self, packets: Sequence[CodedPacket], *, started_monotonic: float, frames_before: int
+    ) -> list[DecodedFrame]:
+        """Decode a whole group of pictures by itself, up to its last frame.
+
+        Args:
+            started_monotonic: arrival of the connection's first packet.
+            frames_before: number of packets between that one and the group.
+        """
+        self.go_on(started_monotonic, frames_before)
+        frames = [frame for coded in packets for frame in self.decode(coded)]
+        end = av.Packet()
+        end.stream = packets[-1].packet.stream
+        frames += self.decode(dataclasses.replace(packets[-1], packet=end))
+        self._codec.flush_buffers()  # it takes packets again
+        self._arrivals.clear()
+        self._order = PresentationOrder()
+        return frames
+
+    def go_on(self, started_monotonic: float, frames_before: int) -> None:
+        """Go on where another decoder ended: times are those of the same connection."""
+        self._started_monotonic = started_monotonic
+        self._counted = frames_before
 
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
         arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))
