@@ -127,6 +127,7 @@ class CodedPacket:
     `repeated` packet was delivered before; it comes again because later ones refer to it.
     `clock` says which presentation times can be believed: those of the stream; or, where it has
     none, the arrival of a camera's packets, or the count of a file's frames at its frame rate.
+    `template` is a copy of the stream's parameters, for remuxing.
     """
 
     packet: Any
@@ -135,6 +136,7 @@ class CodedPacket:
     lost: BreakReason = BreakReason.RECONNECT
     clock: PacketClock = "stream"
     repeated: bool = False
+    template: Any = None
 
     @property
     def is_key(self) -> bool:

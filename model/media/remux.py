@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from configs import MediaError
 from model.media.container import explain
 
-__all__ = ["presentation_places", "remux"]
+__all__ = ["presentation_places", "remux", "stream_template"]
 
 _TIME_BASE = Fraction(1, 1000)
 _STEP = 40  # of the time base, between two frames
@@ -42,21 +42,32 @@ def presentation_places(times: Sequence[int]) -> list[int]:
     return places
 
 
+def stream_template(stream: Any) -> Any:
+    """Copy the parameters of a stream, so that its packets can be remuxed after it was closed."""
+    container = av.open(io.BytesIO(), "w", format="nut")
+    return container.add_stream_from_template(stream, opaque=True)
+
+
 def remux(
     packets: Sequence[Any],
     places: Sequence[int],
     *,
-    coded_size: tuple[int, int] | None = None,
+    template: Any,
+    size: tuple[int, int],
+    is_cropped: bool = False,
 ) -> NDArray[np.uint8]:
     """Put the packets of one stream into a container.
 
     Args:
         packets: in decoding order, beginning with a key frame; all of one stream.
         places: the place of each packet in presentation order.
-        coded_size: width and height of H.264 and HEVC frames with the rows and columns that the
-            stream crops away. The cropping is then taken out of the stream: decoders give frames
-            of this size, and whoever uses them cuts them. DALI 2.4 opens a new hardware decoder
-            for every video whose display height differs from its coded height, as at 1080p.
+        template: of their stream, as `stream_template` makes it.
+        size: width and height of the coded frames; those that the stream was opened with may be
+            out of date.
+        is_cropped: whether H.264 or HEVC frames are cropped to a smaller size. The cropping is then
+            taken out of the stream: decoders give frames of `size`, and whoever uses them cuts
+            them. DALI 2.4 opens a new hardware decoder for every video whose display height differs
+            from its coded height, as at 1080p.
 
     Returns:
         The bytes of the container: Matroska for VP8, VP9 and MJPEG, otherwise MP4.
@@ -64,14 +75,14 @@ def remux(
     Raises:
         MediaError: the packets do not fit into the container.
     """
-    stream = packets[0].stream
-    codec = stream.codec_context.codec.canonical_name
+    codec = template.codec_context.codec.canonical_name
     name = "matroska" if codec in _IN_MATROSKA else "mp4"
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format=name) as container:
-            out = container.add_stream_from_template(stream, opaque=True)
-            change = _uncropping(codec, stream, out, coded_size)
+            out = container.add_stream_from_template(template, opaque=True)
+            change = _uncropping(codec, template, out) if is_cropped else _unchanged
+            out.codec_context.width, out.codec_context.height = size
             out.time_base = _TIME_BASE
             # Decoding times must not be later than presentation times.
             delay = max(index - place for index, place in enumerate(places))
@@ -94,12 +105,13 @@ def _copied(packet: Any, presentation: int, decoding: int) -> Any:
     return copy
 
 
-def _uncropping(codec: str, stream: Any, out: Any, coded_size: tuple[int, int] | None) -> Any:
+def _unchanged(packet: Any) -> list[Any]:
+    return [packet]
+
+
+def _uncropping(codec: str, stream: Any, out: Any) -> Any:
     """Return what takes the cropping out of a packet; prepare the output stream for it."""
-    if coded_size is None or codec not in _FILTERS:
-        return lambda packet: [packet]
     settings = f"{_FILTERS[codec]}=crop_bottom=0:crop_right=0"
     change = BitStreamFilterContext(settings, in_stream=stream, out_stream=out)
     out.codec_context.codec_tag = "\0\0\0\0"  # that of the input may not exist in MP4
-    out.codec_context.width, out.codec_context.height = coded_size
     return change.filter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 from configs import MediaError
 from model.media.conversion import FrameConverter
+from model.media.remux import stream_template
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.decodable import SoftwareReason
 from stream.ingest.decode_stage import DecodeStage
@@ -88,6 +90,7 @@ class CameraFrames:
             is_live=is_live,
         )
         metrics.software_decoding.remove_by_labels(self._log_context)
+        self._before: tuple[CodedPacket, ...] = ()  # the group before this one
         self._groups: GroupPath | None = None  # while DALI decodes
         if stage is not None and stage.suits(source.decoder):
             self._groups = GroupPath(stage, source, self._is_stopped)
@@ -102,6 +105,7 @@ class CameraFrames:
         if self._groups is None and not coded.size:
             yield from self._take_packet(coded)
         elif coded.packet is None:
+            self._before = ()
             yield from self._sampler.restart(coded.lost)
 
     def finish(self) -> Iterator[SampledFrame | StreamBreak]:
@@ -109,6 +113,23 @@ class CameraFrames:
         if self._groups is not None and (packets := self._groups.rest()):
             yield from self._take_packets(packets)
         yield from self._sampler.finish()
+
+    def prepared(self, packets: Iterable[CodedPacket]) -> Iterator[CodedPacket]:
+        """Pass packets on; called by the thread that receives them.
+
+        Remuxing needs the stream's parameters, which are gone with the connection. They are copied
+        while it is open.
+        """
+        template: Any = None
+        known: Any = None
+        for coded in packets:
+            if self._groups is None or coded.packet is None:
+                yield coded
+                continue
+            if coded.packet.stream is not known:
+                known = coded.packet.stream
+                template = stream_template(known)
+            yield dataclasses.replace(coded, template=template)
 
     # In software ----------------------------------------------------------------------------------
 
@@ -145,8 +166,9 @@ class CameraFrames:
             yield from self._sample(self._decode_instead(gop))
         else:
             self._leave(*groups.problem)
-            self._decoder.go_on(gop.started_monotonic, gop.frames_before)
+            self._decoder.go_on(gop, self._before)
             yield from self._take_packets((*gop.packets, *groups.rest()))
+        self._before = gop.packets if self._groups is not None else ()
 
     def _decode_group(
         self, groups: GroupPath, gop: Gop, frames: list[DecodedFrame]
@@ -163,11 +185,7 @@ class CameraFrames:
     def _decode_instead(self, gop: Gop) -> list[DecodedFrame]:
         self._metrics.gops.labels(self._camera_id, "software").inc()
         with self._metrics.stage.labels("decode").time():
-            return self._decoder.decode_group(
-                gop.packets,
-                started_monotonic=gop.started_monotonic,
-                frames_before=gop.frames_before,
-            )
+            return self._decoder.decode_group(gop, self._before)
 
     def _leave(self, reason: SoftwareReason, detail: str) -> None:
         """Decode in software from now on, and say why."""

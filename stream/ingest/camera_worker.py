@@ -100,7 +100,8 @@ class CameraWorker:
             else:
                 self._open()
                 recording = self._source.facts.is_recording
-                self._decode_all(self._source.packets() if recording else self._live_packets())
+                packets = self._frames.prepared(self._source.packets())
+                self._decode_all(packets if recording else self._live_packets(packets))
         except Exception:  # the edge of the stage: one camera must never take the others along
             self._log_exception("giving the camera up")
             self._end(EndReason.FAILED, _UNEXPECTED)
@@ -136,14 +137,14 @@ class CameraWorker:
 
     # Packets --------------------------------------------------------------------------------------
 
-    def _live_packets(self) -> Iterator[CodedPacket]:
+    def _live_packets(self, packets: Iterable[CodedPacket]) -> Iterator[CodedPacket]:
         """What the receiving thread receives, until it has ended."""
         queue = PacketQueue(
             max_seconds=self._config.max_queue_seconds,
             max_bytes=self._config.max_queue_megabytes * 1e6,
             on_dropped=self._metrics.dropped_packets.labels(self._camera.id, "decoder").inc,
         )
-        self._threads.spawn(lambda: self._receive(queue), "packets")
+        self._threads.spawn(lambda: self._receive(packets, queue), "packets")
         while not queue.is_over and not self._threads.stop.is_set():
             coded = queue.take(_LOOK_SECONDS)
             self._status.touch(received=False)
@@ -152,9 +153,9 @@ class CameraWorker:
             else:
                 self._check_frames()
 
-    def _receive(self, queue: PacketQueue) -> None:
+    def _receive(self, packets: Iterable[CodedPacket], queue: PacketQueue) -> None:
         try:
-            for coded in self._source.packets():
+            for coded in packets:
                 self._status.touch(decoded=False)
                 if self._threads.stop.is_set():
                     return

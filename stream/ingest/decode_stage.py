@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
+import torch
+
 from configs import MediaError
-from model.media.gop_decoder import EncodedGop
+from model.media.gop_decoder import EncodedGop, GopDecoder
 from stream.ingest.decodable import DecoderDevice
 from stream.stage import Stage
 
 __all__ = ["BatchDecoder", "DecodeStage"]
 
 _LOOK_SECONDS = 0.5
+_MAX_BATCH = 16
+_NVDECS = 7  # hardware decoders of an H100; further threads would wait for them
 _ENDED = "the decoding thread has ended"
 
 
@@ -72,6 +76,15 @@ class DecodeStage(Stage):
         self._waiting: collections.deque[_Request] = collections.deque()
         self._changed = threading.Condition()
         self._has_ended = False
+
+    @classmethod
+    def on(cls, device: torch.device) -> DecodeStage:
+        """Make one that decodes with DALI on the device of the network."""
+        if device.type != "cuda":
+            return cls(GopDecoder(max_batch=_MAX_BATCH), DecoderDevice("cpu"))
+        gpu = torch.cuda.current_device() if device.index is None else device.index
+        decoder = GopDecoder(max_batch=_MAX_BATCH, device="gpu", threads=_NVDECS, gpu=gpu)
+        return cls(decoder, DecoderDevice("gpu", torch.cuda.get_device_capability(gpu)))
 
     def suits(self, choice: Literal["auto", "dali", "software"]) -> bool:
         """Whether cameras with this `source.decoder` are decoded here, if their video allows."""

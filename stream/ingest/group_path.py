@@ -127,11 +127,17 @@ class GroupPath:
     def _encoded(self, gop: Gop, places: Sequence[int]) -> EncodedGop:
         facts = self._facts
         assert facts is not None, "a group is planned before it is decoded"
-        is_cropped = facts.coded_size != (facts.width, facts.height)
+        shown = (facts.width, facts.height)
+        is_cropped = facts.codec in _CROPPED_CODECS and facts.coded_size != shown
         packets = [coded.packet for coded in gop.packets]
-        uncropped = facts.coded_size if is_cropped and facts.codec in _CROPPED_CODECS else None
         return EncodedGop(
-            remux(packets, presentation_order(gop), coded_size=uncropped),
+            remux(
+                packets,
+                presentation_order(gop),
+                template=gop.packets[0].template,
+                size=facts.coded_size if is_cropped else shown,
+                is_cropped=is_cropped,
+            ),
             np.array(places, np.int32),
             facts.width,
             facts.height,

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -75,3 +76,43 @@ def decoding_on_cpu(max_batch: int = 8) -> Iterator[DecodeStage]:
         stage.stop()
         assert stage.join(30)
     assert stage.failure is None
+
+
+def coded_packets(path: Path) -> list[Any]:
+    """Read the packets of a video, without the empty one at the end."""
+    with av.open(str(path)) as container:
+        return [packet for packet in container.demux(video=0) if packet.size]
+
+
+def join_videos(path: Path, parts: Sequence[Path], *, starts: Sequence[float]) -> Path:
+    """Write the packets of several videos of one codec into one stream, and return its path.
+
+    Args:
+        starts: seconds on the time line at which each part begins.
+    """
+    with av.open(str(path), "w") as container:
+        out = None
+        for part, start in zip(parts, starts, strict=True):
+            with av.open(str(part)) as source:
+                template = source.streams.video[0]
+                out = out or container.add_stream_from_template(template, opaque=True)
+            for packet in coded_packets(part):
+                copy = av.Packet(bytes(packet))
+                copy.is_keyframe = packet.is_keyframe
+                copy.time_base = Fraction(1, 1000)
+                copy.pts = copy.dts = round((start + packet.pts * packet.time_base) * 1000)
+                copy.stream = out
+                container.mux_one(copy)
+    return path
+
+
+def damaged(path: Path, target: Path, *, packets: Sequence[int]) -> Path:
+    """Copy a video, and overwrite these of its packets with zeros; return the path of the copy."""
+    data = path.read_bytes()
+    for index, packet in enumerate(coded_packets(path)):
+        if index in packets:
+            coded = bytes(packet)
+            assert data.count(coded) == 1
+            data = data.replace(coded, bytes(len(coded)))
+    target.write_bytes(data)
+    return target
