@@ -2,9 +2,9 @@
 
 `stream/assembly.py` makes the parts; here they are connected, started, watched and stopped.
 
-Threads: one or two per camera; `decoding` (by DALI); `analysis` (frames to clips); `inference` (network and events);
-`writer` (outbox); `publisher`; `http`; `snapshots`. Every hand-over between them is bounded: when
-one is full, the side before it waits or drops, counted.
+Threads: one or two per camera; `decoding` (by DALI); `analysis` (frames to clips); `inference`
+(network and events); `writer` (outbox); `publisher`; `http`; `snapshots`. Every hand-over between
+them is bounded: when one is full, the side before it waits or drops, counted.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class GopDecoder:
         import torch.utils.dlpack
 
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self._gpu)
+            self._stream = torch.cuda.Stream(self._gpu)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._stream):
             frames_FHWC = torch.utils.dlpack.from_dlpack(output[place])
             _check_shape(tuple(frames_FHWC.shape), gop)
@@ -126,8 +126,9 @@ class GopDecoder:
         def gop_graph() -> Any:
             encoded = fn.external_source(name="encoded", no_copy=True)
             wanted = fn.external_source(name="wanted")
-            mixed = {"device": "mixed", "affine": False} if self._device == "gpu" else {}
-            return fn.decoders.video(encoded, frames=wanted, **mixed)
+            if self._device == "gpu":
+                return fn.decoders.video(encoded, frames=wanted, device="mixed", affine=False)
+            return fn.decoders.video(encoded, frames=wanted)
 
         pipeline = gop_graph(
             batch_size=self.max_batch,
@@ -160,7 +161,8 @@ def _corrected(frame_HWC: NDArray[np.uint8], gop: EncodedGop) -> NDArray[np.uint
     if gop.correction is None:
         return np.array(frame_HWC)
     corrected = frame_HWC.astype(np.float32) @ gop.correction.T
-    return np.clip(corrected.round(), 0, 255).astype(np.uint8)
+    result_HWC: NDArray[np.uint8] = np.clip(corrected.round(), 0, 255).astype(np.uint8)
+    return result_HWC
 
 
 def _corrected_tensor(frame_HWC: Tensor, gop: EncodedGop) -> Tensor:

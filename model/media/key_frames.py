@@ -5,12 +5,29 @@ Formats: RFC 6386 (VP8), the VP9 bitstream specification 6.2, ITU-T T.81 (JPEG).
 
 from __future__ import annotations
 
-__all__ = ["is_shown", "size_bytes"]
+__all__ = ["is_key_frame", "is_shown", "size_bytes"]
 
 _VP9_SIZE = slice(0, 8)
 _VP8_SIZE = slice(3, 10)
 _SIZE_MARKERS = frozenset({0xC0, 0xC1, 0xC2})
 _SHOWN_BIT = 0x10
+_VP8_SYNC = bytes((0x9D, 0x01, 0x2A))
+_VP9_SYNC = bytes((0x49, 0x83, 0x42))
+_VP9_MARKER = 2
+
+
+def is_key_frame(codec: str, data: bytes) -> bool | None:
+    """Return whether a packet of VP8 or VP9 is a key frame; None for other formats.
+
+    FFmpeg does not say it of VP9 over RTP, and calls damaged packets key frames.
+    """
+    if codec == "vp8":
+        return len(data) > 6 and not data[0] & 1 and data[3:6] == _VP8_SYNC
+    if codec == "vp9":
+        is_key = len(data) > 4 and data[1:4] == _VP9_SYNC
+        # After two bits of frame marker and two of the profile: show_existing_frame, frame_type.
+        return is_key and data[0] >> 6 == _VP9_MARKER and not data[0] & 0b1100
+    return None
 
 
 def size_bytes(codec: str, data: bytes) -> bytes | None:

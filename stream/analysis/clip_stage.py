@@ -6,9 +6,10 @@ It alone touches the ring, the schedule and the sessions of the cameras.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
 from model.media.preprocess import Preprocessor
@@ -148,7 +149,7 @@ class ClipStage(Stage):
 
     def _add_frames(self, frames: Sequence[SampledFrame]) -> None:
         targets: list[tuple[SampledFrame, CameraSession]] = []
-        crops: list[NDArray[np.uint8]] = []
+        crops: list[Any] = []
         for frame in frames:
             session = self._sessions.get(frame.camera_id)
             if session is None:
@@ -162,15 +163,22 @@ class ClipStage(Stage):
             for view, state in session.views.items():
                 self._write(session, view, state, frame, next(small_frames))
 
-    def _preprocess(self, crops: list[NDArray[np.uint8]]) -> list[Tensor]:
-        frames: list[Tensor] = []
-        for begin in range(0, len(crops), MAX_FRAMES_AT_ONCE):
-            part = [each[None] for each in crops[begin : begin + MAX_FRAMES_AT_ONCE]]
+    def _preprocess(self, crops: list[Any]) -> list[Tensor]:
+        """Make small frames of crops; those that are on the device already are not copied there."""
+        arrays = [index for index, each in enumerate(crops) if isinstance(each, np.ndarray)]
+        tensors = [index for index, each in enumerate(crops) if not isinstance(each, np.ndarray)]
+        parts = [
+            indices[begin : begin + MAX_FRAMES_AT_ONCE]
+            for indices in (arrays, tensors)
+            for begin in range(0, len(indices), MAX_FRAMES_AT_ONCE)
+        ]
+        frames: dict[int, Tensor] = {}
+        for part in parts:
             with self._metrics.stage.labels("preprocess").time():
-                batch = self.preprocessor(part)[:, 0]
+                batch = self.preprocessor([_kept(crops[index])[None] for index in part])[:, 0]
                 # The graph reuses its memory at the next run.
-                frames += list(batch.clone() if len(crops) > MAX_FRAMES_AT_ONCE else batch)
-        return frames
+                frames |= zip(part, batch.clone() if len(parts) > 1 else batch, strict=True)
+        return [frames[index] for index in range(len(crops))]
 
     # Clips that are due ---------------------------------------------------------------------------
 
@@ -278,3 +286,10 @@ class ClipStage(Stage):
             self._schedule.forget(view)
         session.release(self._ring)
         del self._sessions[session.config.id]
+
+
+def _kept(crop_HWC: Any) -> Any:
+    """Keep the memory of a tensor on a GPU until this thread's stream has read it."""
+    if isinstance(crop_HWC, Tensor) and crop_HWC.is_cuda:
+        crop_HWC.record_stream(torch.cuda.current_stream(crop_HWC.device))
+    return crop_HWC

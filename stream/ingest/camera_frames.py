@@ -10,9 +10,10 @@ from typing import Any
 
 from configs import MediaError
 from model.media.conversion import FrameConverter
+from model.media.key_frames import is_key_frame
 from model.media.remux import stream_template
 from stream.ingest.config import ClipConfig, SourceConfig
-from stream.ingest.decodable import SoftwareReason
+from stream.ingest.decodable import SoftwareReason, codec_name
 from stream.ingest.decode_stage import DecodeStage
 from stream.ingest.decoder import Decoder
 from stream.ingest.gop import Gop, GopFrame
@@ -118,15 +119,16 @@ class CameraFrames:
         """Pass packets on; called by the thread that receives them.
 
         Remuxing needs the stream's parameters, which are gone with the connection. They are copied
-        while it is open.
+        while it is open. Key frames are marked where FFmpeg does not do it.
         """
         template: Any = None
         known: Any = None
         for coded in packets:
-            if self._groups is None or coded.packet is None:
+            if not coded.size:
                 yield coded
                 continue
-            if coded.packet.stream is not known:
+            _mark_key_frame(coded.packet)
+            if self._groups is not None and coded.packet.stream is not known:
                 known = coded.packet.stream
                 template = stream_template(known)
             yield dataclasses.replace(coded, template=template)
@@ -227,3 +229,10 @@ class CameraFrames:
 
     def _log_fallback(self, message: str) -> None:
         _log.warning("camera %s: %s", self._camera_id, message, extra=self._log_context)
+
+
+def _mark_key_frame(packet: Any) -> None:
+    codec = codec_name(packet.stream.codec_context)
+    is_key = is_key_frame(codec, bytes(packet)) if codec in ("vp8", "vp9") else None
+    if is_key is not None:
+        packet.is_keyframe = is_key
