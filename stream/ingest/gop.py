@@ -30,7 +30,9 @@ _IN_ORDER = frozenset({"vp8", "vp9", "av1", "mjpeg"})
 
 @dataclasses.dataclass(frozen=True)
 class Gop:
-    """The packets of one or several whole groups, in decoding order; the first is a key frame.
+    """The packets of one or several whole groups, in decoding order.
+
+    The first is a key frame, unless the connection began without one.
 
     `started_monotonic` is the arrival of the connection's first packet, `frames_before` the number
     of packets since then. `problem` says why it is not whole: it is too long, or without key frame.
@@ -116,10 +118,8 @@ class GopCollector:
         self._last_time = time
 
     def _take(self) -> list[Gop]:
-        """End the group; packets that came before the first key frame belong to none."""
+        """End the group; packets that came before the first key frame are one of their own."""
         packets = self.rest()
-        while packets and not packets[0].is_key:
-            packets = packets[1:]
         return [self._gop(packets)] if packets else []
 
     def _give_up(self, what: str) -> list[Gop]:

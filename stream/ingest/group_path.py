@@ -25,6 +25,8 @@ __all__ = ["GroupPath"]
 
 # So many groups in a row that cannot be decoded are not an accident.
 _MAX_FAILURES = 3
+# What damaged packets may look like, too.
+_ACCIDENTS = (SoftwareReason.TIMESTAMPS, SoftwareReason.HIDDEN_FRAMES)
 _CROPPED_CODECS = ("h264", "hevc")
 
 
@@ -71,6 +73,9 @@ class GroupPath:
         if gop.problem is not None:
             self.problem = SoftwareReason.GOP_LENGTH, gop.problem
             return None
+        if not gop.packets[0].is_key:
+            self.note_failure(SoftwareReason.ERRORS, "they do not begin with a key frame")
+            return None
         try:
             facts = self._read_facts(gop.packets[0].packet)
         except MediaError as error:
@@ -87,7 +92,7 @@ class GroupPath:
         )
         if isinstance(planned, list):
             return planned
-        if planned[0] is SoftwareReason.TIMESTAMPS:
+        if planned[0] in _ACCIDENTS:
             self.note_failure(*planned)
         else:
             self.problem = planned
