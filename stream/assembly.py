@@ -32,6 +32,7 @@ from stream.events.publisher import Publisher
 from stream.events.snapshots import SnapshotStore
 from stream.ingest.camera_worker import CameraWorker
 from stream.ingest.config import ClipConfig
+from stream.ingest.decode_stage import DecodeStage
 from stream.ingest.handle import Outlet
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
@@ -259,6 +260,7 @@ def camera_worker(
     threads: WorkerThreads,
     *,
     outlet: Outlet,
+    decoding: DecodeStage,
 ) -> CameraWorker:
     """What runs one opening of a camera."""
     camera = threads.status.camera
@@ -269,6 +271,7 @@ def camera_worker(
         metrics=metrics,
         outlet=outlet,
         short_side=_short_side(config, spec, camera),
+        decoding=decoding,
     )
 
 

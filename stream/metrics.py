@@ -75,8 +75,16 @@ class Metrics:
         self.camera_blind = self._camera_gauge(
             "camera_blind", "1 while a camera runs and gives no clips, by reason", "reason"
         )
+        self.software_decoding = self._camera_gauge(
+            "software_decoding",
+            "1 for a camera that DALI cannot decode as wished, by reason",
+            "reason",
+        )
         self.paused = self._camera_gauge("camera_paused", "1 while a camera is paused over HTTP")
         self.decoded = self._camera_counter("frames_decoded", "Frames decoded")
+        self.gops = self._camera_counter(
+            "gops_decoded", "Groups of pictures decoded by DALI, or instead in software", "decoder"
+        )
         self.sampled = self._camera_counter("frames_sampled", "Positions of the time grid filled")
         self.repeated = self._camera_counter(
             "frames_repeated", "Positions filled with the previous frame, for lack of a new one"

@@ -2,9 +2,9 @@
 
 `stream/assembly.py` makes the parts; here they are connected, started, watched and stopped.
 
-Threads: one or two per camera; `analysis` (frames to clips); `inference` (network and events);
-`writer` (outbox); `publisher`; `http`; `snapshots`. Every hand-over between them is bounded: when
-one is full, the side before it waits or drops, counted.
+Threads: one or two per camera; `decoding` (by DALI); `analysis` (frames to clips); `inference`
+(network and events); `writer` (outbox); `publisher`; `http`; `snapshots`. Every hand-over between
+them is bounded: when one is full, the side before it waits or drops, counted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from configs import CidcError
 from model.runtime import release_freed_memory
 from stream import assembly
 from stream.analysis.backlog import Backlog
@@ -34,7 +33,9 @@ from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.health import HANGS_SECONDS, Health
+from stream.ingest.decode_stage import DecodeStage
 from stream.metrics import Metrics
+from stream.stage import close_quietly
 from stream.types import CameraSnapshot
 
 __all__ = ["Pipeline"]
@@ -56,7 +57,8 @@ class Pipeline:
         max_silence_seconds: a run that ends does not wait longer for a stage without a heartbeat.
 
     Attributes:
-        supervisor, manager, inbox, ring, clips, inference, announcer, writer: once it is entered.
+        supervisor, manager, inbox, ring, decoding, clips, inference, announcer, writer: once it is
+            entered.
         latency: from the arrival of a clip's newest frame to its result.
 
     Raises:
@@ -92,7 +94,7 @@ class Pipeline:
             if self._snapshots is not None:
                 stack.callback(self._snapshots.close)
             self.outbox = assembly.open_outbox(config, self.metrics)
-            stack.callback(_quietly, self.outbox.close)
+            stack.callback(close_quietly, self.outbox.close)
             self._http = assembly.open_http(
                 config,
                 metrics=self.metrics.exposition,
@@ -101,7 +103,7 @@ class Pipeline:
                 checks=self.health.checks,
             )
             if self._http is not None:
-                stack.callback(_quietly, self._http.close)
+                stack.callback(close_quietly, self._http.close)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -189,7 +191,7 @@ class Pipeline:
         self._publisher = assembly.open_publisher(self.config, self.outbox, self.metrics)
         if self._publisher is not None:
             self._publisher.start()
-            self._stack.callback(_quietly, self._publisher.close)
+            self._stack.callback(close_quietly, self._publisher.close)
 
     def _build_stages(self, max_batch: int) -> None:
         self.inbox = Inbox(self.config.batch.camera_queue)
@@ -217,17 +219,16 @@ class Pipeline:
         self.inference = InferenceStage(
             self._recogniser, backlog=self._backlog, consumer=self.announcer, metrics=self.metrics
         )
-        self._stages = (self.clips, self.inference, self.writer)
-        self.health.watch(
-            (self.clips, self.inference), self.writer, lambda: self.outbox.is_recovering
-        )
+        self.decoding = DecodeStage.on(self._recogniser.device)
+        self._stages = (self.decoding, self.clips, self.inference, self.writer)
+        self.health.watch(self._stages[:3], self.writer, lambda: self.outbox.is_recovering)
         self.runtime = assembly.describe_runtime(self.spec, self._recogniser)
         self.metrics.runtime.labels(**self.runtime).set(1)
 
     def run_camera(self, threads: WorkerThreads) -> None:
         """Run one opening of a camera, in a thread of its own; called by the supervisor."""
         of = (self.config, self.spec, self.metrics, threads)
-        assembly.camera_worker(*of, outlet=self.inbox).run()
+        assembly.camera_worker(*of, outlet=self.inbox, decoding=self.decoding).run()
 
     def _store(self, announcement: Announcement) -> None:
         self.writer.put(announcement.events, announcement.arrived_monotonic)
@@ -254,8 +255,9 @@ class Pipeline:
         self.health.draining.set()
         self.manager.stop()
         self.supervisor.stop()
+        self.decoding.stop()
         self.inbox.close()
-        for stage in (self.clips, self.inference):
+        for stage in (self.clips, self.inference, self.decoding):
             while (
                 not stage.join(_TICK_SECONDS) and stage.silent_seconds < self._max_silence_seconds
             ):
@@ -278,7 +280,7 @@ class Pipeline:
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         if self._publisher is not None:
-            _quietly(self._publisher.close)
+            close_quietly(self._publisher.close)
         return build_summary(
             self.cameras(),
             self.metrics,
@@ -290,11 +292,3 @@ class Pipeline:
             runtime=self.runtime,
             http=None if self._http is None else self._http.address,
         )
-
-
-def _quietly(close: Callable[[], object]) -> None:
-    """Close something at the end of a run; a failure is logged and stops nothing else."""
-    try:
-        close()
-    except CidcError as error:
-        _log.warning("%s", error)

@@ -6,8 +6,11 @@ import abc
 import logging
 import threading
 import time
+from collections.abc import Callable
 
-__all__ = ["Stage"]
+from configs import CidcError
+
+__all__ = ["Stage", "close_quietly"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,3 +79,11 @@ class Stage(abc.ABC):
         except Exception as error:  # the edge of the stage
             _log.exception("stage %s failed", self.name)
             self.failure = error
+
+
+def close_quietly(close: Callable[[], object]) -> None:
+    """Close something at the end of a run; a failure is logged and stops nothing else."""
+    try:
+        close()
+    except CidcError as error:
+        _log.warning("%s", error)

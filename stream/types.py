@@ -129,6 +129,7 @@ class CodedPacket:
     `repeated` packet was delivered before; it comes again because later ones refer to it.
     `clock` says which presentation times can be believed: those of the stream; or, where it has
     none, the arrival of a camera's packets, or the count of a file's frames at its frame rate.
+    `template` is a copy of the stream's parameters, for remuxing.
     """
 
     packet: Any
@@ -137,6 +138,7 @@ class CodedPacket:
     lost: BreakReason = BreakReason.RECONNECT
     clock: PacketClock = "stream"
     repeated: bool = False
+    template: Any = None
 
     @property
     def is_key(self) -> bool:
@@ -164,17 +166,21 @@ class DecodedFrame:
 
 @dataclasses.dataclass(frozen=True)
 class SampledFrame:
-    """One position of a camera's time grid: RGB uint8 `H W C`, any size."""
+    """One position of a camera's time grid: RGB uint8 `H W C`, any size.
+
+    What DALI decoded on a GPU is a tensor there; everything else is an array.
+    """
 
     camera_id: str
-    frame_HWC: NDArray[np.uint8]
+    frame_HWC: NDArray[np.uint8] | Tensor
     pts_seconds: float
     arrived_monotonic: float
     wall_seconds: float
 
     def __post_init__(self) -> None:
         shape = self.frame_HWC.shape
-        if self.frame_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+        is_uint8 = self.frame_HWC.dtype == np.uint8 or str(self.frame_HWC.dtype) == "torch.uint8"
+        if not is_uint8 or len(shape) != 3 or shape[2] != 3:
             raise ValueError(f"a sampled frame is uint8 H W 3, got {self.frame_HWC.dtype} {shape}")
 
     def __repr__(self) -> str:
@@ -230,7 +236,7 @@ class ClipRef:
     pts_end_seconds: float
     arrived_monotonic: float
     wall_seconds: float
-    frame_HWC: NDArray[np.uint8] | None = None
+    frame_HWC: NDArray[np.uint8] | Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)

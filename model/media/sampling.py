@@ -6,6 +6,7 @@ rate. Times are presentation times in seconds. Training and the live pipeline bo
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Generic, TypeVar
 
@@ -64,6 +65,18 @@ class TimeGrid(Generic[Item]):
     def duplicates(self) -> int:
         """The number of frames left out so far because they had the time of the frame before."""
         return self._time_line.duplicates
+
+    def copy(self) -> TimeGrid[Item]:
+        """Return a grid that goes on from here by itself; the frames are the same."""
+        twin = copy.copy(self)
+        twin._time_line = self._time_line.copy()
+        return twin
+
+    @property
+    def held(self) -> list[Item]:
+        """The frames that a later position may still take."""
+        previous = [] if self._previous is None else [self._previous.item]
+        return [*previous, *self._time_line.waiting]
 
     def restart(self) -> None:
         """Discard all frames; the next frame starts a new grid."""

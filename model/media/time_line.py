@@ -8,6 +8,7 @@ the stream has jumped. Times are presentation times in seconds.
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 from typing import Generic, Literal, TypeVar
 
@@ -65,6 +66,18 @@ class TimeLine(Generic[Item]):
         self._steps: collections.deque[float] = collections.deque(maxlen=_REMEMBERED_STEPS)
         self.skipped = 0
         self.duplicates = 0
+
+    def copy(self) -> TimeLine[Item]:
+        """Return a time line that goes on from here by itself; the frames are the same."""
+        twin = copy.copy(self)
+        twin._waiting = list(self._waiting)
+        twin._steps = self._steps.copy()
+        return twin
+
+    @property
+    def waiting(self) -> list[Item]:
+        """The frames that wait until others agree with them."""
+        return [frame.item for frame in self._waiting]
 
     def restart(self) -> None:
         """Forget the time line; the next frame starts a new one. The frame interval is kept."""

@@ -6,10 +6,9 @@ It alone touches the ring, the schedule and the sessions of the cameras.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.device_streams import DeviceStream
@@ -158,7 +157,7 @@ class ClipStage(Stage):
 
     def _add_frames(self, frames: Sequence[SampledFrame]) -> None:
         targets: list[tuple[SampledFrame, CameraSession]] = []
-        crops: list[NDArray[np.uint8]] = []
+        crops: list[Any] = []
         for frame in frames:
             session = self._sessions.get(frame.camera_id)
             if session is None:
@@ -172,10 +171,11 @@ class ClipStage(Stage):
             for view, state in session.views.items():
                 self._write(session, view, state, frame, next(small_frames))
 
-    def _preprocess(self, crops: list[NDArray[np.uint8]]) -> list[Tensor]:
+    def _preprocess(self, crops: list[Any]) -> list[Tensor]:
+        """Make small frames of crops; those that are on the device already are not copied there."""
         frames: list[Tensor] = []
         for begin in range(0, len(crops), self._frames_at_once):
-            part = [each[None] for each in crops[begin : begin + self._frames_at_once]]
+            part = [_kept(each)[None] for each in crops[begin : begin + self._frames_at_once]]
             with self._metrics.stage.labels("preprocess").time():
                 batch = self.preprocessor(part)[:, 0]
                 # The graph reuses its memory at the next run.
@@ -289,3 +289,10 @@ class ClipStage(Stage):
             self._schedule.forget(view)
         session.release(self._ring)
         del self._sessions[session.config.id]
+
+
+def _kept(crop_HWC: Any) -> Any:
+    """Keep the memory of a tensor on a GPU until this thread's stream has read it."""
+    if isinstance(crop_HWC, Tensor) and crop_HWC.is_cuda:
+        crop_HWC.record_stream(torch.cuda.current_stream(crop_HWC.device))
+    return crop_HWC

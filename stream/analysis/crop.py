@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
 
 from stream.cameras.config import RegionConfig
 
@@ -13,8 +14,10 @@ __all__ = ["crop", "is_flat"]
 _MAX_ASPECT_RATIO = 8
 
 
-def crop(frame_HWC: NDArray[np.uint8], region: RegionConfig | None) -> NDArray[np.uint8]:
+def crop(frame_HWC: Any, region: RegionConfig | None) -> Any:
     """Cut a region out of a frame, uint8 `H W C`; the whole frame without a region.
+
+    The frame is an array or a tensor; what is cut out of a tensor stays on its device.
 
     Of a strip only the middle is kept, at most 8 times as long as wide: the network sees a square
     of it, and the ends are not worth resizing.
@@ -27,10 +30,11 @@ def crop(frame_HWC: NDArray[np.uint8], region: RegionConfig | None) -> NDArray[n
     longest = _MAX_ASPECT_RATIO * min(height, width)
     top = max(0, (height - longest) // 2)
     left = max(0, (width - longest) // 2)
-    return np.ascontiguousarray(part[top : top + longest, left : left + longest])
+    middle = part[top : top + longest, left : left + longest]
+    return np.ascontiguousarray(middle) if isinstance(middle, np.ndarray) else middle.contiguous()
 
 
-def is_flat(frame_HWC: NDArray[np.uint8]) -> bool:
+def is_flat(frame_HWC: Any) -> bool:
     """Whether a frame is more than 8 times as long as wide, or the reverse."""
     height, width = frame_HWC.shape[:2]
     return bool(max(height, width) > _MAX_ASPECT_RATIO * min(height, width))

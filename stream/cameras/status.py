@@ -16,6 +16,7 @@ __all__ = ["CameraStatus"]
 
 _log = logging.getLogger(__name__)
 _FPS_SECONDS = 3.0
+_FPS_PATIENCE_SECONDS = 5.0  # a camera without a frame for longer has no frame rate
 
 
 class CameraStatus:
@@ -46,6 +47,7 @@ class CameraStatus:
         self._metrics = metrics
         self._received_monotonic = self._decoded_monotonic = time.monotonic()
         self._last_frame_monotonic: float | None = None
+        self._counted_monotonic = float("-inf")
         self._link: tuple[CameraState, str] = ("connecting", "")
         self._reported: tuple[CameraState, str] | None = None
         self._blocked = False
@@ -127,7 +129,8 @@ class CameraStatus:
         """Count a decoded frame that arrived at this time."""
         now = time.monotonic()
         self._last_frame_monotonic = arrived_monotonic
-        self._frames_monotonic.append(now)
+        self._counted_monotonic = now
+        self._frames_monotonic.append(arrived_monotonic)
         self._metrics.decoded.labels(self.camera.id).inc()
         arrived_at = time.time() - (now - arrived_monotonic)
         self._metrics.last_frame.labels(self.camera.id).set(arrived_at)
@@ -139,9 +142,14 @@ class CameraStatus:
         return max(0.0, time.monotonic() - self._last_frame_monotonic)
 
     def fps(self) -> float:
-        """Decoded frames per second over the last seconds."""
-        since = time.monotonic() - _FPS_SECONDS
-        recent = [moment for moment in list(self._frames_monotonic) if moment >= since]
+        """Frames per second over the last seconds, by their arrival.
+
+        Groups of pictures are decoded together, so the newest frame may have arrived a while ago.
+        """
+        moments = list(self._frames_monotonic)
+        if not moments or time.monotonic() - self._counted_monotonic > _FPS_PATIENCE_SECONDS:
+            return 0.0
+        recent = [moment for moment in moments if moment >= moments[-1] - _FPS_SECONDS]
         if len(recent) < 2:
             return 0.0
         return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)

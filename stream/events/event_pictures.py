@@ -34,7 +34,7 @@ class _Best:
     """The best frame of an event so far, and its clip if an activation map is to be drawn."""
 
     confidence: float
-    frame_HWC: NDArray[np.uint8]
+    frame_HWC: NDArray[np.uint8] | Tensor
     clip_BCTHW: Tensor | None
     is_stored: bool = False
 
@@ -56,7 +56,7 @@ class EventPictures:
         self,
         open_events: Mapping[str, str],
         confidences: Mapping[str, float],
-        frame_HWC: NDArray[np.uint8],
+        frame_HWC: NDArray[np.uint8] | Tensor,
         clip_BCTHW: Tensor,
     ) -> None:
         """Keep a frame for each open event whose confidence is the highest so far.
@@ -87,10 +87,14 @@ class EventPictures:
         return name
 
     def _painted(self, best: _Best) -> NDArray[np.uint8]:
+        # A frame that was decoded on a GPU is copied only now, when its picture is stored.
+        frame_HWC = best.frame_HWC
+        if not isinstance(frame_HWC, np.ndarray):
+            frame_HWC = frame_HWC.cpu().numpy()
         if self._paint is None or best.clip_BCTHW is None:
-            return best.frame_HWC
+            return frame_HWC
         try:
-            return self._paint(best.clip_BCTHW, best.frame_HWC)
+            return self._paint(best.clip_BCTHW, frame_HWC)
         except Exception:  # a failed picture must not prevent the event
             _log.exception("the activation map could not be drawn; storing the plain picture")
-            return best.frame_HWC
+            return frame_HWC

@@ -11,15 +11,11 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
-from model.media.conversion import FrameConverter
+from stream.ingest.camera_frames import CameraFrames
 from stream.ingest.config import ClipConfig, SourceConfig
-from stream.ingest.decoder import Decoder
+from stream.ingest.decode_stage import DecodeStage
 from stream.ingest.handle import Outlet, Threads
 from stream.ingest.packet_queue import PacketQueue
-from stream.ingest.sampler import Sampler
 from stream.ingest.source import Source
 from stream.metrics import Metrics
 from stream.types import (
@@ -27,6 +23,7 @@ from stream.types import (
     CameraOpened,
     CameraState,
     CodedPacket,
+    DecodedFrame,
     EndReason,
     SampledFrame,
     StreamBreak,
@@ -50,7 +47,8 @@ class CameraWorker:
         source: how the camera is opened.
         clip: how its frames are sampled.
         outlet: takes the items; called from the decoding thread.
-        short_side: pixels to which frames are scaled down while they are converted to RGB.
+        short_side: pixels to which software scales frames down while it converts them to RGB.
+        decoding: DALI's decoder of all cameras; None: decode in software.
     """
 
     def __init__(
@@ -62,6 +60,7 @@ class CameraWorker:
         metrics: Metrics,
         outlet: Outlet,
         short_side: int,
+        decoding: DecodeStage | None = None,
     ) -> None:
         self._threads = threads
         self._status = threads.status
@@ -70,8 +69,9 @@ class CameraWorker:
         self._clip = clip
         self._metrics = metrics
         self._outlet = outlet
+        self._short_side = short_side
+        self._decoding = decoding
         self._log_context = {"camera": self._camera.id}
-        corrupt = metrics.corrupt.labels(self._camera.id)
         self._source = Source(
             self._camera,
             source,
@@ -81,16 +81,11 @@ class CameraWorker:
             on_reconnect=metrics.reconnects.labels(self._camera.id).inc,
             on_rest=self._rest,
         )
-        self._decoder = Decoder(corrupt.inc)
-        self._convert = FrameConverter(
-            short_side, on_fallback=self._log_fallback, max_pixels=source.max_pixels
-        )
-        self._sampler: Sampler  # once it is known how the video comes
+        self._frames: CameraFrames  # once it is known how the video comes
+        self._note = ""  # how it is decoded, if it was to be decoded in another way
         self._is_found = self._camera.is_file  # whether it is known how its video comes
         self._has_key_frame = False  # whether one came on this connection
         self._last_pts_seconds: float | None = None
-        self._unconverted = 0
-        self._conversion_problem = ""
         self._converts = True  # whether the latest frame could be converted
         self._last_frame_monotonic = time.monotonic()
         self._decoded_before = metrics.total(metrics.decoded, camera=self._camera.id)
@@ -105,7 +100,8 @@ class CameraWorker:
             else:
                 self._open()
                 recording = self._source.facts.is_recording
-                self._decode_all(self._source.packets() if recording else self._live_packets())
+                packets = self._frames.prepared(self._source.packets())
+                self._decode_all(packets if recording else self._live_packets(packets))
         except Exception:  # the edge of the stage: one camera must never take the others along
             self._log_exception("giving the camera up")
             self._end(EndReason.FAILED, _UNEXPECTED)
@@ -119,35 +115,36 @@ class CameraWorker:
         self._status.set_source(
             is_recording=facts.is_recording, read_timeout_seconds=facts.read_timeout_seconds
         )
-        self._sampler = self._new_sampler(is_live=not facts.is_recording)
+        self._frames = self._new_frames(is_live=not facts.is_recording)
         generation = self._threads.generation
         self._emit(CameraOpened(self._camera, generation, facts.is_recording))
 
-    def _new_sampler(self, *, is_live: bool) -> Sampler:
-        metrics = self._metrics
-        return Sampler(
+    def _new_frames(self, *, is_live: bool) -> CameraFrames:
+        return CameraFrames(
             self._camera.id,
-            self._clip,
-            self._timed_convert,
             generation=self._threads.generation,
-            on_repeat=metrics.repeated.labels(self._camera.id).inc,
-            on_skip=lambda frames, reason: metrics.dropped_frames.labels(
-                self._camera.id, reason
-            ).inc(frames),
-            on_unconverted=self._count_unconverted,
             is_live=is_live,
+            source=self._config,
+            clip=self._clip,
+            metrics=self._metrics,
+            short_side=self._short_side,
+            stage=self._decoding,
+            stop=self._threads.stop,
+            on_frame=self._note_frame,
+            on_software=self._note_software,
+            on_wait=self._touch,
         )
 
     # Packets --------------------------------------------------------------------------------------
 
-    def _live_packets(self) -> Iterator[CodedPacket]:
+    def _live_packets(self, packets: Iterable[CodedPacket]) -> Iterator[CodedPacket]:
         """What the receiving thread receives, until it has ended."""
         queue = PacketQueue(
             max_seconds=self._config.max_queue_seconds,
             max_bytes=self._config.max_queue_megabytes * 1e6,
             on_dropped=self._metrics.dropped_packets.labels(self._camera.id, "decoder").inc,
         )
-        self._threads.spawn(lambda: self._receive(queue), "packets")
+        self._threads.spawn(lambda: self._receive(packets, queue), "packets")
         while not queue.is_over and not self._threads.stop.is_set():
             coded = queue.take(_LOOK_SECONDS)
             self._status.touch(received=False)
@@ -156,9 +153,9 @@ class CameraWorker:
             else:
                 self._check_frames()
 
-    def _receive(self, queue: PacketQueue) -> None:
+    def _receive(self, packets: Iterable[CodedPacket], queue: PacketQueue) -> None:
         try:
-            for coded in self._source.packets():
+            for coded in packets:
                 self._status.touch(decoded=False)
                 if self._threads.stop.is_set():
                     return
@@ -188,47 +185,34 @@ class CameraWorker:
                 self._log_exception("reopening the camera")
                 self._source.give_up(_UNEXPECTED)
                 skipping = coded.packet is not None
-        for item in self._sampler.finish():
+        for item in self._frames.finish():
             self._emit(item)
 
     def _decode(self, coded: CodedPacket) -> None:
-        self._status.touch(received=self._source.facts.is_recording)
-        with self._metrics.stage.labels("decode").time():
-            frames = self._decoder.decode(coded)
+        self._touch()
         self._has_key_frame = coded.packet is not None and (self._has_key_frame or coded.is_key)
-        if coded.packet is None:
-            for item in self._sampler.restart(coded.lost):
-                self._emit(item)
-        if coded.repeated:
-            return
-        for frame in frames:
-            if self._threads.stop.is_set():
-                return
-            self._status.count_decoded(frame.arrived_monotonic)
-            for item in self._sampler.push(frame):
-                self._emit(item)
-            if self._converts and frame.pts_seconds != self._last_pts_seconds:
-                self._last_pts_seconds = frame.pts_seconds
-                # After the hand-over: if that took long, the camera is not to blame.
-                self._last_frame_monotonic = time.monotonic()
-        self._check_frames()
+        for item in self._frames.take(coded):
+            self._emit(item)
+        if not coded.repeated:
+            self._check_frames()
 
-    def _timed_convert(self, native: object) -> NDArray[np.uint8]:
-        with self._metrics.stage.labels("convert").time():
-            rgb_HWC = self._convert(native)
-        self._converts = True
-        return rgb_HWC
+    def _touch(self) -> None:
+        self._status.touch(received=self._source.facts.is_recording)
 
-    def _count_unconverted(self, problem: str) -> None:
-        self._metrics.dropped_frames.labels(self._camera.id, "conversion").inc()
-        if self._unconverted == 0:
-            _log.warning("camera %s: %s", self._camera.id, problem, extra=self._log_context)
-        self._unconverted += 1
-        self._conversion_problem = problem
-        self._converts = False
+    def _note_frame(self, frame: DecodedFrame, converts: bool) -> None:
+        self._status.count_decoded(frame.arrived_monotonic)
+        self._converts = converts
+        if converts and frame.pts_seconds != self._last_pts_seconds:
+            self._last_pts_seconds = frame.pts_seconds
+            # After the hand-over: if that took long, the camera is not to blame.
+            self._last_frame_monotonic = time.monotonic()
 
-    def _log_fallback(self, message: str) -> None:
-        _log.warning("camera %s: %s", self._camera.id, message, extra=self._log_context)
+    def _note_software(self, detail: str) -> None:
+        """Show how a camera is decoded that was to be decoded by DALI, by name."""
+        if self._config.decoder == "dali":
+            self._note = detail
+            if self._status.state == "running":
+                self._set_state("running", "")
 
     def _check_frames(self) -> None:
         """Reopen a camera that runs and gives no new frame for long."""
@@ -239,7 +223,7 @@ class CameraWorker:
         if self._status.state == "running" and silent > patience:
             self._last_frame_monotonic = time.monotonic()
             problem = "packets come, but no new frame"
-            self._source.give_up(problem if self._converts else self._conversion_problem)
+            self._source.give_up(problem if self._converts else self._frames.conversion_problem)
 
     def _emit(self, item: StreamItem) -> None:
         started_at = time.monotonic()
@@ -260,7 +244,8 @@ class CameraWorker:
             self._last_frame_monotonic = time.monotonic()
         # An abandoned worker that comes back must not speak for its replacement.
         if not self._threads.stop.is_set():
-            self._status.set_state(state, detail)
+            note = self._note if state == "running" else ""
+            self._status.set_state(state, detail or note)
 
     def _end(self, reason: EndReason, detail: str | None = None) -> None:
         if self._threads.stop.is_set():
@@ -272,7 +257,7 @@ class CameraWorker:
 
     def _problem_of_file(self) -> str | None:
         """What was wrong with a file that was read to its end; None if nothing was."""
-        metrics = self._metrics
+        metrics, frames = self._metrics, self._frames
         decoded = metrics.total(metrics.decoded, camera=self._camera.id) - self._decoded_before
         corrupt = metrics.total(metrics.corrupt, camera=self._camera.id) - self._corrupt_before
         if not decoded:
@@ -280,9 +265,9 @@ class CameraWorker:
         problems = []
         if corrupt:
             problems.append(f"{corrupt} packets could not be decoded")
-        if self._unconverted:
+        if frames.unconverted:
             problems.append(
-                f"{self._unconverted} frames could not be converted ({self._conversion_problem})"
+                f"{frames.unconverted} frames could not be converted ({frames.conversion_problem})"
             )
         return ", ".join([EndReason.FINISHED.value, *problems]) if problems else None
 

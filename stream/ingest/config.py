@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -72,6 +72,23 @@ class SourceConfig(StrictModel):
         ge=4096,
         le=16_384 * 16_384,
         description="most pixels of a frame; larger ones are not decoded. The default is 8K UHD",
+    )
+
+    decoder: Literal["auto", "dali", "software"] = Field(
+        "auto",
+        description=(
+            "auto: DALI on a GPU, for video that it can decode there, otherwise software; dali:"
+            " also on the CPU (VP8, VP9, MJPEG)"
+        ),
+    )
+    max_gop_seconds: float = Field(
+        4.0,
+        gt=0,
+        le=30,
+        description=(
+            "DALI decodes whole groups of pictures, from one key frame to the next; a camera with"
+            " longer ones is decoded in software"
+        ),
     )
 
     @model_validator(mode="after")

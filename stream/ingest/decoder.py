@@ -6,14 +6,17 @@ Every frame is decoded, because later ones refer to it; none is converted here.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import av
 from av.error import FFmpegError
 
 from model.media.container import frame_rate
 from model.media.conversion import quarter_turns
 from model.media.presentation_order import PresentationOrder
+from stream.ingest.gop import Gop
 from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["Decoder"]
@@ -59,16 +62,46 @@ class Decoder:
         try:
             frames = packet.decode()
         except (FFmpegError, ValueError):
-            self._on_corrupt()
+            self._note_corrupt(coded)
             return []
         whole = [frame for frame in frames if not frame.is_corrupt]
         for _ in range(len(frames) - len(whole)):
-            self._on_corrupt()
+            self._note_corrupt(coded)
         stamped = [self._stamped(frame, coded) for frame in whole]
         ordered = [
             ready for frame in stamped for ready in self._order.push(frame, frame.pts_seconds)
         ]
+        if coded.repeated:
+            return []
         return ordered if packet.size else ordered + self._order.flush()
+
+    def decode_group(self, gop: Gop, before: Sequence[CodedPacket]) -> list[DecodedFrame]:
+        """Decode a whole group of pictures by itself, up to its last frame.
+
+        Args:
+            before: the packets of the group before it; damaged key frames and open groups refer to
+                it. Its frames are not returned.
+        """
+        self.go_on(gop, before)
+        frames = [frame for coded in gop.packets for frame in self.decode(coded)]
+        end = av.Packet()
+        end.stream = gop.packets[-1].packet.stream
+        frames += self.decode(dataclasses.replace(gop.packets[-1], packet=end, repeated=False))
+        self._codec.flush_buffers()  # it takes packets again
+        self._arrivals.clear()
+        self._order = PresentationOrder()
+        return frames
+
+    def go_on(self, gop: Gop, before: Sequence[CodedPacket]) -> None:
+        """Go on with a group where another decoder ended, on the same connection."""
+        self._started_monotonic = gop.started_monotonic
+        self._counted = gop.frames_before - len(before)
+        for coded in before:
+            self.decode(dataclasses.replace(coded, repeated=True))
+
+    def _note_corrupt(self, coded: CodedPacket) -> None:
+        if not coded.repeated:
+            self._on_corrupt()
 
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
         arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))

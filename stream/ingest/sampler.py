@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
@@ -19,14 +21,15 @@ __all__ = ["Sampler"]
 
 _log = logging.getLogger(__name__)
 _MIN_STEP_SECONDS = 0.001
+_NO_PICTURE_HWC = np.zeros((1, 1, 3), np.uint8)
 
 
 class Sampler:
     """Turns one camera's decoded frames into grid positions and breaks.
 
     Args:
-        convert: makes an RGB frame, uint8 `H W C`, of a decoded one; it is called once for each
-            frame that is used, and for no other.
+        convert: makes an RGB frame, uint8 `H W C`, array or tensor, of a decoded one; it is called
+            once for each frame that is used, and for no other.
         generation: of this opening of the camera, for the breaks.
         on_repeat: told of each position that takes the same frame as the one before.
         on_skip: told how many frames were left out because of their times, and the reason:
@@ -40,7 +43,7 @@ class Sampler:
         self,
         camera_id: str,
         config: ClipConfig,
-        convert: Callable[[object], NDArray[np.uint8]],
+        convert: Callable[[object], Any],
         *,
         generation: int = 0,
         on_repeat: Callable[[], None] = lambda: None,
@@ -56,12 +59,13 @@ class Sampler:
         self._on_unconverted = on_unconverted
         self._grid: TimeGrid[DecodedFrame] = TimeGrid(config.fps, config.max_gap_seconds)
         self._size: tuple[int, int, int] | None = None
-        self._converted: tuple[DecodedFrame, NDArray[np.uint8]] | None = None
+        self._converted: tuple[DecodedFrame, Any] | None = None
         self._is_live = is_live
         self._trust: TimeTrust | None = TimeTrust() if is_live else None
         self._first_arrival: float | None = None  # set while frames are placed by arrival
         self._newest_seconds = 0.0
         self._skipped = self._duplicates = 0
+        self._warn: Callable[..., None] = _log.warning
 
     def restart(self, reason: BreakReason) -> list[SampledFrame | StreamBreak]:
         """Restart for an outside reason, such as a new connection; return what is left."""
@@ -93,6 +97,28 @@ class Sampler:
             items.append(self._place_by_arrival(frame))
         return items
 
+    def wanted(self, frames: Sequence[DecodedFrame]) -> list[Any]:
+        """List the `native` of the frames that are converted if these are pushed next, or later.
+
+        Nothing is converted, reported or changed. Frames that came before may be among them.
+        """
+        wanted: list[Any] = []
+
+        def note(native: object) -> NDArray[np.uint8]:
+            wanted.append(native)
+            return _NO_PICTURE_HWC
+
+        twin = copy.copy(self)
+        twin._grid = self._grid.copy()
+        twin._trust = copy.deepcopy(self._trust)
+        twin._convert = note
+        twin._on_repeat = lambda: None
+        twin._on_skip = lambda frames, reason: None
+        twin._warn = lambda *arguments, **context: None
+        for frame in frames:
+            twin.push(frame)
+        return [*wanted, *(frame.native for frame in twin._grid.held)]
+
     def _seconds(self, frame: DecodedFrame) -> float:
         if self._first_arrival is None:
             return frame.pts_seconds
@@ -103,7 +129,7 @@ class Sampler:
 
     def _place_by_arrival(self, frame: DecodedFrame) -> StreamBreak:
         """Use arrival times from the next frame on, until the next connection."""
-        _log.warning(
+        self._warn(
             "camera %s: its timestamps cannot be used; its frames are placed by the time of their"
             " arrival until it is opened again. Check the clock of the camera or of its server",
             self._camera_id,

@@ -11,6 +11,7 @@ from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
 from stream.ingest.camera_worker import CameraWorker
 from stream.ingest.config import ClipConfig, SourceConfig
+from stream.ingest.decode_stage import DecodeStage
 from stream.metrics import Metrics
 from stream.types import CameraOpened, CameraState, SampledFrame, StreamBreak, StreamItem
 from tests.support.waiting import until
@@ -26,7 +27,14 @@ QUICK = SourceConfig(
 class Seen:
     """The frames, breaks and states of one camera; while `slow` is set, none is taken."""
 
-    def __init__(self, url: str, config: SourceConfig = QUICK, **camera: object) -> None:
+    def __init__(
+        self,
+        url: str,
+        config: SourceConfig = QUICK,
+        *,
+        decoding: DecodeStage | None = None,
+        **camera: object,
+    ) -> None:
         self.items: list[SampledFrame | StreamBreak] = []
         self.opened: list[CameraOpened] = []
         self.metrics = Metrics()
@@ -40,6 +48,7 @@ class Seen:
             lambda state, detail: self.states.append((state, detail)),
         )
         self._config = config
+        self._decoding = decoding
         self.status = self.supervisor.add(
             CameraConfig.model_validate({"id": "a", "url": url} | camera)
         )
@@ -53,6 +62,7 @@ class Seen:
             metrics=self.metrics,
             short_side=160,
             outlet=self,
+            decoding=self._decoding,
         ).run()
 
     def put(
@@ -81,9 +91,15 @@ class Seen:
 
 
 @contextlib.contextmanager
-def seen(url: str, config: SourceConfig = QUICK, **camera: object) -> Iterator[Seen]:
+def seen(
+    url: str,
+    config: SourceConfig = QUICK,
+    *,
+    decoding: DecodeStage | None = None,
+    **camera: object,
+) -> Iterator[Seen]:
     """Run a camera for as long as the block lasts."""
-    watched = Seen(url, config, **camera)
+    watched = Seen(url, config, decoding=decoding, **camera)
     try:
         yield watched
     finally:

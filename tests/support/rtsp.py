@@ -1,7 +1,8 @@
 """A real RTSP server for tests: GStreamer's, run by Debian's Python in a process of its own.
 
-As a script (`/usr/bin/python3 rtsp.py PORT LOGIN /mount=FILE ... /once!=FILE`): serves H.264 files
-in real time, over and over or, with `!`, once. LOGIN is `user:password`, or empty for everybody.
+As a script (`/usr/bin/python3 rtsp.py PORT LOGIN /mount=FILE ... /once!=FILE`): serves files in
+real time, over and over or, with `!`, once: H.264 in MP4, VP9 in WebM, MJPEG in AVI. LOGIN is
+`user:password`, or empty for everybody.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ REMEDY = (
     "apt-get install python3-gi gir1.2-gst-rtsp-server-1.0"
     " gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
 )
+# By the ending of the file: how to read it, and how to send it.
+_KINDS = {
+    ".mp4": ("qtdemux ! video/x-h264", "rtph264pay pt=96 config-interval=-1"),
+    ".webm": ("matroskademux ! video/x-vp9", "rtpvp9pay pt=96"),
+    ".avi": ("avidemux ! image/jpeg", "rtpjpegpay pt=26"),
+}
 IMPORTS = """
 import gi
 gi.require_version("GstRtspServer", "1.0")
@@ -36,7 +43,7 @@ class RtspServer:
     """The server process.
 
     Args:
-        mounts: the H.264 file of each path; `/path` is looped, `/path!` is played once.
+        mounts: the file of each path; `/path` is looped, `/path!` is played once.
         login: `user:password`, or empty for everybody.
     """
 
@@ -113,12 +120,13 @@ def serve(port: str, login: str, mounts: list[str]) -> None:
 def _factory(file: str, loop: bool) -> Any:
     from gi.repository import Gst, GstRtspServer
 
+    payloader = _KINDS[Path(file).suffix][1]
     caps, units, length = _access_units(file)
 
     class Factory(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
         def do_create_element(self, url: Any) -> Any:
             source = "appsrc name=src is-live=true format=time max-bytes=200000"
-            return Gst.parse_launch(f"( {source} ! rtph264pay name=pay0 pt=96 config-interval=-1 )")
+            return Gst.parse_launch(f"( {source} ! {payloader} name=pay0 )")
 
         def do_configure(self, media: Any) -> None:
             source = media.get_element().get_by_name_recurse_up("src")
@@ -153,7 +161,7 @@ def _access_units(file: str) -> tuple[Any, list[tuple[bytes, int, int, int, bool
     from gi.repository import Gst, GstApp  # noqa: F401 - GstApp gives the sink its methods
 
     pipeline = Gst.parse_launch(
-        "filesrc name=f ! qtdemux ! video/x-h264 ! appsink name=s sync=false max-buffers=0"
+        f"filesrc name=f ! {_KINDS[Path(file).suffix][0]} ! appsink name=s sync=false max-buffers=0"
     )
     pipeline.get_by_name("f").set_property("location", file)
     sink = pipeline.get_by_name("s")
@@ -171,7 +179,7 @@ def _access_units(file: str) -> tuple[Any, list[tuple[bytes, int, int, int, bool
         units.append((data, buffer.pts + offset, dts + offset, buffer.duration, key))
     pipeline.set_state(Gst.State.NULL)
     if not units:
-        sys.exit(f"no H.264 in {file}")
+        sys.exit(f"no video in {file}")
     step = sorted(unit[3] for unit in units)[len(units) // 2]
     return caps, units, max(unit[1] for unit in units) + step
 

@@ -1,0 +1,182 @@
+"""Decode groups of pictures of many cameras in one run of DALI.
+
+On a GPU the frames stay in its memory. No GPU has run this yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs import MediaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["EncodedGop", "GopDecoder"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedGop:
+    """A group of pictures in a container, and which of its frames are wanted.
+
+    Attributes:
+        data: bytes of the container, uint8.
+        wanted: places of the frames in presentation order, int32, at least one.
+        width, height: of the frames; what the decoder gives to the right and below is cut.
+        correction: matrix `3 3` that multiplies RGB columns, because DALI always uses BT.601; None
+            if the video uses BT.601 too.
+    """
+
+    data: NDArray[np.uint8]
+    wanted: NDArray[np.int32]
+    width: int
+    height: int
+    correction: NDArray[np.float32] | None = None
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of the wanted frames."""
+        return len(self.wanted) * self.width * self.height * 3
+
+
+class GopDecoder:
+    """Decodes batches of groups in DALI.
+
+    On the CPU, DALI can decode only VP8, VP9 and MJPEG. One thread uses it.
+
+    Args:
+        max_batch: maximum number of groups in one call.
+        device: `cpu` or `gpu`.
+        threads: groups that are decoded at the same time; on a GPU each has a hardware decoder.
+        gpu: index of the GPU.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_batch: int,
+        device: Literal["cpu", "gpu"] = "cpu",
+        threads: int = 1,
+        gpu: int | None = None,
+    ) -> None:
+        self.max_batch = max_batch
+        self._device = device
+        self._threads = threads
+        self._gpu = gpu if device == "gpu" else None
+        self._pipeline: Any = None
+        self._stream: Any = None
+
+    def decode(self, gops: Sequence[EncodedGop]) -> list[list[Any]]:
+        """Decode the wanted frames of each group.
+
+        Returns:
+            For each group its frames, uint8 `H W 3`: NumPy arrays on the CPU, tensors on a GPU.
+            Each frame has memory of its own.
+
+        Raises:
+            MediaError: DALI cannot decode one of them; DALI does not report which one.
+        """
+        try:
+            if self._pipeline is None:
+                self._pipeline = self._build()
+            self._pipeline.feed_input("encoded", [gop.data for gop in gops])
+            self._pipeline.feed_input("wanted", [gop.wanted for gop in gops])
+            (output,) = self._pipeline.run()
+            return [self._frames(output, place, gop) for place, gop in enumerate(gops)]
+        except RuntimeError as error:
+            self._pipeline = None  # after an error, the graph cannot be used again
+            raise MediaError(
+                f"DALI cannot decode one of {len(gops)} groups of pictures: {_last_line(error)}"
+            ) from None
+
+    def _frames(self, output: Any, place: int, gop: EncodedGop) -> list[Any]:
+        """Copy a group's frames: the next run overwrites the output."""
+        if self._device == "gpu":
+            return self._frames_on_gpu(output, place, gop)
+        frames_FHWC = np.asarray(output.at(place))
+        _check_shape(frames_FHWC.shape, gop)
+        return [_corrected(frame, gop) for frame in frames_FHWC[:, : gop.height, : gop.width]]
+
+    def _frames_on_gpu(self, output: Any, place: int, gop: EncodedGop) -> list[Any]:
+        """Copy a group's frames on a stream of this decoder, so that nothing waits for others."""
+        import torch.utils.dlpack
+
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self._gpu)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._stream):
+            frames_FHWC = torch.utils.dlpack.from_dlpack(output[place])
+            _check_shape(tuple(frames_FHWC.shape), gop)
+            cut_FHWC = frames_FHWC[:, : gop.height, : gop.width]
+            frames = [_corrected_tensor(frame, gop) for frame in cut_FHWC]
+            # The copies are finished before another stream reads them, and before the next run
+            # overwrites their source.
+            self._stream.synchronize()
+        return frames
+
+    def _build(self) -> Any:
+        # DALI is imported here, so that programs without DALI can import this module.
+        from nvidia.dali import fn, pipeline_def
+
+        @pipeline_def  # type: ignore[untyped-decorator]
+        def gop_graph() -> Any:
+            encoded = fn.external_source(name="encoded", no_copy=True)
+            wanted = fn.external_source(name="wanted")
+            if self._device == "gpu":
+                return fn.decoders.video(encoded, frames=wanted, device="mixed", affine=False)
+            return fn.decoders.video(encoded, frames=wanted)
+
+        pipeline = gop_graph(
+            batch_size=self.max_batch,
+            num_threads=self._threads,
+            device_id=self._gpu,
+            prefetch_queue_depth=1,
+            exec_dynamic=False,
+            exec_async=False,
+            exec_pipelined=False,
+        )
+        pipeline.build()
+        return pipeline
+
+
+def _check_shape(shape: tuple[int, ...], gop: EncodedGop) -> None:
+    """Refuse frames of another size than the first one's: the camera changed it in the group.
+
+    Raises:
+        MediaError: the frames have another number or size.
+    """
+    frames, height, width = shape[:3]
+    if frames != len(gop.wanted) or height < gop.height or width < gop.width:
+        raise MediaError(
+            f"DALI gives {frames} frames of {width}x{height} where {len(gop.wanted)} of"
+            f" {gop.width}x{gop.height} are wanted"
+        )
+
+
+def _corrected(frame_HWC: NDArray[np.uint8], gop: EncodedGop) -> NDArray[np.uint8]:
+    if gop.correction is None:
+        return np.array(frame_HWC)
+    corrected = frame_HWC.astype(np.float32) @ gop.correction.T
+    result_HWC: NDArray[np.uint8] = np.clip(corrected.round(), 0, 255).astype(np.uint8)
+    return result_HWC
+
+
+def _corrected_tensor(frame_HWC: Tensor, gop: EncodedGop) -> Tensor:
+    import torch
+
+    if gop.correction is None:
+        return frame_HWC.clone(memory_format=torch.contiguous_format)
+    correction = torch.from_numpy(gop.correction).to(frame_HWC.device)
+    corrected = frame_HWC.float() @ correction.T
+    return corrected.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _last_line(error: RuntimeError) -> str:
+    """Return the line of DALI's message that says what is wrong, without its traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("Error", "Assert", "[/"))]
+    return (told or lines or [type(error).__name__])[-1][:200]

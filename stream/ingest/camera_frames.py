@@ -1,0 +1,238 @@
+"""One camera's packets to sampled frames: decoded by DALI in whole groups, or in software."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from configs import MediaError
+from model.media.conversion import FrameConverter
+from model.media.key_frames import is_key_frame
+from model.media.remux import stream_template
+from stream.ingest.config import ClipConfig, SourceConfig
+from stream.ingest.decodable import SoftwareReason, codec_name
+from stream.ingest.decode_stage import DecodeStage
+from stream.ingest.decoder import Decoder
+from stream.ingest.gop import Gop, GopFrame
+from stream.ingest.group_path import GroupPath
+from stream.ingest.sampler import Sampler
+from stream.metrics import Metrics
+from stream.types import CodedPacket, DecodedFrame, SampledFrame, StreamBreak
+
+__all__ = ["CameraFrames"]
+
+_log = logging.getLogger(__name__)
+
+
+class CameraFrames:
+    """Decodes and samples one camera, from one opening to its end. One thread uses it.
+
+    The sampler decides on the frames of a group before they are decoded, so DALI gives only those
+    that are used. If DALI cannot decode a group, it is decoded in software from the same packets;
+    if it cannot decode the camera, everything is, until the camera is opened again.
+
+    Args:
+        generation: of this opening, for the breaks.
+        is_live: whether frames arrive as they are taken.
+        short_side: pixels to which software scales frames down while it converts them to RGB.
+        stage: DALI's decoder of all cameras; None: decode in software.
+        stop: set when the camera should end.
+        on_frame: told of each frame after it was sampled, and whether it could be converted.
+        on_software: told why the camera is decoded in software, if DALI was asked for.
+        on_wait: called now and then while DALI decodes.
+
+    Attributes:
+        unconverted: number of frames that could not be converted.
+        conversion_problem: what was wrong with the latest of them.
+    """
+
+    def __init__(
+        self,
+        camera_id: str,
+        *,
+        generation: int,
+        is_live: bool,
+        source: SourceConfig,
+        clip: ClipConfig,
+        metrics: Metrics,
+        short_side: int,
+        stage: DecodeStage | None,
+        stop: threading.Event,
+        on_frame: Callable[[DecodedFrame, bool], None],
+        on_software: Callable[[str], None] = lambda detail: None,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._camera_id = camera_id
+        self._metrics = metrics
+        self._stop = stop
+        self._on_frame = on_frame
+        self._on_software = on_software
+        self._on_wait = on_wait
+        self.unconverted = 0
+        self.conversion_problem = ""
+        self._converts = True  # whether the latest frame could be converted
+        self._log_context = {"camera": camera_id}
+        self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
+        self._converter = FrameConverter(
+            short_side, on_fallback=self._log_fallback, max_pixels=source.max_pixels
+        )
+        skipped = metrics.dropped_frames
+        self._sampler = Sampler(
+            camera_id,
+            clip,
+            self._convert,
+            generation=generation,
+            on_repeat=metrics.repeated.labels(camera_id).inc,
+            on_skip=lambda frames, reason: skipped.labels(camera_id, reason).inc(frames),
+            on_unconverted=self._count_unconverted,
+            is_live=is_live,
+        )
+        metrics.software_decoding.remove_by_labels(self._log_context)
+        self._before: tuple[CodedPacket, ...] = ()  # the group before this one
+        self._groups: GroupPath | None = None  # while DALI decodes
+        if stage is not None and stage.suits(source.decoder):
+            self._groups = GroupPath(stage, source, self._is_stopped)
+
+    def take(self, coded: CodedPacket) -> Iterator[SampledFrame | StreamBreak]:
+        """Yield what a packet completes, in order."""
+        if self._groups is None:
+            yield from self._take_packet(coded)
+            return
+        for gop in self._groups.push(coded):
+            yield from self._take_group(self._groups, gop)
+        if self._groups is None and not coded.size:
+            yield from self._take_packet(coded)
+        elif coded.packet is None:
+            self._before = ()
+            yield from self._sampler.restart(coded.lost)
+
+    def finish(self) -> Iterator[SampledFrame | StreamBreak]:
+        """Yield what is left at the end of the camera."""
+        if self._groups is not None and (packets := self._groups.rest()):
+            yield from self._take_packets(packets)
+        yield from self._sampler.finish()
+
+    def prepared(self, packets: Iterable[CodedPacket]) -> Iterator[CodedPacket]:
+        """Pass packets on; called by the thread that receives them.
+
+        Remuxing needs the stream's parameters, which are gone with the connection. They are copied
+        while it is open. Key frames are marked where FFmpeg does not do it.
+        """
+        template: Any = None
+        known: Any = None
+        for coded in packets:
+            if not coded.size:
+                yield coded
+                continue
+            _mark_key_frame(coded.packet)
+            if self._groups is not None and coded.packet.stream is not known:
+                known = coded.packet.stream
+                template = stream_template(known)
+            yield dataclasses.replace(coded, template=template)
+
+    # In software ----------------------------------------------------------------------------------
+
+    def _take_packet(self, coded: CodedPacket) -> Iterator[SampledFrame | StreamBreak]:
+        with self._metrics.stage.labels("decode").time():
+            frames = self._decoder.decode(coded)
+        if coded.packet is None:
+            yield from self._sampler.restart(coded.lost)
+        yield from self._sample(frames)
+
+    def _take_packets(self, packets: Iterable[CodedPacket]) -> Iterator[SampledFrame | StreamBreak]:
+        for coded in packets:
+            yield from self._take_packet(coded)
+
+    def _sample(self, frames: Iterable[DecodedFrame]) -> Iterator[SampledFrame | StreamBreak]:
+        for frame in frames:
+            if self._stop.is_set():
+                return
+            yield from self._sampler.push(frame)
+            self._on_frame(frame, self._converts)
+
+    # By DALI --------------------------------------------------------------------------------------
+
+    def _take_group(self, groups: GroupPath, gop: Gop) -> Iterator[SampledFrame | StreamBreak]:
+        frames = groups.plan(gop)
+        if frames is not None:
+            frames = self._decode_group(groups, gop, frames)
+            if self._stop.is_set():
+                return
+        if frames is not None:
+            self._metrics.gops.labels(self._camera_id, "dali").inc()
+            yield from self._sample(frames)
+        elif groups.problem is None:
+            yield from self._sample(self._decode_instead(gop))
+        else:
+            self._leave(*groups.problem)
+            self._decoder.go_on(gop, self._before)
+            yield from self._take_packets((*gop.packets, *groups.rest()))
+        self._before = gop.packets if self._groups is not None else ()
+
+    def _decode_group(
+        self, groups: GroupPath, gop: Gop, frames: list[DecodedFrame]
+    ) -> list[DecodedFrame] | None:
+        """Decode what the sampler wants; return None if DALI cannot do it."""
+        try:
+            with self._metrics.stage.labels("decode").time():
+                groups.decode(gop, frames, self._sampler.wanted(frames))
+        except MediaError as error:
+            groups.note_failure(SoftwareReason.ERRORS, str(error))
+            return None
+        return frames
+
+    def _decode_instead(self, gop: Gop) -> list[DecodedFrame]:
+        self._metrics.gops.labels(self._camera_id, "software").inc()
+        with self._metrics.stage.labels("decode").time():
+            return self._decoder.decode_group(gop, self._before)
+
+    def _leave(self, reason: SoftwareReason, detail: str) -> None:
+        """Decode in software from now on, and say why."""
+        self._groups = None
+        self._metrics.software_decoding.labels(self._camera_id, reason.value).set(1)
+        _log.warning(
+            "camera %s is decoded in software, not by DALI (%s): %s",
+            self._camera_id,
+            reason.value,
+            detail,
+            extra=self._log_context,
+        )
+        self._on_software(f"decoded in software: {detail}")
+
+    def _is_stopped(self) -> bool:
+        self._on_wait()
+        return self._stop.is_set()
+
+    # Conversion -----------------------------------------------------------------------------------
+
+    def _convert(self, native: Any) -> Any:
+        if isinstance(native, GopFrame):
+            if native.picture is None:
+                raise MediaError("a frame was not decoded")
+            picture, native.picture = native.picture, None  # the sampler keeps it if it repeats
+        else:
+            with self._metrics.stage.labels("convert").time():
+                picture = self._converter(native)
+        self._converts = True
+        return picture
+
+    def _count_unconverted(self, problem: str) -> None:
+        self._metrics.dropped_frames.labels(self._camera_id, "conversion").inc()
+        if self.unconverted == 0:
+            _log.warning("camera %s: %s", self._camera_id, problem, extra=self._log_context)
+        self.unconverted += 1
+        self.conversion_problem = problem
+        self._converts = False
+
+    def _log_fallback(self, message: str) -> None:
+        _log.warning("camera %s: %s", self._camera_id, message, extra=self._log_context)
+
+
+def _mark_key_frame(packet: Any) -> None:
+    codec = codec_name(packet.stream.codec_context)
+    is_key = is_key_frame(codec, bytes(packet)) if codec in ("vp8", "vp9") else None
+    if is_key is not None:
+        packet.is_keyframe = is_key
