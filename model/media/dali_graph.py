@@ -1,4 +1,4 @@
-"""DALI graphs that crop and flip frames to the size of the network's input.
+"""DALI graphs that decode video, and that crop and flip frames to the size of the network's input.
 
 The crop position and the flip of each clip are inputs of the graph, so it makes no random choices.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from nvidia.dali import fn, pipeline_def, types
 
-__all__ = ["clip_graph", "encoded_clip_graph", "sized_clip_graph"]
+__all__ = ["clip_graph", "encoded_clip_graph", "gop_graph", "sized_clip_graph"]
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
@@ -37,9 +37,7 @@ def encoded_clip_graph(device: str, height: int, width: int, cuts_rows: bool = F
     """
     encoded = fn.external_source(name="encoded", no_copy=True)
     places = fn.external_source(name="places")
-    decoder = "mixed" if device == "gpu" else "cpu"
-    # By default, DALI pins its threads to cores, to the same ones in every process of a machine.
-    frames = fn.decoders.video(encoded, frames=places, device=decoder, affine=False)
+    frames = _decoded(encoded, places, device)
     if cuts_rows:
         rows = fn.external_source(name="rows")
         # Frames with fewer rows keep all of them.
@@ -47,6 +45,21 @@ def encoded_clip_graph(device: str, height: int, width: int, cuts_rows: bool = F
             frames, rel_start=0.0, shape=rows, axes=[1], out_of_bounds_policy="trim_to_shape"
         )
     return _cropped(_resized(frames), height, width)
+
+
+@pipeline_def  # type: ignore[untyped-decorator]
+def gop_graph(device: str) -> Any:
+    """Decode the wanted frames of groups of pictures; they keep their size."""
+    encoded = fn.external_source(name="encoded", no_copy=True)
+    wanted = fn.external_source(name="wanted")
+    return _decoded(encoded, wanted, device)
+
+
+def _decoded(encoded: Any, places: Any, device: str) -> Any:
+    if device != "gpu":
+        return fn.decoders.video(encoded, frames=places, device="cpu")
+    # By default, DALI pins its threads to cores, to the same ones in every process of a machine.
+    return fn.decoders.video(encoded, frames=places, device="mixed", affine=False)
 
 
 def _frames(device: str) -> Any:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
+import torch.utils.dlpack
 from numpy.typing import NDArray
+from torch import Tensor
 
 from configs import MediaError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from model.media.colour_correction import correct_colours
+from model.media.dali_errors import reason_of
 
 __all__ = ["EncodedGop", "GopDecoder"]
 
@@ -91,7 +93,7 @@ class GopDecoder:
         except RuntimeError as error:
             self._pipeline = None  # after an error, the graph cannot be used again
             raise MediaError(
-                f"DALI cannot decode one of {len(gops)} groups of pictures: {_last_line(error)}"
+                f"DALI cannot decode one of {len(gops)} groups of pictures: {reason_of(error)}"
             ) from None
 
     def _frames(self, output: Any, place: int, gop: EncodedGop) -> list[Any]:
@@ -100,19 +102,18 @@ class GopDecoder:
             return self._frames_on_gpu(output, place, gop)
         frames_FHWC = np.asarray(output.at(place))
         _check_shape(frames_FHWC.shape, gop)
-        return [_corrected(frame, gop) for frame in frames_FHWC[:, : gop.height, : gop.width]]
+        cut_FHWC = torch.from_numpy(frames_FHWC[:, : gop.height, : gop.width])
+        return [_copied(frame, gop).numpy() for frame in cut_FHWC]
 
     def _frames_on_gpu(self, output: Any, place: int, gop: EncodedGop) -> list[Any]:
         """Copy a group's frames on a stream of this decoder, so that nothing waits for others."""
-        import torch.utils.dlpack
-
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._gpu)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._stream):
             frames_FHWC = torch.utils.dlpack.from_dlpack(output[place])
             _check_shape(tuple(frames_FHWC.shape), gop)
             cut_FHWC = frames_FHWC[:, : gop.height, : gop.width]
-            frames = [_corrected_tensor(frame, gop) for frame in cut_FHWC]
+            frames = [_copied(frame, gop) for frame in cut_FHWC]
             # The copies are finished before another stream reads them, and before the next run
             # overwrites their source.
             self._stream.synchronize()
@@ -120,17 +121,10 @@ class GopDecoder:
 
     def _build(self) -> Any:
         # DALI is imported here, so that programs without DALI can import this module.
-        from nvidia.dali import fn, pipeline_def
-
-        @pipeline_def  # type: ignore[untyped-decorator]
-        def gop_graph() -> Any:
-            encoded = fn.external_source(name="encoded", no_copy=True)
-            wanted = fn.external_source(name="wanted")
-            if self._device == "gpu":
-                return fn.decoders.video(encoded, frames=wanted, device="mixed", affine=False)
-            return fn.decoders.video(encoded, frames=wanted)
+        from model.media.dali_graph import gop_graph
 
         pipeline = gop_graph(
+            self._device,
             batch_size=self.max_batch,
             num_threads=self._threads,
             device_id=self._gpu,
@@ -157,26 +151,8 @@ def _check_shape(shape: tuple[int, ...], gop: EncodedGop) -> None:
         )
 
 
-def _corrected(frame_HWC: NDArray[np.uint8], gop: EncodedGop) -> NDArray[np.uint8]:
-    if gop.correction is None:
-        return np.array(frame_HWC)
-    corrected = frame_HWC.astype(np.float32) @ gop.correction.T
-    result_HWC: NDArray[np.uint8] = np.clip(corrected.round(), 0, 255).astype(np.uint8)
-    return result_HWC
-
-
-def _corrected_tensor(frame_HWC: Tensor, gop: EncodedGop) -> Tensor:
-    import torch
-
-    if gop.correction is None:
-        return frame_HWC.clone(memory_format=torch.contiguous_format)
-    correction = torch.from_numpy(gop.correction).to(frame_HWC.device)
-    corrected = frame_HWC.float() @ correction.T
-    return corrected.round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _last_line(error: RuntimeError) -> str:
-    """Return the line of DALI's message that says what is wrong, without its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("Error", "Assert", "[/"))]
-    return (told or lines or [type(error).__name__])[-1][:200]
+def _copied(frame_HWC: Tensor, gop: EncodedGop) -> Tensor:
+    copy_HWC = frame_HWC.clone(memory_format=torch.contiguous_format)
+    if gop.correction is not None:
+        correct_colours(copy_HWC, gop.correction)
+    return copy_HWC

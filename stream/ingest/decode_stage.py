@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from configs import MediaError
+from model.media.decoder_engines import decoder_engines
 from model.media.gop_decoder import EncodedGop, GopDecoder
 from stream.ingest.decodable import DecoderDevice
 from stream.stage import Stage
@@ -24,7 +25,6 @@ __all__ = ["BatchDecoder", "DecodeStage"]
 
 _LOOK_SECONDS = 0.5
 _MAX_BATCH = 16
-_NVDECS = 7  # hardware decoders of an H100; further threads would wait for them
 _ENDED = "the decoding thread has ended"
 
 
@@ -83,7 +83,8 @@ class DecodeStage(Stage):
         if device.type != "cuda":
             return cls(GopDecoder(max_batch=_MAX_BATCH), DecoderDevice("cpu"))
         gpu = torch.cuda.current_device() if device.index is None else device.index
-        decoder = GopDecoder(max_batch=_MAX_BATCH, device="gpu", threads=_NVDECS, gpu=gpu)
+        engines = decoder_engines(torch.device("cuda", gpu))  # more threads would wait for them
+        decoder = GopDecoder(max_batch=_MAX_BATCH, device="gpu", threads=engines, gpu=gpu)
         return cls(decoder, DecoderDevice("gpu", torch.cuda.get_device_capability(gpu)))
 
     def suits(self, choice: Literal["auto", "dali", "software"]) -> bool:

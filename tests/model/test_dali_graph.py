@@ -62,6 +62,11 @@ def test_a_graph_for_a_gpu_is_whole_and_stays_there(
     assert operators(graph(name, **arguments).serialize()) == expected
 
 
+def test_the_graph_of_live_decoding_is_whole() -> None:
+    pipeline = dali_graph.gop_graph("gpu", batch_size=4, num_threads=1, device_id=None)
+    assert operators(pipeline.serialize()) == [("decoders__Video", "mixed")]
+
+
 def test_serialising_finds_an_operator_on_the_wrong_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -71,7 +76,8 @@ def test_serialising_finds_an_operator_on_the_wrong_device(
 
 
 def test_every_graph_is_checked() -> None:
-    assert set(dali_graph.__all__) == {"clip_graph", "sized_clip_graph", "encoded_clip_graph"}
+    graphs = {"clip_graph", "sized_clip_graph", "encoded_clip_graph", "gop_graph"}
+    assert set(dali_graph.__all__) == graphs
 
 
 def coded_video(path: Path, height: int) -> EncodedClip:

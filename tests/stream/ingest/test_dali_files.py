@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -149,3 +150,37 @@ def test_a_loop_restarts_the_clip_after_the_last_group(
     first = [index for index, item in enumerate(dali.items) if isinstance(item, StreamBreak)][:2]
     assert first == [34, 69]
     assert dali.breaks[0] == "reconnect"
+
+
+def test_what_dali_does_not_decode_on_the_cpu_is_decoded_in_software_and_said(
+    scenes: Path, decoding: DecodeStage
+) -> None:
+    path = scenes / "clips/fall/0000.mp4"
+    software = read_to_end(path)
+    asked = read_to_end(path, DALI, decoding)
+    assert len(software.frames) > 20
+    for one, other in zip(asked.frames, software.frames, strict=True):
+        assert np.array_equal(one.frame_HWC, other.frame_HWC)
+    said = 'cidc_software_decoding{camera="a",reason="codec"} 1.0'
+    assert said in asked.metrics.exposition().decode()
+
+
+def test_colours_differ_from_software_at_edges_only(tmp_path: Path, decoding: DecodeStage) -> None:
+    """Both interpolate the halved colour between its samples, in different ways."""
+    rng = np.random.default_rng(3)
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=15)
+        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+        stream.options = {"deadline": "realtime", "cpu-used": "8", "crf": "4", "b": "0"}
+        for _ in range(30):
+            blocks = rng.integers(0, 256, (4, 5, 3), np.uint8).repeat(32, 0).repeat(32, 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(blocks, format="rgb24")))
+        container.mux(stream.encode())
+    software = read_to_end(path)
+    dali = read_to_end(path, DALI, decoding)
+    assert gops(dali).get("dali", 0) > 0
+    for one, other in zip(dali.frames, software.frames, strict=True):
+        difference = np.abs(one.frame_HWC.astype(int) - other.frame_HWC.astype(int))
+        inside = difference.reshape(4, 32, 5, 32, 3)[:, 4:28, :, 4:28]
+        assert inside.max() <= 6  # at edges it is up to 40
