@@ -111,7 +111,12 @@ def open_reader(
     suits_dali = data.decoder == "auto" and device.type == "cuda" and not data.cached
     if data.decoder == "dali" or suits_dali:
         threads = min(_MAX_READING_THREADS, cores)
-        return EncodedReader(store, threads=threads, decoder_threads=data.decoder_threads)
+        return EncodedReader(
+            store,
+            threads=threads,
+            decoder_threads=data.decoder_threads,
+            uncrops=device.type == "cuda",
+        )
     workers = data.workers
     if workers is None:
         workers = 0 if data.cached else cores

@@ -30,6 +30,7 @@ from model.media.video import decode_frames
 from train.data.clip_store import ClipRequest, ClipStore, Frames
 from train.data.dataloader_workers import running_workers, stop_workers
 from train.data.read_ahead import read_ahead
+from train.data.uncropped import uncropped
 
 __all__ = [
     "ClipReader",
@@ -158,12 +159,19 @@ class EncodedReader:
         threads: number of threads that read files in advance, while DALI and the network work; 0:
             the calling thread reads each file when it is needed.
         decoder_threads: number of threads of DALI's decoder; None: it follows the device.
+        uncrops: whether cropping is taken out of videos, as suits the decoder on a GPU.
     """
 
     def __init__(
-        self, store: ClipStore, *, threads: int = 0, decoder_threads: int | None = None
+        self,
+        store: ClipStore,
+        *,
+        threads: int = 0,
+        decoder_threads: int | None = None,
+        uncrops: bool = False,
     ) -> None:
         self.store = store
+        self._uncrops = uncrops
         self.decoder_threads = decoder_threads
         self._facts: dict[Path, DaliFacts] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -219,8 +227,9 @@ class EncodedReader:
             places = self.store.frame_places(request)
             if places is None:
                 return None
-            data = np.fromfile(path, np.uint8)
-            return EncodedClip(data, np.array(places, np.int32), facts.correction)
+            found = uncropped(path) if self._uncrops else None
+            data, rows = found or (np.fromfile(path, np.uint8), None)
+            return EncodedClip(data, np.array(places, np.int32), facts.correction, rows)
         except (MediaError, OSError, ValueError):
             return None  # software decoding follows, and reports the error
 
