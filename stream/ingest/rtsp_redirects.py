@@ -14,11 +14,12 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 from configs import MediaError
 from model.media.container import explain
 from stream.ingest.config import SourceConfig
+from stream.ingest.logins import login_of, user_and_password, with_login, without_login
 from stream.ingest.tls import client_context
 
 __all__ = ["check_redirects"]
@@ -42,15 +43,13 @@ def check_redirects(url: str, config: SourceConfig) -> None:
             raise MediaError(f"cannot open: {explain(error)}") from error
         if location is None:
             return
-        parts = urlsplit(urljoin(_without_login(url), location))
+        parts = urlsplit(urljoin(without_login(url), location))
         if parts.scheme not in _PORTS or parts.hostname != host:
             raise MediaError(
                 f"the camera redirects to another host, {parts.hostname}; if you trust it, give its"
                 " address, or set source.redirects: true"
             )
-        login = urlsplit(url).netloc.rpartition("@")[0]
-        authority = parts.netloc.rpartition("@")[2]
-        url = urlunsplit(parts._replace(netloc=f"{login}@{authority}" if login else authority))
+        url = with_login(parts.geturl(), login_of(url))
     raise MediaError("the camera redirects again and again; check its address")
 
 
@@ -93,7 +92,7 @@ class _Conversation:
     def __init__(self, connection: socket.socket, url: str, timeout_seconds: float) -> None:
         self._connection = connection
         self._url = url
-        self._plain_url = _without_login(url)
+        self._plain_url = without_login(url)
         self._timeout_seconds = timeout_seconds
         self._received = b""
         self._number = 0
@@ -144,11 +143,10 @@ class _Conversation:
 
     def _login(self, method: str, challenge: str) -> str | None:
         """Return the value of the header Authorization; None without a login or for others."""
-        login, _, _ = urlsplit(self._url).netloc.rpartition("@")
+        login = login_of(self._url)
         if not login:
             return None
-        user, _, password = login.partition(":")
-        user, password = unquote(user), unquote(password)
+        user, password = user_and_password(login)
         kind, _, rest = challenge.partition(" ")
         if kind.lower() == "basic":
             return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -175,8 +173,3 @@ class _Request(urllib.request.Request):
     @selector.setter
     def selector(self, value: str) -> None:
         pass
-
-
-def _without_login(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))

@@ -12,16 +12,17 @@ import time
 import urllib.error
 import urllib.request
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from configs import MediaError
 from stream.ingest.config import SourceConfig
+from stream.ingest.hls import is_playlist
+from stream.ingest.logins import login_of, user_and_password, with_login, without_login
 from stream.ingest.tls import client_context
 
 __all__ = ["MAX_PLAYLIST_BYTES", "WebClient"]
 
 MAX_PLAYLIST_BYTES = 4_000_000
-_PLAYLIST = b"#EXTM3U"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -37,8 +38,8 @@ class WebClient:
         self._config = config
         self._timeout_seconds = timeout_seconds
         parts = urlsplit(url)
-        login, _, self._authority = parts.netloc.rpartition("@")
-        self._login = login
+        self._login = login_of(url)
+        self._authority = parts.netloc.rpartition("@")[2]
         self._scheme = parts.scheme
         self._host = parts.hostname
         self._opener = self._new_opener()
@@ -51,11 +52,8 @@ class WebClient:
             OSError, http.client.HTTPException, ValueError: the server gives no usable answer.
         """
         self.check(url)
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        plain = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
         request = urllib.request.Request(
-            plain, headers={"User-Agent": "cidc-stream", **(headers or {})}
+            without_login(url), headers={"User-Agent": "cidc-stream", **(headers or {})}
         )
         answer = self._opener.open(request, timeout=self._timeout_seconds)
         assert isinstance(answer, http.client.HTTPResponse)
@@ -122,11 +120,9 @@ class WebClient:
 
     def with_login(self, url: str) -> str:
         """Return an address with the camera's login, if it is on the camera's host."""
-        parts = urlsplit(url)
-        if not self._login or parts.hostname != self._host:
+        if not self._login or urlsplit(url).hostname != self._host:
             return url
-        authority = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{self._login}@{authority}"))
+        return with_login(url, self._login)
 
     def open_for_ffmpeg(self, url: str, _flags: int, options: dict[str, Any]) -> IO[bytes]:
         """Open what FFmpeg's HLS demuxer asks for; PyAV's `io_open`.
@@ -156,9 +152,8 @@ class WebClient:
         opener = urllib.request.OpenerDirector()
         passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         if self._login:
-            user, _, password = self._login.partition(":")
             places = [f"{self._scheme}://{self._authority}/", f"https://{self._host}/"]
-            passwords.add_password(None, places, unquote(user), unquote(password))
+            passwords.add_password(None, places, *user_and_password(self._login))
         for handler in (
             urllib.request.ProxyHandler(),
             urllib.request.UnknownHandler(),
@@ -205,7 +200,7 @@ class _Body:
         except http.client.HTTPException as error:
             raise OSError(f"the answer broke off ({type(error).__name__})") from error
         if self._read_bytes == 0:
-            self._is_playlist = data.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLIST)
+            self._is_playlist = is_playlist(data)
         self._read_bytes += len(data)
         if self._is_playlist and self._read_bytes > MAX_PLAYLIST_BYTES:
             raise MediaError(f"the playlist is longer than {MAX_PLAYLIST_BYTES} bytes")
