@@ -13,9 +13,9 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from model.media.container import frame_rate
 from model.media.conversion import quarter_turns
 from model.media.presentation_order import PresentationOrder
+from stream.ingest.frame_times import FrameTimes
 from stream.ingest.gop import Gop
 from stream.types import CodedPacket, DecodedFrame
 
@@ -26,19 +26,14 @@ _MAX_PENDING = 256
 
 
 class Decoder:
-    """Decodes one camera's packets to frames in presentation order, each with its arrival time.
-
-    A frame without a presentation time takes the arrival of its packet since the connection
-    started. The frames of a file without any times are counted.
-    """
+    """Decodes one camera's packets to frames in presentation order, each with its arrival time."""
 
     def __init__(self, on_corrupt: Callable[[], None] = lambda: None) -> None:
         self._on_corrupt = on_corrupt
         self._arrivals: collections.OrderedDict[Any, tuple[float, float]] = (
             collections.OrderedDict()
         )
-        self._started_monotonic: float | None = None
-        self._counted = 0
+        self._times = FrameTimes()
         self._codec: Any = None
         self._order: PresentationOrder[DecodedFrame] = PresentationOrder()
 
@@ -49,13 +44,11 @@ class Decoder:
                 self._codec.flush_buffers()  # what it still holds lies before the hole
             self._arrivals.clear()
             self._order = PresentationOrder()
-            self._started_monotonic = None
-            self._counted = 0
+            self._times.restart()
             return []
         packet = coded.packet
         self._codec = packet.stream.codec_context
-        if self._started_monotonic is None:
-            self._started_monotonic = coded.arrived_monotonic
+        self._times.note(coded)
         self._arrivals[packet.pts] = (coded.arrived_monotonic, coded.wall_seconds)
         if len(self._arrivals) > _MAX_PENDING:
             self._arrivals.popitem(last=False)
@@ -94,10 +87,18 @@ class Decoder:
 
     def go_on(self, gop: Gop, before: Sequence[CodedPacket]) -> None:
         """Go on with a group where another decoder ended, on the same connection."""
-        self._started_monotonic = gop.started_monotonic
-        self._counted = gop.frames_before - len(before)
+        self.start_at(gop.started_monotonic, gop.frames_before - len(before))
         for coded in before:
             self.decode(dataclasses.replace(coded, repeated=True))
+
+    def start_at(self, started_monotonic: float, frames_before: int) -> None:
+        """Begin in the middle of a connection, where another decoder ended.
+
+        Args:
+            started_monotonic: arrival of the connection's first packet.
+            frames_before: number of its packets before the next one.
+        """
+        self._times.go_on(started_monotonic, frames_before)
 
     def _note_corrupt(self, coded: CodedPacket) -> None:
         if not coded.repeated:
@@ -105,15 +106,7 @@ class Decoder:
 
     def _stamped(self, frame: Any, coded: CodedPacket) -> DecodedFrame:
         arrived, wall = self._arrivals.pop(frame.pts, (coded.arrived_monotonic, coded.wall_seconds))
-        if coded.clock == "count":
-            seconds = self._counted / frame_rate(coded.packet.stream)
-            self._counted += 1
-        elif coded.clock == "stream" and frame.time is not None:
-            seconds = frame.time
-        else:
-            # When it came out, not when its own packet arrived: that may have been before the
-            # packet of an earlier frame.
-            seconds = coded.arrived_monotonic - (self._started_monotonic or coded.arrived_monotonic)
+        seconds = self._times.seconds(coded, frame.time)
         return DecodedFrame(
-            frame, float(seconds), arrived, wall, frame.width, frame.height, quarter_turns(frame)
+            frame, seconds, arrived, wall, frame.width, frame.height, quarter_turns(frame)
         )
