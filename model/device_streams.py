@@ -68,6 +68,22 @@ class DeviceStream:
         if self._stream is not None and event is not None:
             self._stream.wait_event(event)
 
+    def shared(self) -> contextlib.AbstractContextManager[object]:
+        """Let the calling thread put its work on this stream for the block, beside its own thread.
+
+        CUDA keeps the order in which the threads put it there.
+        """
+        if self._stream is None:
+            return contextlib.nullcontext()
+        return torch.cuda.stream(self._stream)
+
+    def finish(self) -> None:
+        """Wait on the host until all work that is on the stream now is done, without spinning."""
+        if self._stream is not None:
+            event: Any = torch.cuda.Event(blocking=True)
+            event.record(self._stream)
+            event.synchronize()
+
     def keep(self, tensor: Tensor) -> None:
         """Note that the stream uses a tensor of another stream.
 
