@@ -35,6 +35,8 @@ class DeviceEvent(Protocol):
 class DeviceStream:
     """The stream of one thread; inside `with`, PyTorch, DALI and our kernels put their work on it.
 
+    `with` may be nested.
+
     Args:
         device: a CUDA device; on any other device, every method does nothing.
     """
@@ -44,17 +46,24 @@ class DeviceStream:
         self._stream: Any = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._current = contextlib.ExitStack()
+        self._entered: list[contextlib.ExitStack] = []
+
+    @property
+    def handle(self) -> int:
+        """CUDA's handle of the stream, for other libraries; 0 without CUDA."""
+        return 0 if self._stream is None else int(self._stream.cuda_stream)
 
     def __enter__(self) -> Self:
+        entered = contextlib.ExitStack()
         if self._stream is not None:
             # What this thread has prepared so far, such as weights, lies on its earlier stream.
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
-            self._current.enter_context(torch.cuda.stream(self._stream))
+            entered.enter_context(torch.cuda.stream(self._stream))
+        self._entered.append(entered)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._current.close()
+        self._entered.pop().close()
 
     def record(self) -> DeviceEvent | None:
         """Return an event after all work that is on the stream now; None without CUDA."""

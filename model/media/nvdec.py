@@ -1,0 +1,282 @@
+"""Decode one camera's packets on a GPU's video engines (NVDEC), with one lasting decoder.
+
+No GPU has run this yet. What is assumed of the hardware and of PyNvVideoCodec 2.2, and not known
+from its signatures, its documents or its run on a stand-in for the driver:
+
+1. In latency LOW, a packet with the flag ENDOFPICTURE gives its frame in the same call.
+2. After a packet with the flag ENDOFSTREAM, the decoder takes packets again, from a key frame on.
+3. The library copies each decoded frame to its surface on the stream that it was given.
+4. A damaged packet gives a damaged frame, none, or an exception; the decoder stays usable.
+5. A decoder whose size limits are multiples of 32 accepts all smaller frames after
+   `setReconfigParams`, whatever size of block the codec uses.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import dataclasses
+import types
+from typing import Any
+
+import torch
+import torch.utils.dlpack
+from torch import Tensor
+
+from configs import DeviceMemoryError, MediaError
+from model.device_streams import DeviceStream
+from model.media.dali_errors import is_out_of_memory
+from model.media.nvdec_library import (
+    CODECS,
+    DecoderCaps,
+    decoder_caps,
+    nvdec_module,
+    reason_of,
+    why_not_nvdec,
+)
+
+__all__ = [
+    "CODECS",
+    "DecoderCaps",
+    "NvdecSession",
+    "Surface",
+    "decoder_caps",
+    "nvdec_module",
+    "why_not_nvdec",
+]
+
+# The decoder compares its limits with the coded size, which is larger than the shown one: a
+# multiple of a block, at most 32 rows (a pair of macroblocks of interlaced H.264).
+_SIZE_STEP = 32
+# Packets whose frames may still come: decoders hold 16 frames at most, and 4 for the latency.
+_MAX_TAGS = 128
+_DTYPES = {"NV12": torch.uint8, "P016": torch.uint16}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surface:
+    """A decoded frame as the decoder gives it, in memory of its own.
+
+    Attributes:
+        tag: the tag of the packet that holds this frame.
+        samples: `3/2*H W`: H rows of luma, then H/2 rows of interleaved Cb and Cr; uint8 (NV12), or
+            uint16 (P016) with the value in the upper bits.
+    """
+
+    tag: int
+    samples: Tensor
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.samples.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.samples.shape[0] * 2 // 3
+
+
+class NvdecSession:
+    """One hardware decoder of one camera; one thread uses it.
+
+    The library overwrites its surfaces in the next call. They are therefore copied at once, device
+    to device, and let go. Nobody waits for the copy: the library writes its surfaces on the stream
+    that it was given, the copy runs on the same stream, and a stream does one thing after the
+    other. So the copy starts after the frame is complete, and the next frame is written after the
+    copy. A `Surface` is ready on this stream; work on another stream must wait for an event of it.
+
+    Args:
+        module: see `nvdec_module`.
+        codec: FFmpeg's name, one of `CODECS`.
+        gpu: index of the GPU.
+        max_size: largest width and height that the decoder can be resized to.
+        keeps_order: the stream has no B-frames. The decoder then gives each frame at once. If
+            False, it holds up to four frames, and gives them in presentation order.
+        stream: the stream of the session; on the CPU (in tests) it does nothing.
+
+    Raises:
+        DeviceMemoryError: the GPU has too little memory.
+        MediaError: the decoder cannot be created.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        codec: str,
+        gpu: int,
+        max_size: tuple[int, int],
+        keeps_order: bool,
+        stream: DeviceStream,
+    ) -> None:
+        if codec not in CODECS:
+            raise MediaError(f"NVDEC does not decode {codec}; it decodes {', '.join(CODECS)}")
+        self._module = module
+        self._name = f"NVDEC on GPU {gpu}"
+        self._codec = codec
+        self._keeps_order = keeps_order
+        self._stream = stream
+        self._max_size = tuple(-(-length // _SIZE_STEP) * _SIZE_STEP for length in max_size)
+        self._tags: collections.deque[int] = collections.deque(maxlen=_MAX_TAGS)
+        self._last_tag = -1
+        self._ready: list[Surface] = []
+        self._holds_frames = False
+        self._decoder: Any = None
+        with self._stream, self._errors("cannot open a decoder"):
+            self._decoder = self._create(gpu)
+
+    def decode(self, data: bytes, tag: int) -> list[Surface]:
+        """Decode a packet, and return the frames that are complete, in presentation order.
+
+        Args:
+            data: one access unit; Annex B for H.264 and HEVC.
+            tag: number of the packet, larger than that of the packet before.
+
+        Raises:
+            DeviceMemoryError: the GPU has too little memory for the copy of a frame.
+            MediaError: the packet cannot be decoded, or the frames are not what they should be.
+        """
+        flags = self._module.VideoPacketFlag
+        # Without B-frames a packet is known to be complete, so that its frame need not wait for
+        # the next packet.
+        flag = int(flags.ENDOFPICTURE) if self._keeps_order else 0
+        self._tags.append(tag)
+        self._holds_frames = True
+        ready, self._ready = self._ready, []
+        return ready + self._given(data, tag, flag)
+
+    def flush(self) -> list[Surface]:
+        """Return the frames that the decoder still holds, as at the end of a stream.
+
+        Afterwards the session decodes again, from a key frame on.
+
+        Raises:
+            DeviceMemoryError, MediaError: see `decode`.
+        """
+        ready, self._ready = self._ready, []
+        surfaces = ready + self._given(b"", 0, int(self._module.VideoPacketFlag.ENDOFSTREAM))
+        self._tags.clear()
+        self._last_tag = -1
+        self._holds_frames = False
+        return surfaces
+
+    def resize(self, size: tuple[int, int]) -> bool:
+        """Prepare for frames of another size, before their first packet, which is a key frame.
+
+        Frames that the decoder still holds come with the next call of `decode` or `flush`.
+
+        Returns:
+            False if the size is larger than the session's maximum; a new session is then needed.
+
+        Raises:
+            DeviceMemoryError, MediaError: see `decode`; or the decoder refuses the size.
+        """
+        width, height = size
+        if width > self._max_size[0] or height > self._max_size[1]:
+            return False
+        if self._holds_frames:
+            self._ready = self.flush()
+        with self._stream, self._errors(f"cannot be resized to {width}x{height}"):
+            self._opened().setReconfigParams(width=width, height=height)
+        return True
+
+    def close(self) -> None:
+        """Release the decoder and its memory, after the copies of its surfaces; repeatable."""
+        if self._decoder is None:
+            return
+        event = self._stream.record()
+        if event is not None:
+            event.synchronize()
+        with self._stream:
+            self._decoder = None
+        self._ready = []
+
+    def _create(self, gpu: int) -> Any:
+        latency = self._module.DisplayDecodeLatencyType
+        return self._module.CreateDecoder(
+            gpuid=gpu,
+            codec=getattr(self._module.cudaVideoCodec, CODECS[self._codec]),
+            cudacontext=0,  # the GPU's primary context, which PyTorch uses too
+            cudastream=self._stream.handle,
+            usedevicememory=True,
+            maxwidth=self._max_size[0],
+            maxheight=self._max_size[1],
+            latency=latency.LOW if self._keeps_order else latency.NATIVE,
+        )
+
+    def _given(self, data: bytes, tag: int, flag: int) -> list[Surface]:
+        """Give the decoder a packet; return copies of the frames that it completes."""
+        # The library reads the address during the call only; `memory` keeps the bytes until then.
+        memory = ctypes.create_string_buffer(data, len(data)) if data else None
+        packet = self._module.PacketData()
+        packet.bsl_data = ctypes.addressof(memory) if memory is not None else 0
+        packet.bsl = len(data)
+        packet.pts = tag
+        packet.decode_flag = flag
+        with self._stream, self._errors("cannot decode a packet"):
+            frames = self._opened().Decode(packet)
+            return [self._copied(frame) for frame in frames]
+
+    def _copied(self, frame: Any) -> Surface:
+        tag = int(frame.getPTS())
+        self._check_tag(tag)
+        samples = torch.utils.dlpack.from_dlpack(frame)
+        layout = str(frame.format).rpartition(".")[2]
+        rows, width = samples.shape if samples.dim() == 2 else (0, 0)
+        if samples.dtype != _DTYPES.get(layout) or not rows or rows % 3 or width % 2:
+            raise MediaError(
+                f"{self._name} gives {self._codec} as {layout} {samples.dtype}"
+                f" {tuple(samples.shape)}; NV12 or P016 with even width and height is needed:"
+                " decode this stream in software"
+            )
+        return Surface(tag, samples.clone(memory_format=torch.contiguous_format))
+
+    def _check_tag(self, tag: int) -> None:
+        if tag not in self._tags:
+            raise MediaError(
+                f"{self._name} gives a frame of packet {tag}, which it did not get or whose frame"
+                " it gave already: decode this stream in software"
+            )
+        self._tags.remove(tag)
+        if self._keeps_order and tag < self._last_tag:
+            raise MediaError(
+                f"{self._name} gives packet {tag} after {self._last_tag}: the stream has B-frames;"
+                " open a session that reorders frames"
+            )
+        self._last_tag = tag
+
+    def _opened(self) -> Any:
+        if self._decoder is None:
+            raise MediaError(f"{self._name} is closed; open a new session")
+        return self._decoder
+
+    def _errors(self, action: str) -> _Errors:
+        return _Errors(f"{self._name}: {self._codec} {action}", self._name)
+
+
+class _Errors:
+    """Turns whatever the library raises inside `with` into errors of this project."""
+
+    def __init__(self, heading: str, place: str) -> None:
+        self._heading = heading
+        self._place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, (MediaError, DeviceMemoryError)):
+            return
+        reason = reason_of(error)
+        if is_out_of_memory(error):
+            raise DeviceMemoryError(
+                f"{self._heading}, the GPU's memory is full: {reason}; use fewer cameras or a"
+                " smaller batch, or end other programs that use it"
+            ) from None
+        raise MediaError(f"{self._heading}: {reason}; decode it in software") from None
