@@ -22,7 +22,10 @@ __all__ = [
     "check_convertible",
     "choose_colours",
     "correction_of_bt601",
+    "has_full_range",
     "log_fallback",
+    "luma_coefficients",
+    "rgb_from_yuv",
 ]
 
 _log = logging.getLogger(__name__)
@@ -110,20 +113,31 @@ def choose_colours(frame: Any) -> ColourSettings:
     return ColourSettings(matrix, colour_range, message)
 
 
+def luma_coefficients(frame: Any) -> tuple[float, float]:
+    """Return the luma coefficients of red and blue by which a frame is converted."""
+    number = int(frame.colorspace)
+    matrix = choose_colours(frame).matrix
+    if matrix is None and number in _COEFFICIENTS and _has_chroma(frame.format):
+        matrix = Colorspace(number)  # both enumerations number these matrices alike
+    return _BT601_COEFFICIENTS if matrix is None else _COEFFICIENTS[matrix]
+
+
+def has_full_range(frame: Any) -> bool:
+    """Tell whether a frame is converted as full range; all others have limited range."""
+    chosen = choose_colours(frame).colour_range
+    return int(frame.color_range if chosen is None else chosen) == int(ColorRange.JPEG)
+
+
 def correction_of_bt601(frame: Any) -> NDArray[np.float32] | None:
     """Return the matrix that corrects RGB values of a decoder that always uses BT.601.
 
     Returns:
         `3 3`: it multiplies RGB columns; None if the values are right.
     """
-    number = int(frame.colorspace)
-    matrix = choose_colours(frame).matrix
-    if matrix is None and number in _COEFFICIENTS and _has_chroma(frame.format):
-        matrix = Colorspace(number)  # both enumerations number these matrices alike
-    coefficients = _BT601_COEFFICIENTS if matrix is None else _COEFFICIENTS[matrix]
+    coefficients = luma_coefficients(frame)
     if coefficients == _BT601_COEFFICIENTS:
         return None
-    correction = _rgb_from_yuv(*coefficients) @ np.linalg.inv(_rgb_from_yuv(*_BT601_COEFFICIENTS))
+    correction = rgb_from_yuv(*coefficients) @ np.linalg.inv(rgb_from_yuv(*_BT601_COEFFICIENTS))
     return correction.astype(np.float32)
 
 
@@ -173,8 +187,12 @@ def _has_chroma(pixel_format: Any) -> bool:
     return len(pixel_format.components) >= 3
 
 
-def _rgb_from_yuv(red: float, blue: float) -> NDArray[np.float64]:
-    """Return the matrix `3 3` from Y, Cb, Cr to R, G, B; Cb and Cr are centred at 0."""
+def rgb_from_yuv(red: float, blue: float) -> NDArray[np.float64]:
+    """Return the matrix `3 3` from Y, Cb, Cr to R, G, B; Cb and Cr are centred at 0.
+
+    Args:
+        red, blue: luma coefficients of red and blue.
+    """
     green = 1 - red - blue
     to_red = 2 * (1 - red)
     to_blue = 2 * (1 - blue)

@@ -15,7 +15,7 @@ from model.media.colour import ColourSettings, check_convertible, choose_colours
 from model.media.container import explain
 from model.media.source_rules import DEFAULT_MAX_PIXELS, check_frame_size
 
-__all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame"]
+__all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame", "scaled_size"]
 
 RGBFrame = NDArray[np.uint8]  # H W 3
 
@@ -58,7 +58,7 @@ class FrameConverter:
         if kind != self._kind:
             self._prepare(frame)
             self._kind = kind
-        width, height = self._output_size(frame)
+        width, height = scaled_size(frame.width, frame.height, self._short_side)
         try:
             converted = self._reformatter.reformat(
                 frame,
@@ -88,14 +88,18 @@ class FrameConverter:
             self._reported.add(message)
             self._on_fallback(message)
 
-    def _output_size(self, frame: Any) -> tuple[int, int]:
-        width = frame.width
-        height = frame.height
-        short = self._short_side
-        if short is None or short >= min(width, height):
-            return width, height
-        scale = short / min(width, height)
-        return round(width * scale), round(height * scale)
+
+def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """Return width and height after scaling down, in pixels.
+
+    Args:
+        width, height: size before, in pixels.
+        short_side: maximum length of the shorter side; None: the size is kept.
+    """
+    if short_side is None or short_side >= min(width, height):
+        return width, height
+    scale = short_side / min(width, height)
+    return round(width * scale), round(height * scale)
 
 
 def rgb_frame(frame: Any) -> RGBFrame:
