@@ -89,7 +89,7 @@ class DeviceStream:
     def finish(self) -> None:
         """Wait on the host until all work that is on the stream now is done, without spinning."""
         if self._stream is not None:
-            event: Any = torch.cuda.Event(blocking=True)
+            event: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             event.record(self._stream)
             event.synchronize()
 

@@ -143,7 +143,7 @@ def _check(options: argparse.Namespace) -> int:
     changes = CameraOverrides(overrides_path(config))
     cameras = changes.apply(config.cameras)
     spec = check_settings(config, cameras)
-    note = check_start(config)
+    note = check_start(config, cameras)
     Recogniser(config.infer)  # reads all weights and finds the device
     if note is not None:
         print(readable(f"note: {note}"))

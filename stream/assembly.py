@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -30,10 +28,6 @@ from stream.events.event_pictures import EventPictures
 from stream.events.outbox import Outbox
 from stream.events.publisher import Publisher
 from stream.events.snapshots import SnapshotStore
-from stream.ingest.camera_worker import CameraWorker
-from stream.ingest.config import ClipConfig
-from stream.ingest.decode_stage import DecodeStage
-from stream.ingest.handle import Outlet
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
 from stream.types import CameraSnapshot
@@ -44,7 +38,6 @@ __all__ = [
     "build_manager",
     "build_ring",
     "build_supervisor",
-    "camera_worker",
     "describe_runtime",
     "open_http",
     "open_outbox",
@@ -216,9 +209,20 @@ def build_manager(
     supervisor: Supervisor,
     overrides: CameraOverrides,
     cameras: Sequence[CameraConfig],
+    *,
+    check_decoder: Callable[[CameraConfig], None] = lambda camera: None,
 ) -> CameraManager:
-    """The manager of the cameras, with all that exist from the start."""
-    check = functools.partial(check_camera, spec=spec, allowed=allowed_files(config))
+    """The manager of the cameras, with all that exist from the start.
+
+    Args:
+        check_decoder: raises `ConfigError` if a camera's decoder cannot be used.
+    """
+    allowed = allowed_files(config)
+
+    def check(camera: CameraConfig) -> None:
+        check_camera(camera, spec, allowed)
+        check_decoder(camera)
+
     manager = CameraManager(
         supervisor,
         overrides,
@@ -251,40 +255,6 @@ def _unusable(
         else:
             usable.append(camera)
     return problems
-
-
-def camera_worker(
-    config: StreamConfig,
-    spec: ModelSpec,
-    metrics: Metrics,
-    threads: WorkerThreads,
-    *,
-    outlet: Outlet,
-    decoding: DecodeStage,
-) -> CameraWorker:
-    """What runs one opening of a camera."""
-    camera = threads.status.camera
-    return CameraWorker(
-        threads,
-        source=camera.source or config.source,
-        clip=_clip_settings(config, camera),
-        metrics=metrics,
-        outlet=outlet,
-        short_side=_short_side(config, spec, camera),
-        decoding=decoding,
-    )
-
-
-def _clip_settings(config: StreamConfig, camera: CameraConfig) -> ClipConfig:
-    if camera.max_gap_seconds is None:
-        return config.clip
-    return config.clip.model_copy(update={"max_gap_seconds": camera.max_gap_seconds})
-
-
-def _short_side(config: StreamConfig, spec: ModelSpec, camera: CameraConfig) -> int:
-    """Pixels that suffice for the camera's smallest region, and for pictures of events."""
-    enough = math.ceil(spec.preprocess.live_short_side / camera.smallest_fraction)
-    return max(enough, config.snapshots.width) if config.snapshots.enabled else enough
 
 
 def describe_runtime(spec: ModelSpec, recogniser: Recogniser) -> dict[str, str]:

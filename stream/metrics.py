@@ -6,7 +6,7 @@ Each pipeline has its own registry, so two pipelines in one process never share 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 from prometheus_client import (
@@ -17,10 +17,9 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from stream.old_metric_names import OldMetricNames
 from stream.types import CameraState
 
 __all__ = ["Metrics"]
@@ -46,7 +45,7 @@ class Metrics:
         self._add_analysis()
         self._add_events()
         self.registry.register(
-            _OldNames(
+            OldMetricNames(
                 {
                     "cidc_windows": [self.clips],
                     "cidc_dropped": [
@@ -77,7 +76,7 @@ class Metrics:
         )
         self.software_decoding = self._camera_gauge(
             "software_decoding",
-            "1 for a camera that DALI cannot decode as wished, by reason",
+            "1 for a camera that cannot be decoded as wished, by reason",
             "reason",
         )
         self.paused = self._camera_gauge("camera_paused", "1 while a camera is paused over HTTP")
@@ -108,6 +107,16 @@ class Metrics:
         )
         self.dropped_frames = self._camera_counter(
             "dropped_frames", "Decoded frames not analysed, by reason", "reason"
+        )
+
+        self.decoder_fallbacks = self._counter(
+            "decoder_fallbacks",
+            "Cameras left to the software decoder, by reason",
+            "reason",
+        )
+        self.open_decoders = self._gauge("open_decoders", "Decoders on the GPU, by kind", "kind")
+        self.decoder_threads_abandoned = self._gauge(
+            "decoder_threads_abandoned", "Threads that hang in the GPU's decoder and were replaced"
         )
 
     def _add_analysis(self) -> None:
@@ -265,28 +274,3 @@ class Metrics:
         gauge = self._gauge(name, text, "camera", *labels)
         self._of_cameras.append(gauge)
         return gauge
-
-
-class _OldNames(Collector):
-    """Metrics under names that they had before 0.2.0, until 0.3.0.
-
-    Args:
-        sources: old name to the metrics whose samples it shows.
-    """
-
-    def __init__(self, sources: dict[str, list[Counter] | list[Histogram]]) -> None:
-        self._sources = sources
-
-    def collect(self) -> Iterable[Metric]:
-        """The families under their old names, with the values of the new ones."""
-        for old, metrics in self._sources.items():
-            families = [family for metric in metrics for family in metric.collect()]
-            new = ", ".join(family.name for family in families)
-            family = Metric(old, f"Deprecated, gone in 0.3.0; use {new}", families[0].type)
-            for source in families:
-                for sample in source.samples:
-                    if sample.name.endswith("_created"):
-                        continue
-                    name = old + sample.name.removeprefix(source.name)
-                    family.samples.append(sample._replace(name=name))
-            yield family

@@ -2,9 +2,9 @@
 
 `stream/assembly.py` makes the parts; here they are connected, started, watched and stopped.
 
-Threads: one or two per camera; `decoding` (by DALI); `analysis` (frames to clips); `inference`
-(network and events); `writer` (outbox); `publisher`; `http`; `snapshots`. Every hand-over between
-them is bounded: when one is full, the side before it waits or drops, counted.
+Threads: one or two per camera; `decoder-1`, ... (NVDEC); `decoding` (DALI); `analysis` (frames to
+clips); `inference` (network and events); `writer` (outbox); `publisher`; `http`; `snapshots`. Every
+hand-over between them is bounded: when one is full, the side before it waits or drops, counted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from stream.analysis.config import InferConfig
 from stream.analysis.inbox import Inbox
 from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
+from stream.camera_assembly import CameraDecoders
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig, check_settings, max_views, overrides_path
@@ -33,7 +34,6 @@ from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.health import HANGS_SECONDS, Health
-from stream.ingest.decode_stage import DecodeStage
 from stream.metrics import Metrics
 from stream.stage import close_quietly
 from stream.types import CameraSnapshot
@@ -57,8 +57,8 @@ class Pipeline:
         max_silence_seconds: a run that ends does not wait longer for a stage without a heartbeat.
 
     Attributes:
-        supervisor, manager, inbox, ring, decoding, clips, inference, announcer, writer: once it is
-            entered.
+        supervisor, manager, inbox, ring, decoding, decoders, clips, inference, announcer, writer:
+            once it is entered.
         latency: from the arrival of a clip's newest frame to its result.
 
     Raises:
@@ -85,8 +85,10 @@ class Pipeline:
         self._cameras = self._overrides.apply(config.cameras)
         if (differences := self._overrides.summary()) is not None:
             _log.warning("%s", differences)
-        configured = [each for each in self._cameras if not self._overrides.changed(each.id)]
-        self.spec = check_settings(config, configured)
+        self._configured = [
+            camera for camera in self._cameras if not self._overrides.changed(camera.id)
+        ]
+        self.spec = check_settings(config, self._configured)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked_files(config))
             # Before the outbox: if pictures fill the disk, they make room for it.
@@ -179,13 +181,17 @@ class Pipeline:
         if self._snapshots is not None:
             self._snapshots.start()
         self._recogniser = self._open_recogniser(self.config.infer)
-        max_batch = self.config.batch.sizes(self._recogniser.device).max_batch
+        device = self._recogniser.device
+        of_decoders = (self.config, self._configured, device, self.metrics, self._stack)
+        self.decoders = CameraDecoders(*of_decoders)
+        max_batch = self.config.batch.sizes(device).max_batch
         self._recogniser.warm_up(max_batch)
         self._build_stages(max_batch)
         cameras = assembly.build_supervisor(self.config, self.metrics, self.run_camera, self.inbox)
         self.supervisor = cameras
+        of = (self.config, self.spec, self.metrics, self.supervisor)
         self.manager = assembly.build_manager(
-            self.config, self.spec, self.metrics, self.supervisor, self._overrides, self._cameras
+            *of, self._overrides, self._cameras, check_decoder=self.decoders.check
         )
         self.metrics.before_scrape.append(self._refresh)
         self._publisher = assembly.open_publisher(self.config, self.outbox, self.metrics)
@@ -219,7 +225,7 @@ class Pipeline:
         self.inference = InferenceStage(
             self._recogniser, backlog=self._backlog, consumer=self.announcer, metrics=self.metrics
         )
-        self.decoding = DecodeStage.on(self._recogniser.device)
+        self.decoding = self.decoders.dali
         self._stages = (self.decoding, self.clips, self.inference, self.writer)
         self.health.watch(self._stages[:3], self.writer, lambda: self.outbox.is_recovering)
         self.runtime = assembly.describe_runtime(self.spec, self._recogniser)
@@ -227,8 +233,7 @@ class Pipeline:
 
     def run_camera(self, threads: WorkerThreads) -> None:
         """Run one opening of a camera, in a thread of its own; called by the supervisor."""
-        of = (self.config, self.spec, self.metrics, threads)
-        assembly.camera_worker(*of, outlet=self.inbox, decoding=self.decoding).run()
+        self.decoders.worker(self.spec, threads, self.inbox).run()
 
     def _store(self, announcement: Announcement) -> None:
         self.writer.put(announcement.events, announcement.arrived_monotonic)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from model.runtime import pick_device
 from stream.assembly import open_http
+from stream.camera_assembly import check_decoders
+from stream.cameras.config import CameraConfig
 from stream.config import StreamConfig, overrides_path
 from stream.events.outbox_lock import is_used
 from stream.events.start_check import check_folder, check_outbox
@@ -11,8 +16,11 @@ from stream.file_locks import note_of_use
 __all__ = ["check_start"]
 
 
-def check_start(config: StreamConfig) -> str | None:
+def check_start(config: StreamConfig, cameras: Sequence[CameraConfig] | None = None) -> str | None:
     """Check what a run opens at its start, and leave everything as it is.
+
+    Args:
+        cameras: those to check instead of the configuration's.
 
     Returns:
         A note if another process uses a file of this run now, such as a running pipeline. If it
@@ -21,6 +29,7 @@ def check_start(config: StreamConfig) -> str | None:
     Raises:
         CidcError: a run with this configuration could not start.
     """
+    check_decoders(config, cameras or config.cameras, pick_device(config.infer.device))
     check_outbox(config.outbox.path)
     if config.snapshots.enabled:
         check_folder(config.snapshots.path, "snapshots.path")

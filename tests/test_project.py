@@ -29,6 +29,7 @@ MAY_IMPORT = {
 VALUES = {
     "stream.types",
     "stream.metrics",
+    "stream.old_metric_names",
     "stream.stage",
     "stream.events.event",
 }
@@ -37,6 +38,7 @@ WIRING = {
     "stream",
     "stream.__main__",
     "stream.assembly",
+    "stream.camera_assembly",
     "stream.config",
     "stream.events_command",
     "stream.file_locks",

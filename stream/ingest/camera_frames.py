@@ -1,8 +1,7 @@
-"""One camera's packets to sampled frames: decoded by DALI in whole groups, or in software."""
+"""One camera's packets to sampled frames: decoded by NVDEC, by DALI in groups, or in software."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -10,15 +9,17 @@ from typing import Any
 
 from configs import MediaError
 from model.media.conversion import FrameConverter
-from model.media.key_frames import is_key_frame
-from model.media.remux import stream_template
 from stream.ingest.config import ClipConfig, SourceConfig
-from stream.ingest.decodable import SoftwareReason, codec_name
+from stream.ingest.decodable import SoftwareReason, VideoFacts
 from stream.ingest.decode_stage import DecodeStage
 from stream.ingest.decoder import Decoder
+from stream.ingest.decoder_pool import DecoderPool
 from stream.ingest.gop import Gop, GopFrame
 from stream.ingest.group_path import GroupPath
+from stream.ingest.packet_path import PacketPath
+from stream.ingest.prepared_packets import prepared_packets
 from stream.ingest.sampler import Sampler
+from stream.ingest.surface_frames import SurfaceFrame
 from stream.metrics import Metrics
 from stream.types import CodedPacket, DecodedFrame, SampledFrame, StreamBreak
 
@@ -30,19 +31,22 @@ _log = logging.getLogger(__name__)
 class CameraFrames:
     """Decodes and samples one camera, from one opening to its end. One thread uses it.
 
-    The sampler decides on the frames of a group before they are decoded, so DALI gives only those
-    that are used. If DALI cannot decode a group, it is decoded in software from the same packets;
-    if it cannot decode the camera, everything is, until the camera is opened again.
+    NVDEC decodes every packet as it comes; only frames that are used are converted. The sampler
+    decides on the frames of a group before DALI decodes it, so DALI gives only those that are used.
+    If DALI cannot decode a group, it is decoded in software from the same packets. If NVDEC or DALI
+    cannot decode the camera, everything is, until the camera is opened again.
 
     Args:
         generation: of this opening, for the breaks.
         is_live: whether frames arrive as they are taken.
-        short_side: pixels to which software scales frames down while it converts them to RGB.
-        stage: DALI's decoder of all cameras; None: decode in software.
+        short_side: pixels to which frames are scaled down while they are converted to RGB; DALI
+            does not scale them.
+        pool: the GPU's decoders for packets; None: they do not decode.
+        stage: DALI's decoder of all cameras; None: it does not decode.
         stop: set when the camera should end.
         on_frame: told of each frame after it was sampled, and whether it could be converted.
-        on_software: told why the camera is decoded in software, if DALI was asked for.
-        on_wait: called now and then while DALI decodes.
+        on_software: told why the camera is decoded in software, if another way was asked for.
+        on_wait: called now and then while a decoder is waited for.
 
     Attributes:
         unconverted: number of frames that could not be converted.
@@ -59,6 +63,7 @@ class CameraFrames:
         clip: ClipConfig,
         metrics: Metrics,
         short_side: int,
+        pool: DecoderPool | None,
         stage: DecodeStage | None,
         stop: threading.Event,
         on_frame: Callable[[DecodedFrame, bool], None],
@@ -91,13 +96,27 @@ class CameraFrames:
             is_live=is_live,
         )
         metrics.software_decoding.remove_by_labels(self._log_context)
+        self._looks: set[str] = set()  # what was said about colours
         self._before: tuple[CodedPacket, ...] = ()  # the group before this one
         self._groups: GroupPath | None = None  # while DALI decodes
-        if stage is not None and stage.suits(source.decoder):
+        self._packets: PacketPath | None = None  # while NVDEC decodes
+        if pool is not None and pool.suits(source.decoder):
+            self._packets = PacketPath(
+                pool,
+                source,
+                short_side=short_side,
+                is_stopped=self._is_stopped,
+                on_corrupt=metrics.corrupt.labels(camera_id).inc,
+                on_look=self._note_look,
+            )
+        elif stage is not None and stage.suits(source.decoder):
             self._groups = GroupPath(stage, source, self._is_stopped)
 
     def take(self, coded: CodedPacket) -> Iterator[SampledFrame | StreamBreak]:
         """Yield what a packet completes, in order."""
+        if self._packets is not None:
+            yield from self._take_by_nvdec(self._packets, coded)
+            return
         if self._groups is None:
             yield from self._take_packet(coded)
             return
@@ -115,23 +134,16 @@ class CameraFrames:
             yield from self._take_packets(packets)
         yield from self._sampler.finish()
 
-    def prepared(self, packets: Iterable[CodedPacket]) -> Iterator[CodedPacket]:
-        """Pass packets on; called by the thread that receives them.
+    def close(self) -> None:
+        """Give the camera's hardware decoder back; does not wait."""
+        if self._packets is not None:
+            self._packets.close()
 
-        Remuxing needs the stream's parameters, which are gone with the connection. They are copied
-        while it is open. Key frames are marked where FFmpeg does not do it.
-        """
-        template: Any = None
-        known: Any = None
-        for coded in packets:
-            if not coded.size:
-                yield coded
-                continue
-            _mark_key_frame(coded.packet)
-            if self._groups is not None and coded.packet.stream is not known:
-                known = coded.packet.stream
-                template = stream_template(known)
-            yield dataclasses.replace(coded, template=template)
+    def prepared(self, packets: Iterable[CodedPacket]) -> Iterator[CodedPacket]:
+        """Pass packets on; called by the thread that receives them."""
+        return prepared_packets(
+            packets, lambda: self._groups is not None or self._packets is not None
+        )
 
     # In software ----------------------------------------------------------------------------------
 
@@ -153,6 +165,59 @@ class CameraFrames:
             yield from self._sampler.push(frame)
             self._on_frame(frame, self._converts)
 
+    def _leave(self, decoder: str, reason: SoftwareReason, detail: str) -> None:
+        """Decode in software from now on, and say why."""
+        self._groups = self._packets = None
+        self._metrics.software_decoding.labels(self._camera_id, reason.value).set(1)
+        self._metrics.decoder_fallbacks.labels(reason.value).inc()
+        _log.warning(
+            "camera %s is decoded in software, not by %s (%s): %s",
+            self._camera_id,
+            decoder,
+            reason.value,
+            detail,
+            extra=self._log_context,
+        )
+        self._on_software(f"decoded in software: {detail}")
+
+    # By NVDEC -------------------------------------------------------------------------------------
+
+    def _take_by_nvdec(
+        self, path: PacketPath, coded: CodedPacket
+    ) -> Iterator[SampledFrame | StreamBreak]:
+        with self._metrics.stage.labels("decode").time():
+            frames = path.push(coded)
+        if coded.packet is None:
+            yield from self._sampler.restart(coded.lost)
+        yield from self._sample(frames)
+        if path.problem is not None:
+            reason, detail = path.problem
+            self._leave("NVDEC", reason, detail)
+            yield from self._go_on(path, reason)
+
+    def _go_on(
+        self, path: PacketPath, reason: SoftwareReason
+    ) -> Iterator[SampledFrame | StreamBreak]:
+        """Go on in software with the packets that NVDEC did not finish."""
+        path.close()
+        kept = path.kept
+        if kept.started_monotonic is not None:
+            # Without any key frame, software may still make something of what comes.
+            skips = not kept.is_whole and reason is not SoftwareReason.NO_KEY_FRAMES
+            self._decoder.start_at(
+                kept.started_monotonic,
+                kept.packets_before,
+                given_seconds=path.last_seconds,
+                skips_to_key_frame=skips,
+            )
+        yield from self._take_packets(kept.rest())
+
+    def _note_look(self, facts: VideoFacts) -> None:
+        message = facts.colour_message
+        if message is not None and message not in self._looks:
+            self._looks.add(message)
+            self._log_fallback(message)
+
     # By DALI --------------------------------------------------------------------------------------
 
     def _take_group(self, groups: GroupPath, gop: Gop) -> Iterator[SampledFrame | StreamBreak]:
@@ -167,7 +232,7 @@ class CameraFrames:
         elif groups.problem is None:
             yield from self._sample(self._decode_instead(gop))
         else:
-            self._leave(*groups.problem)
+            self._leave("DALI", *groups.problem)
             self._decoder.go_on(gop, self._before)
             yield from self._take_packets((*gop.packets, *groups.rest()))
         self._before = gop.packets if self._groups is not None else ()
@@ -189,19 +254,6 @@ class CameraFrames:
         with self._metrics.stage.labels("decode").time():
             return self._decoder.decode_group(gop, self._before)
 
-    def _leave(self, reason: SoftwareReason, detail: str) -> None:
-        """Decode in software from now on, and say why."""
-        self._groups = None
-        self._metrics.software_decoding.labels(self._camera_id, reason.value).set(1)
-        _log.warning(
-            "camera %s is decoded in software, not by DALI (%s): %s",
-            self._camera_id,
-            reason.value,
-            detail,
-            extra=self._log_context,
-        )
-        self._on_software(f"decoded in software: {detail}")
-
     def _is_stopped(self) -> bool:
         self._on_wait()
         return self._stop.is_set()
@@ -215,7 +267,8 @@ class CameraFrames:
             picture, native.picture = native.picture, None  # the sampler keeps it if it repeats
         else:
             with self._metrics.stage.labels("convert").time():
-                picture = self._converter(native)
+                is_surface = isinstance(native, SurfaceFrame)
+                picture = native.picture() if is_surface else self._converter(native)
         self._converts = True
         return picture
 
@@ -229,10 +282,3 @@ class CameraFrames:
 
     def _log_fallback(self, message: str) -> None:
         _log.warning("camera %s: %s", self._camera_id, message, extra=self._log_context)
-
-
-def _mark_key_frame(packet: Any) -> None:
-    codec = codec_name(packet.stream.codec_context)
-    is_key = is_key_frame(codec, bytes(packet)) if codec in ("vp8", "vp9") else None
-    if is_key is not None:
-        packet.is_keyframe = is_key

@@ -7,6 +7,7 @@ are dropped.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from stream.ingest.camera_frames import CameraFrames
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.decode_stage import DecodeStage
+from stream.ingest.decoder_pool import DecoderPool
 from stream.ingest.handle import Outlet, Threads
 from stream.ingest.packet_queue import PacketQueue
 from stream.ingest.source import Source
@@ -48,7 +50,8 @@ class CameraWorker:
         clip: how its frames are sampled.
         outlet: takes the items; called from the decoding thread.
         short_side: pixels to which software scales frames down while it converts them to RGB.
-        decoding: DALI's decoder of all cameras; None: decode in software.
+        decoding: DALI's decoder of all cameras; None: it does not decode.
+        pool: the GPU's decoders for packets; None: they do not decode.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class CameraWorker:
         outlet: Outlet,
         short_side: int,
         decoding: DecodeStage | None = None,
+        pool: DecoderPool | None = None,
     ) -> None:
         self._threads = threads
         self._status = threads.status
@@ -71,6 +75,7 @@ class CameraWorker:
         self._outlet = outlet
         self._short_side = short_side
         self._decoding = decoding
+        self._pool = pool
         self._log_context = {"camera": self._camera.id}
         self._source = Source(
             self._camera,
@@ -101,7 +106,8 @@ class CameraWorker:
                 self._open()
                 recording = self._source.facts.is_recording
                 packets = self._frames.prepared(self._source.packets())
-                self._decode_all(packets if recording else self._live_packets(packets))
+                with contextlib.closing(self._frames):
+                    self._decode_all(packets if recording else self._live_packets(packets))
         except Exception:  # the edge of the stage: one camera must never take the others along
             self._log_exception("giving the camera up")
             self._end(EndReason.FAILED, _UNEXPECTED)
@@ -129,6 +135,7 @@ class CameraWorker:
             metrics=self._metrics,
             short_side=self._short_side,
             stage=self._decoding,
+            pool=self._pool,
             stop=self._threads.stop,
             on_frame=self._note_frame,
             on_software=self._note_software,
@@ -208,8 +215,8 @@ class CameraWorker:
             self._last_frame_monotonic = time.monotonic()
 
     def _note_software(self, detail: str) -> None:
-        """Show how a camera is decoded that was to be decoded by DALI, by name."""
-        if self._config.decoder == "dali":
+        """Show how a camera is decoded that was to be decoded in another way, by name."""
+        if self._config.decoder in ("nvdec", "dali"):
             self._note = detail
             if self._status.state == "running":
                 self._set_state("running", "")

@@ -74,11 +74,12 @@ class SourceConfig(StrictModel):
         description="most pixels of a frame; larger ones are not decoded. The default is 8K UHD",
     )
 
-    decoder: Literal["auto", "dali", "software"] = Field(
+    decoder: Literal["auto", "nvdec", "dali", "software"] = Field(
         "auto",
         description=(
-            "auto: DALI on a GPU, for video that it can decode there, otherwise software; dali:"
-            " also on the CPU (VP8, VP9, MJPEG)"
+            "auto: on a GPU NVDEC, packet by packet, or DALI where PyNvVideoCodec is missing, for"
+            " video that they can decode; otherwise software. nvdec: an error if it cannot be used."
+            " dali: whole groups of pictures, also on the CPU (VP8, VP9, MJPEG)"
         ),
     )
     max_gop_seconds: float = Field(
@@ -87,7 +88,8 @@ class SourceConfig(StrictModel):
         le=30,
         description=(
             "DALI decodes whole groups of pictures, from one key frame to the next; a camera with"
-            " longer ones is decoded in software"
+            " longer ones is decoded in software. If NVDEC fails within a longer one, software goes"
+            " on with the next"
         ),
     )
 

@@ -1,25 +1,41 @@
-"""What DALI's decoder can decode, on which device; everything else is decoded in software.
+"""What NVDEC and DALI's decoder can decode, on which device; everything else goes to software.
 
-The table follows the NVDEC application note of the Video Codec SDK 13 and the documentation of
-DALI's `decoders.video`. Its rows for GPUs come from these documents only: no GPU has run this yet.
+What NVDEC takes packet by packet, the GPU says itself. The table of DALI follows the NVDEC
+application note of the Video Codec SDK 13 and the documentation of DALI's `decoders.video`. Its
+rows for GPUs come from these documents only: no GPU has run this yet.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable
 from typing import Any
 
+from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
+from configs import MediaError
 from model.media.colour import choose_colours
+from model.media.container import explain
 from model.media.conversion import quarter_turns
+from model.media.nvdec_library import CODECS, DecoderCaps
+from model.media.source_rules import check_frame_size
 
-__all__ = ["DecoderDevice", "SoftwareReason", "VideoFacts", "codec_name", "software_reason"]
+__all__ = [
+    "DecoderDevice",
+    "SoftwareReason",
+    "VideoFacts",
+    "bit_depth",
+    "codec_name",
+    "first_frame",
+    "nvdec_reason",
+    "software_reason",
+]
 
 
 class SoftwareReason(enum.StrEnum):
-    """Why a camera is decoded in software; a label of `cidc_software_decoding`."""
+    """Why a camera is decoded in software; a label of its metrics."""
 
     CODEC = "codec"
     CHROMA = "chroma"
@@ -32,6 +48,10 @@ class SoftwareReason(enum.StrEnum):
     TIMESTAMPS = "timestamps"
     GOP_LENGTH = "gop_length"
     ERRORS = "errors"
+    NO_KEY_FRAMES = "no_key_frames"
+    NO_DECODER = "no_decoder"
+    MEMORY = "memory"
+    HUNG = "hung"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +102,65 @@ class VideoFacts:
 def codec_name(context: Any) -> str:
     """Return the name of a format, not that of the library that decodes it."""
     return str(context.codec.canonical_name)
+
+
+def first_frame(packet: Any, max_pixels: int) -> Any:
+    """Decode a key frame in software: only it says how large the frames of a stream now are.
+
+    Raises:
+        MediaError: it cannot be decoded, or is larger than allowed.
+    """
+    context = packet.stream.codec_context
+    try:
+        frames = [*context.decode(packet), *context.decode(None)]
+    except (FFmpegError, ValueError) as error:
+        raise MediaError(f"a key frame cannot be decoded: {explain(error)}") from error
+    finally:
+        context.flush_buffers()
+    if not frames:
+        raise MediaError("a key frame cannot be decoded")
+    check_frame_size(frames[0].width, frames[0].height, max_pixels)
+    return frames[0]
+
+
+# By pixel format: what our conversion of a GPU's surfaces takes.
+_BIT_DEPTHS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
+
+
+def bit_depth(facts: VideoFacts) -> int | None:
+    """Return the bits of a sample of 4:2:0; None for other formats."""
+    return _BIT_DEPTHS.get(facts.pixel_format)
+
+
+def nvdec_reason(
+    facts: VideoFacts, caps: Callable[[str, int], DecoderCaps]
+) -> tuple[SoftwareReason, str] | None:
+    """Say why NVDEC cannot decode a video packet by packet.
+
+    Rotation, all ranges and all matrices are fine: our own conversion knows them.
+
+    Args:
+        caps: says what the GPU decodes, by codec and bit depth.
+
+    Returns:
+        The reason and a sentence for people; None if it can.
+
+    Raises:
+        MediaError: the driver does not answer.
+    """
+    if facts.codec not in CODECS:
+        return SoftwareReason.CODEC, f"NVDEC does not decode {facts.codec}"
+    depth = bit_depth(facts)
+    if depth is None:
+        said = f"{facts.codec} {facts.profile} with pixel format {facts.pixel_format}"
+        return SoftwareReason.CHROMA, f"{said} is not 4:2:0 with 8 or 10 bits"
+    if facts.is_interlaced:
+        return SoftwareReason.INTERLACED, "its frames are interlaced"
+    found = caps(facts.codec, depth)
+    if not found.is_supported:
+        return SoftwareReason.CODEC, f"this GPU does not decode {facts.codec} with {depth} bits"
+    problem = found.why_not(*facts.coded_size)
+    return (SoftwareReason.SIZE, problem) if problem else None
 
 
 _HOPPER = (9, 0)

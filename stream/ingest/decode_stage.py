@@ -87,7 +87,7 @@ class DecodeStage(Stage):
         decoder = GopDecoder(max_batch=_MAX_BATCH, device="gpu", threads=engines, gpu=gpu)
         return cls(decoder, DecoderDevice("gpu", torch.cuda.get_device_capability(gpu)))
 
-    def suits(self, choice: Literal["auto", "dali", "software"]) -> bool:
+    def suits(self, choice: Literal["auto", "nvdec", "dali", "software"]) -> bool:
         """Whether cameras with this `source.decoder` are decoded here, if their video allows."""
         return choice == "dali" or (choice == "auto" and self.device.kind == "gpu")
 

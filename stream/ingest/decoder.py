@@ -23,6 +23,7 @@ __all__ = ["Decoder"]
 
 # Packets whose frames never appear must not be remembered for ever.
 _MAX_PENDING = 256
+_SAME_SECONDS = 1e-6  # two ways to compute the time of a frame differ by less
 
 
 class Decoder:
@@ -34,6 +35,9 @@ class Decoder:
             collections.OrderedDict()
         )
         self._times = FrameTimes()
+        # Where another decoder ended:
+        self._given_seconds: float | None = None
+        self._skips_to_key_frame = False
         self._codec: Any = None
         self._order: PresentationOrder[DecodedFrame] = PresentationOrder()
 
@@ -45,7 +49,12 @@ class Decoder:
             self._arrivals.clear()
             self._order = PresentationOrder()
             self._times.restart()
+            self._given_seconds = None
+            self._skips_to_key_frame = False
             return []
+        if self._skips_to_key_frame and coded.size and not coded.is_key:
+            return []
+        self._skips_to_key_frame = False
         packet = coded.packet
         self._codec = packet.stream.codec_context
         self._times.note(coded)
@@ -66,7 +75,7 @@ class Decoder:
         ]
         if coded.repeated:
             return []
-        return ordered if packet.size else ordered + self._order.flush()
+        return self._not_given(ordered if packet.size else ordered + self._order.flush())
 
     def decode_group(self, gop: Gop, before: Sequence[CodedPacket]) -> list[DecodedFrame]:
         """Decode a whole group of pictures by itself, up to its last frame.
@@ -91,14 +100,34 @@ class Decoder:
         for coded in before:
             self.decode(dataclasses.replace(coded, repeated=True))
 
-    def start_at(self, started_monotonic: float, frames_before: int) -> None:
+    def start_at(
+        self,
+        started_monotonic: float,
+        frames_before: int,
+        *,
+        given_seconds: float | None = None,
+        skips_to_key_frame: bool = False,
+    ) -> None:
         """Begin in the middle of a connection, where another decoder ended.
 
         Args:
             started_monotonic: arrival of the connection's first packet.
             frames_before: number of its packets before the next one.
+            given_seconds: the next frames up to this time were given before, and are left out.
+            skips_to_key_frame: whether packets before the next key frame are not decoded.
         """
         self._times.go_on(started_monotonic, frames_before)
+        self._given_seconds = given_seconds
+        self._skips_to_key_frame = skips_to_key_frame
+
+    def _not_given(self, frames: list[DecodedFrame]) -> list[DecodedFrame]:
+        if self._given_seconds is None:
+            return frames
+        given = self._given_seconds + _SAME_SECONDS
+        new = [frame for frame in frames if frame.pts_seconds > given]
+        if new:
+            self._given_seconds = None
+        return new
 
     def _note_corrupt(self, coded: CodedPacket) -> None:
         if not coded.repeated:

@@ -15,7 +15,7 @@ import torch
 from configs import CidcError, MediaError
 from model.device_streams import DeviceStream
 
-__all__ = ["CallAbandoned", "Closable", "DecoderLane", "LaneHung"]
+__all__ = ["CallAbandonedError", "Closable", "DecoderLane", "LaneHungError"]
 
 Result = TypeVar("Result")
 _LOOK_SECONDS = 0.25
@@ -29,11 +29,11 @@ class Closable(Protocol):
         """Release it."""
 
 
-class LaneHung(MediaError):
+class LaneHungError(MediaError):
     """A call into the decoder's library does not return."""
 
 
-class CallAbandoned(Exception):  # noqa: N818
+class CallAbandonedError(Exception):
     """The camera was stopped while it waited for its call."""
 
 
@@ -107,8 +107,8 @@ class DecoderLane:
             is_stopped: asked now and then; if it says yes, the call is abandoned.
 
         Raises:
-            CallAbandoned: the camera was stopped.
-            LaneHung: the thread hangs.
+            CallAbandonedError: the camera was stopped.
+            LaneHungError: the thread hangs.
             CidcError: what the work raised, or the lane has ended.
         """
         call = _Call(work)
@@ -116,13 +116,13 @@ class DecoderLane:
         while not call.wait(min(_LOOK_SECONDS, self._patience_seconds)):
             if self.hangs():
                 call.is_abandoned = True
-                raise LaneHung(
+                raise LaneHungError(
                     f"a call of the GPU's decoder did not return within {self._patience_seconds:g}"
                     " s; its thread is given up"
                 )
             if is_stopped():
                 call.is_abandoned = True
-                raise CallAbandoned
+                raise CallAbandonedError
             if self._is_over:
                 raise MediaError("the GPU's decoders are closed")
         return call.result()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from configs import ConfigError, MediaError
+from configs import MediaError
 from model.device_streams import DeviceStream
 from model.media.nvdec import (
     DecoderCaps,
@@ -23,7 +23,7 @@ from model.media.nvdec import (
     nvdec_module,
     why_not_nvdec,
 )
-from stream.ingest.decoder_lane import CallAbandoned, DecoderLane, LaneHung
+from stream.ingest.decoder_lane import CallAbandonedError, DecoderLane, LaneHungError
 
 __all__ = ["DecoderPool", "Seat", "open_pool"]
 
@@ -89,7 +89,7 @@ class DecoderPool:
             is_stopped: whether the camera should end; asked while it waits.
 
         Raises:
-            LaneHung: too many lanes have hung.
+            LaneHungError: too many lanes have hung.
             MediaError: the pool is closed.
         """
         with self._lock:
@@ -97,7 +97,7 @@ class DecoderPool:
                 raise MediaError("the GPU's decoders are closed")
             self._replace_hung()
             if len(self._given_up) >= len(self._lanes):
-                raise LaneHung(
+                raise LaneHungError(
                     f"{len(self._given_up)} threads hang in the GPU's decoder; check the driver's"
                     " log and restart"
                 )
@@ -145,11 +145,11 @@ class DecoderPool:
         """Run what creates a decoder in a lane, when few others are being created.
 
         Raises:
-            CallAbandoned, LaneHung, CidcError: see `DecoderLane.call`.
+            CallAbandonedError, LaneHungError, CidcError: see `DecoderLane.call`.
         """
         while not self._creating.acquire(timeout=_LOOK_SECONDS):
             if is_stopped():
-                raise CallAbandoned
+                raise CallAbandonedError
         try:
             lane.call(work, is_stopped)
         finally:
@@ -176,8 +176,8 @@ class Seat:
     """One camera's place in a lane, with at most one decoder. One thread uses it.
 
     All methods but `close` wait for the lane, and raise:
-        CallAbandoned: the camera was stopped.
-        LaneHung: the lane hangs; the seat is lost.
+        CallAbandonedError: the camera was stopped.
+        LaneHungError: the lane hangs; the seat is lost.
         DeviceMemoryError, MediaError: see `NvdecSession`.
     """
 

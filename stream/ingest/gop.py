@@ -17,15 +17,24 @@ from model.media.remux import presentation_places
 from stream.ingest.decodable import SoftwareReason, codec_name
 from stream.types import CodedPacket, DecodedFrame
 
-__all__ = ["Gop", "GopCollector", "GopFrame", "planned_frames", "presentation_order"]
+__all__ = [
+    "IN_ORDER",
+    "MAX_STEP_SECONDS",
+    "Gop",
+    "GopCollector",
+    "GopFrame",
+    "planned_frames",
+    "presentation_order",
+    "time_of",
+]
 
 # Joined groups are about as long; a frame waits for no longer than this for the sake of it.
 _JOINED_SECONDS = 0.25
 # A longer step between two packets is a gap or a jump of the clock, not the length of a group.
-_MAX_STEP_SECONDS = 1.0
+MAX_STEP_SECONDS = 1.0
 _MAX_PACKETS = 2048
 # Formats whose packets come in presentation order, one for each frame that is shown.
-_IN_ORDER = frozenset({"vp8", "vp9", "av1", "mjpeg"})
+IN_ORDER = frozenset({"vp8", "vp9", "av1", "mjpeg"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +121,9 @@ class GopCollector:
             self._size = _size_of(coded)
         self._packets.append(coded)
         self._bytes += coded.size
-        time = _time_of(coded)
+        time = time_of(coded)
         if self._last_time is not None:
-            self._seconds += min(max(0.0, time - self._last_time), _MAX_STEP_SECONDS)
+            self._seconds += min(max(0.0, time - self._last_time), MAX_STEP_SECONDS)
         self._last_time = time
 
     def _take(self) -> list[Gop]:
@@ -149,7 +158,7 @@ def planned_frames(
     times = [packet.pts for packet in packets]
     if codec == "vp8" and not all(is_shown(codec, bytes(packet)[:1]) for packet in packets):
         return SoftwareReason.HIDDEN_FRAMES, "some of its packets give no frame"
-    if codec not in _IN_ORDER and not _rises(times):
+    if codec not in IN_ORDER and not _rises(times):
         if None in times or len(set(times)) < len(times):
             return SoftwareReason.TIMESTAMPS, "its frames have no times, or several have the same"
         if (max(times) - min(times)) * packets[0].time_base > 2 * max_seconds:
@@ -176,7 +185,7 @@ def presentation_order(gop: Gop) -> Sequence[int]:
     """Return the place of each packet's frame in presentation order."""
     packets = [coded.packet for coded in gop.packets]
     times = [packet.pts for packet in packets]
-    if codec_name(packets[0].stream.codec_context) in _IN_ORDER or _rises(times):
+    if codec_name(packets[0].stream.codec_context) in IN_ORDER or _rises(times):
         return range(len(packets))  # whatever jumps their times make
     return presentation_places(times)
 
@@ -203,7 +212,8 @@ def _size_of(coded: CodedPacket) -> bytes | None:
     return size_bytes(codec, bytes(coded.packet))
 
 
-def _time_of(coded: CodedPacket) -> float:
+def time_of(coded: CodedPacket) -> float:
+    """Return the decoding time of a packet in seconds, or its arrival if it has none."""
     packet = coded.packet
     ticks = packet.dts if packet.dts is not None else packet.pts
     return coded.arrived_monotonic if ticks is None else float(ticks * packet.time_base)

@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from configs import MediaError
 from model.media.colour import correction_of_bt601
-from model.media.container import explain
 from model.media.gop_decoder import EncodedGop
 from model.media.remux import remux
-from model.media.source_rules import check_frame_size
 from stream.ingest.config import SourceConfig
-from stream.ingest.decodable import SoftwareReason, VideoFacts, software_reason
+from stream.ingest.decodable import SoftwareReason, VideoFacts, first_frame, software_reason
 from stream.ingest.decode_stage import DecodeStage
 from stream.ingest.gop import Gop, GopCollector, planned_frames, presentation_order
 from stream.types import CodedPacket, DecodedFrame
@@ -150,21 +147,12 @@ class GroupPath:
         )
 
     def _read_facts(self, packet: Any) -> VideoFacts:
-        """Decode the first key frame in software: only it says how large the frames now are.
+        """Find out how large the frames now are, and which colours they have.
 
         Raises:
-            MediaError: it cannot be decoded.
+            MediaError: the key frame cannot be decoded.
         """
-        context = packet.stream.codec_context
-        try:
-            frames = [*context.decode(packet), *context.decode(None)]
-        except (FFmpegError, ValueError) as error:
-            raise MediaError(f"a key frame cannot be decoded: {explain(error)}") from error
-        finally:
-            context.flush_buffers()
-        if not frames:
-            raise MediaError("a key frame cannot be decoded")
-        check_frame_size(frames[0].width, frames[0].height, self._config.max_pixels)
-        self._facts = VideoFacts.of(frames[0], context)
-        self._correction = correction_of_bt601(frames[0])
+        frame = first_frame(packet, self._config.max_pixels)
+        self._facts = VideoFacts.of(frame, packet.stream.codec_context)
+        self._correction = correction_of_bt601(frame)
         return self._facts

@@ -12,6 +12,7 @@ from stream.cameras.worker_threads import WorkerThreads
 from stream.ingest.camera_worker import CameraWorker
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.decode_stage import DecodeStage
+from stream.ingest.decoder_pool import DecoderPool
 from stream.metrics import Metrics
 from stream.types import CameraOpened, CameraState, SampledFrame, StreamBreak, StreamItem
 from tests.support.waiting import until
@@ -33,6 +34,7 @@ class Seen:
         config: SourceConfig = QUICK,
         *,
         decoding: DecodeStage | None = None,
+        pool: DecoderPool | None = None,
         **camera: object,
     ) -> None:
         self.items: list[SampledFrame | StreamBreak] = []
@@ -49,6 +51,7 @@ class Seen:
         )
         self._config = config
         self._decoding = decoding
+        self._pool = pool
         self.status = self.supervisor.add(
             CameraConfig.model_validate({"id": "a", "url": url} | camera)
         )
@@ -63,6 +66,7 @@ class Seen:
             short_side=160,
             outlet=self,
             decoding=self._decoding,
+            pool=self._pool,
         ).run()
 
     def put(
@@ -96,10 +100,11 @@ def seen(
     config: SourceConfig = QUICK,
     *,
     decoding: DecodeStage | None = None,
+    pool: DecoderPool | None = None,
     **camera: object,
 ) -> Iterator[Seen]:
     """Run a camera for as long as the block lasts."""
-    watched = Seen(url, config, decoding=decoding, **camera)
+    watched = Seen(url, config, decoding=decoding, pool=pool, **camera)
     try:
         yield watched
     finally:

@@ -1,0 +1,138 @@
+"""Makes what decodes the cameras, and each camera's worker, from the configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+from collections.abc import Iterable
+
+import torch
+
+from configs import ConfigError
+from model.checkpoints.weights import ModelSpec
+from model.media.nvdec import why_not_nvdec
+from stream.cameras.config import CameraConfig
+from stream.cameras.worker_threads import WorkerThreads
+from stream.config import StreamConfig
+from stream.ingest.camera_worker import CameraWorker
+from stream.ingest.config import ClipConfig, SourceConfig
+from stream.ingest.decode_stage import DecodeStage
+from stream.ingest.decoder_pool import DecoderPool, open_pool
+from stream.ingest.handle import Outlet
+from stream.metrics import Metrics
+
+__all__ = ["CameraDecoders", "check_decoders"]
+
+_log = logging.getLogger(__name__)
+
+
+def check_decoders(
+    config: StreamConfig, cameras: Iterable[CameraConfig], device: torch.device
+) -> None:
+    """Check that NVDEC can be used if it was asked for by name.
+
+    Args:
+        device: of the network.
+
+    Raises:
+        ConfigError: it cannot be used; the message has the remedy.
+    """
+    sources: list[tuple[str, SourceConfig | None]] = [("", config.source)]
+    sources += [(f"camera {camera.id}: ", camera.source) for camera in cameras]
+    for place, source in sources:
+        if source is not None and source.decoder == "nvdec":
+            problem = _problem(device)
+            if problem:
+                raise ConfigError(
+                    f"{place}source.decoder: nvdec cannot be used: {problem}. Install"
+                    ' "cidc-stream[gpu]" on a machine with an NVIDIA GPU, give a container the'
+                    " driver capability video, or use source.decoder: auto"
+                )
+
+
+class CameraDecoders:
+    """What decodes the cameras of one pipeline: NVDEC, DALI, or each camera's own software.
+
+    Args:
+        cameras: those that must be able to start.
+        device: of the network.
+        stack: closes the GPU's decoders at the end.
+
+    Attributes:
+        dali: its thread; started and stopped by the pipeline.
+        pool: the GPU's decoders for packets; None: they do not decode.
+
+    Raises:
+        ConfigError: see `check_decoders`.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        cameras: Iterable[CameraConfig],
+        device: torch.device,
+        metrics: Metrics,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._metrics = metrics
+        self.dali = DecodeStage.on(device)
+        self.pool = open_pool(device)
+        if self.pool is not None:
+            stack.callback(self.pool.close)
+            metrics.before_scrape.append(functools.partial(_refresh, metrics, self.pool))
+            return
+        check_decoders(config, cameras, device)
+        if device.type == "cuda":
+            _log.warning("NVDEC does not decode packet by packet: %s", _problem(device))
+
+    def check(self, camera: CameraConfig) -> None:
+        """Check that a camera can be decoded as it asks.
+
+        Raises:
+            ConfigError: see `check_decoders`.
+        """
+        if self.pool is None:
+            check_decoders(self._config, [camera], self._device)
+
+    def worker(self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet) -> CameraWorker:
+        """Make what runs one opening of a camera."""
+        camera = threads.status.camera
+        config = self._config
+        return CameraWorker(
+            threads,
+            source=camera.source or config.source,
+            clip=_clip_settings(config, camera),
+            metrics=self._metrics,
+            outlet=outlet,
+            short_side=_short_side(config, spec, camera),
+            decoding=self.dali,
+            pool=self.pool,
+        )
+
+
+def _refresh(metrics: Metrics, pool: DecoderPool) -> None:
+    metrics.open_decoders.labels("nvdec").set(pool.open_decoders)
+    metrics.decoder_threads_abandoned.set(pool.abandoned)
+
+
+def _problem(device: torch.device) -> str:
+    """Say why NVDEC cannot be used; an empty string if it can."""
+    if device.type != "cuda":
+        return f"the network runs on the device {device.type}"
+    return why_not_nvdec()
+
+
+def _clip_settings(config: StreamConfig, camera: CameraConfig) -> ClipConfig:
+    if camera.max_gap_seconds is None:
+        return config.clip
+    return config.clip.model_copy(update={"max_gap_seconds": camera.max_gap_seconds})
+
+
+def _short_side(config: StreamConfig, spec: ModelSpec, camera: CameraConfig) -> int:
+    """Pixels that suffice for the camera's smallest region, and for pictures of events."""
+    enough = math.ceil(spec.preprocess.live_short_side / camera.smallest_fraction)
+    return max(enough, config.snapshots.width) if config.snapshots.enabled else enough

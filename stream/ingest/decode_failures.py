@@ -1,0 +1,61 @@
+"""When a camera's hardware decoder must be given up."""
+
+from __future__ import annotations
+
+from stream.ingest.decodable import SoftwareReason
+
+__all__ = ["DecodeFailures", "ReorderedError", "SoftwareNeededError"]
+
+# So many packets in a row without a frame, or groups of pictures without any, are not an accident.
+_MAX_SILENT = 60
+_MAX_FAILED_GROUPS = 3
+
+
+class SoftwareNeededError(Exception):
+    """The camera must be decoded in software from now on."""
+
+    def __init__(self, reason: SoftwareReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class ReorderedError(Exception):
+    """Frames are not in the order of their packets, though the stream did not say so."""
+
+
+class DecodeFailures:
+    """Counts what a decoder of one camera does not decode, since the last hole in the stream."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self._silent = 0  # packets in a row without a frame
+        self._failed_groups = 0
+        self._has_failed = self._gave_frame = False
+
+    def start_group(self) -> None:
+        """Note a key frame."""
+        has_failed = self._has_failed and not self._gave_frame
+        self._failed_groups = self._failed_groups + 1 if has_failed else 0
+        self._has_failed = self._gave_frame = False
+
+    def note_packet(self) -> None:
+        """Note a packet that the decoder got."""
+        self._silent += 1
+
+    def note_frame(self) -> None:
+        """Note a decoded frame."""
+        self._silent = 0
+        self._gave_frame = True
+
+    def note_failure(self) -> None:
+        """Note that a packet could not be decoded."""
+        self._has_failed = True
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether the decoder should be given up."""
+        is_failing = self._has_failed and not self._gave_frame
+        return self._silent >= _MAX_SILENT or self._failed_groups + is_failing >= _MAX_FAILED_GROUPS

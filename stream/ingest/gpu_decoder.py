@@ -1,0 +1,278 @@
+"""Packets to frames by the GPU's decoder (NVDEC), with the contract of `stream.ingest.decoder`.
+
+The frames are surfaces on the GPU; none is converted here. No GPU has run this yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from configs import DeviceMemoryError, MediaError
+from model.media.elementary import ElementaryStream, parameter_bytes
+from model.media.nvdec import CODECS, Surface
+from stream.ingest.decodable import SoftwareReason, VideoFacts, codec_name, nvdec_reason
+from stream.ingest.decode_failures import (
+    DecodeFailures,
+    ReorderedError,
+    SoftwareNeededError,
+)
+from stream.ingest.decoder_lane import LaneHungError
+from stream.ingest.decoder_pool import DecoderPool, Seat
+from stream.ingest.due_frames import DueFrames
+from stream.ingest.gop import IN_ORDER
+from stream.ingest.stream_look import StreamLook
+from stream.ingest.surface_frames import PictureMaker
+from stream.types import CodedPacket, DecodedFrame
+
+__all__ = ["GpuDecoder"]
+
+# A decoder holds 16 frames at most, and four for its latency; what is older never comes.
+_MAX_HELD = 32
+
+
+class GpuDecoder:
+    """Decodes one camera's packets to frames in presentation order, each with its arrival time.
+
+    The `native` of its frames is a `SurfaceFrame`. The first key frame, and each that changes the
+    stream's parameters, is also decoded in software, which says size and colours. A hole in the
+    stream, or an error, is left at the next key frame.
+
+    Args:
+        pool: the GPU's decoders; a seat is taken with the first video that suits.
+        short_side: pixels to which the frames are scaled down when they are converted.
+        max_pixels: of a frame.
+        is_stopped: whether the camera should end; asked while it waits.
+        on_corrupt: told of each packet that cannot be decoded.
+        on_look: told what the frames are, each time that it changes.
+
+    Attributes:
+        next_tag: of the next packet.
+    """
+
+    def __init__(
+        self,
+        pool: DecoderPool,
+        *,
+        short_side: int,
+        max_pixels: int,
+        is_stopped: Callable[[], bool] = lambda: False,
+        on_corrupt: Callable[[], None] = lambda: None,
+        on_look: Callable[[VideoFacts], None] = lambda facts: None,
+    ) -> None:
+        self._pool = pool
+        self._short_side = short_side
+        self._max_pixels = max_pixels
+        self._is_stopped = is_stopped
+        self._on_corrupt = on_corrupt
+        self._on_look = on_look
+        self._seat: Seat | None = None
+        self._maker: PictureMaker | None = None
+        self._stream: Any = None  # of the connection
+        self._elementary: ElementaryStream | None = None
+        self._codec = ""
+        self._look: StreamLook | None = None  # of the decoder's frames
+        self._is_known = False  # whether this connection's frames look like that
+        self._parameters = b""
+        self._reorders = False  # it was seen, whatever the stream says
+        self.next_tag = 0
+        self._is_open = False
+        self._due = DueFrames(self._note_corrupt)
+        self._failures = DecodeFailures()
+        self._waits = self._needs_header = True  # for a key frame, for the parameters
+        self._newest_pts: int | None = None  # of this group
+
+    def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
+        """Frames that this packet completes: often one, sometimes none or several.
+
+        Raises:
+            SoftwareNeededError: the video, or the decoder, must be given up.
+            ReorderedError: nothing was done; see `reopen`.
+            CallAbandonedError: the camera was stopped.
+        """
+        if coded.packet is None:
+            self._drop_held()
+            self._due.times.restart()
+            return []
+        self._due.times.note(coded)
+        try:
+            if coded.packet.stream is not self._stream:
+                self._connect(coded)
+            return self._decode(coded) if coded.size else self._drain(coded)
+        except LaneHungError as error:
+            raise SoftwareNeededError(SoftwareReason.HUNG, str(error)) from error
+        except DeviceMemoryError as error:
+            raise SoftwareNeededError(SoftwareReason.MEMORY, str(error)) from error
+        except MediaError as error:
+            self._note_failure(coded, str(error))
+            return []
+
+    def reopen(self, started_monotonic: float, frames_before: int) -> None:
+        """Prepare to decode again from a key frame on, this time in presentation order.
+
+        Args:
+            started_monotonic, frames_before: see `FrameTimes.go_on`.
+        """
+        self._reorders = True
+        self._drop_held()
+        self._is_known = False
+        self._due.times.go_on(started_monotonic, frames_before)
+
+    @property
+    def oldest_tag(self) -> int:
+        """Lowest tag of the packets whose frames are still due; if there are none, the next."""
+        oldest = self._due.oldest_tag
+        return self.next_tag if oldest is None else oldest
+
+    @property
+    def waits_for_key_frame(self) -> bool:
+        """Whether it can only go on with a key frame."""
+        return self._waits
+
+    def close(self) -> None:
+        """Close the decoder; does not wait."""
+        if self._seat is not None:
+            self._seat.close()
+            self._seat = None
+        self._is_open = False
+
+    # Packets --------------------------------------------------------------------------------------
+
+    def _decode(self, coded: CodedPacket) -> list[DecodedFrame]:
+        assert self._elementary is not None, "a packet connects"
+        if not coded.is_key and self._waits:
+            return []
+        data = self._elementary.convert(coded.packet, starts=self._needs_header and coded.is_key)
+        frames = self._prepare(coded, data) if coded.is_key else []
+        self._check_order(coded)
+        tag = self.next_tag
+        self.next_tag += 1
+        self._due.add(coded, tag)
+        self._waits = self._needs_header = False
+        self._failures.note_packet()
+        surfaces = self._opened().decode(data, tag)
+        frames += self._taken(surfaces, coded)
+        if self._failures.are_too_many:
+            raise SoftwareNeededError(SoftwareReason.ERRORS, "its packets give no frames")
+        return frames
+
+    def _drain(self, coded: CodedPacket) -> list[DecodedFrame]:
+        """Return what is left at the end of a file."""
+        frames = []
+        if self._is_open and not self._waits:
+            frames = self._taken(self._opened().flush(), coded)
+        frames += self._due.finish()
+        self._start_again()
+        return frames
+
+    def _drop_held(self) -> None:
+        """Drop what the decoder still holds; it lies before a hole."""
+        try:
+            if self._is_open and not self._waits:
+                self._opened().flush()
+        except LaneHungError as error:
+            raise SoftwareNeededError(SoftwareReason.HUNG, str(error)) from error
+        except (MediaError, DeviceMemoryError):
+            self._is_open = False  # the next key frame gets another decoder
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """Begin with the next key frame."""
+        self._due.restart()
+        self._failures.restart()
+        self._waits = self._needs_header = True
+        self._newest_pts = None
+
+    def _connect(self, coded: CodedPacket) -> None:
+        """Take the packets of another connection, whose frames may differ."""
+        codec = codec_name(coded.packet.stream.codec_context)
+        if codec not in CODECS:
+            raise SoftwareNeededError(SoftwareReason.CODEC, f"NVDEC does not decode {codec}")
+        self._stream = coded.packet.stream
+        self._codec = codec
+        self._elementary = ElementaryStream(codec, coded.template)
+        self._is_known = False
+        self._needs_header = True
+
+    # Key frames -----------------------------------------------------------------------------------
+
+    def _prepare(self, coded: CodedPacket, data: bytes) -> list[DecodedFrame]:
+        """Make the decoder ready for a key frame; return the frames that it still held."""
+        self._failures.start_group()
+        self._newest_pts = None
+        if self._waits:
+            self._due.restart(coded)
+        parameters = parameter_bytes(self._codec, data)
+        if self._is_open and self._is_known and parameters in (b"", self._parameters):
+            return []
+        was_waiting, self._waits = self._waits, True  # unless the key frame can be read
+        look = StreamLook.of(coded.packet, max_pixels=self._max_pixels, reorders=self._reorders)
+        reason = nvdec_reason(look.facts, self._pool.caps)
+        if reason is not None:
+            raise SoftwareNeededError(*reason)
+        self._waits = was_waiting
+        frames = self._change(look, coded)
+        self._parameters = parameters
+        self._is_known = True
+        return frames
+
+    def _change(self, look: StreamLook, coded: CodedPacket) -> list[DecodedFrame]:
+        """Give the stream a decoder for these frames; return those that the last one held."""
+        frames: list[DecodedFrame] = []
+        if self._is_open and not self._waits:
+            frames = self._taken(self._opened().flush(), coded) + self._due.finish()
+        before, self._look = self._look, look
+        fits = self._is_open and before is not None and before.decoder == look.decoder
+        is_resized = before is not None and before.size != look.size
+        if not fits or (is_resized and not self._opened().resize(look.size)):
+            self._open(look)
+        self._on_look(look.facts)
+        return frames
+
+    def _open(self, look: StreamLook) -> None:
+        self._is_open = False
+        try:
+            if self._seat is None:
+                self._seat = self._pool.take_seat(self._is_stopped)
+                self._maker = PictureMaker(self._seat.stream, self._short_side)
+            self._seat.open(
+                codec=look.facts.codec, max_size=look.size, keeps_order=look.keeps_order
+            )
+        except LaneHungError:
+            raise
+        except MediaError as error:
+            raise SoftwareNeededError(SoftwareReason.NO_DECODER, str(error)) from error
+        self._is_open = True
+
+    def _opened(self) -> Seat:
+        assert self._seat is not None, "a decoder is opened at a key frame"
+        return self._seat
+
+    def _check_order(self, coded: CodedPacket) -> None:
+        assert self._look is not None, "a key frame says what the frames are"
+        time = coded.packet.pts
+        if time is None or not self._look.keeps_order or self._codec in IN_ORDER:
+            return
+        if self._newest_pts is not None and time < self._newest_pts:
+            raise ReorderedError
+        self._newest_pts = time
+
+    def _taken(self, surfaces: Sequence[Surface], coded: CodedPacket) -> list[DecodedFrame]:
+        """Return the frames of surfaces that came with a packet, in presentation order."""
+        assert self._look is not None, "a key frame says what the frames are"
+        assert self._maker is not None, "a decoder has a seat"
+        if surfaces:
+            self._failures.note_frame()
+        return self._due.take(surfaces, coded, self._look, self._maker)
+
+    def _note_failure(self, coded: CodedPacket, detail: str) -> None:
+        """Note that a packet could not be decoded; too many are the camera's problem."""
+        self._due.discard(coded)
+        self._note_corrupt(coded)
+        self._failures.note_failure()
+        if self._failures.are_too_many:
+            raise SoftwareNeededError(SoftwareReason.ERRORS, detail)
+
+    def _note_corrupt(self, coded: CodedPacket) -> None:
+        if not coded.repeated:
+            self._on_corrupt()

@@ -1,0 +1,107 @@
+"""The packets of one camera from which another decoder can go on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from stream.ingest.gop import MAX_STEP_SECONDS, time_of
+from stream.types import CodedPacket
+
+__all__ = ["KeptPackets"]
+
+_MAX_PACKETS = 2048
+
+
+@dataclasses.dataclass
+class _Group:
+    """A key frame and what follows it, or what came before the first key frame."""
+
+    first_tag: int
+    packets_before: int  # of the connection
+    packets: list[CodedPacket] = dataclasses.field(default_factory=list)
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class KeptPackets:
+    """Keeps a camera's packets since the last key frame, and groups whose frames are still due.
+
+    If they take too much room, none are kept until the next key frame.
+
+    Args:
+        max_seconds: length of all groups together.
+        max_bytes: size of all groups together.
+
+    Attributes:
+        is_whole: whether decoding can go on from what is kept; if not, at the next key frame.
+        started_monotonic: arrival of the connection's first packet; None before it.
+        packets: number of the connection's packets so far.
+    """
+
+    def __init__(self, *, max_seconds: float, max_bytes: float) -> None:
+        self._max_seconds = max_seconds
+        self._max_bytes = max_bytes
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything; the next packet is the first of a connection."""
+        self._groups: list[_Group] = []
+        self._last_time: float | None = None
+        self.is_whole = True
+        self.started_monotonic: float | None = None
+        self.packets = 0
+
+    def add(self, coded: CodedPacket, tag: int) -> None:
+        """Keep a packet.
+
+        Args:
+            tag: of the packet, higher than those before.
+        """
+        if self.started_monotonic is None:
+            self.started_monotonic = coded.arrived_monotonic
+        self.is_whole = self.is_whole or coded.is_key
+        if self.is_whole:
+            if coded.is_key or not self._groups:
+                self._groups.append(_Group(tag, self.packets))
+            self._add(self._groups[-1], coded)
+            if self._is_over():
+                self._groups.clear()
+                self.is_whole = False
+        self.packets += coded.size > 0
+
+    def forget(self, oldest_tag: int) -> None:
+        """Forget groups whose frames have all come.
+
+        Args:
+            oldest_tag: of the packets whose frames are still due, or else of the next packet.
+        """
+        groups = self._groups
+        while len(groups) > 1 and groups[1].first_tag <= oldest_tag:
+            groups.pop(0)
+
+    @property
+    def packets_before(self) -> int:
+        """Number of the connection's packets before those that are kept."""
+        return self._groups[0].packets_before if self._groups else self.packets
+
+    def rest(self) -> tuple[CodedPacket, ...]:
+        """Return what is kept, in decoding order."""
+        return tuple(coded for group in self._groups for coded in group.packets)
+
+    def _add(self, group: _Group, coded: CodedPacket) -> None:
+        group.packets.append(coded)
+        if not coded.size:
+            return
+        group.bytes += coded.size
+        time = time_of(coded)
+        if self._last_time is not None:
+            group.seconds += min(max(0.0, time - self._last_time), MAX_STEP_SECONDS)
+        self._last_time = time
+
+    def _is_over(self) -> bool:
+        groups = self._groups
+        return (
+            sum(group.seconds for group in groups) > self._max_seconds
+            or sum(group.bytes for group in groups) > self._max_bytes
+            or sum(len(group.packets) for group in groups) > _MAX_PACKETS
+        )

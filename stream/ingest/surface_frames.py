@@ -1,0 +1,67 @@
+"""Frames that the GPU's decoder has decoded, until they are converted to RGB."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from model.device_streams import DeviceStream
+from model.media.nv12 import SurfaceColours, SurfaceConverter
+from model.media.nvdec import Surface
+
+__all__ = ["PictureMaker", "SurfaceFrame"]
+
+
+@dataclasses.dataclass(eq=False)
+class SurfaceFrame:
+    """A decoded frame; `surface` is let go as soon as the frame was converted.
+
+    `turns` quarter turns to the left make it upright.
+    """
+
+    surface: Surface | None
+    width: int
+    height: int
+    turns: int
+    colours: SurfaceColours
+    maker: PictureMaker
+
+    def picture(self) -> Any:
+        """Convert it to RGB, uint8 `H W 3`; only once.
+
+        Returns:
+            A tensor on the GPU; on a CPU, an array.
+
+        Raises:
+            ShapeError: the surface is too small for the frame.
+        """
+        assert self.surface is not None, "a frame is converted once"
+        surface, self.surface = self.surface, None
+        return self.maker.convert(self, surface)
+
+
+class PictureMaker:
+    """Converts the frames of one camera, in the camera's thread.
+
+    Args:
+        stream: of the lane in which the surfaces were decoded.
+        short_side: pixels to which frames are scaled down.
+    """
+
+    def __init__(self, stream: DeviceStream, short_side: int) -> None:
+        self._stream = stream
+        self._converter = SurfaceConverter(short_side=short_side)
+
+    def convert(self, frame: SurfaceFrame, surface: Surface) -> Any:
+        """Convert a surface; waits until the GPU has done it."""
+        with self._stream.shared():
+            picture = self._converter(
+                surface.samples,
+                width=frame.width,
+                height=frame.height,
+                colours=frame.colours,
+                turns=frame.turns,
+            )
+        # A tensor carries no event, and whoever takes it uses another stream.
+        self._stream.finish()
+        return picture if picture.is_cuda else picture.numpy()

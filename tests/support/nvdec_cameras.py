@@ -1,0 +1,72 @@
+"""Cameras that a fake of NVDEC decodes on the CPU, and the same ones in software."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stream.ingest.config import SourceConfig
+from stream.ingest.decoder_pool import DecoderPool
+from stream.types import SampledFrame, StreamBreak
+from tests.support.fake_nvc import FakeNvc
+from tests.support.live_cameras import QUICK, Seen, seen
+from tests.support.waiting import until
+
+__all__ = ["NVDEC", "assert_same", "fallbacks", "pool_on_cpu", "read_to_end"]
+
+NVDEC = QUICK.model_copy(update={"decoder": "nvdec"})
+# Both convert the same samples with the same filter; the rest is rounding.
+_MAX_LEVELS = 3
+
+
+@contextlib.contextmanager
+def pool_on_cpu(
+    nvc: FakeNvc | None = None, *, lanes: int = 2, patience_seconds: float = 30.0
+) -> Iterator[DecoderPool]:
+    """Open decoders of a fake for as long as the block lasts; then all must be closed."""
+    nvc = nvc or FakeNvc()
+    pool = DecoderPool(nvc, torch.device("cpu"), lanes=lanes, patience_seconds=patience_seconds)
+    try:
+        yield pool
+    finally:
+        pool.close()
+    assert until(lambda: pool.abandoned > 0 or nvc.open == 0, 10)
+
+
+def read_to_end(
+    path: Path, config: SourceConfig = QUICK, pool: DecoderPool | None = None, **camera: object
+) -> Seen:
+    """Read a file as fast as possible, to its end."""
+    with seen(str(path), config, pool=pool, **({"pace": "fast"} | camera)) as watched:
+        assert until(lambda: "ended" in watched.breaks, 60)
+    return watched
+
+
+def shapes(items: Sequence[SampledFrame | StreamBreak]) -> list[Any]:
+    """Return the shape of each frame and the reason of each break, in order."""
+    return [
+        item.frame_HWC.shape if isinstance(item, SampledFrame) else item.reason for item in items
+    ]
+
+
+def assert_same(one: Seen, other: Seen) -> None:
+    """The same items at the same times; pictures differ by rounding only."""
+    assert shapes(one.items) == shapes(other.items)
+    for frame, expected in zip(one.frames, other.frames, strict=True):
+        assert frame.pts_seconds == pytest.approx(expected.pts_seconds, abs=1e-6)
+        difference = np.abs(frame.frame_HWC.astype(int) - expected.frame_HWC.astype(int))
+        assert difference.max() <= _MAX_LEVELS
+    for name in ("repeated", "decoded", "sampled"):
+        counts = [watched.metrics.total(getattr(watched.metrics, name)) for watched in (one, other)]
+        assert counts[0] == counts[1], name
+
+
+def fallbacks(watched: Seen) -> dict[str, int]:
+    """Return how often a camera was left to the software decoder, by reason."""
+    return watched.metrics.by_label(watched.metrics.decoder_fallbacks, "reason")
