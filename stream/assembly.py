@@ -261,6 +261,7 @@ def describe_runtime(spec: ModelSpec, recogniser: Recogniser) -> dict[str, str]:
     """What the pipeline runs on, for the summary and the metrics."""
     return {
         "device": str(recogniser.device),
+        "engine": recogniser.engine.name,
         "dtype": str(recogniser.dtype).removeprefix("torch."),
         "model": spec.name,
         "preprocess": "dali-gpu" if recogniser.device.type == "cuda" else "dali-cpu",

@@ -26,6 +26,7 @@ __all__ = ["Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 _CLIPS = (1, 2, 4, 8, 16, 32, 64)
+_RUNS = ("engine", "size")
 
 
 class Metrics:
@@ -127,6 +128,10 @@ class Metrics:
         self.batch_clips = Histogram(
             "cidc_batch_clips", "Clips per batch", registry=self.registry, buckets=_CLIPS
         )
+        self.network_batches = self._counter(
+            "network_batches", "Batches by what ran them, and by clips with padding", *_RUNS
+        )
+        self.padded_clips = self._counter("network_padded_clips", "Clips added as padding")
         self.stage = self._histogram(
             "stage_seconds", "Time spent in each stage on one packet, frame or batch", "stage"
         )
@@ -142,6 +147,7 @@ class Metrics:
             "runtime",
             "1; what the pipeline runs on, and why its mixing is not the kernel",
             "device",
+            "engine",
             "dtype",
             "model",
             "preprocess",

@@ -20,6 +20,7 @@ from model.runtime import release_freed_memory
 from stream import assembly
 from stream.analysis.backlog import Backlog
 from stream.analysis.config import InferConfig
+from stream.analysis.engines import describe_engine
 from stream.analysis.inbox import Inbox
 from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
@@ -295,5 +296,6 @@ class Pipeline:
             lost=self.writer.lost,
             seconds=seconds,
             runtime=self.runtime,
+            network=describe_engine(self._recogniser.engine, self.metrics),
             http=None if self._http is None else self._http.address,
         )

@@ -152,7 +152,9 @@ class FoldedConv(nn.Module):
 
     def forward(self, x: Tensor, *, add: Tensor | None = None, relu: bool = True) -> Tensor:
         """Compute the same as `ConvNorm.forward`; the contents of `add` are overwritten."""
-        if x.device.type == "cpu" and fused_convolutions_work():
+        # Traces are for export, and other runtimes support only standard operators.
+        is_traced = torch.compiler.is_compiling()
+        if x.device.type == "cpu" and not is_traced and fused_convolutions_work():
             x = x.contiguous(memory_format=self.memory_format)
             kind = (add is not None, relu)
             if kind not in self._fused:

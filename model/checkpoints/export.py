@@ -21,11 +21,13 @@ from configs import CheckpointError, CidcError, replaced_file
 from model.network import ActionNetwork
 from model.spec import ModelSpec
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "onnx_difference"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "onnx_difference", "onnx_of_folded"]
 
 INPUT_NAME = "clips_BCTHW"
 OUTPUT_NAME = "logits_BK"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
+# The first version of ONNX's operators with convolutions and pooling in bfloat16.
+_BFLOAT16_OPSET = 22
 # Largest allowed difference, as a fraction of the largest logit. ONNX Runtime adds float32 values
 # in another order, and attention increases the difference.
 _TOLERANCE = 1e-2
@@ -70,8 +72,37 @@ def export_onnx(network: ActionNetwork, path: str | Path) -> float:
     return difference
 
 
-def _exported(network: ActionNetwork, spec: ModelSpec) -> Any:
-    clips = torch.zeros(2, 3, spec.model.frames, spec.preprocess.height, spec.preprocess.width)
+def onnx_of_folded(network: ActionNetwork, dtype: torch.dtype) -> bytes:
+    """Return the ONNX file of a folded network on the CPU, with clips and convolutions in `dtype`.
+
+    TensorRT takes its number formats from this graph. The batch size is free; logits are float32.
+    The result is not compared with the network's.
+
+    Args:
+        network: a network from `load_model` and `fold_for_inference`.
+        dtype: the data type that it was folded into.
+
+    Raises:
+        CidcError: the packages of the extra `onnx` are not installed.
+    """
+    for name in _NEEDED[:2]:
+        _need(name)
+    opset = _BFLOAT16_OPSET if dtype == torch.bfloat16 else None
+    program = _exported(network, cast("ModelSpec", network.spec), dtype=dtype, opset=opset)
+    data: bytes = program.model_proto.SerializeToString()
+    return data
+
+
+def _exported(
+    network: ActionNetwork,
+    spec: ModelSpec,
+    *,
+    dtype: torch.dtype = torch.float32,
+    opset: int | None = None,
+) -> Any:
+    clips = torch.zeros(
+        2, 3, spec.model.frames, spec.preprocess.height, spec.preprocess.width, dtype=dtype
+    )
     # The exporter logs each of its steps and warns about its own deprecated functions.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -82,6 +113,7 @@ def _exported(network: ActionNetwork, spec: ModelSpec) -> Any:
             dynamo=True,
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
+            opset_version=opset,
             dynamic_shapes={INPUT_NAME: {0: torch.export.Dim("batch")}},
             verbose=False,
         )

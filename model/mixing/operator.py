@@ -28,6 +28,7 @@ from model.mixing.reference import (
     directional_mask,
     directional_weights,
     mix_by_einsum,
+    mix_by_products,
     rows_in_map_time,
     weights_gradient,
 )
@@ -120,7 +121,8 @@ class FixedMixer(nn.Module):
                 f"the mixing weights are for C={channels}, T={time}, but the map has"
                 f" C={x_BCTHW.shape[1]}, T={x_BCTHW.shape[2]}"
             )
-        if x_BCTHW.device.type == "cpu" and is_channels_last(x_BCTHW):
+        is_traced = torch.compiler.is_compiling()
+        if x_BCTHW.device.type == "cpu" and is_channels_last(x_BCTHW) and not is_traced:
             return mix_frames(x_BCTHW, weights_STC, self.seen)
         return directional_mix(
             x_BCTHW, cast("Tensor", self.weights_DCTT), masked=self.masked, path=self.mixing
@@ -141,7 +143,8 @@ def _mix(
             x_BCTHW, given_DCTT.to(wide), mapping, masked
         )
         return mixed
-    return mix_by_einsum(x_BCTHW, _weights(given_DCTT, mapping, masked))
+    by_pytorch = mix_by_products if torch.compiler.is_exporting() else mix_by_einsum
+    return by_pytorch(x_BCTHW, _weights(given_DCTT, mapping, masked))
 
 
 def _check_shapes(x_BCTHW: Tensor, given_DCTT: Tensor) -> None:

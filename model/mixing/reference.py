@@ -17,6 +17,7 @@ __all__ = [
     "directional_mask",
     "directional_weights",
     "mix_by_einsum",
+    "mix_by_products",
     "rows_in_map_time",
     "weights_gradient",
 ]
@@ -93,6 +94,16 @@ def mix_by_einsum(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
     return torch.einsum(
         "bcthw,cst->bcshw", x_BCTHW, rows_in_map_time(weights_DCTT).to(x_BCTHW.dtype)
     )
+
+
+def mix_by_products(x_BCTHW: Tensor, weights_DCTT: Tensor) -> Tensor:
+    """Compute the same as `mix_by_einsum` with matrix products, for export.
+
+    ONNX has no `Einsum` in bfloat16, but `MatMul` in every number format.
+    """
+    rows_CST = rows_in_map_time(weights_DCTT).to(x_BCTHW.dtype)
+    mixed_BCSN = torch.matmul(rows_CST, x_BCTHW.flatten(3))
+    return mixed_BCSN.view(*mixed_BCSN.shape[:3], *x_BCTHW.shape[3:])
 
 
 def rows_in_map_time(weights_DCTT: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pydantic import Field
 from configs import CheckpointError, ConfigError, StrictModel
 from model.checkpoints.shipped import find_weights, shipped_names
 from model.checkpoints.weights import ModelSpec
+from model.inference.engine import EngineChoice
 from model.mixing import MixingPath
 from model.runtime import DeviceChoice, Precision
 
@@ -118,6 +119,22 @@ class InferConfig(StrictModel):
             "GPU kernels (mixing, clip gather): where they can run; cuda: or an error; reference:"
             " never"
         ),
+    )
+    engine: EngineChoice = Field(
+        "auto",
+        description=(
+            "what runs the network; auto: PyTorch; tensorrt: needs a GPU and the extra tensorrt"
+        ),
+    )
+    cuda_graphs: bool = Field(
+        True,
+        description=(
+            "on a GPU, run PyTorch's network as CUDA graphs, in batches padded to 1, 2, 4, 8, ..."
+            " clips"
+        ),
+    )
+    engine_cache: Path | None = Field(
+        None, description="folder of built TensorRT engines; null: ~/.cache/cidc-stream/engines"
     )
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads of the network; 0 leaves the choice to PyTorch"

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from model.device_streams import DeviceStream
+from model.inference import BatchRun
 from stream.analysis.backlog import Backlog
 from stream.metrics import Metrics
 from stream.stage import Stage
@@ -25,6 +26,9 @@ class Network(Protocol):
 
     def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
         """Class probabilities `B K` of normalised clips."""
+
+    def plan(self, clips: int) -> BatchRun:
+        """Return how a batch of this many clips runs."""
 
 
 class ResultConsumer(Protocol):
@@ -78,6 +82,7 @@ class InferenceStage(Stage):
 
     def _infer(self, batch: ClipBatch) -> None:
         started_at = time.monotonic()
+        self._count(len(batch.refs))
         self._metrics.batch_clips.observe(len(batch.refs))
         with self._metrics.stage.labels("infer").time():
             # The clips were gathered on the analysis thread's stream.
@@ -86,3 +91,9 @@ class InferenceStage(Stage):
             probabilities_BK = self._network.probabilities(batch.clips_BCTHW).tolist()
         self._backlog.note_done(batch, time.monotonic() - started_at)
         self.consumer.push(ClipResults(batch.clips_BCTHW, batch.refs, probabilities_BK))
+
+    def _count(self, clips: int) -> None:
+        """Count how the batch runs, and the clips that are computed for nothing."""
+        run = self._network.plan(clips)
+        self._metrics.network_batches.labels(run.engine, str(run.size)).inc()
+        self._metrics.padded_clips.inc(run.size - clips)

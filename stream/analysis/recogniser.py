@@ -18,10 +18,12 @@ from model.checkpoints.weights import ModelSpec, load_model
 from model.cidc import use_mixing
 from model.clip_gather import ClipGather
 from model.device_streams import DeviceStream
+from model.inference import BatchRun, Engine
 from model.mixing import mixing_choice
 from model.network import fold_for_inference
 from model.runtime import pick_device, pick_dtype
 from stream.analysis.config import InferConfig, weights_path
+from stream.analysis.engines import open_engine
 
 __all__ = ["Recogniser"]
 
@@ -33,13 +35,14 @@ class Recogniser:
 
     Raises:
         CheckpointError: the weights are missing, damaged or of another network.
-        ConfigError: the device that was asked for is not there.
+        ConfigError: the device or the engine that was asked for is not there.
         KernelError: the kernels that were asked for cannot run.
 
     Attributes:
         stream: the device's stream for the network; whoever calls `probabilities` enters it.
         mixing, mixing_reason: the path of the directional mixing, and why it is not the kernel
             (empty if it is).
+        engine: what runs the network.
     """
 
     def __init__(self, config: InferConfig) -> None:
@@ -54,6 +57,9 @@ class Recogniser:
         self.mixing, self.mixing_reason = mixing_choice(config.mixing, self.device)
         self._network = fold_for_inference(network, self.dtype).to(self.device)
         use_mixing(self._network, config.mixing)
+        self.engine: Engine = open_engine(
+            config, self._network, dtype=self.dtype, device=self.device
+        )
         self._gather = ClipGather(
             self.spec.preprocess, dtype=self.dtype, device=self.device, path=config.mixing
         )
@@ -75,14 +81,21 @@ class Recogniser:
     @torch.inference_mode()
     def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
         """Class probabilities `B K` of normalised clips, in float32 on the CPU."""
-        return torch.softmax(self._network(clips_BCTHW), dim=1).cpu()
+        return torch.softmax(self.engine(clips_BCTHW), dim=1).cpu()
+
+    def plan(self, clips: int) -> BatchRun:
+        """Return how a batch of this many clips runs."""
+        return self.engine.plan(clips)
 
     def overlay(self, clip_BCTHW: Tensor, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Paint what the network looks at in a normalised clip over a frame of the camera."""
         return overlay_map(frame_HWC, newest_map(self._network, clip_BCTHW), self.spec.preprocess)
 
     def warm_up(self, max_batch: int) -> None:
-        """Run once at the smallest and the largest batch: the first camera must not wait for it."""
+        """Prepare the engine, and run once at the smallest and the largest batch.
+
+        Otherwise the first camera would wait for it.
+        """
         framing = self.spec.preprocess
         ring_STHWC = torch.zeros(
             1,
@@ -95,6 +108,7 @@ class Recogniser:
         )
         # On the network's stream, because PyTorch keeps freed memory for the stream that used it.
         with self.stream:
+            self.engine.prepare(max_batch)
             # One clip first: weights are laid out for the first input, and few cameras give one.
             for size in (1, max_batch):
                 self.probabilities(self.gather(ring_STHWC, [(0, 0)] * size))

@@ -57,6 +57,7 @@ def build_summary(
     lost: int,
     seconds: float,
     runtime: dict[str, str],
+    network: Mapping[str, Any] | None = None,
     http: str | None = None,
 ) -> dict[str, Any]:
     """Build the summary of a run.
@@ -70,6 +71,7 @@ def build_summary(
         lost: number of events that could not be stored.
         seconds: duration of the run.
         runtime: description of the runtime, such as `device` and `dtype`.
+        network: what ran the network, how often, and the memory it took; None if not known.
         http: address of the HTTP server; None if it is disabled.
     """
     events: dict[str, dict[str, int]] = {}
@@ -78,6 +80,7 @@ def build_summary(
     return {
         "duration_seconds": round(seconds, 3),
         "runtime": runtime,
+        "network": None if network is None else dict(network),
         "http": http,
         "cameras": {camera.camera_id: _camera(camera, metrics) for camera in cameras},
         "events": events,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from model.device_streams import DeviceStream
+from model.inference import BatchRun
 from model.media.dali_runner import DaliRunner
 from model.media.preprocess import PreprocessConfig, Preprocessor
 from stream.analysis.backlog import Backlog
@@ -47,6 +48,10 @@ class SlowNetwork:
         self.released.wait(10)
         self._cuda.current().synchronize()
         return torch.zeros(len(clips_BCTHW), 2)
+
+    def plan(self, clips: int) -> BatchRun:
+        """Pad to four clips."""
+        return BatchRun("graph", 4)
 
 
 class Results:
@@ -87,7 +92,7 @@ class Rig:
         self.inbox = Inbox(256)
         self.backlog = Backlog(max_batches=64, max_batch=1)
         self.results = Results()
-        metrics = Metrics()
+        self.metrics = metrics = Metrics()
         config = PreprocessConfig(short_side=32, height=32, width=48)
         self.clips = ClipStage(
             BatchConfig(max_batch=1, frames_at_once=16),
@@ -161,6 +166,9 @@ def test_the_network_starts_after_the_gather_of_its_clips(monkeypatch: pytest.Mo
     assert order == ["gather", "network"] * 3
     # The clips are memory of the analysis stream that the network's stream reads.
     assert rig.cuda.kept.count(rig.network.fake.name) == 3
+    batches = rig.metrics.network_batches
+    assert rig.metrics.by_label(batches, "size", engine="graph") == {"4": 3}
+    assert rig.metrics.total(rig.metrics.padded_clips) == 3 * 3
 
 
 def test_a_network_that_fails_leaves_its_stream_and_keeps_no_clips(
