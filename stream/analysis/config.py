@@ -14,6 +14,7 @@ from model.checkpoints.shipped import find_weights, shipped_names
 from model.checkpoints.weights import ModelSpec
 from model.mixing import MixingPath
 from model.runtime import DeviceChoice, Precision
+from model.staging import StagingChoice
 
 __all__ = ["BatchConfig", "BatchSizes", "InferConfig", "check_spec", "weights_path"]
 
@@ -117,6 +118,13 @@ class InferConfig(StrictModel):
         description=(
             "GPU kernels (mixing, clip gather): where they can run; cuda: or an error; reference:"
             " never"
+        ),
+    )
+    staging: StagingChoice = Field(
+        "auto",
+        description=(
+            "page-locked memory for frames on their way to a GPU: PyCUDA's where it works;"
+            " pycuda: or an error; torch: PyTorch's"
         ),
     )
     threads: int = Field(
