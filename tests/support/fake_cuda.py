@@ -98,6 +98,7 @@ class FakeCuda:
         self.kept: list[str] = []
         self.page_locked: list[Tensor] = []
         self.owners: list[str] = []
+        self._on_device: list[Tensor] = []  # memory that was dropped stays the allocator's
         self.external: dict[int, FakeStream] = {}
         self.streams: list[FakeStream] = []
         self.default = FakeStream(self, "default")
@@ -145,7 +146,8 @@ class FakeCuda:
 
     def _device_memory(self, size: int, device: torch.device) -> Tensor:
         self.owners.append(self.current().name)
-        return torch.full((size,), POISON, dtype=torch.uint8)
+        self._on_device.append(torch.full((size,), POISON, dtype=torch.uint8))
+        return self._on_device[-1]
 
     def _copy(self, target: Tensor, source: Tensor) -> None:
         self.current().put("copy", lambda: target.copy_(source))

@@ -51,8 +51,9 @@ class FakeContext:
         if not self.is_valid:
             raise LogicError("context::detach failed: cannot detach from invalid context")
         assert self._driver.stack[-1:] == [self], "let go of while it was not current"
-        assert not self._driver.live, f"{len(self._driver.live)} buffers outlive their context"
-        assert self._driver.streams == 0, "a stream outlives its context"
+        live = [each for each in self._driver.live if each.context is self]
+        assert not live, f"{len(live)} buffers outlive their context"
+        assert self not in self._driver.streams, "a stream outlives its context"
         self._driver.stack.pop()
         self.is_valid = False
         self._driver.detached += 1
@@ -65,17 +66,18 @@ class FakePycudaStream:
         driver.needs_context("Stream")
         assert flags == 1, "not CU_STREAM_NON_BLOCKING"
         self._driver = driver
+        self._context = driver.stack[-1]
         self.handle = next(driver.handles)
         self.below = FakeStream(driver.cuda, f"pycuda {self.handle}")
         driver.cuda.external[self.handle] = self.below
-        driver.streams += 1
+        driver.streams.append(self._context)
 
     def __del__(self) -> None:
         # An assertion would be lost here.
-        if not self._driver.stack:
+        if self._driver.stack[-1:] != [self._context]:
             self._driver.leaks.append("a stream was destroyed without its context")
         del self._driver.cuda.external[self.handle]
-        self._driver.streams -= 1
+        self._driver.streams.remove(self._context)
 
     def synchronize(self) -> None:
         """Do all work."""
@@ -93,6 +95,7 @@ class FakeAllocation:
 
     def __init__(self, driver: FakeDriver, size: int) -> None:
         self._driver = driver
+        self.context = driver.stack[-1]
         self.memory = np.full(size, 0xEE, np.uint8)
         driver.live.append(self)
         self.__array_interface__ = self.memory.__array_interface__
@@ -100,6 +103,7 @@ class FakeAllocation:
     def free(self) -> None:
         """Give the memory back."""
         self._driver.needs_context("free")
+        assert self._driver.stack[-1] is self.context, "freed in another context"
         if self not in self._driver.live:
             raise LogicError("pagelocked_host_allocation::free failed: invalid resource handle")
         assert not any(source is self for source in self._driver.under_way), "freed while copied"
@@ -114,7 +118,7 @@ class FakeDriver(types.ModuleType):
         live: page-locked memory that was not freed.
         under_way: memory that copies which were not done read.
         flags: `mem_flags` of every allocation.
-        streams: number of streams that exist.
+        streams: the contexts of the streams that exist.
         detached: number of contexts that were let go.
         leaks: what was freed without its context.
         failure: an error that the next call of the named function raises.
@@ -129,7 +133,7 @@ class FakeDriver(types.ModuleType):
         self.live: list[FakeAllocation] = []
         self.under_way: list[FakeAllocation] = []
         self.flags: list[int] = []
-        self.streams = 0
+        self.streams: list[FakeContext] = []
         self.detached = 0
         self.leaks: list[str] = []
         self.failure: dict[str, Error] = {}
