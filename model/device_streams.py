@@ -1,4 +1,4 @@
-"""A CUDA stream for each thread that uses the device, and copies to the device that do not wait.
+"""A CUDA stream for each thread that uses the device.
 
 On a CPU all of it does nothing. PyTorch puts work on the current stream of the calling thread; with
 one stream for all threads, each small step would wait for the network's kernels.
@@ -6,20 +6,13 @@ one stream for all threads, each small step would wait for the network's kernels
 
 from __future__ import annotations
 
-import collections
 import contextlib
-from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["DeviceEvent", "DeviceStream", "HostUpload"]
-
-# Each array starts at a multiple of this, as CUDA's own allocations do.
-_ALIGNMENT_BYTES = 256
+__all__ = ["DeviceEvent", "DeviceStream"]
 
 
 class DeviceEvent(Protocol):
@@ -101,70 +94,3 @@ class DeviceStream:
         """
         if self._stream is not None:
             tensor.record_stream(self._stream)
-
-
-class HostUpload:
-    """Copies NumPy arrays to a CUDA device on the current stream; the host does not wait.
-
-    The arrays are first copied into page-locked memory, because CUDA copies asynchronously from
-    such memory only. They may be changed as soon as the call returns. A page-locked buffer is
-    filled again only after the event that follows its last copy. The current stream must be the
-    same in all calls, or the caller must order the streams. The first calls, and those with more
-    bytes than before, allocate page-locked memory, for which CUDA may wait for the device.
-
-    Args:
-        device: the CUDA device.
-        max_buffers: number of copies that may be under way; the next call waits for the oldest.
-    """
-
-    def __init__(self, device: torch.device, *, max_buffers: int = 3) -> None:
-        self._device = device
-        self._max_buffers = max_buffers
-        self._under_way: collections.deque[tuple[DeviceEvent, Tensor]] = collections.deque()
-
-    def __call__(self, arrays: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
-        """Return a uint8 tensor on the device for each array; the tensors share one allocation."""
-        starts, size = _layout(arrays)
-        buffer = self._take(size)
-        memory = buffer.numpy()
-        for array, start in zip(arrays, starts, strict=True):
-            np.copyto(memory[start : start + array.size].reshape(array.shape), array)
-        # A buffer whose copy fails is not used again.
-        on_device = _copied(buffer[:size], self._device)
-        event = torch.cuda.current_stream(self._device).record_event()
-        self._under_way.append((event, buffer))
-        return [
-            on_device[start : start + array.size].view(array.shape)
-            for array, start in zip(arrays, starts, strict=True)
-        ]
-
-    def _take(self, size: int) -> Tensor:
-        """Return a page-locked buffer of at least `size` bytes that no copy reads."""
-        if self._under_way:
-            event, buffer = self._under_way[0]
-            if len(self._under_way) >= self._max_buffers:
-                event.synchronize()
-            if event.query():
-                self._under_way.popleft()
-                if buffer.numel() >= size:
-                    return buffer
-        # Powers of two, so that a few more frames than last time rarely need a new buffer.
-        return _page_locked(1 << (size - 1).bit_length())
-
-
-def _layout(arrays: Sequence[NDArray[np.uint8]]) -> tuple[list[int], int]:
-    """Return where each array starts, and the size of all, in bytes."""
-    starts = []
-    size = 0
-    for array in arrays:
-        starts.append(size)
-        size += -(-array.size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-    return starts, size
-
-
-def _page_locked(size: int) -> Tensor:
-    return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-
-
-def _copied(host: Tensor, device: torch.device) -> Tensor:
-    return host.to(device, non_blocking=True)

@@ -11,6 +11,7 @@ from configs import ConfigError
 from model.checkpoints.weights import ModelSpec
 from model.device_streams import DeviceStream
 from model.media.preprocess import Preprocessor
+from model.staging import host_upload
 from stream.analysis.backlog import Backlog
 from stream.analysis.clip_stage import ClipStage
 from stream.analysis.inbox import Inbox
@@ -38,7 +39,6 @@ __all__ = [
     "build_manager",
     "build_ring",
     "build_supervisor",
-    "describe_runtime",
     "open_http",
     "open_outbox",
     "open_publisher",
@@ -141,11 +141,18 @@ def build_clip_stage(
     backlog: Backlog,
     ring: ClipRing,
 ) -> ClipStage:
-    """The stage from frames to batches of clips."""
+    """The stage from frames to batches of clips.
+
+    Raises:
+        ConfigError: the preprocessing or the page-locked memory that was asked for cannot be used.
+    """
     preprocessor = Preprocessor(
         spec.preprocess,
         max_batch=config.batch.sizes(recogniser.device).frames_at_once,
         device="gpu" if recogniser.device.type == "cuda" else "cpu",
+        upload=host_upload(
+            config.infer.staging, recogniser.device, on_wait=metrics.staging_waits.inc
+        ),
     )
     return ClipStage(
         config.batch,
@@ -255,16 +262,3 @@ def _unusable(
         else:
             usable.append(camera)
     return problems
-
-
-def describe_runtime(spec: ModelSpec, recogniser: Recogniser) -> dict[str, str]:
-    """What the pipeline runs on, for the summary and the metrics."""
-    return {
-        "device": str(recogniser.device),
-        "engine": recogniser.engine.name,
-        "dtype": str(recogniser.dtype).removeprefix("torch."),
-        "model": spec.name,
-        "preprocess": "dali-gpu" if recogniser.device.type == "cuda" else "dali-cpu",
-        "mixing": recogniser.mixing,
-        "mixing_reason": recogniser.mixing_reason,
-    }

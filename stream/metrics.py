@@ -145,7 +145,7 @@ class Metrics:
         )
         self.runtime = self._gauge(
             "runtime",
-            "1; what the pipeline runs on, and why its mixing is not the kernel",
+            "1; what the pipeline runs on, and why it is not the kernel or PyCUDA's memory",
             "device",
             "engine",
             "dtype",
@@ -153,6 +153,11 @@ class Metrics:
             "preprocess",
             "mixing",
             "mixing_reason",
+            "staging",
+            "staging_reason",
+        )
+        self.staging_waits = self._counter(
+            "staging_waits", "Copies to the GPU that waited for a page-locked buffer"
         )
 
     def _add_events(self) -> None:

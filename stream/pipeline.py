@@ -36,6 +36,7 @@ from stream.file_locks import locked_files
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.health import HANGS_SECONDS, Health
 from stream.metrics import Metrics
+from stream.runtime_report import describe_runtime
 from stream.stage import close_quietly
 from stream.types import CameraSnapshot
 
@@ -223,13 +224,14 @@ class Pipeline:
             backlog=self._backlog,
             ring=self.ring,
         )
+        self._stack.callback(close_quietly, self.clips.preprocessor.close)
         self.inference = InferenceStage(
             self._recogniser, backlog=self._backlog, consumer=self.announcer, metrics=self.metrics
         )
         self.decoding = self.decoders.dali
         self._stages = (self.decoding, self.clips, self.inference, self.writer)
         self.health.watch(self._stages[:3], self.writer, lambda: self.outbox.is_recovering)
-        self.runtime = assembly.describe_runtime(self.spec, self._recogniser)
+        self.runtime = describe_runtime(self.spec, self._recogniser, self.clips.preprocessor.upload)
         self.metrics.runtime.labels(**self.runtime).set(1)
 
     def run_camera(self, threads: WorkerThreads) -> None:

@@ -43,6 +43,7 @@ WIRING = {
     "stream.events_command",
     "stream.file_locks",
     "stream.pipeline",
+    "stream.runtime_report",
     "stream.start_check",
     "stream.reader",
 }

@@ -18,11 +18,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from configs import MediaError, ShapeError, StrictModel
-from model.device_streams import HostUpload
 from model.media.colour_correction import correct_colours
 from model.media.dali_errors import reason_of
 from model.media.dali_runner import DaliRunner
 from model.media.normalisation import normalise_clips
+from model.staging import HostUpload
 
 __all__ = [
     "CENTRE",
@@ -134,6 +134,10 @@ class Preprocessor:
         device: `cpu` or `gpu`; with `gpu`, frames are copied to the GPU and results stay there.
         threads: number of CPU threads of the graph.
         gpu: index of the GPU; None: the current GPU of the calling thread.
+        upload: copies frames to the GPU; default: through page-locked memory of PyTorch.
+
+    Attributes:
+        upload: what copies frames to the GPU; None on the CPU.
 
     Raises:
         ConfigError: DALI cannot run on this device.
@@ -148,6 +152,7 @@ class Preprocessor:
         device: Literal["cpu", "gpu"] = "cpu",
         threads: int = 1,
         gpu: int | None = None,
+        upload: HostUpload | None = None,
     ) -> None:
         self.config = config
         self.max_batch = max_batch
@@ -155,7 +160,9 @@ class Preprocessor:
         if device == "gpu" and gpu is None:
             gpu = torch.cuda.current_device()
         self._gpu = gpu
-        self._upload = HostUpload(torch.device(f"cuda:{gpu}")) if device == "gpu" else None
+        if device == "gpu" and upload is None:
+            upload = HostUpload(torch.device(f"cuda:{gpu}"))
+        self.upload = upload if device == "gpu" else None
         self._runner = DaliRunner(device, gpu=gpu, max_batch=max_batch, threads=threads)
         self._size = {"height": config.height, "width": config.width}
         self._runner.build("clip_graph", **self._size)
@@ -217,6 +224,11 @@ class Preprocessor:
                 correct_colours(clip_THWC, clip.correction)
         return clips_BTHWC
 
+    def close(self) -> None:
+        """Free page-locked memory; what was returned stays valid."""
+        if self.upload is not None:
+            self.upload.close()
+
     def short_side(self, crop: CropSpec) -> int:
         """Return the length of the shorter side after resizing, in pixels."""
         return crop.short_side or self.config.short_side
@@ -234,12 +246,12 @@ class Preprocessor:
         return self._runner.run(graph, inputs, **self._size, **arguments)
 
     def _on_device(self, clips_FHWC: Sequence[ClipFrames]) -> Sequence[ClipFrames]:
-        if self._upload is None:
+        if self.upload is None:
             return [np.ascontiguousarray(clip) for clip in clips_FHWC]
         stream = torch.cuda.current_stream(self._gpu)
         in_host_memory = [clip for clip in clips_FHWC if not isinstance(clip, Tensor)]
         try:
-            uploaded = iter(self._upload(in_host_memory) if in_host_memory else ())
+            uploaded = iter(self.upload(in_host_memory) if in_host_memory else ())
         except RuntimeError as error:
             self._runner.raise_if_out_of_memory(error)
             raise

@@ -15,6 +15,7 @@ from model.checkpoints.weights import ModelSpec
 from model.inference.engine import EngineChoice
 from model.mixing import MixingPath
 from model.runtime import DeviceChoice, Precision
+from model.staging import StagingChoice
 
 __all__ = ["BatchConfig", "BatchSizes", "InferConfig", "check_spec", "weights_path"]
 
@@ -135,6 +136,13 @@ class InferConfig(StrictModel):
     )
     engine_cache: Path | None = Field(
         None, description="folder of built TensorRT engines; null: ~/.cache/cidc-stream/engines"
+    )
+    staging: StagingChoice = Field(
+        "auto",
+        description=(
+            "page-locked memory for frames on their way to a GPU: PyCUDA's where it works;"
+            " pycuda: or an error; torch: PyTorch's"
+        ),
     )
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads of the network; 0 leaves the choice to PyTorch"

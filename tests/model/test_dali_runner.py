@@ -60,7 +60,9 @@ def test_no_call_waits_for_another_stream_that_is_busy(
         assert not cuda.waits
         for number in (20, 30, 40, 50, 60):
             results.append(graph(frames(number, number + 1, number + 2)))
-        assert {stream for _, stream in cuda.waits} == {analysis.name}
+        assert graph.upload is not None
+        copies = graph.upload.memory.stream
+        assert {stream for _, stream in cuda.waits} == {analysis.name, copies.name}
         analysis.synchronize()
     assert ("stream 0", "network") not in cuda.done
     del network
@@ -82,8 +84,8 @@ def test_arrays_and_tensors_of_the_device_come_in_one_call(
         stream_name = cuda.current().name
         cuda.current().synchronize()
     assert [frame.unique().tolist() for frame in result] == [[5], [77], [6]]
-    # The tensor's memory is not given away before this stream has read it.
-    assert cuda.kept == [stream_name]
+    # Memory of the copies and of the tensor is not given away before this stream has read it.
+    assert cuda.kept == [stream_name, stream_name]
 
 
 def test_tensors_are_kept_until_the_device_has_read_them(
@@ -146,10 +148,10 @@ def test_a_run_that_fails_releases_its_graph_and_inputs(
 def test_too_little_memory_for_the_copy_is_named(
     cuda: FakeCuda, built: "weakref.WeakSet[FakeDali]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(host: object, device: object) -> None:
+    def fail(size: int, device: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("model.device_streams._copied", fail)
+    monkeypatch.setattr("model.staging._device_memory", fail)
     with pytest.raises(DeviceMemoryError, match=r"than GPU 0 has left for 4 clips.*2\.00 GiB"):
         Preprocessor(CONFIG, max_batch=4, device="gpu")(frames(1))
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import device_streams
+from model import staging
 
 POISON = 0xEE
 
@@ -87,7 +87,9 @@ class FakeCuda:
         done: stream and name of all work that was done, in order.
         waits: thread and stream of every wait of the host.
         kept: stream names that were given to `record_stream`.
-        page_locked: all page-locked buffers that were allocated.
+        page_locked: all page-locked buffers of PyTorch that were allocated.
+        owners: stream names that were current when memory on the device was allocated.
+        external: streams of others, by their handle, as `torch.cuda.ExternalStream` finds them.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +97,9 @@ class FakeCuda:
         self.waits: list[tuple[str, str]] = []
         self.kept: list[str] = []
         self.page_locked: list[Tensor] = []
+        self.owners: list[str] = []
+        self._on_device: list[Tensor] = []  # memory that was dropped stays the allocator's
+        self.external: dict[int, FakeStream] = {}
         self.streams: list[FakeStream] = []
         self.default = FakeStream(self, "default")
         self._threads = threading.local()
@@ -105,8 +110,12 @@ class FakeCuda:
         monkeypatch.setattr(
             torch.Tensor, "record_stream", lambda tensor, stream: self.kept.append(stream.name)
         )
-        monkeypatch.setattr(device_streams, "_page_locked", self._page_locked)
-        monkeypatch.setattr(device_streams, "_copied", self._copied)
+        monkeypatch.setattr(
+            torch.cuda, "ExternalStream", lambda handle, device: self.external[handle]
+        )
+        monkeypatch.setattr(staging, "_page_locked", self._page_locked)
+        monkeypatch.setattr(staging, "_device_memory", self._device_memory)
+        monkeypatch.setattr(staging, "_copy", self._copy)
 
     def current(self) -> FakeStream:
         """Return the calling thread's stream."""
@@ -135,10 +144,13 @@ class FakeCuda:
         self.page_locked.append(torch.full((size,), POISON, dtype=torch.uint8))
         return self.page_locked[-1]
 
-    def _copied(self, host: Tensor, device: torch.device) -> Tensor:
-        target = torch.full_like(host, POISON)
-        self.current().put("copy", lambda: target.copy_(host))
-        return target
+    def _device_memory(self, size: int, device: torch.device) -> Tensor:
+        self.owners.append(self.current().name)
+        self._on_device.append(torch.full((size,), POISON, dtype=torch.uint8))
+        return self._on_device[-1]
+
+    def _copy(self, target: Tensor, source: Tensor) -> None:
+        self.current().put("copy", lambda: target.copy_(source))
 
 
 class FakeDali:
