@@ -3,8 +3,8 @@
 `stream/assembly.py` makes the parts; here they are connected, started, watched and stopped.
 
 Threads: one or two per camera; `decoding` (by DALI); `analysis` (frames to clips); `inference`
-(network and events); `writer` (outbox); `publisher`; `http`; `snapshots`. Every hand-over between
-them is bounded: when one is full, the side before it waits or drops, counted.
+(network and events); `writer` (outbox); `publisher`; `http`; `snapshots`; `gpu` (its use). Every
+hand-over between them is bounded: when one is full, the side before it waits or drops, counted.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
-from stream.config import StreamConfig, check_settings, max_views, overrides_path
+from stream.config import StreamConfig, check_settings, overrides_path
 from stream.console.summary import LatencyLog, build_summary
 from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
+from stream.gpu_watch import GpuWatch
 from stream.health import HANGS_SECONDS, Health
 from stream.ingest.decode_stage import DecodeStage
 from stream.metrics import Metrics
@@ -132,13 +133,10 @@ class Pipeline:
         duration_seconds: float | None = None,
         on_tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
-        """Run until every source has ended, `stop` is set or the time is over; then drain.
+        """Run until every source has ended, `stop` is set or the time is over; return the summary.
 
         Args:
             on_tick: called about ten times a second.
-
-        Returns:
-            The summary.
         """
         manager = self.manager
         started_at = released_at = time.monotonic()
@@ -179,6 +177,7 @@ class Pipeline:
         if self._snapshots is not None:
             self._snapshots.start()
         self._recogniser = self._open_recogniser(self.config.infer)
+        self._gpu = GpuWatch.on(self._recogniser.device, self.metrics, self._stack)
         max_batch = self.config.batch.sizes(self._recogniser.device).max_batch
         self._recogniser.warm_up(max_batch)
         self._build_stages(max_batch)
@@ -244,8 +243,7 @@ class Pipeline:
     def _refresh(self) -> None:
         refresh_cameras(self.metrics, self.cameras)
         refresh_events(self.metrics, self.outbox, self.writer.unsaved)
-        taken = max_views(self.config) - self.ring.free
-        refresh_device(self.metrics, self._recogniser.device, taken)
+        refresh_device(self.metrics, self._recogniser.device, self.ring.slots - self.ring.free)
 
     def _has_failure(self) -> bool:
         return any(stage.failure is not None for stage in self._stages)
@@ -290,5 +288,6 @@ class Pipeline:
             lost=self.writer.lost,
             seconds=seconds,
             runtime=self.runtime,
+            gpu=self._gpu.summary(),
             http=None if self._http is None else self._http.address,
         )
