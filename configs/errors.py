@@ -7,6 +7,7 @@
     |-- DataError         a manifest, truth file, event or event file is malformed
     |-- MediaError        a video cannot be opened or decoded
     |-- DeviceMemoryError the device has too little memory for the work
+    |-- DriverError       the GPU's driver does not say what it is asked
     |-- ShapeError        a tensor or clip has a size that the operation does not support
     |-- KernelError       a requested GPU kernel cannot be compiled or run on this machine
     |-- TrainingError     a run cannot continue, e.g. its loss is not finite or its disk is full
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeviceMemoryError",
+    "DriverError",
     "KernelError",
     "MediaError",
     "OutboxError",
@@ -67,6 +69,10 @@ class MediaError(CidcError):
 
 class DeviceMemoryError(CidcError, MemoryError):
     """The device, or the machine, has too little memory for the work."""
+
+
+class DriverError(CidcError):
+    """The GPU's driver, or its library, does not say what it is asked."""
 
 
 class ShapeError(CidcError, ValueError):

@@ -24,17 +24,20 @@ PACKAGES = (
     "pydantic",
     "nvidia-dali-cuda130",
     "av",
+    "pynvvideocodec",
+    "nvidia-ml-py",
+    "pycuda",
     "kafka-python",
 )
-# Folder of the packages that `make gpu-wheels` downloads; they are used if the folder exists.
-WHEELS = ROOT / ".gpu-wheels"
+# Folders of the packages that `make gpu-wheels` downloads; they are used if they exist.
+WHEELS = ".gpu-wheels*/*.whl"
 
 
 def use_wheels(site: Path) -> None:
     """Install the downloaded packages that this machine does not have into the folder `site`."""
     wheels = sorted(
         str(path)
-        for path in WHEELS.glob("*.whl")
+        for path in ROOT.glob(WHEELS)
         if _version(path.name.split("-")[0]) == "not installed"
     )
     if wheels:
@@ -51,7 +54,7 @@ def use_wheels(site: Path) -> None:
             *wheels,
         ]
         status, text = run(command, 60)
-        print(text if status else f"using {len(wheels)} wheels of {WHEELS.name}")
+        print(text if status else f"using {len(wheels)} wheels of .gpu-wheels")
         sys.path.append(str(site))
         os.environ["PYTHONPATH"] = os.pathsep.join(
             filter(None, [os.environ.get("PYTHONPATH"), str(site)])

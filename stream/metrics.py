@@ -143,6 +143,12 @@ class Metrics:
         self.device_memory = self._gauge(
             "device_memory_bytes", "GPU memory that PyTorch holds; 0 without a GPU"
         )
+        self.gpu_use = self._gauge(
+            "gpu_utilization_ratio", "How busy a part of the GPU is, from 0 to 1", "unit"
+        )
+        self.gpu_memory = self._gauge(
+            "gpu_memory_bytes", "Memory of the GPU, in use by all, by this process, or all", "kind"
+        )
         self.runtime = self._gauge(
             "runtime",
             "1; what the pipeline runs on, and why it is not the kernel or PyCUDA's memory",

@@ -3,8 +3,9 @@
 `stream/assembly.py` makes the parts; here they are connected, started, watched and stopped.
 
 Threads: one or two per camera; `decoder-1`, ... (NVDEC); `decoding` (DALI); `analysis` (frames to
-clips); `inference` (network and events); `writer` (outbox); `publisher`; `http`; `snapshots`. Every
-hand-over between them is bounded: when one is full, the side before it waits or drops, counted.
+clips); `inference` (network and events); `writer` (outbox); `publisher`; `http`; `snapshots`; `gpu`
+(its use). Every hand-over between them is bounded: when one is full, the side before it waits or
+drops, counted.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from stream.analysis.recogniser import Recogniser
 from stream.camera_assembly import CameraDecoders
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
-from stream.config import StreamConfig, check_settings, max_views, overrides_path
+from stream.config import StreamConfig, check_settings, overrides_path
 from stream.console.summary import LatencyLog, build_summary
 from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
+from stream.gpu_watch import GpuWatch
 from stream.health import HANGS_SECONDS, Health
 from stream.metrics import Metrics
 from stream.runtime_report import describe_runtime
@@ -85,11 +87,7 @@ class Pipeline:
         self._subscribers: list[Subscriber] = [self._counter.take]
         self._overrides = CameraOverrides(overrides_path(config))
         self._cameras = self._overrides.apply(config.cameras)
-        if (differences := self._overrides.summary()) is not None:
-            _log.warning("%s", differences)
-        self._configured = [
-            camera for camera in self._cameras if not self._overrides.changed(camera.id)
-        ]
+        self._configured = self._overrides.unchanged(self._cameras)
         self.spec = check_settings(config, self._configured)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked_files(config))
@@ -136,13 +134,10 @@ class Pipeline:
         duration_seconds: float | None = None,
         on_tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
-        """Run until every source has ended, `stop` is set or the time is over; then drain.
+        """Run until every source has ended, `stop` is set or the time is over; return the summary.
 
         Args:
             on_tick: called about ten times a second.
-
-        Returns:
-            The summary.
         """
         manager = self.manager
         started_at = released_at = time.monotonic()
@@ -184,6 +179,7 @@ class Pipeline:
             self._snapshots.start()
         self._recogniser = self._open_recogniser(self.config.infer)
         device = self._recogniser.device
+        self._gpu = GpuWatch.on(device, self.metrics, self._stack)
         of_decoders = (self.config, self._configured, device, self.metrics, self._stack)
         self.decoders = CameraDecoders(*of_decoders)
         max_batch = self.config.batch.sizes(device).max_batch
@@ -252,8 +248,7 @@ class Pipeline:
     def _refresh(self) -> None:
         refresh_cameras(self.metrics, self.cameras)
         refresh_events(self.metrics, self.outbox, self.writer.unsaved)
-        taken = max_views(self.config) - self.ring.free
-        refresh_device(self.metrics, self._recogniser.device, taken)
+        refresh_device(self.metrics, self._recogniser.device, self.ring.slots - self.ring.free)
 
     def _has_failure(self) -> bool:
         return any(stage.failure is not None for stage in self._stages)
@@ -299,5 +294,6 @@ class Pipeline:
             seconds=seconds,
             runtime=self.runtime,
             network=describe_engine(self._recogniser.engine, self.metrics),
+            gpu=self._gpu.summary(),
             http=None if self._http is None else self._http.address,
         )

@@ -58,6 +58,7 @@ def build_summary(
     seconds: float,
     runtime: dict[str, str],
     network: Mapping[str, Any] | None = None,
+    gpu: Mapping[str, Any] | None = None,
     http: str | None = None,
 ) -> dict[str, Any]:
     """Build the summary of a run.
@@ -72,12 +73,13 @@ def build_summary(
         seconds: duration of the run.
         runtime: description of the runtime, such as `device` and `dtype`.
         network: what ran the network, how often, and the memory it took; None if not known.
+        gpu: what was watched of the GPU; None without a GPU, and then the summary has no `gpu`.
         http: address of the HTTP server; None if it is disabled.
     """
     events: dict[str, dict[str, int]] = {}
     for (action, kind), count in counts.items():
         events.setdefault(action, {})[kind] = count
-    return {
+    summary = {
         "duration_seconds": round(seconds, 3),
         "runtime": runtime,
         "network": None if network is None else dict(network),
@@ -89,6 +91,7 @@ def build_summary(
         "outbox_left": outbox_left,
         "events_lost": lost,
     }
+    return summary if gpu is None else summary | {"gpu": dict(gpu)}
 
 
 def _camera(camera: CameraSnapshot, metrics: Metrics) -> dict[str, Any]:
@@ -134,12 +137,26 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     if latency["p50"] is not None:
         shown = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in latency.items())
         lines.append(f"camera to event: {shown}")
+    if "gpu" in summary:
+        lines.append(_gpu_text(summary["gpu"]))
     lost = summary["events_lost"]
     lost_text = f", lost {lost}: they could not be stored" if lost else ""
     lines.append(
         f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost_text}"
     )
     return lines
+
+
+def _gpu_text(gpu: Mapping[str, Any]) -> str:
+    """Return a text about the GPU; what is unknown is left out."""
+    shown = [f"{unit} {use['mean']:.0%} (p95 {use['p95']:.0%})" for unit, use in gpu["use"].items()]
+    if (peak := gpu["memory_bytes"]["process_peak"]) is not None:
+        shown.append(f"{peak / 2**30:.1f} GiB of memory")
+    if gpu["decoder_fallbacks"]:
+        shown.append(f"{sum(gpu['decoder_fallbacks'].values())} decoder fallbacks")
+    if not shown and gpu["problem"]:
+        shown.append(f"unknown: {gpu['problem']}")
+    return f"GPU: {', '.join(shown) or 'unknown'}"
 
 
 def _dropped_text(cameras: Iterable[dict[str, Any]]) -> str:
