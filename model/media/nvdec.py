@@ -93,7 +93,8 @@ class NvdecSession:
     to device, and let go. Nobody waits for the copy: the library writes its surfaces on the stream
     that it was given, the copy runs on the same stream, and a stream does one thing after the
     other. So the copy starts after the frame is complete, and the next frame is written after the
-    copy. A `Surface` is ready on this stream; work on another stream must wait for an event of it.
+    copy. A `Surface` is ready on this stream; work on another stream must wait for an event of it,
+    and note that it uses the samples (`DeviceStream.keep`).
 
     Close a session after a MediaError, and open another one at a key frame.
 

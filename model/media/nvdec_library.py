@@ -200,7 +200,7 @@ def _reason_of(error: BaseException) -> str:
     """Return the text of an error in one line, without places in the library's source."""
     text = str(error).split("=== TROUBLESHOOTING")[0]
     found = _TEXT.search(text)
-    return " ".join((found[1] if found else text).split()) or type(error).__name__
+    return " ".join((found[1] if found else text).split()).rstrip(".") or type(error).__name__
 
 
 def _is_short_of_memory(error: BaseException) -> bool:
