@@ -24,6 +24,7 @@ __all__ = [
     "check_going_on_after_a_flush",
     "check_memory_of_its_own",
     "check_parity",
+    "compare",
     "decode_all",
     "open_session",
     "write_clip",
@@ -139,7 +140,7 @@ def decode_all(session: NvdecSession, clip: Clip, *, first_tag: int = 0) -> list
 def check_parity(module: Any, device: torch.device, clip: Clip) -> None:
     """The frames of NVDEC are those of software to the bit, in order, with their tags."""
     session = open_session(module, device, clip)
-    _compare(decode_all(session, clip), clip)
+    compare(decode_all(session, clip), clip)
     session.close()
 
 
@@ -162,7 +163,7 @@ def check_memory_of_its_own(module: Any, device: torch.device, clip: Clip) -> No
     assert len(addresses) == len(surfaces)
     decode_all(session, clip, first_tag=len(clip.packets))
     session.close()
-    _compare(surfaces, clip)
+    compare(surfaces, clip)
 
 
 def check_going_on_after_a_flush(module: Any, device: torch.device, clip: Clip) -> None:
@@ -170,7 +171,7 @@ def check_going_on_after_a_flush(module: Any, device: torch.device, clip: Clip) 
     session = open_session(module, device, clip)
     for start in range(3):
         first_tag = start * 1000
-        _compare(decode_all(session, clip, first_tag=first_tag), clip, first_tag=first_tag)
+        compare(decode_all(session, clip, first_tag=first_tag), clip, first_tag=first_tag)
     session.close()
 
 
@@ -191,13 +192,14 @@ def check_changed_sizes(module: Any, device: torch.device, clips: list[Clip]) ->
     session.close()
     tag = 0
     for clip in clips:
-        _compare(surfaces[: len(clip.frames)], clip, first_tag=tag)
+        compare(surfaces[: len(clip.frames)], clip, first_tag=tag)
         del surfaces[: len(clip.frames)]
         tag += len(clip.packets)
     assert not surfaces
 
 
-def _compare(surfaces: list[Surface], clip: Clip, *, first_tag: int = 0) -> None:
+def compare(surfaces: list[Surface], clip: Clip, *, first_tag: int = 0) -> None:
+    """Compare all frames of a clip with those of software."""
     assert [surface.tag - first_tag for surface in surfaces] == clip.shown
     if torch.cuda.is_available():
         torch.cuda.synchronize()
