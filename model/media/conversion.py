@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from configs import MediaError
@@ -16,6 +16,13 @@ from model.media.container import explain
 from model.media.source_rules import DEFAULT_MAX_PIXELS, check_frame_size
 
 __all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame", "scaled_size"]
+
+# Without full chroma, two neighbouring pixels of a scaled frame share a colour, and frames of an even
+# width are 1 to 2 grey levels too dark. With it, colours far outside the limited range (luma above
+# 224 with Cb above 249) lose their blue.
+_INTERPOLATION = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+# If frames of an odd width are not scaled, the faster code makes every second column wrong.
+_ODD_WIDTH = _INTERPOLATION | Interpolation.ACCURATE_RND
 
 RGBFrame = NDArray[np.uint8]  # H W 3
 
@@ -67,7 +74,7 @@ class FrameConverter:
                 "rgb24",
                 src_colorspace=self._colours.matrix,
                 dst_colorspace=self._colours.matrix,
-                interpolation="BILINEAR",
+                interpolation=_ODD_WIDTH if frame.width % 2 else _INTERPOLATION,
                 src_color_range=self._colours.colour_range,
                 threads=1,
             )
