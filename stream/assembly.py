@@ -249,7 +249,7 @@ def _unusable(
     cameras: Sequence[CameraConfig],
 ) -> dict[str, str]:
     """Why cameras that were added or changed over HTTP cannot be started; the others start."""
-    usable = [camera for camera in cameras if not overrides.changed(camera.id)]
+    usable = overrides.unchanged(cameras)
     problems: dict[str, str] = {}
     for camera in (camera for camera in cameras if overrides.changed(camera.id)):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from configs.private_files import PRIVATE_FILE
 from stream.cameras.config import CameraConfig
 
 __all__ = ["CameraOverrides"]
+
+_log = logging.getLogger(__name__)
 
 
 class CameraOverrides:
@@ -32,8 +35,10 @@ class CameraOverrides:
             self._read()
 
     def apply(self, cameras: Sequence[CameraConfig]) -> list[CameraConfig]:
-        """The cameras of the configuration file as they are after all changes."""
+        """The cameras of the configuration file as they are after all changes; these are logged."""
         self._configured = {camera.id: camera for camera in cameras}
+        if (differences := self.summary()) is not None:
+            _log.warning("%s", differences)
         merged = dict(self._configured)
         for camera_id, camera in self._cameras.items():
             if camera is None:
@@ -41,6 +46,10 @@ class CameraOverrides:
             else:
                 merged[camera_id] = camera
         return list(merged.values())
+
+    def unchanged(self, cameras: Sequence[CameraConfig]) -> list[CameraConfig]:
+        """Those of the cameras that are as the configuration file has them."""
+        return [camera for camera in cameras if not self.changed(camera.id)]
 
     def changed(self, camera_id: str) -> bool:
         """Whether the camera is not as the configuration file has it."""
