@@ -73,9 +73,9 @@ soak: setup
 gpu-wheels: setup
 	@scripts/gpu_wheels.sh
 
-# One part: make gpu-check ONLY=training. A machine that need not have DALI: WITHOUT=dali
+# One part: make gpu-check ONLY=training; one half: HALF=network, HALF=cameras. A machine that need not have DALI: WITHOUT=dali
 gpu-check:
-	@$(PYTHON) -m scripts.gpu_check $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
+	@$(PYTHON) -m scripts.gpu_check $(if $(HALF),--half $(HALF)) $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 
 clean:
 	rm -rf .work .venv .public-nets build *.egg-info

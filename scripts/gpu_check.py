@@ -1,10 +1,10 @@
 """Check a machine with a GPU part by part, and write a Markdown report.
 
-    python -m scripts.gpu_check [REPORT] [--only PART ...] [--without NAME ...]
+    python -m scripts.gpu_check [REPORT] [--half NAME] [--only PART ...] [--without NAME ...]
 
 Each part stands alone: it runs in a separate process with a time limit, so that a hang or crash
-affects only that part, and `--only` runs it by itself. All parts together take at most eight
-minutes, and need no network. A test that is skipped for a reason that is not listed in
+affects only that part, and `--only` runs it by itself. The parts have two halves, `network` and
+`cameras`, that take at most nine minutes each, and need no network. A test that is skipped for a reason that is not listed in
 `EXPECTED_SKIPS` fails its part, and so does a package that is missing (DALI, PyAV, pydantic),
 unless `--without` names it.
 """
@@ -25,17 +25,27 @@ from scripts.gpu_machine import block, machine_lines, run, use_wheels
 from scripts.gpu_skips import HINT, PACKAGES_OF, is_expected, missing_module, skips_in
 from scripts.gpu_targets import figures_in, mixing_figures, targets_table
 
-# Time limit of each part in seconds; the sum is the total time in the docstring above.
-LIMITS = {
-    "libraries": 25,
-    "kernels": 115,
-    "sanitizer": 40,
-    "mixing": 75,
-    "network": 45,
-    "dali": 50,
-    "live": 60,
-    "training": 70,
+# Time limit of each part in seconds; the sums are the times in the docstring above.
+HALVES = {
+    "network": {
+        "libraries": 25,
+        "kernels": 140,
+        "sanitizer": 40,
+        "mixing": 75,
+        "network": 45,
+        "graphs": 60,
+        "training": 70,
+    },
+    "cameras": {
+        "decoding": 110,
+        "dali": 50,
+        "decoders": 60,
+        "staging": 40,
+        "live": 60,
+        "fleets": 200,
+    },
 }
+LIMITS = {name: limit for half in HALVES.values() for name, limit in half.items()}
 # Parts that run only if `--only` names them.
 EXTRA_LIMITS = {"compiled-network": 65}
 
@@ -79,6 +89,9 @@ def parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"one of {', '.join(PARTS)}"
     )
     made.add_argument(
+        "--half", choices=list(HALVES), help="run only this half, where commands are limited"
+    )
+    made.add_argument(
         "--without",
         nargs="+",
         default=[],
@@ -94,7 +107,7 @@ def _run_parts(options: argparse.Namespace, folder: Path) -> bool:
     lines = ["# GPU check", "", *machine_lines()]
     passed: list[bool] = []
     figures: dict[str, float] = {}
-    for name in options.only or LIMITS:
+    for name in options.only or HALVES.get(options.half, LIMITS):
         title, run_part = PARTS[name]
         print(f"== {title}", flush=True)
         outcome = run_part(folder, options.without)
@@ -130,7 +143,7 @@ def _tests(name: str, files: Sequence[str], folder: Path, without: Sequence[str]
 def _kernels(folder: Path, without: Sequence[str]) -> Outcome:
     files = [
         f"tests/gpu/test_{name}.py"
-        for name in ("mixing", "clip_gather", "nv12", "network", "training")
+        for name in ("mixing", "clip_gather", "nv12", "network", "cuda_graphs", "tensorrt", "training")
     ]
     return _tests("kernels", files, folder, without)
 
@@ -166,15 +179,25 @@ def _sanitizer(folder: Path, without: Sequence[str]) -> Outcome:
     return Outcome(good, lines)
 
 
+def _decoding(folder: Path, without: Sequence[str]) -> Outcome:
+    files = [f"tests/gpu/test_{name}.py" for name in ("nvdec", "staging", "pipeline_nvdec")]
+    return _tests("decoding", files, folder, without)
+
+
 def _mixing(folder: Path, without: Sequence[str]) -> Outcome:
-    table = folder / "mixing.md"
-    command = [sys.executable, "-m", "benchmarks.mixing", "--device", "cuda", "--graphs"]
-    command += ["--compiled", "--markdown", str(table)]
-    status, text = run(command, LIMITS["mixing"])
+    options = ["--device", "cuda", "--graphs", "--compiled"]
+    outcome = _benchmark("mixing", folder, options)
+    return dataclasses.replace(outcome, figures=mixing_figures(outcome.lines))
+
+
+def _benchmark(name: str, folder: Path, options: Sequence[str] = ()) -> Outcome:
+    """Run `benchmarks.NAME`; its lines are the Markdown that it writes."""
+    table = folder / f"{name}.md"
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--markdown", str(table)]
+    status, text = run(command, LIMITS[name])
     if not table.is_file():
         return Outcome(False, block(text, 30))
-    lines = table.read_text(encoding="utf-8").splitlines()
-    return Outcome(status == 0, lines, mixing_figures(lines))
+    return Outcome(status == 0, table.read_text(encoding="utf-8").splitlines())
 
 
 def _part(name: str, without: Sequence[str]) -> Outcome:
@@ -206,9 +229,14 @@ PARTS: dict[str, tuple[str, Part]] = {
     "sanitizer": ("Kernels: compute-sanitizer", _sanitizer),
     "mixing": ("Kernels: directional mixing", _mixing),
     "network": ("Network", _run_part("network")),
-    "dali": ("DALI: the same frames as in software", _dali),
-    "live": ("Sixteen live cameras", _run_part("live")),
+    "graphs": ("Network: CUDA graphs", lambda folder, _: _benchmark("graphs", folder)),
     "training": ("Training", _run_part("training")),
+    "decoding": ("NVDEC and page-locked memory: tests", _decoding),
+    "dali": ("DALI: the same frames as in software", _dali),
+    "decoders": ("NVDEC: 7 to 112 decoders", _run_part("decoders")),
+    "staging": ("Copies to the GPU", lambda folder, _: _benchmark("staging", folder)),
+    "live": ("Sixteen cameras, a busy network", _run_part("live")),
+    "fleets": ("16, 64 and 128 cameras", _run_part("fleets")),
     "compiled-network": ("Network, compiled", _run_part("compiled-network")),
 }
 

@@ -1,4 +1,4 @@
-"""A part of the GPU check: cameras from files, while the network keeps the device busy."""
+"""Parts of the GPU check: cameras from files, while the network keeps the device busy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 
 from scripts.gpu_targets import print_figure
 
-__all__ = ["run_live"]
+__all__ = ["run_fleets", "run_live"]
+
+_FRAMES_PER_SECOND = 30  # of the file
 
 
 def run_live(
@@ -27,11 +30,20 @@ def run_live(
     depth: int = 50,
     side: int = 224,
     width: int = 64,
+    stride: int = 2,
+    video: Path | None = None,
 ) -> dict[str, Any]:
     """Analyse cameras in real time; print the times of preprocessing and what was lost.
 
-    The network has random weights, and a clip is due at every second sampled frame, so that the
-    network has as much work as the cameras can give it.
+    The network has random weights. With the default stride a clip is due at every second sampled
+    frame, so that the network has as much work as the cameras can give it.
+
+    Args:
+        cameras: number of cameras; all play the same file, over and over.
+        size: of the frames of the file that is written.
+        depth, side, width: of the network.
+        stride: sampled frames from one clip to the next.
+        video: the file, if it is written already.
 
     Returns:
         The summary of the pipeline.
@@ -46,7 +58,7 @@ def run_live(
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        video = write_file(folder / "camera.mp4", size, 0)
+        video = video or write_file(folder / "camera.mp4", size, 0)
         weights = _write_weights(folder / "w.safetensors", depth, side, width)
         addresses = [
             {"id": f"c{number}", "url": str(video), "loop": True} for number in range(cameras)
@@ -54,7 +66,7 @@ def run_live(
         config = StreamConfig.model_validate(
             {
                 "cameras": addresses,
-                "clip": {"hop": 2},
+                "clip": {"hop": stride},
                 "infer": {"weights": str(weights), "device": device},
                 "outbox": {"path": folder / "outbox.db"},
                 "http": {"enabled": False},
@@ -72,6 +84,7 @@ def run_live(
         finally:
             Preprocessor.__call__ = times.original  # type: ignore[method-assign]
     _report(times.seconds, summary, busy=busy, latencies=latencies, cameras=cameras)
+    _report_decoding(summary)
     return summary
 
 
@@ -139,6 +152,32 @@ def _report(
         lost.update(facts["drops"])
     print(f"- dropped packets, frames and clips: {dict(lost) or 'none'}")
     if latencies:
-        late50, late99 = (1e3 * float(value) for value in np.percentile(latencies, [50, 99]))
-        print(f"- from a frame to its result: p50 {late50:.0f} ms, p99 {late99:.0f} ms")
+        late50, late95 = (float(value) for value in np.percentile(latencies, [50, 95]))
+        print(f"- from a frame to its result: p50 {late50:.3f} s, p95 {late95:.3f} s")
+        print_figure(f"camera_to_event_p95_seconds_{cameras}", late95)
     print_figure("preprocess_p99_ms", p99)
+
+
+def _report_decoding(summary: dict[str, Any]) -> None:
+    """Print how fast the cameras were decoded, and what was watched of the GPU."""
+    decoded = sum(facts["frames_decoded"] for facts in summary["cameras"].values())
+    wanted = _FRAMES_PER_SECOND * len(summary["cameras"]) * summary["duration_seconds"]
+    print(f"- {decoded} frames decoded, {decoded / wanted:.0%} of what the cameras sent")
+    if "gpu" in summary:
+        print(f"- of the GPU: {summary['gpu']}")
+    if summary["network"] is not None:
+        print(f"- of the network: {summary['network']}")
+
+
+def run_fleets(*, fleets: Sequence[int] = (16, 64, 128), seconds: float = 15.0) -> None:
+    """Analyse ever more cameras of 1920x1080 at 30 frames a second, with the default stride."""
+    from benchmarks.loader import write_file
+    from scripts.gpu_memory import memory_lines
+
+    with tempfile.TemporaryDirectory() as name:
+        video = write_file(Path(name) / "camera.mp4", (1920, 1080), 0)
+        for cameras in fleets:
+            print(f"\n- **{cameras} cameras**")
+            run_live(cameras=cameras, seconds=seconds, video=video, stride=8)
+            for line in memory_lines(cameras=cameras):
+                print(f"- on paper: {line}")

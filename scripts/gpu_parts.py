@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scripts.gpu_decoders import sweep_decoders
 from scripts.gpu_libraries import check_libraries
-from scripts.gpu_live import run_live
+from scripts.gpu_live import run_fleets, run_live
 from scripts.gpu_targets import print_figure
 from scripts.gpu_training import measure_training
 
@@ -158,6 +159,16 @@ def live() -> None:
     run_live()
 
 
+def fleets() -> None:
+    """Analyse 16, 64 and 128 cameras of 1920x1080."""
+    run_fleets()
+
+
+def decoders() -> None:
+    """Measure frames a second of 7 up to 112 decoders."""
+    sweep_decoders()
+
+
 def _print_gather() -> None:
     from model.clip_gather import ClipGather
 
@@ -249,6 +260,8 @@ PARTS: dict[str, Callable[[], None]] = {
     "compiled-network": compiled_network,
     "live": live,
     "training": training,
+    "decoders": decoders,
+    "fleets": fleets,
 }
 
 

@@ -61,6 +61,24 @@ TARGETS = (
         "at most",
         0.01,
     ),
+    Target(
+        "decoder_frames_per_second",
+        "NVDEC packet by packet, 1920 x 1080 H.264, frames a second: 100 cameras of 30",
+        "at least",
+        3000.0,
+    ),
+    Target(
+        "camera_to_event_p95_seconds_128",
+        "128 cameras of 1920 x 1080 at 30 frames a second: from a frame to its result, p95, s",
+        "at most",
+        0.5,
+    ),
+    Target(
+        "host_to_device_bytes_per_frame",
+        "the same cameras: bytes copied to the GPU for each decoded frame",
+        "at most",
+        30_000.0,
+    ),
 )
 
 

@@ -1,5 +1,7 @@
 """The parts of the GPU check that need no GPU: commands, limits, skips, failures."""
 
+import argparse
+import importlib
 import sys
 import time
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 
 from benchmarks.mixing_table import Line, as_markdown
 from scripts import gpu_check, gpu_machine, gpu_parts, gpu_targets
-from scripts.gpu_check import LIMITS, PARTS, Outcome
+from scripts.gpu_check import HALVES, LIMITS, PARTS, Outcome
 from scripts.gpu_libraries import check_libraries, cudnn_line
 from scripts.gpu_live import run_live
 from scripts.gpu_skips import EXPECTED_SKIPS, is_expected
@@ -61,11 +63,27 @@ def test_the_report_lists_what_ran_and_what_failed(
     assert "at least 1500 | 1600 | met |" in targets
 
 
-def test_the_parts_run_in_order_within_eight_minutes() -> None:
-    order = ["libraries", "kernels", "sanitizer", "mixing", "network", "dali", "live", "training"]
-    assert list(LIMITS) == order
-    assert sum(LIMITS.values()) <= 480
+def test_each_half_takes_at_most_nine_minutes() -> None:
+    assert list(HALVES) == ["network", "cameras"]
+    assert all(sum(half.values()) <= 540 for half in HALVES.values())
+    assert list(LIMITS) == [name for half in HALVES.values() for name in half]
     assert set(PARTS) == {*LIMITS, *gpu_check.EXTRA_LIMITS}
+
+
+@pytest.mark.usefixtures("no_machine")
+@pytest.mark.parametrize("half", list(HALVES))
+def test_a_half_runs_its_parts_in_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: str
+) -> None:
+    ran: list[str] = []
+
+    def part(name: str) -> tuple[str, gpu_check.Part]:
+        return name, lambda *_: ran.append(name) or Outcome(True, [])  # type: ignore[func-returns-value]
+
+    for name in PARTS:
+        monkeypatch.setitem(PARTS, name, part(name))
+    assert gpu_check.main([str(tmp_path / "report.md"), "--half", half]) == 0
+    assert ran == list(HALVES[half])
 
 
 def test_parts_are_stopped_at_their_limit_and_keep_what_they_printed() -> None:
@@ -85,20 +103,20 @@ class ParsedError(Exception):
 def test_the_command_of_every_part_exists_and_parses_its_options(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import benchmarks.mixing
-
     commands: list[list[str]] = []
 
     def note(command: list[str], *_: object, **__: object) -> tuple[int, str]:
         commands.append(command)
         return 0, ""
 
-    def stop(_: object) -> None:
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser: argparse.ArgumentParser, options: list[str]) -> None:
+        parse(parser, options)
         raise ParsedError
 
     monkeypatch.setattr(gpu_check, "run", note)
     monkeypatch.setattr(gpu_check.shutil, "which", lambda _: "/usr/bin/compute-sanitizer")
-    monkeypatch.setattr(benchmarks.mixing, "pick_device", stop)
     for name, (_, part) in PARTS.items():
         before = len(commands)
         part(tmp_path, ["pyav"])
@@ -108,9 +126,10 @@ def test_the_command_of_every_part_exists_and_parses_its_options(
         module, *options = command[command.index("-m") + 1 :]
         if module == "scripts.gpu_parts":
             parts.append(gpu_parts.parser().parse_args(options).part)
-        elif module == "benchmarks.mixing":
-            with pytest.raises(ParsedError):
-                benchmarks.mixing.main(options)
+        elif module.startswith("benchmarks."):
+            with monkeypatch.context() as patched, pytest.raises(ParsedError):
+                patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+                importlib.import_module(module).main(options)
         else:
             assert module == "pytest"
             files = [option for option in options if option.startswith("tests/")]
