@@ -3,7 +3,7 @@
     python -m scripts.gpu_check [REPORT] [--only PART ...] [--without NAME ...]
 
 Each part stands alone: it runs in a separate process with a time limit, so that a hang or crash
-affects only that part, and `--only` runs it by itself. All parts together take at most eight
+affects only that part, and `--only` runs it by itself. All parts together take at most ten
 minutes, and need no network. A test that is skipped for a reason that is not listed in
 `EXPECTED_SKIPS` fails its part, and so does a package that is missing (DALI, PyAV, pydantic),
 unless `--without` names it.
@@ -32,6 +32,8 @@ LIMITS = {
     "sanitizer": 40,
     "mixing": 75,
     "network": 45,
+    "engines": 60,
+    "graphs": 45,
     "dali": 50,
     "live": 60,
     "training": 70,
@@ -139,6 +141,20 @@ def _dali(folder: Path, without: Sequence[str]) -> Outcome:
     return _tests("dali", files, folder, without)
 
 
+def _engines(folder: Path, without: Sequence[str]) -> Outcome:
+    files = ["tests/gpu/test_cuda_graphs.py", "tests/gpu/test_tensorrt.py"]
+    return _tests("engines", files, folder, without)
+
+
+def _graphs(folder: Path, without: Sequence[str]) -> Outcome:
+    table = folder / "graphs.md"
+    command = [sys.executable, "-m", "benchmarks.graphs", "--markdown", str(table)]
+    status, text = run(command, LIMITS["graphs"])
+    if not table.is_file():
+        return Outcome(False, block(text, 30))
+    return Outcome(status == 0, table.read_text(encoding="utf-8").splitlines())
+
+
 def _sanitizer(folder: Path, without: Sequence[str]) -> Outcome:
     """Check small cases for memory errors and races; each tensor has its own allocation."""
     tool = shutil.which("compute-sanitizer")
@@ -205,6 +221,8 @@ PARTS: dict[str, tuple[str, Part]] = {
     "sanitizer": ("Kernels: compute-sanitizer", _sanitizer),
     "mixing": ("Kernels: directional mixing", _mixing),
     "network": ("Network", _run_part("network")),
+    "engines": ("CUDA graphs and TensorRT: tests", _engines),
+    "graphs": ("CUDA graphs by batch size", _graphs),
     "dali": ("DALI: the same frames as in software", _dali),
     "live": ("Sixteen live cameras", _run_part("live")),
     "training": ("Training", _run_part("training")),
