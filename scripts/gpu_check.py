@@ -4,9 +4,9 @@
 
 Each part stands alone: it runs in a separate process with a time limit, so that a hang or crash
 affects only that part, and `--only` runs it by itself. The parts have two halves, `network` and
-`cameras`, that take at most nine minutes each, and need no network. A test that is skipped for a reason that is not listed in
-`EXPECTED_SKIPS` fails its part, and so does a package that is missing (DALI, PyAV, pydantic),
-unless `--without` names it.
+`cameras`, that take at most nine minutes each; they need no network. A test that is skipped for a
+reason that is not listed in `EXPECTED_SKIPS` fails its part, and so does a package that is missing
+(DALI, PyAV, pydantic), unless `--without` names it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from scripts.gpu_targets import figures_in, mixing_figures, targets_table
 HALVES = {
     "network": {
         "libraries": 25,
-        "kernels": 140,
+        "kernels": 125,
         "sanitizer": 40,
         "mixing": 75,
         "network": 45,
-        "graphs": 60,
+        "engines": 60,
+        "graphs": 45,
         "training": 70,
     },
     "cameras": {
@@ -143,7 +144,7 @@ def _tests(name: str, files: Sequence[str], folder: Path, without: Sequence[str]
 def _kernels(folder: Path, without: Sequence[str]) -> Outcome:
     files = [
         f"tests/gpu/test_{name}.py"
-        for name in ("mixing", "clip_gather", "nv12", "network", "cuda_graphs", "tensorrt", "training")
+        for name in ("mixing", "clip_gather", "nv12", "network", "training")
     ]
     return _tests("kernels", files, folder, without)
 
@@ -151,6 +152,11 @@ def _kernels(folder: Path, without: Sequence[str]) -> Outcome:
 def _dali(folder: Path, without: Sequence[str]) -> Outcome:
     files = ["tests/gpu/test_dali_parity.py", "tests/gpu/test_pipeline.py"]
     return _tests("dali", files, folder, without)
+
+
+def _engines(folder: Path, without: Sequence[str]) -> Outcome:
+    files = ["tests/gpu/test_cuda_graphs.py", "tests/gpu/test_tensorrt.py"]
+    return _tests("engines", files, folder, without)
 
 
 def _sanitizer(folder: Path, without: Sequence[str]) -> Outcome:
@@ -229,7 +235,8 @@ PARTS: dict[str, tuple[str, Part]] = {
     "sanitizer": ("Kernels: compute-sanitizer", _sanitizer),
     "mixing": ("Kernels: directional mixing", _mixing),
     "network": ("Network", _run_part("network")),
-    "graphs": ("Network: CUDA graphs", lambda folder, _: _benchmark("graphs", folder)),
+    "engines": ("CUDA graphs and TensorRT: tests", _engines),
+    "graphs": ("CUDA graphs by batch size", lambda folder, _: _benchmark("graphs", folder)),
     "training": ("Training", _run_part("training")),
     "decoding": ("NVDEC and page-locked memory: tests", _decoding),
     "dali": ("DALI: the same frames as in software", _dali),

@@ -123,7 +123,9 @@ def run_sweep(pool: Any, video: CodedVideo, *, decoders: int, seconds: float) ->
     try:
         go.wait(_OPEN_SECONDS)
     except threading.BrokenBarrierError:
-        raise AssertionError(f"{decoders} decoders cannot be opened: {_problems(runners)}") from None
+        raise AssertionError(
+            f"{decoders} decoders cannot be opened: {_problems(runners)}"
+        ) from None
     opened_at = time.perf_counter()
     time.sleep(seconds)
     stop.set()

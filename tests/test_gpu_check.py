@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import graphs
 from benchmarks.mixing_table import Line, as_markdown
 from scripts import gpu_check, gpu_machine, gpu_parts, gpu_targets
 from scripts.gpu_check import HALVES, LIMITS, PARTS, Outcome
@@ -94,6 +95,20 @@ def test_parts_are_stopped_at_their_limit_and_keep_what_they_printed() -> None:
     assert "half" in text
     assert "stopped after 2 s" in text
     assert gpu_machine.run(["no-such-command"], 2)[0] == 127
+
+
+def test_the_table_of_graphs_shows_padding_and_medians(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [graphs.Line(3, 4, [2e-3, 2e-3, 4e-3], [1e-3, 1e-3, 1e-3])]
+    table = graphs.as_markdown(lines, "a GPU").splitlines()
+    assert table[0] == "a GPU"
+    assert table[-1] == "| 3 | 4 | 2.00 (2.00 - 3.20) | 1.00 (1.00 - 1.00) | 2.00 |"
+    assert graphs._counts(6) == [1, 2, 3, 4, 5, 6]
+    assert graphs._counts(32) == [1, 2, 3, 4, 5, 8, 9, 16, 17, 32]
+    if not torch.cuda.is_available():
+        assert graphs.main([]) == 2
+        assert "need a CUDA device" in capsys.readouterr().err
 
 
 class ParsedError(Exception):

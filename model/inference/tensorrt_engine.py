@@ -19,7 +19,7 @@ from configs import KernelError, ShapeError
 from model.checkpoints.export import INPUT_NAME, OUTPUT_NAME
 from model.inference.engine import BatchRun, EngineName, check_clips
 from model.inference.engine_cache import EngineCache, EngineKey
-from model.inference.tensorrt_library import build_plan, load_engine
+from model.inference.tensorrt_library import build_plan, open_runtime
 
 __all__ = ["TensorRTEngine"]
 
@@ -54,6 +54,7 @@ class TensorRTEngine:
         cache: EngineCache,
     ) -> None:
         self._trt = trt
+        self._runtime = open_runtime(trt)
         self._make_onnx = make_onnx
         self._make_key = make_key
         self._shape_CTHW = shape_CTHW
@@ -81,7 +82,7 @@ class TensorRTEngine:
         plan = self._cache.load(key)
         engine = None
         if plan is not None:
-            engine = load_engine(self._trt, plan)
+            engine = self._runtime.deserialize_cuda_engine(plan)
             if engine is None:
                 path = self._cache.path(key)
                 _log.warning("TensorRT does not load %s; the engine is built again", path)
@@ -132,7 +133,7 @@ class TensorRTEngine:
         plan = build_plan(
             self._trt, self._make_onnx(), shape_CTHW=self._shape_CTHW, max_batch=key.max_batch
         )
-        engine = load_engine(self._trt, plan)
+        engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise KernelError("TensorRT does not load the engine that it built; see the log")
         self._cache.store(key, plan)

@@ -15,7 +15,7 @@ from typing import Any
 from configs import ConfigError, KernelError
 from model.checkpoints.export import INPUT_NAME
 
-__all__ = ["build_plan", "load_engine", "tensorrt_module", "why_not_tensorrt"]
+__all__ = ["build_plan", "open_runtime", "tensorrt_module", "why_not_tensorrt"]
 
 _log = logging.getLogger(__name__)
 _OLDEST = (10, 13)  # the first release for CUDA 13
@@ -80,9 +80,9 @@ def build_plan(
     return bytes(plan)
 
 
-def load_engine(trt: Any, plan: bytes) -> Any:
-    """Return the engine of a plan; None if TensorRT does not load it."""
-    return trt.Runtime(_logger(trt)).deserialize_cuda_engine(plan)
+def open_runtime(trt: Any) -> Any:
+    """Return the object that loads engines; it must live at least as long as they do."""
+    return trt.Runtime(_logger(trt))
 
 
 def _logger(trt: Any) -> Any:
