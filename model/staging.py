@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
@@ -25,6 +26,7 @@ from model.pycuda_memory import PyCudaMemory, why_not_pycuda
 __all__ = ["HostMemory", "HostUpload", "StagingChoice", "TorchMemory", "host_upload"]
 
 StagingChoice = Literal["auto", "pycuda", "torch"]
+_log = logging.getLogger(__name__)
 # Each array starts at a multiple of this, as CUDA's own allocations do.
 _ALIGNMENT_BYTES = 256
 _CLOSE_SECONDS = 5.0
@@ -120,6 +122,8 @@ def host_upload(
         )
     if device.type != "cuda":
         return None
+    if reason and choice == "auto":
+        _log.info("PyTorch's page-locked memory is used, not PyCUDA's: %s", reason)
     memory = TorchMemory(device, reason=reason) if reason else PyCudaMemory(gpu)
     return HostUpload(device, memory=memory, on_wait=on_wait)
 

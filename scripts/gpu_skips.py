@@ -21,6 +21,7 @@ _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w]+)[\w.]*'")
 EXPECTED_SKIPS = {
     "needs 24 GiB of free GPU memory": "smaller GPUs cannot hold the map",
     "TensorRT is not installed": "the extra tensorrt is optional",
+    "PyCUDA cannot be used": "it is optional, and only its sources are published",
     "compute-sanitizer is not on the PATH": "it comes with the CUDA toolkit, not with packages",
 }
 # Reasons of skips because a package is missing; `--without` accepts them.

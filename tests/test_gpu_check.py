@@ -142,9 +142,11 @@ def test_the_command_of_every_part_exists_and_parses_its_options(
         if module == "scripts.gpu_parts":
             parts.append(gpu_parts.parser().parse_args(options).part)
         elif module.startswith("benchmarks."):
-            with monkeypatch.context() as patched, pytest.raises(ParsedError):
+            benchmark = importlib.import_module(module)
+            with monkeypatch.context() as patched:
                 patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
-                importlib.import_module(module).main(options)
+                with pytest.raises(ParsedError):
+                    benchmark.main(options)
         else:
             assert module == "pytest"
             files = [option for option in options if option.startswith("tests/")]

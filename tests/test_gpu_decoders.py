@@ -7,8 +7,8 @@ import torch
 
 from scripts.gpu_decoders import read_video, run_sweep
 from stream.ingest.decoder_pool import DecoderPool
-from tests.support.fake_nvc import FakeNvc
 from tests.support.coded_video import write_video
+from tests.support.fake_nvc import FakeNvc
 
 
 @pytest.fixture

@@ -271,13 +271,15 @@ def test_torch_by_name_leaves_pycuda_alone(driver: FakeDriver) -> None:
 
 
 def test_without_pycuda_auto_takes_pytorch_and_says_why(
-    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+    driver: FakeDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     driver.failure["init"] = LogicError("cuInit failed: no CUDA-capable device is detected")
     upload = host_upload("auto", GPU)
     assert upload is not None
     assert upload.memory.name == "torch"
     assert upload.memory.reason == "PyCUDA: cuInit failed: no CUDA-capable device is detected"
+    assert f"not PyCUDA's: {upload.memory.reason}" in caplog.text
     with pytest.raises(ConfigError, match=r'cuInit failed.*pip install "cidc-stream\[pycuda\]"'):
         host_upload("pycuda", GPU)
 
