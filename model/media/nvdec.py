@@ -133,7 +133,6 @@ class NvdecSession:
         self._tags: collections.deque[int] = collections.deque(maxlen=_MAX_TAGS)
         self._last_tag = -1
         self._ready: list[Surface] = []
-        self._holds_frames = False
         self._decoder: Any = None
         with self._stream, self._errors("cannot open a decoder"):
             self._decoder = self._create(gpu)
@@ -158,7 +157,6 @@ class NvdecSession:
         # the next packet.
         flag = int(flags.ENDOFPICTURE) if self._keeps_order else 0
         self._tags.append(tag)
-        self._holds_frames = True
         return ready + self._given(data, tag, flag)
 
     def flush(self) -> list[Surface]:
@@ -173,7 +171,6 @@ class NvdecSession:
         surfaces = ready + self._given(b"", 0, int(self._module.VideoPacketFlag.ENDOFSTREAM))
         self._tags.clear()
         self._last_tag = -1
-        self._holds_frames = False
         return surfaces
 
     def resize(self, size: tuple[int, int]) -> bool:
@@ -194,8 +191,7 @@ class NvdecSession:
         width, height = size
         if width > self._max_size[0] or height > self._max_size[1]:
             return False
-        if self._holds_frames:
-            self._ready = self.flush()
+        self._ready = self.flush()
         self._wait()  # the library frees its surfaces, which copies may still read
         with self._stream, self._errors(f"cannot be resized to {width}x{height}"):
             self._opened().setReconfigParams(width=width, height=height)
