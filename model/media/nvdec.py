@@ -10,6 +10,8 @@ No GPU has run this yet. The tests run PyNvVideoCodec 2.2.4 on a stand-in for th
   new frames to the old size. `setReconfigParams` drops frames that the decoder still holds.
 - The bit depth cannot change, and no size may exceed the limits or, if larger, the first size.
 - A frame that the GPU reports as damaged is given as any other.
+- A frame starts at the top left of the coded frame, also where the stream cuts lines or columns
+  there (which is rare). An odd width is rounded up; with an odd height the shape is unusable.
 - `Decode` lets other Python threads run.
 
 What is assumed of the driver and the hardware:
