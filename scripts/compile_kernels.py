@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model.clip_gather import gather_kernels
 from model.kernels import COMPILE_OPTIONS, SOURCES, kernel_source
+from model.media.nv12 import surface_kernels
 from model.mixing.cuda import kernel_names, run_backward, run_forward
 
 # Options that CuPy adds to the options of this project.
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def every_kernel() -> list[str]:
     """Return the names of all kernels of the project."""
-    return [*kernel_names(), *gather_kernels()]
+    return [*kernel_names(), *gather_kernels(), *surface_kernels()]
 
 
 def why_no_nvrtc() -> str:

@@ -129,7 +129,8 @@ def _tests(name: str, files: Sequence[str], folder: Path, without: Sequence[str]
 
 def _kernels(folder: Path, without: Sequence[str]) -> Outcome:
     files = [
-        f"tests/gpu/test_{name}.py" for name in ("mixing", "clip_gather", "network", "training")
+        f"tests/gpu/test_{name}.py"
+        for name in ("mixing", "clip_gather", "nv12", "network", "training")
     ]
     return _tests("kernels", files, folder, without)
 

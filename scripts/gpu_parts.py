@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def small_kernels() -> None:
-    """Run every small case of mixing and the clip gather once, under a sanitizer."""
+    """Run every small case of each kernel once, under a sanitizer."""
     from model.clip_gather import ClipGather
     from model.kernels import run_on_gpu
     from model.mixing.cuda import run_backward, run_forward
@@ -71,7 +71,23 @@ def small_kernels() -> None:
         ClipGather(statistics_of, dtype=torch.bfloat16, device=ring.device, path="cuda")(
             ring, [(1, 3), (0, 0)]
         )
+    _small_surfaces()
     torch.cuda.synchronize()
+
+
+def _small_surfaces() -> None:
+    from model.media.nv12 import SurfaceConverter
+    from tests.support.surfaces import CASES, COLOURS, noise, surface_of
+
+    for number, (width, height, short_side, turns) in enumerate(CASES):
+        dtype = (torch.uint8, torch.uint16)[number % 2]
+        SurfaceConverter(short_side=short_side, path="cuda")(
+            surface_of(noise(width, height), dtype).cuda(),
+            width=width,
+            height=height,
+            colours=COLOURS[number % len(COLOURS)],
+            turns=turns,
+        )
 
 
 def _carried(values: Tensor) -> Tensor:

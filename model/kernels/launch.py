@@ -34,6 +34,7 @@ SOURCES = {
     "mix_backward": _MODEL / "mixing" / "backward.cu",
     "mix_backward_weights": _MODEL / "mixing" / "backward.cu",
     "gather_clips": _MODEL / "clip_gather.cu",
+    "surface_to_rgb": _MODEL / "media" / "nv12.cu",
 }
 _HEADERS = {
     "elements.cuh": _MODEL / "kernels" / "elements.cuh",

@@ -16,6 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from configs import MediaError
+from model.media.colour_matrix import rgb_from_yuv
 
 __all__ = [
     "ColourSettings",
@@ -25,7 +26,6 @@ __all__ = [
     "has_full_range",
     "log_fallback",
     "luma_coefficients",
-    "rgb_from_yuv",
 ]
 
 _log = logging.getLogger(__name__)
@@ -124,6 +124,8 @@ def luma_coefficients(frame: Any) -> tuple[float, float]:
 
 def has_full_range(frame: Any) -> bool:
     """Tell whether a frame is converted as full range; all others have limited range."""
+    if frame.format.name.startswith("yuvj"):
+        return True
     chosen = choose_colours(frame).colour_range
     return int(frame.color_range if chosen is None else chosen) == int(ColorRange.JPEG)
 
@@ -185,24 +187,6 @@ def _has_chroma(pixel_format: Any) -> bool:
     if pixel_format.is_rgb or pixel_format.has_palette or pixel_format.name.startswith("xyz"):
         return False
     return len(pixel_format.components) >= 3
-
-
-def rgb_from_yuv(red: float, blue: float) -> NDArray[np.float64]:
-    """Return the matrix `3 3` from Y, Cb, Cr to R, G, B; Cb and Cr are centred at 0.
-
-    Args:
-        red, blue: luma coefficients of red and blue.
-    """
-    green = 1 - red - blue
-    to_red = 2 * (1 - red)
-    to_blue = 2 * (1 - blue)
-    return np.array(
-        [
-            [1, 0, to_red],
-            [1, -blue * to_blue / green, -red * to_red / green],
-            [1, to_blue, 0],
-        ]
-    )
 
 
 def _nearest_matrix(number: int, frame: Any) -> Colorspace:

@@ -7,15 +7,23 @@ from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from configs import MediaError
 from model.media.colour import ColourSettings, check_convertible, choose_colours
 from model.media.container import explain
+from model.media.scale_weights import scaled_size
 from model.media.source_rules import DEFAULT_MAX_PIXELS, check_frame_size
 
-__all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame", "scaled_size"]
+__all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame"]
+
+# Without full chroma, two neighbouring pixels of a scaled frame share a colour, and frames of an
+# even width are 1 to 2 grey levels too dark. With it, colours far outside the limited range (luma
+# above 224 with Cb above 249) lose their blue.
+_INTERPOLATION = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+# If frames of an odd width are not scaled, the faster code makes every second column wrong.
+_ODD_WIDTH = _INTERPOLATION | Interpolation.ACCURATE_RND
 
 RGBFrame = NDArray[np.uint8]  # H W 3
 
@@ -67,7 +75,7 @@ class FrameConverter:
                 "rgb24",
                 src_colorspace=self._colours.matrix,
                 dst_colorspace=self._colours.matrix,
-                interpolation="BILINEAR",
+                interpolation=_ODD_WIDTH if frame.width % 2 else _INTERPOLATION,
                 src_color_range=self._colours.colour_range,
                 threads=1,
             )
@@ -87,19 +95,6 @@ class FrameConverter:
         if message is not None and message not in self._reported:
             self._reported.add(message)
             self._on_fallback(message)
-
-
-def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """Return width and height after scaling down, in pixels.
-
-    Args:
-        width, height: size before, in pixels.
-        short_side: maximum length of the shorter side; None: the size is kept.
-    """
-    if short_side is None or short_side >= min(width, height):
-        return width, height
-    scale = short_side / min(width, height)
-    return round(width * scale), round(height * scale)
 
 
 def rgb_frame(frame: Any) -> RGBFrame:

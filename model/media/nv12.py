@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import ShapeError
-from model.kernels import Launch, run_on_gpu
-from model.media.colour import has_full_range, luma_coefficients, rgb_from_yuv
-from model.media.conversion import scaled_size
-from model.media.scale_weights import Axis, scale_both
+from model.kernels import Argument, Launch, run_on_gpu
+from model.media.colour_matrix import rgb_from_yuv
+from model.media.scale_weights import Axis, scale_both, scaled_size
 from model.mixing import MixingPath, mixing_choice
 
 __all__ = ["SurfaceColours", "SurfaceConverter", "surface_kernels"]
@@ -30,6 +30,7 @@ _ELEMENTS = {torch.uint8: "unsigned char", torch.uint16: "unsigned short"}
 _BLOCK = (32, 8)
 _LEFT_SITED = frozenset({"h264", "hevc"})
 _BT601 = (0.299, 0.114)
+_FIXED_POINT = 8192  # FFmpeg's code without filters has coefficients of 13 bits after the point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +59,24 @@ class SurfaceColours:
             frame: the frame.
             codec: FFmpeg's name of the codec.
         """
+        # Only this needs PyAV; the kernels' checks on a GPU run without it.
+        from model.media.colour import has_full_range, luma_coefficients
+
         return cls(luma_coefficients(frame), has_full_range(frame), codec in _LEFT_SITED)
 
-    def transform(self, dtype: torch.dtype) -> tuple[list[list[float]], list[float]]:
-        """Return matrix and offsets that make R, G, B in grey levels of Y, Cb, Cr samples.
+    def zeros(self, dtype: torch.dtype) -> tuple[float, float]:
+        """Return the samples of black luma and of chroma without colour."""
+        unit = _unit(dtype)
+        return (0.0 if self.has_full_range else 16.0) * unit, 128.0 * unit
+
+    def matrix(self, dtype: torch.dtype) -> NDArray[np.float64]:
+        """Return the matrix `3 3` that makes R, G, B of samples Y, Cb, Cr above `zeros`.
 
         Args:
             dtype: type of the samples; the 10 bits of uint16 are its upper ones.
-
-        Returns:
-            Three rows of the matrix, and one offset for each.
         """
-        unit = 1.0 if dtype == torch.uint8 else 256.0  # samples of one step of 8 bits
-        if self.has_full_range:
-            black, steps = 0.0, np.array([1.0, 1.0, 1.0])
-        else:
-            black, steps = 16.0, np.array([255 / 219, 255 / 224, 255 / 224])
-        matrix = rgb_from_yuv(*self.coefficients) * steps
-        offsets = -matrix @ np.array([black, 128.0, 128.0])
-        return (matrix / unit).tolist(), offsets.tolist()
+        levels = (1.0, 1.0, 1.0) if self.has_full_range else (255 / 219, 255 / 224, 255 / 224)
+        return rgb_from_yuv(*self.coefficients) * levels / _unit(dtype)
 
 
 class SurfaceConverter:
@@ -120,15 +120,18 @@ class SurfaceConverter:
                 run_on_gpu, samples, width=width, height=height, colours=colours, turns=turns
             )
         _check(samples, width, height)
-        luma, chroma = self._axes(width, height, colours)
-        rows = samples.shape[0] // 3 * 2
-        pairs = samples[rows:].unflatten(1, (-1, 2))
-        planes_XY = (
-            scale_both(samples[:rows], *luma),
-            scale_both(pairs[..., 0], *chroma),
-            scale_both(pairs[..., 1], *chroma),
-        )
-        rgb = _mixed(planes_XY, *colours.transform(samples.dtype)).permute(2, 1, 0)
+        columns, rows = scaled_size(width, height, self._short_side)
+        copies = _copies(samples.dtype, (width, height), (columns, rows))
+        first = samples.shape[0] // 3 * 2
+        luma_XY = scale_both(samples[:first], Axis(height, rows), Axis(width, columns))
+        quarters = int(colours.is_left_sited)
+        down, across = Axis(-(-height // 2), rows), Axis(-(-width // 2), columns, quarters)
+        if copies:
+            down, across = Axis(height // 2, height // 2), Axis(width // 2, width // 2)
+        cb_XY = scale_both(samples[first:, 0::2], down, across)
+        cr_XY = scale_both(samples[first:, 1::2], down, across)
+        planes = (luma_XY, *(_repeated(plane) if copies else plane for plane in (cb_XY, cr_XY)))
+        rgb = _mixed(planes, colours, samples.dtype, copies=copies).permute(2, 1, 0)
         return torch.rot90(rgb, turns).contiguous()
 
     def by_kernel(
@@ -142,17 +145,28 @@ class SurfaceConverter:
         turns: int = 0,
     ) -> Tensor:
         """Convert one surface with one kernel launch; `run` launches the kernel."""
-        raise NotImplementedError
-
-    def _axes(
-        self, width: int, height: int, colours: SurfaceColours
-    ) -> tuple[tuple[Axis, Axis], tuple[Axis, Axis]]:
-        """Return rows and columns of luma, and those of chroma."""
+        _check(samples, width, height)
         columns, rows = scaled_size(width, height, self._short_side)
-        luma = (Axis(height, rows), Axis(width, columns))
-        quarters = int(colours.is_left_sited)
-        chroma = (Axis(-(-height // 2), rows), Axis(-(-width // 2), columns, quarters=quarters))
-        return luma, chroma
+        shape = (columns, rows, 3) if turns % 2 else (rows, columns, 3)
+        out_HWC = torch.empty(shape, dtype=torch.uint8, device=samples.device)
+        copies = _copies(samples.dtype, (width, height), (columns, rows))
+        matrix = _matrix(colours, samples.dtype, copies=copies)
+        sizes = (samples.shape[0] // 3 * 2, width, height, columns, rows)
+        arguments: tuple[Argument, ...] = (
+            samples,
+            out_HWC,
+            np.int64(samples.stride(0)),
+            *map(np.int32, sizes),
+            np.int32(colours.is_left_sited),
+            np.int32(copies),
+            *_places(columns, rows, turns % 4),
+            *map(np.float32, colours.zeros(samples.dtype)),
+            *map(np.float32, (matrix[0, 0], matrix[0, 2], *matrix[1, 1:], matrix[2, 1])),
+        )
+        grid = (-(-columns // _BLOCK[0]), -(-rows // _BLOCK[1]), 1)
+        name = f"surface_to_rgb<{_ELEMENTS[samples.dtype]}>"
+        run(Launch(name, grid, _BLOCK, 0, arguments))
+        return out_HWC
 
     def _uses_kernel(self, device: torch.device) -> bool:
         reason = mixing_choice(self._path, device)[1]
@@ -170,20 +184,51 @@ def surface_kernels() -> Iterator[str]:
         yield f"surface_to_rgb<{element}>"
 
 
+def _places(columns: int, rows: int, turns: int) -> tuple[np.int64, np.int32, np.int32]:
+    """Return where the first pixel goes in a turned picture, and the steps of x and of y."""
+    width = rows if turns % 2 else columns  # of the turned picture
+    x, y = ((1, width), (-width, 1), (-1, -width), (width, -1))[turns]
+    origin = (0, (columns - 1) * width, rows * columns - 1, rows - 1)[turns]
+    return np.int64(3 * origin), np.int32(3 * x), np.int32(3 * y)
+
+
+def _copies(dtype: torch.dtype, size: tuple[int, int], scaled: tuple[int, int]) -> bool:
+    """Tell whether FFmpeg's converter uses its code without filters for this width and height."""
+    return dtype == torch.uint8 and size == scaled and size[0] % 2 == 0 and size[1] % 2 == 0
+
+
+def _matrix(colours: SurfaceColours, dtype: torch.dtype, *, copies: bool) -> NDArray[np.float64]:
+    matrix = colours.matrix(dtype)
+    return np.rint(matrix * _FIXED_POINT) / _FIXED_POINT if copies else matrix
+
+
 def _mixed(
-    planes_XY: tuple[Tensor, Tensor, Tensor], matrix: list[list[float]], offsets: list[float]
+    planes_XY: tuple[Tensor, ...], colours: SurfaceColours, dtype: torch.dtype, *, copies: bool
 ) -> Tensor:
-    """Return uint8 RGB `3 X Y` of the planes Y, Cb, Cr."""
-    luma, blue, red = planes_XY
-    out = torch.empty((3, *luma.shape), dtype=torch.uint8, device=luma.device)
-    for channel, (row, offset) in enumerate(zip(matrix, offsets, strict=True)):
-        mixed = (luma * row[0]).add_(offset + 0.5)
-        if row[1]:
-            mixed.add_(blue, alpha=row[1])
-        if row[2]:
-            mixed.add_(red, alpha=row[2])
+    """Return uint8 RGB `3 X Y` of the planes Y, Cb, Cr, which it changes."""
+    black, middle = colours.zeros(dtype)
+    for plane, zero in zip(planes_XY, (black, middle, middle), strict=True):
+        plane.sub_(zero)
+    out = torch.empty((3, *planes_XY[0].shape), dtype=torch.uint8, device=planes_XY[0].device)
+    for channel, row in enumerate(_matrix(colours, dtype, copies=copies).tolist()):
+        mixed = torch.zeros_like(planes_XY[0]) if copies else torch.full_like(planes_XY[0], 0.5)
+        for plane, factor in zip(planes_XY, row, strict=True):
+            if factor and copies:
+                mixed.add_((plane * factor).floor_())
+            elif factor:
+                mixed.add_(plane, alpha=factor)
         out[channel] = mixed.clamp_(0, 255.5)
     return out
+
+
+def _repeated(plane_XY: Tensor) -> Tensor:
+    """Repeat each value in a square of four pixels."""
+    return plane_XY.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+
+
+def _unit(dtype: torch.dtype) -> float:
+    """Return how many steps of the samples are one step of 8 bits."""
+    return 1.0 if dtype == torch.uint8 else 256.0
 
 
 def _check(samples: Tensor, width: int, height: int) -> None:

@@ -1,37 +1,46 @@
 """Decode one camera's packets on a GPU's video engines (NVDEC), with one lasting decoder.
 
-No GPU has run this yet. What is assumed of the hardware and of PyNvVideoCodec 2.2, and not known
-from its signatures, its documents or its run on a stand-in for the driver:
+No GPU has run this yet. The tests run PyNvVideoCodec 2.2.4 on a stand-in for the driver. It shows:
+
+- The library copies each decoded frame to a surface of its own, without waiting, on the stream that
+  it was given. The next call overwrites this surface. `__dlpack__` makes no stream wait.
+- `CreateDecoder` creates only the parser. The hardware decoder comes with the first packet, so that
+  `decode` reports what the GPU refuses.
+- The library does not notice a size change that `setReconfigParams` did not announce: it scales the
+  new frames to the old size. `setReconfigParams` drops frames that the decoder still holds.
+- The bit depth cannot change, and no size may exceed the limits or, if larger, the first size.
+- A frame that the GPU reports as damaged is given as any other.
+- `Decode` lets other Python threads run.
+
+What is assumed of the driver and the hardware:
 
 1. In latency LOW, a packet with the flag ENDOFPICTURE gives its frame in the same call.
 2. After a packet with the flag ENDOFSTREAM, the decoder takes packets again, from a key frame on.
-3. The library copies each decoded frame to its surface on the stream that it was given.
-4. A damaged packet gives a damaged frame, none, or an exception; the decoder stays usable.
-5. A decoder whose size limits are multiples of 32 accepts all smaller frames after
-   `setReconfigParams`, whatever size of block the codec uses.
+3. A frame carries the `pts` of its packet, also where frames are reordered.
+4. After an exception, releasing the decoder is safe. Whether it could go on is not known.
+5. With limits that are multiples of 32, a decoder takes all sizes below, whatever the codec's
+   block size is.
 """
 
 from __future__ import annotations
 
 import collections
-import ctypes
 import dataclasses
-import types
 from typing import Any
 
+import numpy as np
 import torch
 import torch.utils.dlpack
 from torch import Tensor
 
-from configs import DeviceMemoryError, MediaError
+from configs import MediaError
 from model.device_streams import DeviceStream
-from model.media.dali_errors import is_out_of_memory
 from model.media.nvdec_library import (
     CODECS,
     DecoderCaps,
+    LibraryErrors,
     decoder_caps,
     nvdec_module,
-    reason_of,
     why_not_nvdec,
 )
 
@@ -84,7 +93,10 @@ class NvdecSession:
     to device, and let go. Nobody waits for the copy: the library writes its surfaces on the stream
     that it was given, the copy runs on the same stream, and a stream does one thing after the
     other. So the copy starts after the frame is complete, and the next frame is written after the
-    copy. A `Surface` is ready on this stream; work on another stream must wait for an event of it.
+    copy. A `Surface` is ready on this stream; work on another stream must wait for an event of it,
+    and note that it uses the samples (`DeviceStream.keep`).
+
+    Close a session after a MediaError, and open another one at a key frame.
 
     Args:
         module: see `nvdec_module`.
@@ -130,20 +142,23 @@ class NvdecSession:
         """Decode a packet, and return the frames that are complete, in presentation order.
 
         Args:
-            data: one access unit; Annex B for H.264 and HEVC.
-            tag: number of the packet, larger than that of the packet before.
+            data: one access unit; Annex B for H.264 and HEVC. Empty data is ignored.
+            tag: number of the packet, from 0 on, larger than that of the packet before.
 
         Raises:
-            DeviceMemoryError: the GPU has too little memory for the copy of a frame.
-            MediaError: the packet cannot be decoded, or the frames are not what they should be.
+            DeviceMemoryError: the GPU has too little memory for the decoder or a copy of a frame.
+            MediaError: the GPU does not decode this stream or this packet, or the frames are not
+                what they should be.
         """
+        ready, self._ready = self._ready, []
+        if not data:  # the library takes it for the end of the stream
+            return ready
         flags = self._module.VideoPacketFlag
         # Without B-frames a packet is known to be complete, so that its frame need not wait for
         # the next packet.
         flag = int(flags.ENDOFPICTURE) if self._keeps_order else 0
         self._tags.append(tag)
         self._holds_frames = True
-        ready, self._ready = self._ready, []
         return ready + self._given(data, tag, flag)
 
     def flush(self) -> list[Surface]:
@@ -164,7 +179,11 @@ class NvdecSession:
     def resize(self, size: tuple[int, int]) -> bool:
         """Prepare for frames of another size, before their first packet, which is a key frame.
 
-        Frames that the decoder still holds come with the next call of `decode` or `flush`.
+        Nobody else notices a change of size: frames would keep their old size, scaled or cut. The
+        frames that the decoder still holds come with the next call of `decode` or `flush`.
+
+        Args:
+            size: width and height of the shown frame, such as 1920 and 1080.
 
         Returns:
             False if the size is larger than the session's maximum; a new session is then needed.
@@ -177,6 +196,7 @@ class NvdecSession:
             return False
         if self._holds_frames:
             self._ready = self.flush()
+        self._wait()  # the library frees its surfaces, which copies may still read
         with self._stream, self._errors(f"cannot be resized to {width}x{height}"):
             self._opened().setReconfigParams(width=width, height=height)
         return True
@@ -185,12 +205,16 @@ class NvdecSession:
         """Release the decoder and its memory, after the copies of its surfaces; repeatable."""
         if self._decoder is None:
             return
-        event = self._stream.record()
-        if event is not None:
-            event.synchronize()
+        self._wait()
         with self._stream:
             self._decoder = None
         self._ready = []
+
+    def _wait(self) -> None:
+        """Wait until the device has done the session's work."""
+        event = self._stream.record()
+        if event is not None:
+            event.synchronize()
 
     def _create(self, gpu: int) -> Any:
         latency = self._module.DisplayDecodeLatencyType
@@ -207,10 +231,9 @@ class NvdecSession:
 
     def _given(self, data: bytes, tag: int, flag: int) -> list[Surface]:
         """Give the decoder a packet; return copies of the frames that it completes."""
-        # The library reads the address during the call only; `memory` keeps the bytes until then.
-        memory = ctypes.create_string_buffer(data, len(data)) if data else None
         packet = self._module.PacketData()
-        packet.bsl_data = ctypes.addressof(memory) if memory is not None else 0
+        # The library reads from the address during the call only; `data` lives until then.
+        packet.bsl_data = np.frombuffer(data, np.uint8).ctypes.data if data else 0
         packet.bsl = len(data)
         packet.pts = tag
         packet.decode_flag = flag
@@ -251,32 +274,5 @@ class NvdecSession:
             raise MediaError(f"{self._name} is closed; open a new session")
         return self._decoder
 
-    def _errors(self, action: str) -> _Errors:
-        return _Errors(f"{self._name}: {self._codec} {action}", self._name)
-
-
-class _Errors:
-    """Turns whatever the library raises inside `with` into errors of this project."""
-
-    def __init__(self, heading: str, place: str) -> None:
-        self._heading = heading
-        self._place = place
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, (MediaError, DeviceMemoryError)):
-            return
-        reason = reason_of(error)
-        if is_out_of_memory(error):
-            raise DeviceMemoryError(
-                f"{self._heading}, the GPU's memory is full: {reason}; use fewer cameras or a"
-                " smaller batch, or end other programs that use it"
-            ) from None
-        raise MediaError(f"{self._heading}: {reason}; decode it in software") from None
+    def _errors(self, action: str) -> LibraryErrors:
+        return LibraryErrors(f"{self._name}: {self._codec} {action}")

@@ -11,16 +11,18 @@ import functools
 import importlib
 import logging
 import re
+import types
 from typing import Any
 
-from configs import ConfigError, MediaError
+from configs import ConfigError, DeviceMemoryError, MediaError
+from model.media.dali_errors import is_out_of_memory
 
 __all__ = [
     "CODECS",
     "DecoderCaps",
+    "LibraryErrors",
     "decoder_caps",
     "nvdec_module",
-    "reason_of",
     "why_not_nvdec",
 ]
 
@@ -28,8 +30,9 @@ __all__ = [
 CODECS = {"h264": "H264", "hevc": "HEVC", "vp8": "VP8", "vp9": "VP9", "av1": "AV1"}
 _PACKAGE = "PyNvVideoCodec"
 _MIN_VERSION = (2, 2)
-# Where the library's errors name a place in its own source.
-_PLACE = re.compile(r"\s*(?:\bat )?(?:in file )?/\S+?\.(?:cpp|h|hpp|cu):?\d*")
+# The library's errors name a function, CUDA's error code, a text and a place in its source.
+_TEXT = re.compile(r"Error Type : (.*?)\s*(?:\bat /\S+:\d+\s*)?$", re.DOTALL)
+_OUT_OF_MEMORY = re.compile(r"Error code : 2\b")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +99,8 @@ def nvdec_module() -> Any:
 def decoder_caps(module: Any, *, gpu: int, codec: str, bit_depth: int) -> DecoderCaps:
     """Ask what a GPU's decoder can do; each question is asked once in a process.
 
+    The library creates and destroys a CUDA context for each answer, which takes time and memory.
+
     Args:
         module: see `nvdec_module`.
         gpu: index of the GPU.
@@ -115,7 +120,7 @@ def decoder_caps(module: Any, *, gpu: int, codec: str, bit_depth: int) -> Decode
             bitdepth=bit_depth,
         )
         caps = DecoderCaps(
-            is_supported=bool(found["num_decoder_engines"] and found["width_max"]),
+            is_supported=bool(found["supported"]),
             min_width=int(found["width_min"]),
             min_height=int(found["height_min"]),
             max_width=int(found["width_max"]),
@@ -126,15 +131,39 @@ def decoder_caps(module: Any, *, gpu: int, codec: str, bit_depth: int) -> Decode
     except Exception as error:  # the library's own exceptions share no base with others
         raise MediaError(
             f"GPU {gpu} does not say whether it decodes {codec} with {bit_depth} bits:"
-            f" {reason_of(error)}; check the driver's video libraries"
+            f" {_reason_of(error)}; check the driver's video libraries"
         ) from None
     return caps if caps.is_supported else _UNSUPPORTED
 
 
-def reason_of(error: BaseException) -> str:
-    """Return the text of an error in one line, without places in the library's source."""
-    text = str(error).split("=== TROUBLESHOOTING")[0]
-    return " ".join(_PLACE.sub("", text).split()) or type(error).__name__
+class LibraryErrors:
+    """Turns what the library raises inside `with` into DeviceMemoryError or MediaError.
+
+    Args:
+        heading: what cannot be done, the start of the error's text.
+    """
+
+    def __init__(self, heading: str) -> None:
+        self._heading = heading
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, (MediaError, DeviceMemoryError)):
+            return
+        reason = _reason_of(error)
+        if _is_short_of_memory(error):
+            raise DeviceMemoryError(
+                f"{self._heading}, the GPU's memory is full: {reason}; use fewer cameras or a"
+                " smaller batch, or end other programs that use it"
+            ) from None
+        raise MediaError(f"{self._heading}: {reason}; decode it in software") from None
 
 
 @functools.cache
@@ -162,6 +191,18 @@ def _loaded() -> tuple[Any, str]:
 
 def _broken(error: BaseException) -> str:
     return (
-        f"{_PACKAGE} cannot be loaded: {reason_of(error)}; install NVIDIA's driver with its video"
+        f"{_PACKAGE} cannot be loaded: {_reason_of(error)}; install NVIDIA's driver with its video"
         " libraries (for a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility,video)"
     )
+
+
+def _reason_of(error: BaseException) -> str:
+    """Return the text of an error in one line, without places in the library's source."""
+    text = str(error).split("=== TROUBLESHOOTING")[0]
+    found = _TEXT.search(text)
+    return " ".join((found[1] if found else text).split()).rstrip(".") or type(error).__name__
+
+
+def _is_short_of_memory(error: BaseException) -> bool:
+    """Tell whether the GPU or the machine had too little memory."""
+    return is_out_of_memory(error) or _OUT_OF_MEMORY.search(str(error)) is not None

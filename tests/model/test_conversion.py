@@ -197,3 +197,19 @@ def test_files_of_the_field_have_the_colours_that_players_show(
     assert len(sampled_frames(path, 15)) == pytest.approx(35, abs=1)
     sampled_frames(path, 15)
     assert sum(str(path) in line for line in caplog.messages) <= 1
+
+
+@pytest.mark.parametrize("short_side", [None, 24])
+@pytest.mark.parametrize("size", [(64, 48), (65, 48), (65, 49)])
+def test_every_grey_level_is_right_at_even_and_odd_widths(
+    size: tuple[int, int], short_side: int | None
+) -> None:
+    errors = []
+    for level in range(16, 236):
+        frame = av.VideoFrame(*size, "yuv420p")
+        for plane, value in zip(frame.planes, (level, 128, 128), strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        errors.append(FrameConverter(short_side)(frame) - closed_form("601", (level, 128, 128))[0])
+    filters = short_side is not None or size != (64, 48)
+    assert np.abs(errors).max() < (0.51 if filters else 1)  # without filters, it rounds down
+    assert abs(np.mean(errors)) < (0.01 if filters else 0.5)

@@ -30,6 +30,7 @@ def test_on_a_cpu_nothing_happens(cuda: FakeCuda) -> None:
         stream.wait(stream.record())
         stream.keep(torch.zeros(1))
     assert stream.record() is None
+    assert stream.handle == 0
     assert not cuda.streams
     assert not cuda.kept
 
@@ -54,6 +55,15 @@ def test_a_stream_is_current_inside_with_and_starts_after_what_the_thread_did(
 def test_a_stream_is_left_when_its_thread_fails(cuda: FakeCuda) -> None:
     with pytest.raises(RuntimeError, match="lost"), DeviceStream(GPU):
         raise RuntimeError("lost")
+    assert cuda.current() is cuda.default
+
+
+def test_a_stream_may_be_entered_again_inside(cuda: FakeCuda) -> None:
+    stream = DeviceStream(GPU)
+    with stream:
+        with stream:
+            assert cuda.current() is cuda.streams[0]
+        assert cuda.current() is cuda.streams[0]
     assert cuda.current() is cuda.default
 
 

@@ -21,6 +21,7 @@ SOME = (
     "mix_backward<float, 2, 16, 4, false, true, true>",
     "mix_backward_weights<double>",
     "gather_clips<bfloat16, 8>",
+    "surface_to_rgb<unsigned char>",
 )
 WIDE = (
     "mix_forward<bfloat16, 8, 4, true>",
@@ -138,9 +139,11 @@ def test_the_kernels_need_neither_dali_nor_pydantic() -> None:
     modules = (
         "model.mixing",
         "model.clip_gather",
+        "model.media.nv12",
         "tests.conftest",
         "tests.gpu.test_mixing",
         "tests.gpu.test_clip_gather",
+        "tests.gpu.test_nv12",
     )
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({missing}))\nimport {', '.join(modules)}\n"

@@ -35,6 +35,7 @@ class FakeNvc:
         delay_seconds: how long each call of `Decode` takes at least.
         raises_on_corrupt: see the file.
         created, closed, decoded, resized: numbers of decoders, of frames and of announced sizes.
+        unannounced: number of frames whose size was not announced.
         open: decoders that exist now. max_open: most of them at the same time.
         threads: for each decoder's number, the names of the threads that used it.
         arguments: of every call of `CreateDecoder`.
@@ -62,6 +63,7 @@ class FakeNvc:
         self.delay_seconds = 0.0
         self.raises_on_corrupt = False
         self.created = self.closed = self.decoded = self.resized = self.open = self.max_open = 0
+        self.unannounced = 0
         self.threads: dict[int, set[str]] = collections.defaultdict(set)
         self.arguments: list[dict[str, Any]] = []
         self._lock = threading.Lock()
@@ -71,11 +73,28 @@ class FakeNvc:
         self._release: threading.Event | None = None
 
     def fail_to_create(
-        self, times: int = 1, *, codec: str | None = None, error: Exception | None = None
+        self,
+        times: int = 1,
+        *,
+        codec: str | None = None,
+        error: Exception | None = None,
+        at_first_packet: bool = False,
     ) -> None:
-        """Make the next creations fail, of all codecs or of one (by its FFmpeg name)."""
-        default = self.PyNvVCExceptionUnsupported("HandleVideoSequence : no decoder is free\n")
-        self._failures.append([times, codec, error or default])
+        """Make the next creations fail, of all codecs or of one (by its FFmpeg name).
+
+        Args:
+            at_first_packet: the decoder fails when it gets packets, as if the GPU refused it; the
+                real library asks the GPU only then.
+        """
+        text = "m_api.cuvidCreateDecoder(&m_hDecoder, &videoDecodeCreateInfo) returned error 801"
+        default = self.error("HandleVideoSequence", 801, text)
+        self._failures.append([times, codec, error or default, at_first_packet])
+
+    def error(self, function: str, code: int, text: str) -> Exception:
+        """Return the library's exception, with a text as it writes them."""
+        return self.PyNvVCException(
+            f"{function} : \nError code : {code}\nError Type : {text}\nat /project/src/N.cpp:430\n"
+        )
 
     def hang_in_decode(self, release: threading.Event | None) -> None:
         """Make all calls of `Decode` wait until the event is set."""
@@ -83,7 +102,8 @@ class FakeNvc:
 
     def raise_in_decode(self, tag: int, error: Exception | None = None) -> None:
         """Make the next packet of this tag fail."""
-        self._errors[tag] = error or self.PyNvVCException("Decode Error occurred for picture 1\n")
+        text = "m_api.cuvidDecodePicture(m_hDecoder, pPicParams) returned error 999"
+        self._errors[tag] = error or self.error("HandlePictureDecode", 999, text)
 
     def GetDecoderCaps(  # noqa: N802
         self,
@@ -94,10 +114,12 @@ class FakeNvc:
     ) -> dict[str, int]:
         """Return what the GPU can decode."""
         name = codec.name.lower()
-        none = dict.fromkeys(next(iter(_caps().values())), 0)
-        if chromaformat.name != "420":
-            return none
-        return self.caps.get((name, bitdepth), none)
+        found = self.caps.get((name, bitdepth)) if chromaformat.name == "420" else None
+        return (found or dict.fromkeys(_CAPS, 0)) | {
+            "codec_id": int(codec),
+            "chromaformat_id": int(chromaformat),
+            "bitdepth": bitdepth,
+        }
 
     def CreateDecoder(  # noqa: N802
         self,
@@ -117,18 +139,22 @@ class FakeNvc:
         """Create a decoder."""
         given = dict(locals())
         del given["self"]
+        late_error = None
         with self._lock:
             self.arguments.append(given)
             for failure in self._failures:
                 if failure[0] and failure[1] in (None, codec.name.lower()):
                     failure[0] -= 1
-                    raise failure[2]
+                    if not failure[3]:
+                        raise failure[2]
+                    late_error = failure[2]
             self.created += 1
             self.open += 1
             self.max_open = max(self.max_open, self.open)
             number = self.created
         low = latency is not DisplayDecodeLatencyType.NATIVE
         decoder = FakeDecoder(self, number, codec, low, (maxwidth, maxheight))
+        decoder.refusal = late_error
         weakref.finalize(decoder, self._count_closed)
         return decoder
 
@@ -141,6 +167,7 @@ class FakeNvc:
             self._release.wait()
         if self.delay_seconds:
             time.sleep(self.delay_seconds)
+        error = error or decoder.refusal
         if error is not None:
             raise error
 
@@ -160,6 +187,17 @@ class FakeNvc:
             self.closed += 1
 
 
+_CAPS = (
+    "supported",
+    "num_decoder_engines",
+    "width_max",
+    "height_max",
+    "mb_num_max",
+    "width_min",
+    "height_min",
+)
+
+
 def _caps() -> dict[tuple[str, int], dict[str, int]]:
     """Return what an H100 supports, as NVIDIA's tables say."""
     limits = {("h264", 8): (48, 4096), ("vp8", 8): (48, 4096)}
@@ -168,6 +206,7 @@ def _caps() -> dict[tuple[str, int], dict[str, int]]:
     limits |= {("av1", bits): (128, 8192) for bits in (8, 10)}
     return {
         key: {
+            "supported": 1,
             "num_decoder_engines": 7,
             "width_max": high,
             "height_max": high,

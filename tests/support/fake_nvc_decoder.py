@@ -1,12 +1,16 @@
 """The decoder of the fake PyNvVideoCodec, its values, and how it behaves.
 
-Where the real behaviour is not known, the fake takes the case that is harder for its user:
+The real library runs on a stand-in for the driver in `test_nvdec_contract.py`, which shows most of
+this. Where the real behaviour is not known, the fake takes the case that is harder for its user:
 
 - Surfaces are used again: each call of `Decode` first fills all earlier ones with noise.
-- A size change that was not announced by `setReconfigParams` raises.
-- Nothing comes out before a key frame, at the start and after the end of a stream.
+- After a size change that `setReconfigParams` did not announce, frames keep their old size. The
+  real library scales them; the fake fills them with noise, and counts them as `unannounced`.
+- `setReconfigParams` drops the frames that the decoder holds.
+- NATIVE holds four frames, as documented; the real library asks the driver for one.
 - In latency LOW, a packet without the flag ENDOFPICTURE gives its frame with the next packet.
-- A packet that cannot be decoded gives no frame; `raises_on_corrupt` makes it raise.
+- Nothing comes out before a key frame, at the start and after the end of a stream (assumed).
+- A packet that cannot be decoded gives no frame; `raises_on_corrupt` makes it raise (assumed).
 """
 
 from __future__ import annotations
@@ -69,10 +73,12 @@ PixelFormat = _members("Pixel_Format", {"NV12": 3, "P016": 5})
 class Owner(Protocol):
     """What a decoder needs of the fake module."""
 
-    PyNvVCException: type[Exception]
-    PyNvVCExceptionUnsupported: type[Exception]
     raises_on_corrupt: bool
     resized: int
+    unannounced: int
+
+    def error(self, function: str, code: int, text: str) -> Exception:
+        """Return the library's exception, with a text as it writes them."""
 
     def enter_decode(self, decoder: FakeDecoder, packet: FakePacketData) -> None:
         """Do what a test has asked for, before a packet is decoded."""
@@ -144,6 +150,7 @@ class FakeDecoder:
     def __init__(self, nvc: Owner, number: int, codec: Any, low: bool, limits: Any) -> None:
         self.number = number
         self.limits = limits
+        self.refusal: Exception | None = None
         self._nvc = nvc
         self._low = low
         self._context: Any = av.CodecContext.create(_FFMPEG_NAMES[codec.name], "r")
@@ -151,6 +158,8 @@ class FakeDecoder:
         self._held: collections.deque[Any] = collections.deque()
         self._surfaces: list[NDArray[Any]] = []
         self._size: tuple[int, int] | None = None
+        self._announced: tuple[int, int] | None = None
+        self._is_deep = False
         self._has_key_frame = False
 
     def Decode(self, arg0: FakePacketData) -> list[FakeFrame]:  # noqa: N802
@@ -184,11 +193,13 @@ class FakeDecoder:
     def setReconfigParams(self, width: int = 0, height: int = 0) -> int:  # noqa: N802
         """Announce the size of the frames that follow."""
         if width > self.limits[0] or height > self.limits[1]:
-            raise self._nvc.PyNvVCException(
-                "setReconfigParams : Resize dimensions must be lower than max width and height,"
-                " please recreate decoder instance at /project/src/NvDecoder.cpp:1\n"
+            raise RuntimeError(
+                "Resize dimensions must be lower than max width and height, please recreate"
+                " decoder instance"
             )
-        self._size = (width, height)
+        self._drain()
+        self._held.clear()
+        self._announced = (width, height)
         self._nvc.resized += 1
         return 1
 
@@ -199,9 +210,10 @@ class FakeDecoder:
             self._take(self._context.decode(packet))
         except (av.error.InvalidDataError, av.error.PatchWelcomeError) as error:
             if self._nvc.raises_on_corrupt:
-                raise self._nvc.PyNvVCException(
-                    "HandlePictureDecode : m_api.cuvidDecodePicture(m_hDecoder, pPicParams)"
-                    " returned error 1 at /project/src/NvDecoder.cpp:2\n"
+                raise self._nvc.error(
+                    "HandlePictureDecode",
+                    999,
+                    "m_api.cuvidDecodePicture(m_hDecoder, pPicParams) returned error 999",
                 ) from error
 
     def _drain(self) -> None:
@@ -214,16 +226,32 @@ class FakeDecoder:
             self._has_key_frame = self._has_key_frame or bool(frame.key_frame)
             if not self._has_key_frame:
                 continue
-            size = (frame.width, frame.height)
-            if size[0] > self.limits[0] or size[1] > self.limits[1]:
-                raise self._nvc.PyNvVCException(
-                    "HandleVideoSequence : Reconfigure Not supported when width/height >"
-                    " maxwidth/maxheight at /project/src/NvDecoder.cpp:3\n"
-                )
-            if self._size not in (None, size):
-                raise self._nvc.PyNvVCException(f"{size} came, {self._size} was announced\n")
+            samples = _samples(frame, self._nvc)
+            self._check_format((frame.width, frame.height), samples.dtype.itemsize == 2)
+            if self._announced == (frame.width, frame.height):
+                self._size, self._announced = self._announced, None
+            if self._size != (frame.width, frame.height):
+                self._nvc.unannounced += 1
+                width, height = self._size or (0, 0)
+                samples = np.full((height * 3 // 2, width), self._nvc.noise(), samples.dtype)
+            self._held.append((frame.pts, samples))
+
+    def _check_format(self, size: tuple[int, int], is_deep: bool) -> None:
+        """Refuse what a decoder cannot be changed to; its first frame decides what that is."""
+        if self._size is None:
             self._size = size
-            self._held.append((frame.pts, _samples(frame, self._nvc)))
+            self._is_deep = is_deep
+            self.limits = (max(self.limits[0], size[0]), max(self.limits[1], size[1]))
+        if size[0] > self.limits[0] or size[1] > self.limits[1]:
+            raise self._nvc.error(
+                "ReconfigureDecoder",
+                801,
+                "Reconfigure Not supported when width/height > maxwidth/maxheight",
+            )
+        if is_deep != self._is_deep:
+            raise self._nvc.error(
+                "ReconfigureDecoder", 801, "Reconfigure Not supported for bit depth change"
+            )
 
     def _due(self, packet: FakePacketData) -> list[tuple[int, NDArray[Any]]]:
         flag = packet.decode_flag
