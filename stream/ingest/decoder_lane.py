@@ -65,8 +65,12 @@ class _Call(Generic[Result]):
 
     def result(self) -> Result:
         """Return the result of a call that is done, or raise its error."""
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # with its traceback it would keep decoders until the next collection
         result: Result = self._result
         return result
 
@@ -167,6 +171,7 @@ class DecoderLane:
                 self._busy_since = time.monotonic()
                 call.run()
                 self._busy_since = None
+            del call  # it may refer to a decoder
             if self.is_given_up:
                 break
         for decoder in list(self._open):

@@ -7,22 +7,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from stream.ingest.config import SourceConfig
 from stream.ingest.decoder_pool import DecoderPool
-from stream.types import SampledFrame, StreamBreak
+from stream.ingest.prepared_packets import prepared_packets
+from stream.types import CodedPacket, PacketClock, SampledFrame, StreamBreak
 from tests.support.fake_nvc import FakeNvc
 from tests.support.live_cameras import QUICK, Seen, seen
 from tests.support.waiting import until
 
-__all__ = ["NVDEC", "assert_same", "fallbacks", "pool_on_cpu", "read_to_end"]
+__all__ = ["NVDEC", "assert_same", "coded_file", "fallbacks", "pool_on_cpu", "read_to_end"]
 
 NVDEC = QUICK.model_copy(update={"decoder": "nvdec"})
 # Both convert the same samples with the same filter; the rest is rounding.
-_MAX_LEVELS = 3
+_MAX_LEVELS = 1
 
 
 @contextlib.contextmanager
@@ -37,6 +39,18 @@ def pool_on_cpu(
     finally:
         pool.close()
     assert until(lambda: pool.abandoned > 0 or nvc.open == 0, 10)
+
+
+def coded_file(
+    path: Path, clock: PacketClock = "stream", start: float = 100.0
+) -> list[CodedPacket]:
+    """Return the packets of a file as a camera's: one arrives every 0.1 s, the empty one last."""
+    container = av.open(str(path))  # the packets keep it open
+    packets = [
+        CodedPacket(packet, start + index / 10, 1e9 + index / 10, clock=clock)
+        for index, packet in enumerate(container.demux(container.streams.video[0]))
+    ]
+    return list(prepared_packets(packets, lambda: True))
 
 
 def read_to_end(
