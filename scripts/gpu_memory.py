@@ -48,9 +48,9 @@ _H264_MACROBLOCKS = {
 }
 # HEVC, table A.8: MaxLumaPs by level. Six frames of this size, more of smaller ones.
 _HEVC_SAMPLES = {3.1: 983_040, 4.0: 2_228_224, 4.1: 2_228_224, 5.0: 8_912_896, 5.1: 8_912_896}
-# NVIDIA's samples of the Video Codec SDK add four surfaces to the frames that the standard asks
-# for, so that decoding, reordering and mapping do not wait for each other. The driver's parser
-# reports its own minimum when it has seen the stream (`min_num_decode_surfaces`).
+# The driver's parser reports how many surfaces a stream needs (`min_num_decode_surfaces`: enough,
+# but not the fastest, as NVIDIA's header says). Before it has seen the stream, NVIDIA's samples add
+# four surfaces to the frames that the standard asks for; so does this estimate.
 _SPARE_SURFACES = 4
 # The same samples map two surfaces at once (`ulNumOutputSurfaces`).
 _OUTPUT_SURFACES = 2
@@ -131,7 +131,8 @@ def decoder_memory(
     """Compute the memory of one camera's decoder; frames are NV12, or P016 above 8 bits.
 
     Args:
-        width, height: of the video, pixels.
+        width, height: of the largest video that the decoder is made for, pixels: surfaces have
+            this size even while the camera sends smaller frames.
         level: of the stream; cameras of 1080p say 4.0 or 4.1.
         copies: frames that the pipeline keeps of one camera.
     """
