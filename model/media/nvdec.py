@@ -13,6 +13,8 @@ No GPU has run this yet. The tests run PyNvVideoCodec 2.2.4 on a stand-in for th
 - A frame starts at the top left of the coded frame, also where the stream cuts lines or columns
   there (which is rare). An odd width is rounded up; with an odd height the shape is unusable.
 - `Decode` lets other Python threads run.
+- Where CUDA cannot start, `CreateDecoder` ends the process. It has started by then: the CUDA stream
+  of the session exists before.
 
 What is assumed of the driver and the hardware:
 
@@ -20,7 +22,8 @@ What is assumed of the driver and the hardware:
 2. After a packet with the flag ENDOFSTREAM, the decoder takes packets again, from a key frame on.
 3. A frame carries the `pts` of its packet, also where frames are reordered.
 4. After an exception, releasing the decoder is safe. Whether it could go on is not known.
-5. With limits that are multiples of 32, a decoder takes all sizes below, whatever the codec's
+5. A packet with the two fields of an interlaced frame gives one frame.
+6. With limits that are multiples of 32, a decoder takes all sizes below, whatever the codec's
    block size is.
 """
 
@@ -203,9 +206,11 @@ class NvdecSession:
         """Release the decoder and its memory, after the copies of its surfaces; repeatable."""
         if self._decoder is None:
             return
-        self._wait()
-        with self._stream:
-            self._decoder = None
+        with self._stream, self._errors("cannot be closed"):
+            try:
+                self._wait()
+            finally:
+                self._decoder = None
         self._ready = []
 
     def _wait(self) -> None:
