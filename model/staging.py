@@ -96,7 +96,11 @@ class TorchMemory:
 
 
 def host_upload(
-    choice: StagingChoice, device: torch.device, *, on_wait: Callable[[], object] = lambda: None
+    choice: StagingChoice,
+    device: torch.device,
+    *,
+    on_wait: Callable[[], object] = lambda: None,
+    on_copy: Callable[[int], object] = lambda size: None,
 ) -> HostUpload | None:
     """Return what copies frames to a device; None on a CPU.
 
@@ -105,6 +109,7 @@ def host_upload(
 
     Args:
         on_wait: called each time that a copy waits for an older one.
+        on_copy: called with the number of bytes of each copy.
 
     Raises:
         ConfigError: `pycuda` was asked for and cannot be used.
@@ -125,7 +130,7 @@ def host_upload(
     if reason and choice == "auto":
         _log.info("PyTorch's page-locked memory is used, not PyCUDA's: %s", reason)
     memory = TorchMemory(device, reason=reason) if reason else PyCudaMemory(gpu)
-    return HostUpload(device, memory=memory, on_wait=on_wait)
+    return HostUpload(device, memory=memory, on_wait=on_wait, on_copy=on_copy)
 
 
 class HostUpload:
@@ -155,6 +160,7 @@ class HostUpload:
         memory: page-locked memory for this device, closed with this object; default: PyTorch's.
         max_buffers: number of copies that may be under way.
         on_wait: called each time that a call waits for the oldest copy.
+        on_copy: called with the number of bytes of each copy.
 
     Attributes:
         memory: the page-locked memory.
@@ -168,11 +174,13 @@ class HostUpload:
         memory: HostMemory | None = None,
         max_buffers: int = 3,
         on_wait: Callable[[], object] = lambda: None,
+        on_copy: Callable[[int], object] = lambda size: None,
     ) -> None:
         self._device = device
         self.memory = TorchMemory(device) if memory is None else memory
         self._max_buffers = max_buffers
         self._on_wait = on_wait
+        self._on_copy = on_copy
         self._under_way: collections.deque[tuple[DeviceEvent, Tensor]] = collections.deque()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -199,6 +207,7 @@ class HostUpload:
                 self._discard(buffer)
                 raise
             self._under_way.append((event, buffer))
+        self._on_copy(size)
         return [
             on_device[start : start + array.size].view(array.shape)
             for array, start in zip(arrays, starts, strict=True)

@@ -81,10 +81,11 @@ def run_live(
                 summary = pipeline.run(threading.Event(), duration_seconds=seconds)
                 busy = _stage_seconds(pipeline.metrics, "infer") / seconds
                 latencies = pipeline.latency.values()
+                uploaded = pipeline.metrics.total(pipeline.metrics.uploaded)
         finally:
             Preprocessor.__call__ = times.original  # type: ignore[method-assign]
     _report(times.seconds, summary, busy=busy, latencies=latencies, cameras=cameras)
-    _report_decoding(summary)
+    _report_decoding(summary, uploaded)
     return summary
 
 
@@ -158,11 +159,17 @@ def _report(
     print_figure("preprocess_p99_ms", p99)
 
 
-def _report_decoding(summary: dict[str, Any]) -> None:
-    """Print how fast the cameras were decoded, and what was watched of the GPU."""
+def _report_decoding(summary: dict[str, Any], uploaded: int) -> None:
+    """Print how fast the cameras were decoded, and what was watched of the GPU.
+
+    Args:
+        uploaded: bytes copied to the GPU.
+    """
     decoded = sum(facts["frames_decoded"] for facts in summary["cameras"].values())
     wanted = _FRAMES_PER_SECOND * len(summary["cameras"]) * summary["duration_seconds"]
     print(f"- {decoded} frames decoded, {decoded / wanted:.0%} of what the cameras sent")
+    if decoded and uploaded:
+        print_figure("host_to_device_bytes_per_frame", uploaded / decoded)
     if "gpu" in summary:
         print(f"- of the GPU: {summary['gpu']}")
     if summary["network"] is not None:

@@ -151,7 +151,10 @@ def build_clip_stage(
         max_batch=config.batch.sizes(recogniser.device).frames_at_once,
         device="gpu" if recogniser.device.type == "cuda" else "cpu",
         upload=host_upload(
-            config.infer.staging, recogniser.device, on_wait=metrics.staging_waits.inc
+            config.infer.staging,
+            recogniser.device,
+            on_wait=metrics.staging_waits.inc,
+            on_copy=lambda size: metrics.uploaded.labels("frames").inc(size),
         ),
     )
     return ClipStage(

@@ -116,6 +116,9 @@ class Metrics:
             "reason",
         )
         self.open_decoders = self._gauge("open_decoders", "Decoders on the GPU, by kind", "kind")
+        self.uploaded = self._counter(
+            "uploaded_bytes", "Bytes copied to the GPU: coded packets, or decoded frames", "kind"
+        )
         self.decoder_threads_abandoned = self._gauge(
             "decoder_threads_abandoned", "Threads that hang in the GPU's decoder and were replaced"
         )

@@ -187,6 +187,7 @@ class CameraFrames:
     ) -> Iterator[SampledFrame | StreamBreak]:
         with self._metrics.stage.labels("decode").time():
             frames = path.push(coded)
+        self._metrics.uploaded.labels("packets").inc(coded.size)
         if coded.packet is None:
             yield from self._sampler.restart(coded.lost)
         yield from self._sample(frames)
@@ -228,6 +229,7 @@ class CameraFrames:
                 return
         if frames is not None:
             self._metrics.gops.labels(self._camera_id, "dali").inc()
+            self._metrics.uploaded.labels("packets").inc(sum(each.size for each in gop.packets))
             yield from self._sample(frames)
         elif groups.problem is None:
             yield from self._sample(self._decode_instead(gop))

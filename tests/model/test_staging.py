@@ -79,6 +79,15 @@ def test_memory_belongs_to_the_copying_stream_and_is_noted_on_the_callers(
     assert cuda.current() is cuda.default
 
 
+def test_every_copy_is_told_with_its_bytes(cuda: FakeCuda) -> None:
+    sizes: list[int] = []
+    upload = HostUpload(GPU, memory=TorchMemory(GPU), on_copy=sizes.append)
+    upload(arrays(1, 16))
+    upload(arrays(1, 16, 32))
+    assert sizes == [768, 768 + 3072]
+    upload.close()
+
+
 def test_a_copy_does_not_wait_for_the_callers_stream(cuda: FakeCuda, open_memory: Open) -> None:
     upload = HostUpload(GPU, memory=open_memory())
     cuda.default.held = True  # a device that is busy with the network
