@@ -13,6 +13,9 @@ from model.device_streams import DeviceStream
 from model.media import dali_graph
 from model.media.dali_runner import DaliRunner
 from model.media.preprocess import CropSpec, EncodedClip, PreprocessConfig, Preprocessor
+from model.pycuda_memory import PyCudaMemory
+from model.staging import HostUpload
+from tests.support import fake_pycuda
 from tests.support.fake_cuda import FakeCuda, FakeDali
 
 CONFIG = PreprocessConfig(short_side=32, height=32, width=48)
@@ -86,6 +89,22 @@ def test_arrays_and_tensors_of_the_device_come_in_one_call(
     assert [frame.unique().tolist() for frame in result] == [[5], [77], [6]]
     # Memory of the copies and of the tensor is not given away before this stream has read it.
     assert cuda.kept == [stream_name, stream_name]
+
+
+def test_frames_go_through_the_memory_that_is_given_and_closing_frees_it(
+    cuda: FakeCuda, built: "weakref.WeakSet[FakeDali]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = fake_pycuda.install(cuda, monkeypatch)
+    upload = HostUpload(torch.device("cuda", 0), memory=PyCudaMemory(0))
+    graph = Preprocessor(CONFIG, max_batch=4, device="gpu", upload=upload)
+    results = [graph(frames(number, number + 1)) for number in (1, 11, 21, 31, 41)]
+    assert not cuda.page_locked
+    assert len(driver.live) <= 3
+    graph.close()
+    assert not driver.live
+    cuda.default.synchronize()
+    values = [[frame.unique().tolist() for frame in result] for result in results]
+    assert values == [[[number], [number + 1]] for number in (1, 11, 21, 31, 41)]
 
 
 def test_tensors_are_kept_until_the_device_has_read_them(
