@@ -176,15 +176,48 @@ def _report_decoding(summary: dict[str, Any], uploaded: int) -> None:
         print(f"- of the network: {summary['network']}")
 
 
-def run_fleets(*, fleets: Sequence[int] = (16, 64, 128), seconds: float = 15.0) -> None:
-    """Analyse ever more cameras of 1920x1080 at 30 frames a second, with the default stride."""
-    from benchmarks.loader import write_file
-    from scripts.gpu_memory import memory_lines
+def run_fleets(
+    *,
+    fleets: Sequence[int] = (16, 64, 128),
+    seconds: float = 15.0,
+    device: str = "cuda",
+    size: tuple[int, int] = (1920, 1080),
+    depth: int = 50,
+    side: int = 224,
+    width: int = 64,
+) -> None:
+    """Analyse ever more cameras with the default stride; compare their memory with the estimate.
 
+    Args:
+        fleets: numbers of cameras.
+        seconds: how long each fleet runs.
+        size: of the video, which has 30 frames a second.
+        depth, side, width: of the network.
+    """
+    from benchmarks.loader import write_file
+    from model import CIDCConfig, ModelConfig
+    from model.media.clip_cutter import DEFAULT_STRIDE
+    from model.media.preprocess import PreprocessConfig
+    from scripts.gpu_memory import pipeline_memory
+
+    model = ModelConfig(backbone="i3d", depth=depth, width=width, cidc=CIDCConfig())
+    framing = PreprocessConfig(short_side=side, height=side, width=side)
+    network: dict[str, Any] = {"depth": depth, "side": side, "width": width}
     with tempfile.TemporaryDirectory() as name:
-        video = write_file(Path(name) / "camera.mp4", (1920, 1080), 0)
+        video = write_file(Path(name) / "camera.mp4", size, 0)
         for cameras in fleets:
-            print(f"\n- **{cameras} cameras**")
-            run_live(cameras=cameras, seconds=seconds, video=video, stride=8)
-            for line in memory_lines(cameras=cameras):
-                print(f"- on paper: {line}")
+            print(f"\n- **{cameras} cameras of {size[0]}x{size[1]}**", flush=True)
+            run_live(
+                cameras=cameras,
+                seconds=seconds,
+                device=device,
+                stride=DEFAULT_STRIDE,
+                video=video,
+                **network,
+            )
+            rows = pipeline_memory(*size, cameras=cameras, model=model, preprocess=framing)
+            usual, at_most = (
+                sum(sizes) / 2**20
+                for sizes in zip(*((row.usual, row.at_most) for row in rows), strict=True)
+            )
+            print(f"- memory on paper: usually {usual:.0f} MiB, at most {at_most:.0f} MiB")

@@ -1,4 +1,4 @@
-"""The sweep of decoders, with a library that decodes by PyAV."""
+"""Parts of the GPU check about cameras: a sweep of decoders, fleets of cameras."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from scripts.gpu_decoders import read_video, run_sweep
+from scripts.gpu_live import run_fleets
+from scripts.gpu_targets import figures_in
 from stream.ingest.decoder_pool import DecoderPool
 from tests.support.coded_video import write_video
 from tests.support.fake_nvc import FakeNvc
@@ -49,3 +51,15 @@ def test_the_packets_of_a_file_come_as_annex_b_with_their_parameters(video: Path
     assert len(coded.packets) == 12
     assert coded.packets[0].startswith(b"\0\0\0\1")
     assert coded.bytes_per_frame == sum(map(len, coded.packets)) / 12
+
+
+@pytest.mark.slow
+def test_a_fleet_runs_on_the_cpu_and_is_compared_with_the_memory_on_paper(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_fleets(fleets=(1,), seconds=6.0, device="cpu", size=(160, 96), depth=18, side=32, width=8)
+    printed = capsys.readouterr().out
+    assert "**1 cameras of 160x96**" in printed
+    assert "of what the cameras sent" in printed
+    assert "memory on paper: usually" in printed
+    assert figures_in(printed.splitlines())["camera_to_event_p95_seconds_1"] > 0
