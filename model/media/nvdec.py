@@ -10,7 +10,11 @@ No GPU has run this yet. The tests run PyNvVideoCodec 2.2.4 on a stand-in for th
   new frames to the old size. `setReconfigParams` drops frames that the decoder still holds.
 - The bit depth cannot change, and no size may exceed the limits or, if larger, the first size.
 - A frame that the GPU reports as damaged is given as any other.
+- A frame starts at the top left of the coded frame, also where the stream cuts lines or columns
+  there (which is rare). An odd width is rounded up; with an odd height the shape is unusable.
 - `Decode` lets other Python threads run.
+- Where CUDA cannot start, `CreateDecoder` ends the process. It has started by then: the CUDA stream
+  of the session exists before.
 
 What is assumed of the driver and the hardware:
 
@@ -18,7 +22,8 @@ What is assumed of the driver and the hardware:
 2. After a packet with the flag ENDOFSTREAM, the decoder takes packets again, from a key frame on.
 3. A frame carries the `pts` of its packet, also where frames are reordered.
 4. After an exception, releasing the decoder is safe. Whether it could go on is not known.
-5. With limits that are multiples of 32, a decoder takes all sizes below, whatever the codec's
+5. A packet with the two fields of an interlaced frame gives one frame.
+6. With limits that are multiples of 32, a decoder takes all sizes below, whatever the codec's
    block size is.
 """
 
@@ -133,7 +138,6 @@ class NvdecSession:
         self._tags: collections.deque[int] = collections.deque(maxlen=_MAX_TAGS)
         self._last_tag = -1
         self._ready: list[Surface] = []
-        self._holds_frames = False
         self._decoder: Any = None
         with self._stream, self._errors("cannot open a decoder"):
             self._decoder = self._create(gpu)
@@ -158,7 +162,6 @@ class NvdecSession:
         # the next packet.
         flag = int(flags.ENDOFPICTURE) if self._keeps_order else 0
         self._tags.append(tag)
-        self._holds_frames = True
         return ready + self._given(data, tag, flag)
 
     def flush(self) -> list[Surface]:
@@ -173,7 +176,6 @@ class NvdecSession:
         surfaces = ready + self._given(b"", 0, int(self._module.VideoPacketFlag.ENDOFSTREAM))
         self._tags.clear()
         self._last_tag = -1
-        self._holds_frames = False
         return surfaces
 
     def resize(self, size: tuple[int, int]) -> bool:
@@ -194,8 +196,7 @@ class NvdecSession:
         width, height = size
         if width > self._max_size[0] or height > self._max_size[1]:
             return False
-        if self._holds_frames:
-            self._ready = self.flush()
+        self._ready = self.flush()
         self._wait()  # the library frees its surfaces, which copies may still read
         with self._stream, self._errors(f"cannot be resized to {width}x{height}"):
             self._opened().setReconfigParams(width=width, height=height)
@@ -205,9 +206,11 @@ class NvdecSession:
         """Release the decoder and its memory, after the copies of its surfaces; repeatable."""
         if self._decoder is None:
             return
-        self._wait()
-        with self._stream:
-            self._decoder = None
+        with self._stream, self._errors("cannot be closed"):
+            try:
+                self._wait()
+            finally:
+                self._decoder = None
         self._ready = []
 
     def _wait(self) -> None:

@@ -5,6 +5,7 @@ import gc
 import logging
 import sys
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,48 @@ def test_a_version_without_an_argument_is_an_error(plain: Clip) -> None:
     fake.fail_to_create(error=TypeError("CreateDecoder(): incompatible function arguments"))
     with pytest.raises(MediaError, match="cannot open a decoder: CreateDecoder"):
         open_session(fake, CPU, plain)
+
+
+def test_a_packet_gives_one_frame(plain: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeNvc()
+    session = open_session(fake, CPU, plain)
+    session.decode(plain.packets[0], 0)
+    monkeypatch.setattr(fake.DecodedFrame, "getPTS", lambda self: 0)
+    with pytest.raises(MediaError, match="packet 0, which it did not get or whose frame it gave"):
+        session.decode(plain.packets[1], 1)
+
+
+def test_surfaces_are_freed_only_after_the_copies_of_them(
+    plain: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resize and the end free the library's surfaces."""
+    steps = []
+
+    class Event:
+        def synchronize(self) -> None:
+            steps.append("copies are done")
+
+    class Stream(DeviceStream):
+        def record(self) -> Any:
+            return Event()
+
+    fake = FakeNvc()
+    session = NvdecSession(
+        fake, codec="h264", gpu=0, max_size=(640, 360), keeps_order=True, stream=Stream(CPU)
+    )
+    resize = fake.PyNvDecoder.setReconfigParams
+
+    def noted_resize(self: Any, width: int, height: int) -> int:
+        steps.append("resize")
+        return resize(self, width, height)
+
+    monkeypatch.setattr(fake.PyNvDecoder, "setReconfigParams", noted_resize)
+    session.decode(plain.packets[0], 0)
+    session.resize((320, 176))
+    weakref.finalize(session._decoder, lambda: steps.append("free"))
+    session.close()
+    gc.collect()
+    assert steps == ["copies are done", "resize", "copies are done", "free"]
 
 
 @pytest.mark.parametrize("fault", ["shape", "format", "tag"])

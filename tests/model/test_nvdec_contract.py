@@ -184,6 +184,11 @@ def test_ten_bits_and_a_change_to_them(real: Any) -> None:
     )
 
 
+def test_odd_widths_are_rounded_up_and_odd_heights_refused(real: Any) -> None:
+    assert real["steps"]["odd (321, 180)"][0] == [[0, 322, 180, 100]]
+    assert "NV12 or P016 with even width and height" in real["steps"]["odd (320, 181)"][0]
+
+
 def test_python_goes_on_in_other_threads(real: Any) -> None:
     assert real["steps"]["another thread"][0] == [[0, 640, 360, 100]]
 

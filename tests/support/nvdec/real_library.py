@@ -204,6 +204,8 @@ def _run(module: Any) -> list[Any]:
     for name in ("low", "native"):
         _use_a_session(module, name, note)
     note("ten bits", lambda: _decoded(_session(module, True), (640, 360), 0, depth=10))
+    for size in ((321, 180), (320, 181)):
+        note(f"odd {size}", lambda size=size: _decoded(_session(module, True), size, 0))
     note("another thread", lambda: _beside_another_thread(module))
     for function, code in FAILURES:
         note(f"{function} {code}", lambda f=function, c=code: _failing(module, f, c))
