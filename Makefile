@@ -5,12 +5,12 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-loader bench-cameras bench-scaling bench-outbox soak gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-scaling bench-outbox soak gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
 	@echo "make setup, make check (lint, types), make docs (the site, into .work/site), make kernels (compile every CUDA kernel; needs no GPU), make soak (the fleet on bad days),"
-	@echo "make bench, make bench-mixing, make bench-loader, make bench-cameras, make bench-scaling, make bench-outbox,"
+	@echo "make bench, make bench-mixing, make bench-surfaces, make bench-loader, make bench-cameras, make bench-scaling, make bench-outbox,"
 	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
 
 setup:
@@ -51,6 +51,9 @@ bench-network: public-nets
 
 bench-mixing: setup
 	@.venv/bin/python -m benchmarks.mixing
+
+bench-surfaces: setup
+	@.venv/bin/python -m benchmarks.surfaces
 
 # Peers that are not installed (decord2; torchcodec, which needs FFmpeg's libraries) are left out and named.
 bench-loader: setup

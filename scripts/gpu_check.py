@@ -153,6 +153,7 @@ def _sanitizer(folder: Path, without: Sequence[str]) -> Outcome:
         command = [tool, "--tool", check, "--error-exitcode", "9"]
         command += ["--kernel-name", "kernel_substring=mix_"]
         command += ["--kernel-name", "kernel_substring=gather_clips"]
+        command += ["--kernel-name", "kernel_substring=surface_to_rgb"]
         command += ["--report-api-errors", "no"] if check == "memcheck" else []
         command += [sys.executable, "-m", "scripts.gpu_parts", "small-kernels"]
         status, text = run(command, LIMITS["sanitizer"] // 2, PYTORCH_NO_CUDA_MEMORY_CACHING="1")

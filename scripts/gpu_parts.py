@@ -104,6 +104,7 @@ def network() -> None:
     device = torch.device("cuda")
     print(f"- a copy moves {copy_bytes_per_second(device) / 1e9:.0f} GB/s")
     _print_gather()
+    _print_surfaces()
     # Everything below needs pydantic.
     from model.network import ModelConfig, build_model, fold_for_inference
 
@@ -171,6 +172,26 @@ def _print_gather() -> None:
         print(
             f"- clip gather of 64 clips of 32 x 224 x 224 to bfloat16, {path}:"
             f" {1e3 * seconds:.2f} ms, {rate:.0f} GB/s"
+        )
+
+
+def _print_surfaces() -> None:
+    from model.media.nv12 import SurfaceColours, SurfaceConverter
+
+    # More than the caches hold.
+    surfaces = torch.randint(0, 256, (64, 1620, 1920), dtype=torch.uint8, device="cuda")
+    for path in ("cuda", "reference"):
+        convert = SurfaceConverter(short_side=448, path=path)  # type: ignore[arg-type]
+
+        def run(convert: SurfaceConverter = convert) -> None:
+            for samples in surfaces:
+                convert(samples, width=1920, height=1080, colours=SurfaceColours())
+
+        rate = _rate(run, len(surfaces))
+        moved = surfaces[0].numel() + 3 * 796 * 448
+        print(
+            f"- surfaces of 1920 x 1080 to RGB of 796 x 448, {path}: {1e6 / rate:.0f} µs each,"
+            f" {rate * moved / 1e9:.0f} GB/s"
         )
 
 

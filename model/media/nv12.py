@@ -82,8 +82,11 @@ class SurfaceColours:
 class SurfaceConverter:
     """Converts the surfaces of one camera to upright RGB and scales them down in one step.
 
-    It computes the same picture as `FrameConverter` of the same frame: the same size, the same
-    siting of chroma, and FFmpeg's antialiased BILINEAR filter. Its arithmetic is float32.
+    The picture is that of `FrameConverter` for the same frame: its size, filter, place of chroma
+    and colours, computed in float32. Frames of 8 bits and even size that are not scaled get
+    FFmpeg's rounding. After DALI's graph, both agree to one grey level
+    (docs/explanation/kernels.md). The kernel has not run on a GPU yet. Several threads may use a
+    converter.
 
     Args:
         short_side: maximum length of the shorter side, in pixels; larger frames are scaled down.

@@ -17,7 +17,15 @@ from model.media.conversion import FrameConverter, quarter_turns
 from model.media.nv12 import SurfaceColours, SurfaceConverter
 from model.media.preprocess import PreprocessConfig, Preprocessor
 from tests.model.test_conversion import COEFFICIENTS, NEAREST
-from tests.support.surfaces import CASES, COLOURS, expected_rgb, noise, planes_of, surface_of
+from tests.support.surfaces import (
+    CASES,
+    COLOURS,
+    expected_rgb,
+    frame_of,
+    noise,
+    planes_of,
+    surface_of,
+)
 
 BT709 = COLOURS[1]
 
@@ -43,17 +51,6 @@ def test_the_picture_is_the_one_of_float64(
     # rounding, and a thousandth of a level for float32
     assert np.abs(found.numpy() - expected).max() <= 0.501
     assert torch.equal(samples, before)
-
-
-def frame_of(planes: list[Tensor], colour_range: int = 1, matrix: int = 1) -> Any:
-    """Make a frame yuv420p of planes; FFmpeg assumes that its chroma is centred."""
-    frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], "yuv420p")
-    for plane, values in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((plane.height, plane.line_size), np.uint8)
-        rows[:, : plane.width] = values.numpy()
-        plane.update(rows.tobytes())
-    frame.colorspace, frame.color_range = matrix, colour_range
-    return frame
 
 
 def scenery(width: int, height: int) -> list[Tensor]:

@@ -38,6 +38,21 @@ def test_the_kernels_source_gives_the_picture(
     assert np.abs(found.numpy() - expected).max() <= 0.501
 
 
+@pytest.mark.parametrize("short_side", [None, 13])
+def test_what_is_not_shown_is_not_read(shim: Shim, short_side: int | None) -> None:
+    """Decoders make 1088 rows of 1080, for example."""
+    planes = noise(50, 30)
+    samples = surface_of(planes, margin=8)
+    assert samples.shape == (57, 58)
+    convert = SurfaceConverter(short_side=short_side)
+    expected = expected_rgb(planes, COLOURS[0], short_side=short_side)
+    for found in (
+        convert.by_kernel(shim.run, samples, width=50, height=30, colours=COLOURS[0]),
+        convert(samples, width=50, height=30, colours=COLOURS[0]),
+    ):
+        assert np.abs(found.numpy() - expected).max() <= 0.501
+
+
 def test_threads_in_any_order_give_the_same_bytes(shim: Shim) -> None:
     samples = surface_of(noise(70, 50))
     found = []

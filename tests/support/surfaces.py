@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.media.nv12 import SurfaceColours
 
-__all__ = ["CASES", "COLOURS", "expected_rgb", "noise", "planes_of", "surface_of"]
+__all__ = ["CASES", "COLOURS", "expected_rgb", "frame_of", "noise", "planes_of", "surface_of"]
 
 # Width, height, short side and quarter turns: sizes without scaling, odd sizes, upright and wide
 # ones, whole and broken factors, more pixels than a block has, and single pixels.
@@ -46,7 +46,7 @@ def noise(width: int, height: int, *, seed: int = 5, max_level: int = 255) -> li
 
 
 def surface_of(
-    planes: list[Tensor], dtype: torch.dtype = torch.uint8, *, padding: int = 0
+    planes: list[Tensor], dtype: torch.dtype = torch.uint8, *, padding: int = 0, margin: int = 0
 ) -> Tensor:
     """Lay planes out as a decoder does.
 
@@ -56,9 +56,10 @@ def surface_of(
         planes: samples Y, Cb and Cr.
         dtype: uint8, or uint16 for samples of 10 bits.
         padding: number of samples between two rows.
+        margin: even number of rows and columns that are decoded but not shown.
     """
     height, width = planes[0].shape
-    rows, columns = height + height % 2, width + width % 2
+    rows, columns = height + height % 2 + margin, width + width % 2 + margin
     full = torch.iinfo(dtype).max
     whole = torch.full((rows // 2 * 3, columns + padding), full, dtype=torch.int32)
     shift = 6 if dtype == torch.uint16 else 0
@@ -66,6 +67,24 @@ def surface_of(
     half = (slice(rows, rows + planes[1].shape[0]), slice(0, 2 * planes[1].shape[1]))
     whole[half] = torch.stack(planes[1:], dim=-1).flatten(1).int() << shift
     return whole.to(dtype)[:, :columns]
+
+
+def frame_of(planes: list[Tensor], colour_range: int = 1, matrix: int = 1) -> Any:
+    """Make a frame yuv420p of planes of 8 bits; FFmpeg assumes that its chroma is centred.
+
+    Args:
+        planes: samples Y, Cb and Cr.
+        colour_range, matrix: their numbers in ITU-T H.273; 1: limited range, BT.709.
+    """
+    import av  # the kernels' checks on a GPU run without it
+
+    frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], "yuv420p")
+    for plane, values in zip(frame.planes, planes, strict=True):
+        rows = np.zeros((plane.height, plane.line_size), np.uint8)
+        rows[:, : plane.width] = values.numpy()
+        plane.update(rows.tobytes())
+    frame.colorspace, frame.color_range = matrix, colour_range
+    return frame
 
 
 def planes_of(frame: Any) -> list[Tensor]:
