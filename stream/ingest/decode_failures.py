@@ -6,7 +6,7 @@ from stream.ingest.decodable import SoftwareReason
 
 __all__ = ["DecodeFailures", "ReorderedError", "SoftwareNeededError"]
 
-# So many packets in a row without a frame, or groups of pictures without any, are not an accident.
+# So many packets in a row without a frame, or groups with an error, are not an accident.
 _MAX_SILENT = 60
 _MAX_FAILED_GROUPS = 3
 
@@ -32,14 +32,13 @@ class DecodeFailures:
     def restart(self) -> None:
         """Forget everything."""
         self._silent = 0  # packets in a row without a frame
-        self._failed_groups = 0
-        self._has_failed = self._gave_frame = False
+        self._failed_groups = 0  # before this one, in a row
+        self._has_failed = False  # this group
 
     def start_group(self) -> None:
         """Note a key frame."""
-        has_failed = self._has_failed and not self._gave_frame
-        self._failed_groups = self._failed_groups + 1 if has_failed else 0
-        self._has_failed = self._gave_frame = False
+        self._failed_groups = self._failed_groups + 1 if self._has_failed else 0
+        self._has_failed = False
 
     def note_packet(self) -> None:
         """Note a packet that the decoder got."""
@@ -48,7 +47,6 @@ class DecodeFailures:
     def note_frame(self) -> None:
         """Note a decoded frame."""
         self._silent = 0
-        self._gave_frame = True
 
     def note_failure(self) -> None:
         """Note that a packet could not be decoded."""
@@ -57,5 +55,5 @@ class DecodeFailures:
     @property
     def are_too_many(self) -> bool:
         """Whether the decoder should be given up."""
-        is_failing = self._has_failed and not self._gave_frame
-        return self._silent >= _MAX_SILENT or self._failed_groups + is_failing >= _MAX_FAILED_GROUPS
+        failed_groups = self._failed_groups + self._has_failed
+        return self._silent >= _MAX_SILENT or failed_groups >= _MAX_FAILED_GROUPS

@@ -15,7 +15,7 @@ import torch
 from configs import CidcError, MediaError
 from model.device_streams import DeviceStream
 
-__all__ = ["CallAbandonedError", "Closable", "DecoderLane", "LaneHungError"]
+__all__ = ["CallAbandonedError", "Closable", "DecoderLane", "LaneHungError", "Result"]
 
 Result = TypeVar("Result")
 _LOOK_SECONDS = 0.25

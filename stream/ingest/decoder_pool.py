@@ -23,7 +23,7 @@ from model.media.nvdec import (
     nvdec_module,
     why_not_nvdec,
 )
-from stream.ingest.decoder_lane import CallAbandonedError, DecoderLane, LaneHungError
+from stream.ingest.decoder_lane import CallAbandonedError, DecoderLane, LaneHungError, Result
 
 __all__ = ["DecoderPool", "Seat", "open_pool"]
 
@@ -140,8 +140,8 @@ class DecoderPool:
             lane.seats -= 1
 
     def create(
-        self, lane: DecoderLane, work: Callable[[], None], is_stopped: Callable[[], bool]
-    ) -> None:
+        self, lane: DecoderLane, work: Callable[[], Result], is_stopped: Callable[[], bool]
+    ) -> Result:
         """Run what creates a decoder in a lane, when few others are being created.
 
         Raises:
@@ -151,7 +151,7 @@ class DecoderPool:
             if is_stopped():
                 raise CallAbandonedError
         try:
-            lane.call(work, is_stopped)
+            return lane.call(work, is_stopped)
         finally:
             self._creating.release()
 
@@ -189,6 +189,7 @@ class Seat:
         self._is_stopped = is_stopped
         self._session: NvdecSession | None = None
         self._is_left = False
+        self._is_fresh = False
 
     @property
     def stream(self) -> DeviceStream:
@@ -205,10 +206,22 @@ class Seat:
             self._lane.keep(self._session)
 
         self.pool.create(self._lane, create, self._is_stopped)
+        self._is_fresh = True
 
     def decode(self, data: bytes, tag: int) -> list[Surface]:
-        """Decode a packet."""
+        """Decode a packet; the first one creates the decoder in hardware."""
+        if self._is_fresh:
+            surfaces = self.pool.create(
+                self._lane, lambda: self._opened().decode(data, tag), self._is_stopped
+            )
+            self._is_fresh = False
+            return surfaces
         return self._lane.call(lambda: self._opened().decode(data, tag), self._is_stopped)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the decoder has not decoded a packet yet."""
+        return self._is_fresh
 
     def flush(self) -> list[Surface]:
         """Return what the decoder still holds; it then waits for a key frame."""

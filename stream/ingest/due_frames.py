@@ -50,11 +50,6 @@ class DueFrames:
         """Note a packet that the decoder gets; tags rise."""
         self._packets[tag] = coded
 
-    def discard(self, coded: CodedPacket) -> None:
-        """Forget a packet that could not be decoded, if it is the latest."""
-        if self._packets and next(reversed(self._packets.values())) is coded:
-            self._packets.popitem()
-
     @property
     def oldest_tag(self) -> int | None:
         """Lowest tag of the packets whose frames are due."""

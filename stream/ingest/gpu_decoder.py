@@ -35,8 +35,8 @@ class GpuDecoder:
     """Decodes one camera's packets to frames in presentation order, each with its arrival time.
 
     The `native` of its frames is a `SurfaceFrame`. The first key frame, and each that changes the
-    stream's parameters, is also decoded in software, which says size and colours. A hole in the
-    stream, or an error, is left at the next key frame.
+    stream's parameters, is also decoded in software, which says size and colours. After a hole in
+    the stream, or an error, decoding goes on with the next key frame.
 
     Args:
         pool: the GPU's decoders; a seat is taken with the first video that suits.
@@ -150,11 +150,22 @@ class GpuDecoder:
         self._due.add(coded, tag)
         self._waits = self._needs_header = False
         self._failures.note_packet()
-        surfaces = self._opened().decode(data, tag)
-        frames += self._taken(surfaces, coded)
+        frames += self._taken(self._surfaces(data, tag), coded)
         if self._failures.are_too_many:
             raise SoftwareNeededError(SoftwareReason.ERRORS, "its packets give no frames")
         return frames
+
+    def _surfaces(self, data: bytes, tag: int) -> list[Surface]:
+        seat = self._opened()
+        try:
+            return seat.decode(data, tag)
+        except LaneHungError:
+            raise
+        except MediaError as error:
+            self._is_open = False  # nobody knows whether it could go on
+            if seat.is_fresh:  # software has decoded this key frame
+                raise SoftwareNeededError(SoftwareReason.NO_DECODER, str(error)) from error
+            raise
 
     def _drain(self, coded: CodedPacket) -> list[DecodedFrame]:
         """Return what is left at the end of a file."""
@@ -267,11 +278,13 @@ class GpuDecoder:
 
     def _note_failure(self, coded: CodedPacket, detail: str) -> None:
         """Note that a packet could not be decoded; too many are the camera's problem."""
-        self._due.discard(coded)
         self._note_corrupt(coded)
         self._failures.note_failure()
         if self._failures.are_too_many:
             raise SoftwareNeededError(SoftwareReason.ERRORS, detail)
+        if not self._is_open:
+            self._due.restart()
+            self._waits = self._needs_header = True
 
     def _note_corrupt(self, coded: CodedPacket) -> None:
         if not coded.repeated:
