@@ -12,6 +12,7 @@ __all__ = ["EXPECTED_SKIPS", "HINT", "PACKAGES_OF", "is_expected", "missing_modu
 # What `--without` may name, and the modules that are missing then.
 PACKAGES_OF = {
     "dali": ("nvidia",),
+    "nvdec": ("PyNvVideoCodec",),
     "pyav": ("av",),
     "pydantic": ("pydantic", "pydantic_core"),
     "others": ("safetensors", "rich", "yaml", "cv2"),
@@ -20,6 +21,8 @@ _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w]+)[\w.]*'")
 # Skips that do not fail a part: a part of the reason that is given, and why it is accepted.
 EXPECTED_SKIPS = {
     "needs 24 GiB of free GPU memory": "smaller GPUs cannot hold the map",
+    "the GPU's decoder does not support": "no GPU decodes every format: an H100 has no AV1",
+    "are outside the limits of the GPU's decoder": "each format has a smallest size",
     "TensorRT is not installed": "the extra tensorrt is optional",
     "PyCUDA cannot be used": "it is optional, and only its sources are published",
     "compute-sanitizer is not on the PATH": "it comes with the CUDA toolkit, not with packages",
@@ -27,6 +30,7 @@ EXPECTED_SKIPS = {
 # Reasons of skips because a package is missing; `--without` accepts them.
 _SKIPS_OF = {
     "dali": ("DALI is not installed",),
+    "nvdec": ("PyNvVideoCodec",),
     "pyav": ("PyAV is not installed",),
     "pydantic": ("could not import 'pydantic'",),
 }
