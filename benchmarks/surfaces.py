@@ -120,7 +120,7 @@ def _ways(
     if device.type == "cpu" and dtype == torch.uint8:
         from model.media.conversion import FrameConverter
 
-        frame, software = frame_of(planes), FrameConverter(short_side)
+        frame, software = frame_of(planes), FrameConverter(short_side, is_exact=True)
         # Noise has colours at which FFmpeg overflows; most of the picture must still be right.
         if not _is_right("FFmpeg", software(frame), expected, 2.0, fraction=0.98):
             return {}, 0

@@ -18,12 +18,14 @@ from model.media.source_rules import DEFAULT_MAX_PIXELS, check_frame_size
 
 __all__ = ["FrameConverter", "RGBFrame", "frame_kind", "quarter_turns", "rgb_frame"]
 
-# Without full chroma, two neighbouring pixels of a scaled frame share a colour, and frames of an
-# even width are 1 to 2 grey levels too dark. With it, colours far outside the limited range (luma
-# above 224 with Cb above 249) lose their blue.
-_INTERPOLATION = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
+# Two neighbouring pixels of a scaled frame share a colour, and frames of an even width are 1 to 2
+# grey levels too dark.
+_FAST = Interpolation.BILINEAR
+# Scaled frames take 1.5 times as long or more. Colours far outside the limited range (luma above
+# 224 with Cb above 249) lose their blue.
+_EXACT = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT
 # If frames of an odd width are not scaled, the faster code makes every second column wrong.
-_ODD_WIDTH = _INTERPOLATION | Interpolation.ACCURATE_RND
+_ODD_WIDTH = _EXACT | Interpolation.ACCURATE_RND
 
 RGBFrame = NDArray[np.uint8]  # H W 3
 
@@ -39,6 +41,8 @@ class FrameConverter:
         on_fallback: called once for each colour matrix of the stream that the converter does not
             support, with a message that says which one is used instead.
         max_pixels: maximum number of pixels of a frame; larger ones are not converted.
+        is_exact: whether scaled frames are converted as `model.media.nv12` does it on a GPU, to one
+            or two grey levels; this takes longer.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class FrameConverter:
         *,
         on_fallback: Callable[[str], None] = lambda _: None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        is_exact: bool = False,
     ) -> None:
         self._short_side = short_side
+        self._interpolation = _EXACT if is_exact else _FAST
         self._max_pixels = max_pixels
         self._on_fallback = on_fallback
         self._reformatter = VideoReformatter()
@@ -75,7 +81,7 @@ class FrameConverter:
                 "rgb24",
                 src_colorspace=self._colours.matrix,
                 dst_colorspace=self._colours.matrix,
-                interpolation=_ODD_WIDTH if frame.width % 2 else _INTERPOLATION,
+                interpolation=_ODD_WIDTH if frame.width % 2 else self._interpolation,
                 src_color_range=self._colours.colour_range,
                 threads=1,
             )

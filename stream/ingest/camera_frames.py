@@ -82,7 +82,10 @@ class CameraFrames:
         self._log_context = {"camera": camera_id}
         self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
         self._converter = FrameConverter(
-            short_side, on_fallback=self._log_fallback, max_pixels=source.max_pixels
+            short_side,
+            on_fallback=self._log_fallback,
+            max_pixels=source.max_pixels,
+            is_exact=pool is not None,  # others are converted on the GPU: one picture for all
         )
         skipped = metrics.dropped_frames
         self._sampler = Sampler(

@@ -49,7 +49,7 @@ def all_frames(decoder: Any, packets: Sequence[CodedPacket]) -> list[DecodedFram
 
 def assert_same(frames: list[DecodedFrame], expected: list[DecodedFrame]) -> None:
     """Times and sizes are equal, pictures are those of FFmpeg's own conversion."""
-    convert = FrameConverter(100)
+    convert = FrameConverter(100, is_exact=True)
     for frame, other in zip(frames, expected, strict=True):
         for name in ("pts_seconds", "arrived_monotonic", "wall_seconds", "width", "height"):
             assert getattr(frame, name) == getattr(other, name), name
