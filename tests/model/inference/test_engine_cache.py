@@ -71,6 +71,27 @@ def test_a_damaged_file_is_said_and_not_used(
     assert cache.load(KEY) == b"again"
 
 
+def test_a_file_that_others_can_write_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine is a program of TensorRT; who can write it can run code as this user."""
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, b"plan")
+    path = cache.path(KEY)
+    for mode in (0o620, 0o602):
+        path.chmod(mode)
+        assert cache.load(KEY) is None
+    assert caplog.text.count("other users can write") == 2
+    path.chmod(0o644)
+    assert cache.load(KEY) == b"plan"
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert cache.load(KEY) == (b"plan" if owner == 0 else None)
+    cache.store(KEY, b"another")
+    monkeypatch.undo()
+    assert cache.load(KEY) == b"another"
+
+
 def test_a_folder_that_cannot_be_written_is_said_with_the_remedy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
