@@ -93,6 +93,8 @@ class GraphEngine:
         self._max_batch = max_batch
         self._padded = padded_sizes(max_batch)
         self._capture_all()
+        if not self._graphs:
+            self._clips_BCTHW = torch.empty(0)
         self.memory_bytes = self._capture.reserved_bytes() - before
         if self._graphs:
             _log.info(

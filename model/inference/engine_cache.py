@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
+import stat
 from pathlib import Path
 
 import torch
@@ -21,6 +23,7 @@ from configs.private_files import PRIVATE_FILE
 __all__ = ["EngineCache", "EngineKey", "default_folder", "device_facts", "file_sha256"]
 
 _log = logging.getLogger(__name__)
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +69,22 @@ class EngineCache:
         return self._folder / f"{key.digest()}.engine"
 
     def load(self, key: EngineKey) -> bytes | None:
-        """Return the engine of a key; None if there is none, or the file is damaged or foreign."""
+        """Return the engine of a key; None if there is none, or the file cannot be trusted.
+
+        A warning says whether it is damaged, belongs to another key, or others can write it.
+        """
         path = self.path(key)
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                is_ours = _is_ours(os.fstat(file.fileno()))
+                data = file.read() if is_ours else b""
         except FileNotFoundError:
             return None
         except OSError as error:
             _log.warning("cannot read %s: %s; the engine is built again", path, error.strerror)
+            return None
+        if not is_ours:
+            _log.warning("other users can write %s; the engine is built again", path)
             return None
         header, _, plan = data.partition(b"\n")
         if header == _header(key, plan):
@@ -96,6 +107,11 @@ class EngineCache:
                 path,
                 error.strerror,
             )
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Tell whether only this user, or the administrator, can have written a file."""
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & _WRITABLE_BY_OTHERS
 
 
 def _header(key: EngineKey, plan: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """TensorRT: whether it can be used here, and building engines with it.
 
 This is the only file that imports the package. It has not run on a GPU yet; tests use a fake, whose
-calls are compared with the real package's signatures (TensorRT 11.4).
+calls are compared with the signatures of the real package (TensorRT 10.16 and 11.4).
 
 Letters: C channels, T frames, H and W space.
 """

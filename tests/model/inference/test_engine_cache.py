@@ -8,9 +8,16 @@ import stat
 from pathlib import Path
 
 import pytest
+import torch
 
 from configs import ConfigError
-from model.inference.engine_cache import EngineCache, EngineKey, default_folder, file_sha256
+from model.inference.engine_cache import (
+    EngineCache,
+    EngineKey,
+    default_folder,
+    device_facts,
+    file_sha256,
+)
 
 KEY = EngineKey("weights", "11.4", "H100, compute capability 9.0", "13000", "bfloat16", 32)
 
@@ -64,6 +71,27 @@ def test_a_damaged_file_is_said_and_not_used(
     assert cache.load(KEY) == b"again"
 
 
+def test_a_file_that_others_can_write_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine is a program of TensorRT; who can write it can run code as this user."""
+    cache = EngineCache(tmp_path)
+    cache.store(KEY, b"plan")
+    path = cache.path(KEY)
+    for mode in (0o620, 0o602):
+        path.chmod(mode)
+        assert cache.load(KEY) is None
+    assert caplog.text.count("other users can write") == 2
+    path.chmod(0o644)
+    assert cache.load(KEY) == b"plan"
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert cache.load(KEY) == (b"plan" if owner == 0 else None)
+    cache.store(KEY, b"another")
+    monkeypatch.undo()
+    assert cache.load(KEY) == b"another"
+
+
 def test_a_folder_that_cannot_be_written_is_said_with_the_remedy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,6 +113,18 @@ def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(ConfigError, match=r"infer\.engine_cache"):
         default_folder()
+
+
+def test_the_facts_about_the_device_name_driver_and_versions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13020, raising=False)
+    device, driver = device_facts(torch.device("cuda"))
+    assert device == "NVIDIA H100 80GB HBM3, compute capability 9.0"
+    assert driver == f"driver CUDA 13020, CUDA 13.0, PyTorch {torch.__version__}"
 
 
 def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
