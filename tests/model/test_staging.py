@@ -186,6 +186,18 @@ def test_an_error_of_pycuda_is_told_and_the_ring_goes_on(driver: FakeDriver, cal
     assert not driver.live
 
 
+def test_a_call_that_fails_after_its_copy_waits_before_it_frees_the_buffer(
+    cuda: FakeCuda, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = HostUpload(GPU, memory=PyCudaMemory(0))
+    with monkeypatch.context() as broken:
+        broken.setattr(cuda.default, "wait_event", lambda event: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            upload(arrays(1, 8))
+    assert not driver.under_way
+    assert not driver.live
+
+
 def test_of_arrays_that_cannot_be_copied_no_buffer_stays(driver: FakeDriver) -> None:
     upload = HostUpload(GPU, memory=PyCudaMemory(0))
     with pytest.raises(TypeError, match="Cannot cast"):
