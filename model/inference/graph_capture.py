@@ -17,7 +17,6 @@ from model.inference.engine import NetworkCall
 __all__ = ["CapturedGraph", "CudaGraphCapture", "GraphCapture"]
 
 # PyTorch asks for a few runs before a capture. They choose cuDNN's algorithms, allocate cuBLAS's
-# workspaces and compile our kernels; this may not happen inside a capture.
 # workspaces and compile our kernels. A capture must do nothing of this.
 _WARM_UP_RUNS = 3
 
