@@ -168,7 +168,7 @@ class DecodedFrame:
 class SampledFrame:
     """One position of a camera's time grid: RGB uint8 `H W C`, any size.
 
-    What DALI decoded on a GPU is a tensor there; everything else is an array.
+    What was decoded on a GPU is a tensor there; everything else is an array.
     """
 
     camera_id: str

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from configs import DeviceMemoryError
 from model.device_streams import DeviceStream
+from model.media.dali_errors import is_out_of_memory
 from model.media.nv12 import SurfaceColours, SurfaceConverter
 from model.media.nvdec import Surface
 
@@ -33,6 +35,7 @@ class SurfaceFrame:
             A tensor on the GPU; on a CPU, an array.
 
         Raises:
+            DeviceMemoryError: the GPU has too little memory.
             ShapeError: the surface is too small for the frame.
         """
         assert self.surface is not None, "a frame is converted once"
@@ -54,14 +57,19 @@ class PictureMaker:
 
     def convert(self, frame: SurfaceFrame, surface: Surface) -> Any:
         """Convert a surface; waits until the GPU has done it."""
-        with self._stream.shared():
-            picture = self._converter(
-                surface.samples,
-                width=frame.width,
-                height=frame.height,
-                colours=frame.colours,
-                turns=frame.turns,
-            )
+        try:
+            with self._stream.shared():
+                picture = self._converter(
+                    surface.samples,
+                    width=frame.width,
+                    height=frame.height,
+                    colours=frame.colours,
+                    turns=frame.turns,
+                )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceMemoryError(f"the GPU has no memory for a frame: {error}") from None
         # A tensor carries no event, and whoever takes it uses another stream.
         self._stream.finish()
         return picture if picture.is_cuda else picture.numpy()

@@ -1,4 +1,4 @@
-"""What is decoded by DALI and what in software: every rule of the table."""
+"""What is decoded by NVDEC, by DALI and in software: every rule."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import dataclasses
 
 import pytest
 
-from stream.ingest.decodable import DecoderDevice, SoftwareReason, VideoFacts, software_reason
+from model.media.nvdec import DecoderCaps, decoder_caps
+from stream.ingest.decodable import (
+    DecoderDevice,
+    SoftwareReason,
+    VideoFacts,
+    nvdec_reason,
+    software_reason,
+)
+from tests.support.fake_nvc import FakeNvc
 
 CPU = DecoderDevice("cpu")
 AMPERE = DecoderDevice("gpu", (8, 0))
@@ -75,3 +83,48 @@ def test_some_devices_decode_av1_and_the_cpu_decodes_jpegs_of_full_range() -> No
         FACTS, codec="mjpeg", pixel_format="yuvj422p", has_full_range=True, coded_size=(1920, 1080)
     )
     assert software_reason(jpeg, CPU) is None
+
+
+def caps(codec: str, bit_depth: int) -> DecoderCaps:
+    """What an H100 says."""
+    return decoder_caps(FakeNvc(), gpu=0, codec=codec, bit_depth=bit_depth)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"codec": "hevc", "pixel_format": "yuv420p10le"},
+        {"codec": "vp8"},
+        {"codec": "vp9"},
+        {"codec": "av1"},
+        {"pixel_format": "yuvj420p", "has_full_range": True},
+        {"colour_message": "an exotic matrix"},
+        {"turns": 1},
+    ],
+)
+def test_nvdec_takes_what_the_gpu_and_our_conversion_take(changes: dict[str, object]) -> None:
+    assert nvdec_reason(dataclasses.replace(FACTS, **changes), caps) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"codec": "mjpeg"}, SoftwareReason.CODEC),
+        ({"codec": "mpeg4"}, SoftwareReason.CODEC),
+        ({"pixel_format": "yuv420p10le"}, SoftwareReason.CODEC),  # H.264 High 10
+        ({"pixel_format": "yuv422p"}, SoftwareReason.CHROMA),
+        ({"pixel_format": "gray"}, SoftwareReason.CHROMA),
+        ({"codec": "hevc", "pixel_format": "yuv420p12le"}, SoftwareReason.CHROMA),
+        ({"is_interlaced": True}, SoftwareReason.INTERLACED),
+        ({"coded_size": (32, 32)}, SoftwareReason.SIZE),
+        ({"coded_size": (4112, 2160)}, SoftwareReason.SIZE),
+    ],
+)
+def test_what_nvdec_does_not_take_goes_to_software(
+    changes: dict[str, object], reason: SoftwareReason
+) -> None:
+    found = nvdec_reason(dataclasses.replace(FACTS, **changes), caps)  # type: ignore[arg-type]
+    assert found is not None
+    assert found[0] is reason
+    assert found[1]
