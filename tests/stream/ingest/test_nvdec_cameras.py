@@ -114,6 +114,7 @@ def test_a_loop_restarts_the_clip_and_keeps_its_decoder(tmp_path: Path) -> None:
         assert nvc.created == 1
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_a_camera_over_rtsp_gives_frames_at_once(tmp_path: Path) -> None:
     if problem := missing_rtsp():
@@ -134,6 +135,7 @@ def test_a_camera_over_rtsp_gives_frames_at_once(tmp_path: Path) -> None:
     assert nvc.open == 0
 
 
+@pytest.mark.slow
 def test_a_camera_that_comes_back_keeps_its_decoder(tmp_path: Path) -> None:
     data = h264(tmp_path / "a.ts", 45, bf="0").read_bytes()
     nvc = FakeNvc()
