@@ -6,11 +6,13 @@
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
 .PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-scaling bench-outbox bench-staging soak gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-scaling bench-outbox soak gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
 	@echo "make setup, make check (lint, types), make docs (the site, into .work/site), make kernels (compile every CUDA kernel; needs no GPU), make soak (the fleet on bad days),"
 	@echo "make bench, make bench-mixing, make bench-surfaces, make bench-loader, make bench-cameras, make bench-scaling, make bench-outbox, make bench-staging (on a machine with a GPU),"
+	@echo "make bench, make bench-mixing, make bench-surfaces, make bench-loader, make bench-cameras, make bench-decoders, make bench-scaling, make bench-outbox,"
 	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
 
 setup:
@@ -61,6 +63,9 @@ bench-loader: setup
 
 bench-cameras: setup
 	@.venv/bin/python -m benchmarks.cameras
+
+bench-decoders: setup
+	@.venv/bin/python -m benchmarks.decoder_pool
 
 bench-scaling: setup
 	@.venv/bin/python -m benchmarks.scaling

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import torch
 
-from configs import ConfigError
+from configs import ConfigError, MediaError
 from model.checkpoints.weights import ModelSpec
 from model.media.nvdec import why_not_nvdec
 from stream.cameras.config import CameraConfig
@@ -23,18 +23,23 @@ from stream.ingest.decoder_pool import DecoderPool, open_pool
 from stream.ingest.handle import Outlet
 from stream.metrics import Metrics
 
-__all__ = ["CameraDecoders", "check_decoders"]
+__all__ = ["CameraDecoders", "check_decoders", "nvdec_problem"]
 
 _log = logging.getLogger(__name__)
 
 
-def check_decoders(
-    config: StreamConfig, cameras: Iterable[CameraConfig], device: torch.device
-) -> None:
+def nvdec_problem(device: torch.device) -> str:
+    """Say why NVDEC cannot be used with a network on this device; an empty string if it can."""
+    if device.type != "cuda":
+        return f"the network runs on the device {device.type}"
+    return why_not_nvdec()
+
+
+def check_decoders(config: StreamConfig, cameras: Iterable[CameraConfig], problem: str) -> None:
     """Check that NVDEC can be used if it was asked for by name.
 
     Args:
-        device: of the network.
+        problem: why NVDEC cannot be used; an empty string if it can.
 
     Raises:
         ConfigError: it cannot be used; the message has the remedy.
@@ -42,14 +47,12 @@ def check_decoders(
     sources: list[tuple[str, SourceConfig | None]] = [("", config.source)]
     sources += [(f"camera {camera.id}: ", camera.source) for camera in cameras]
     for place, source in sources:
-        if source is not None and source.decoder == "nvdec":
-            problem = _problem(device)
-            if problem:
-                raise ConfigError(
-                    f"{place}source.decoder: nvdec cannot be used: {problem}. Install"
-                    ' "cidc-stream[gpu]" on a machine with an NVIDIA GPU, give a container the'
-                    " driver capability video, or use source.decoder: auto"
-                )
+        if problem and source is not None and source.decoder == "nvdec":
+            raise ConfigError(
+                f"{place}source.decoder: nvdec cannot be used: {problem}. Install"
+                ' "cidc-stream[gpu]" on a machine with an NVIDIA GPU, give a container the driver'
+                " capability video, or use source.decoder: auto"
+            )
 
 
 class CameraDecoders:
@@ -77,17 +80,20 @@ class CameraDecoders:
         stack: contextlib.ExitStack,
     ) -> None:
         self._config = config
-        self._device = device
         self._metrics = metrics
         self.dali = DecodeStage.on(device)
-        self.pool = open_pool(device)
+        self.pool: DecoderPool | None = None
+        try:
+            self.pool = open_pool(device)
+            self._problem = "" if self.pool is not None else nvdec_problem(device)
+        except MediaError as error:
+            self._problem = str(error)
+        check_decoders(config, cameras, self._problem)
         if self.pool is not None:
             stack.callback(self.pool.close)
             metrics.before_scrape.append(functools.partial(_refresh, metrics, self.pool))
-            return
-        check_decoders(config, cameras, device)
-        if device.type == "cuda":
-            _log.warning("NVDEC does not decode packet by packet: %s", _problem(device))
+        elif device.type == "cuda":
+            _log.warning("NVDEC does not decode packet by packet: %s", self._problem)
 
     def check(self, camera: CameraConfig) -> None:
         """Check that a camera can be decoded as it asks.
@@ -95,8 +101,7 @@ class CameraDecoders:
         Raises:
             ConfigError: see `check_decoders`.
         """
-        if self.pool is None:
-            check_decoders(self._config, [camera], self._device)
+        check_decoders(self._config, [camera], self._problem)
 
     def worker(self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet) -> CameraWorker:
         """Make what runs one opening of a camera."""
@@ -117,13 +122,6 @@ class CameraDecoders:
 def _refresh(metrics: Metrics, pool: DecoderPool) -> None:
     metrics.open_decoders.labels("nvdec").set(pool.open_decoders)
     metrics.decoder_threads_abandoned.set(pool.abandoned)
-
-
-def _problem(device: torch.device) -> str:
-    """Say why NVDEC cannot be used; an empty string if it can."""
-    if device.type != "cuda":
-        return f"the network runs on the device {device.type}"
-    return why_not_nvdec()
 
 
 def _clip_settings(config: StreamConfig, camera: CameraConfig) -> ClipConfig:

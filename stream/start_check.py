@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from model.runtime import pick_device
 from stream.assembly import open_http
-from stream.camera_assembly import check_decoders
+from stream.camera_assembly import check_decoders, nvdec_problem
 from stream.cameras.config import CameraConfig
 from stream.config import StreamConfig, overrides_path
 from stream.events.outbox_lock import is_used
@@ -29,7 +29,8 @@ def check_start(config: StreamConfig, cameras: Sequence[CameraConfig] | None = N
     Raises:
         CidcError: a run with this configuration could not start.
     """
-    check_decoders(config, cameras or config.cameras, pick_device(config.infer.device))
+    problem = nvdec_problem(pick_device(config.infer.device))
+    check_decoders(config, cameras or config.cameras, problem)
     check_outbox(config.outbox.path)
     if config.snapshots.enabled:
         check_folder(config.snapshots.path, "snapshots.path")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from configs import DeviceMemoryError
+from configs import DeviceMemoryError, MediaError
 from model.device_streams import DeviceStream
 from model.media.dali_errors import is_out_of_memory
 from model.media.nv12 import SurfaceColours, SurfaceConverter
@@ -36,9 +36,11 @@ class SurfaceFrame:
 
         Raises:
             DeviceMemoryError: the GPU has too little memory.
+            MediaError: it was converted before.
             ShapeError: the surface is too small for the frame.
         """
-        assert self.surface is not None, "a frame is converted once"
+        if self.surface is None:
+            raise MediaError("a frame was to be converted twice")
         surface, self.surface = self.surface, None
         return self.maker.convert(self, surface)
 

@@ -34,8 +34,7 @@ def h264(path: Path, frames: int = 70, **options: Any) -> Path:
     return write_video(path, "libx264", range(frames), size=SIZE, **({"gop": 12} | options))
 
 
-@pytest.mark.parametrize("fps", [12, 15, 25])
-@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+@pytest.mark.parametrize(("suffix", "fps"), [(".mp4", 12), (".mp4", 25), (".ts", 15)])
 def test_sampled_frames_are_those_of_the_software_decoder(
     tmp_path: Path, suffix: str, fps: int
 ) -> None:
@@ -114,6 +113,7 @@ def test_a_loop_restarts_the_clip_and_keeps_its_decoder(tmp_path: Path) -> None:
         assert nvc.created == 1
 
 
+@pytest.mark.slow
 @pytest.mark.rtsp
 def test_a_camera_over_rtsp_gives_frames_at_once(tmp_path: Path) -> None:
     if problem := missing_rtsp():
@@ -134,6 +134,7 @@ def test_a_camera_over_rtsp_gives_frames_at_once(tmp_path: Path) -> None:
     assert nvc.open == 0
 
 
+@pytest.mark.slow
 def test_a_camera_that_comes_back_keeps_its_decoder(tmp_path: Path) -> None:
     data = h264(tmp_path / "a.ts", 45, bf="0").read_bytes()
     nvc = FakeNvc()
@@ -173,8 +174,9 @@ def test_a_decoder_that_cannot_be_created(
     assert any("decoded in software" in detail for _, detail in watched.states)
 
 
-@pytest.mark.parametrize("tag", [0, 3, 12, 17, 30, 69])
-@pytest.mark.parametrize("frames_b", ["0", "2"])
+@pytest.mark.parametrize(
+    ("tag", "frames_b"), [(0, "2"), (3, "2"), (12, "0"), (17, "2"), (30, "0"), (69, "2")]
+)
 def test_no_memory_in_the_middle(tmp_path: Path, tag: int, frames_b: str) -> None:
     path = h264(tmp_path / "a.mp4", bf=frames_b)
     nvc = FakeNvc()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs import DeviceMemoryError
+from configs import DeviceMemoryError, MediaError
 from model.media.nv12 import SurfaceColours, SurfaceConverter
 from model.media.nvdec import Surface
 from stream.ingest.surface_frames import PictureMaker, SurfaceFrame
@@ -54,6 +54,8 @@ def test_a_picture_is_made_on_the_stream_and_is_complete(monkeypatch: pytest.Mon
     picture = frame.picture()
     assert stream.events == ["enter", "convert", "leave", "finish"]
     assert frame.surface is None
+    with pytest.raises(MediaError, match="twice"):
+        frame.picture()
     assert picture.shape == (32, 24, 3)
     assert isinstance(picture, np.ndarray)
     assert (picture[:, :6] == 255).all()  # turned to the left, the top is at the left
