@@ -5,14 +5,12 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-scaling bench-outbox bench-staging soak gpu-wheels gpu-check clean
-.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-scaling bench-outbox soak gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-scaling bench-outbox bench-staging soak gpu-wheels gpu-check clean
 
 help:
 	@grep '^# make' Makefile | sed 's/^# //'
 	@echo "make setup, make check (lint, types), make docs (the site, into .work/site), make kernels (compile every CUDA kernel; needs no GPU), make soak (the fleet on bad days),"
-	@echo "make bench, make bench-mixing, make bench-surfaces, make bench-loader, make bench-cameras, make bench-scaling, make bench-outbox, make bench-staging (on a machine with a GPU),"
-	@echo "make bench, make bench-mixing, make bench-surfaces, make bench-loader, make bench-cameras, make bench-decoders, make bench-scaling, make bench-outbox,"
+	@echo "make bench, make bench-mixing, make bench-surfaces, make bench-loader, make bench-cameras, make bench-decoders, make bench-scaling, make bench-outbox, make bench-staging (on a machine with a GPU),"
 	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
 
 setup:

@@ -25,6 +25,7 @@ GPU = torch.device("cuda", 0)
 def recogniser(device: torch.device) -> Any:
     return SimpleNamespace(
         device=device,
+        engine=SimpleNamespace(name="graph"),
         dtype=torch.bfloat16,
         mixing="reference",
         mixing_reason="asked for",

@@ -138,11 +138,14 @@ def test_preprocessing_goes_on_while_the_network_is_busy(monkeypatch: pytest.Mon
     assert rig.clips.join(10)
     assert rig.clips.failure is None
     assert not rig.results.batches
-    # All that the analysis waited for was its own stream, and its work is done or can be.
+    # The analysis waited for nothing but its own streams, and their work is done or can be.
+    upload = rig.clips.preprocessor.upload
+    assert upload is not None
+    copying = upload.memory.stream
     waits = {stream for thread, stream in rig.cuda.waits if thread == "analysis"}
-    assert waits <= {rig.analysis.name}
+    assert waits <= {rig.analysis.name, copying.name}
     rig.analysis.synchronize()
-    assert rig.names(rig.analysis).count("copy") >= 8
+    assert rig.names(copying).count("copy") >= 8
     assert "network" not in rig.names(rig.network.fake)
     rig.network.fake.held = False
     rig.network.released.set()

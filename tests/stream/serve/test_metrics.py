@@ -45,7 +45,15 @@ def filled_metrics() -> Metrics:
     metrics.outbox_dropped.labels("updated").inc()
     metrics.publish_failures.labels("x").inc()
     metrics.runtime.labels(
-        "cpu", "bfloat16", "m", "dali-cpu", "reference", "the network runs on the CPU"
+        device="cpu",
+        engine="eager",
+        dtype="bfloat16",
+        model="m",
+        preprocess="dali-cpu",
+        mixing="reference",
+        mixing_reason="the network runs on the CPU",
+        staging="none",
+        staging_reason="the network runs on the CPU",
     ).set(1)
     return metrics
 
