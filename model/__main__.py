@@ -23,7 +23,7 @@ from configs import (
     read_text,
     readable,
 )
-from model.backbones.resnet import BACKBONES
+from model.backbones.table import BACKBONES
 from model.checkpoints.shipped import WEIGHTS_HELP
 from model.checkpoints.weights import load_model, save_model
 from model.complexity import NOT_COMPARED, PAPER_NETWORKS, Cost, PaperNetwork, measure_paper

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from configs import CheckpointError
-from model.backbones.resnet import BACKBONES, STAGE_BLOCKS, BackboneName
+from model.backbones.table import BACKBONES, STAGE_BLOCKS, BackboneName
 from model.checkpoints.naming import NAMINGS, PackageName
 from model.config import ModelConfig
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from configs import CheckpointError
-from model.backbones.resnet import BackboneName
+from model.backbones.table import BackboneName
 from model.checkpoints.architecture import config_of
 from model.checkpoints.naming import NAMINGS, PackageName, detect_package
 from model.checkpoints.state_dict import read_checkpoint

@@ -9,7 +9,7 @@ from configs import ShapeError
 from model import CIDCConfig, ModelConfig, build_model
 from model.backbones.blocks import shift_time
 from model.backbones.non_local import NonLocalBlock, non_local_blocks
-from model.backbones.resnet import BACKBONES, STAGE_BLOCKS
+from model.backbones.table import BACKBONES, STAGE_BLOCKS
 from model.cidc_network import propagate_attention
 from model.heads import LSTMHead, SelfAttentionHead
 from tests.model.test_conv import settle
