@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 from model.heads.filter_bank import FilterBankHead
-from model.heads.relations import MAX_RELATION_TIME, RelationHead
+from model.heads.relations import (
+    MAX_RELATION_TIME,
+    RELATION_HIDDEN,
+    RelationHead,
+    tuples_of_scale,
+)
 from model.heads.sequence import LSTMHead, SelfAttentionHead
 
 __all__ = [
     "MAX_RELATION_TIME",
     "RELATION_HEADS",
+    "RELATION_HIDDEN",
     "AnyHead",
     "FilterBankHead",
     "HeadName",
@@ -18,6 +24,7 @@ __all__ = [
     "RelationHead",
     "SelfAttentionHead",
     "build_head",
+    "tuples_of_scale",
 ]
 
 HeadName = Literal["pool", "lstm", "self_attention", "trn", "trn_multiscale", "filter_bank"]

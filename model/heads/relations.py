@@ -20,10 +20,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MAX_RELATION_TIME", "RelationHead", "tuples_of_scale"]
+__all__ = ["MAX_RELATION_TIME", "RELATION_HIDDEN", "RelationHead", "tuples_of_scale"]
 
 _FRAME_FEATURES = 256
-_HIDDEN = {"single": 512, "multi": 256}
+RELATION_HIDDEN = {"single": 512, "multi": 256}
 _TUPLES = 3  # of each scale
 MAX_RELATION_TIME = 16  # more frames have too many tuples to list
 
@@ -52,7 +52,7 @@ class RelationHead(nn.Module):
 
     def __init__(self, channels: int, time: int, *, multi_scale: bool) -> None:
         super().__init__()
-        hidden = _HIDDEN["multi" if multi_scale else "single"]
+        hidden = RELATION_HIDDEN["multi" if multi_scale else "single"]
         self.scales = tuple(range(time, 1, -1)) if multi_scale else (time,)
         self.frame = nn.Linear(channels, _FRAME_FEATURES)
         self.relations = nn.ModuleList(
