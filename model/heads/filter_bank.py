@@ -34,6 +34,7 @@ class FilterBankHead(nn.Module):
     def __init__(self, channels: int, classes: int, *, filters: int = 5) -> None:
         super().__init__()
         self.channels = channels
+        self.classes = classes
         self.filters = filters
         self.bank = ConvNorm(channels, classes * filters, norm=False)
         self.features = channels + classes * filters
@@ -47,4 +48,5 @@ class FilterBankHead(nn.Module):
     def votes(self, features: Tensor) -> Tensor:
         """Return the logits `B K` that the classes' own filters add, for the head's features."""
         responses = features[:, self.channels :]
-        return responses.reshape(len(responses), -1, self.filters).mean(dim=2)
+        # `len` would fix the size of the batch in an exported graph.
+        return responses.reshape(-1, self.classes, self.filters).mean(dim=2)

@@ -80,7 +80,7 @@ def test_slowfast_under_the_names_of_pyslowfast(backbone: str) -> None:
     rules.append((r"classifier\.(\w+)", r"head.projection.\1"))
     theirs = renamed(state, rules)
     check_import(theirs, network, "pyslowfast")
-    with pytest.raises(CheckpointError, match="i3d has other layers; .* network is SlowFast"):
+    with pytest.raises(CheckpointError, match=r"i3d has other layers; .* network is SlowFast"):
         import_state(theirs, backbone="i3d")
 
 
@@ -209,8 +209,7 @@ def test_broken_relation_networks_are_one_clear_error(
     if value is not None:
         state[name] = value
     with pytest.raises(CheckpointError, match=r"^x: "):
-        imported = import_state(state, name="x")
-        assert imported.missing == ()
+        import_state(state, name="x")
 
 
 def test_mmaction2s_connections_and_classifier_become_those_of_the_paper() -> None:
