@@ -55,6 +55,11 @@ def config_of(
     }
     _check_kind(fields["backbone"], kind, name)
     if kind == "slowfast":
+        if depth == 101 and backbone is None:
+            raise CheckpointError(
+                f"{name}: SlowFast-101 is 4x16 or 8x8 with the same tensors; if its slow pathway"
+                " reads every 8th frame, ask for the backbone slowfast_4x16; 8x8 is not supported"
+            )
         fields["lateral_norm"] = "backbone.laterals.0.norm.weight" in state
     elif kind == "resnet":
         fields |= _residual_fields(state, package, fields["backbone"], stem, name)

@@ -40,8 +40,10 @@ def network_state(**fields: object) -> tuple[torch.nn.Module, State]:
     return network, dict(network.state_dict())
 
 
-def check_import(theirs: State, network: torch.nn.Module, package: str) -> None:
-    imported = import_state(theirs)
+def check_import(
+    theirs: State, network: torch.nn.Module, package: str, *, backbone: str | None = None
+) -> None:
+    imported = import_state(theirs, backbone=backbone)
     assert imported.package == package
     assert imported.missing == imported.left_over == ()
     assert set(imported.used) == set(theirs)
@@ -50,9 +52,11 @@ def check_import(theirs: State, network: torch.nn.Module, package: str) -> None:
         torch.testing.assert_close(imported.network(clips), network(clips), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("backbone", ["slowfast_4x16", "slowfast_8x8"])
-def test_slowfast_under_the_names_of_pyslowfast(backbone: str) -> None:
-    network, state = network_state(backbone=backbone)
+@pytest.mark.parametrize(
+    ("backbone", "depth"), [("slowfast_4x16", 50), ("slowfast_8x8", 50), ("slowfast_4x16", 101)]
+)
+def test_slowfast_under_the_names_of_pyslowfast(backbone: str, depth: int) -> None:
+    network, state = network_state(backbone=backbone, depth=depth)
     rules = []
     for number, pathway in enumerate(("slow", "fast")):
         net = rf"backbone\.{pathway}\."
@@ -79,7 +83,10 @@ def test_slowfast_under_the_names_of_pyslowfast(backbone: str) -> None:
         ]
     rules.append((r"classifier\.(\w+)", r"head.projection.\1"))
     theirs = renamed(state, rules)
-    check_import(theirs, network, "pyslowfast")
+    if depth == 101:
+        with pytest.raises(CheckpointError, match="4x16 or 8x8 with the same tensors"):
+            import_state(theirs)
+    check_import(theirs, network, "pyslowfast", backbone=backbone if depth == 101 else None)
     with pytest.raises(CheckpointError, match=r"i3d has other layers; .* network is SlowFast"):
         import_state(theirs, backbone="i3d")
 

@@ -73,7 +73,7 @@ def test_without_norm_the_connections_are_linear() -> None:
     assert lateral.norm is None
     clips = torch.randn(1, 3, 32, 32, 32)
     before = network(clips)
-    # Negative values pass: a connection of which the next stage reads the opposite changes nothing.
+    # Negative values pass: if the next stage also reads the opposite, nothing changes.
     for stage, connection in enumerate(network.backbone.laterals):
         connection.conv.weight.neg_()
         connection.conv.bias.neg_()
