@@ -229,4 +229,8 @@ def _frames_in_turn(x_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _each_twice(x_BCTHW: Tensor) -> Tensor:
-    return x_BCTHW.repeat_interleave(2, dim=2)
+    """Give both frames of a pair the map of the pair, in channels-last memory."""
+    batch, channels, time, height, width = x_BCTHW.shape
+    pairs = x_BCTHW.permute(0, 2, 3, 4, 1).unsqueeze(2).expand(-1, -1, 2, -1, -1, -1)
+    frames = pairs.reshape(batch, 2 * time, height, width, channels)
+    return frames.permute(0, 4, 1, 2, 3)

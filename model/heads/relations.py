@@ -59,8 +59,12 @@ class RelationHead(nn.Module):
             nn.Linear(scale * _FRAME_FEATURES, hidden) for scale in self.scales
         )
         for scale in self.scales:
-            tuples_NS = torch.tensor(list(itertools.combinations(range(time), scale)))
-            self.register_buffer(f"tuples_{scale}", tuples_NS, persistent=False)
+            every = list(itertools.combinations(range(time), scale))
+            count, wanted = len(every), tuples_of_scale(time, scale)
+            spread = [every[(2 * i + 1) * count // (2 * wanted)] for i in range(wanted)]
+            # Buffers, because a CUDA graph cannot copy indices from the CPU.
+            self.register_buffer(f"every_{scale}", torch.tensor(every), persistent=False)
+            self.register_buffer(f"spread_{scale}", torch.tensor(spread), persistent=False)
         self.features = hidden * len(self.scales)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
@@ -75,9 +79,9 @@ class RelationHead(nn.Module):
 
     def _tuples(self, scale: int) -> Tensor:
         """Return the tuples `N S` of a scale that this pass reads."""
-        tuples_NS = self.get_buffer(f"tuples_{scale}")
-        count = len(tuples_NS)
-        wanted = min(_TUPLES, count)
-        if self.training:
-            return tuples_NS[torch.randperm(count, device=tuples_NS.device)[:wanted]]
-        return tuples_NS[[(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]]
+        spread_NS = self.get_buffer(f"spread_{scale}")
+        if not self.training:
+            return spread_NS
+        every_NS = self.get_buffer(f"every_{scale}")
+        drawn = torch.randperm(len(every_NS), device=every_NS.device)[: len(spread_NS)]
+        return every_NS[drawn]
