@@ -212,6 +212,7 @@ def _import(options: argparse.Namespace) -> int:
     save_model(imported.network, options.out, spec=spec)
     config = imported.network.config
     network = f"{config.backbone}-{config.depth}{'-NL' if config.non_local else ''}"
+    network += "" if config.head == "pool" else f" with head {config.head}"
     print(f"{imported.package} names; {network}, {config.num_classes} classes")
     print(f"     used: {len(imported.used)} tensors")
     for what, names in (

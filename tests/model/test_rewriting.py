@@ -5,13 +5,15 @@ they are installed. The names of TRN-pytorch and bLVNet-TAM were read in their r
 """
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from configs import CheckpointError
-from model import ModelConfig, build_model
+from model import ModelConfig, build_model, load_model
+from model.__main__ import main
 from model.checkpoints.importers import import_state
 from model.checkpoints.rewriting import Named, rewritten
 from tests.model.test_conv import settle
@@ -239,3 +241,14 @@ def test_mmaction2s_connections_and_classifier_become_those_of_the_paper() -> No
 def test_a_residual_network_does_not_become_slowfast() -> None:
     with pytest.raises(CheckpointError, match="slowfast_4x16 has other layers"):
         import_state(image_state(depth=18), backbone="slowfast_4x16")
+
+
+def test_the_command_imports_a_relation_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(trn_state([4, 3, 2], 256), tmp_path / "trn.pth")
+    out = tmp_path / "trn.safetensors"
+    assert main(["import", str(tmp_path / "trn.pth"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "TRN-pytorch names; tsn-18 with head trn_multiscale, 7 classes" in printed
+    assert load_model(out).config.frames == 16
