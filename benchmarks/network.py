@@ -47,6 +47,8 @@ _PEERS = (
     "PyTorchVideo I3D",
     "PyTorchVideo C2D",
     "PyTorchVideo Slow",
+    "PyTorchVideo SlowFast 8x8",
+    "GluonCV SlowFast 4x16",
 )
 
 

@@ -8,7 +8,6 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,10 +22,11 @@ from configs import (
     read_text,
     readable,
 )
-from model.backbones.resnet import BACKBONES
+from model.backbones.table import BACKBONES
 from model.checkpoints.shipped import WEIGHTS_HELP
 from model.checkpoints.weights import load_model, save_model
-from model.complexity import NOT_COMPARED, PAPER_NETWORKS, Cost, PaperNetwork, measure_paper
+from model.complexity import NOT_COMPARED, PAPER_NETWORKS, RIVALS, measure_paper
+from model.complexity_table import COLUMNS, RIVAL_COLUMNS, cells, facts, rival_cells
 from model.network import fold_for_inference
 from model.runtime import pick_device
 
@@ -35,10 +35,6 @@ __all__ = ["main"]
 _SHEETS = (".png", ".jpg")
 _VIDEOS = (".mp4", ".mkv")
 _SHOWN_NAMES = 5
-_COLUMNS = (
-    *("network", "tables", "GFLOPs", "paper", "differ"),
-    *("M params", "paper", "differ", "CIDC params", "remark"),
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +94,7 @@ def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=(
             "a .pth, .pt, .pyth or .safetensors file from torchvision, timm, PyTorchVideo,"
-            " PySlowFast, mmaction2 or GluonCV"
+            " PySlowFast, mmaction2, GluonCV, TRN-pytorch or bLVNet-TAM"
         ),
     )
     parser.add_argument("--out", type=Path, required=True, help="weights to write (safetensors)")
@@ -135,31 +131,18 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _complexity(options: argparse.Namespace) -> int:
-    rows = [_row_facts(row, cost, compared=True) for row, cost in measure_paper(PAPER_NETWORKS)]
-    rows += [_row_facts(row, cost, compared=False) for row, cost in measure_paper(NOT_COMPARED)]
+    rows = [facts(row, cost, compared=True) for row, cost in measure_paper(PAPER_NETWORKS)]
+    rows += [facts(row, cost, compared=False) for row, cost in measure_paper(NOT_COMPARED)]
+    rivals = [facts(row, cost, compared=True) for row, cost in measure_paper(RIVALS)]
     print_table(
-        _COLUMNS,
-        map(_cells, rows),
+        COLUMNS,
+        map(cells, rows),
         title="One 32 x 224 x 224 clip; FLOPs are twice the multiply-accumulates",
     )
+    print_table(RIVAL_COLUMNS, map(rival_cells, rivals), title="Networks of others")
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(rows + rivals, indent=2) + "\n", encoding="utf-8")
     return 0
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        row["network"],
-        row["tables"],
-        _number(row["flops"], 1e9),
-        _number(row["paper_flops"], 1e9, 0),
-        _per_cent(row["flops_difference"]),
-        _number(row["parameters"], 1e6),
-        _number(row["paper_parameters"], 1e6, 0),
-        _per_cent(row["parameters_difference"]),
-        _number(row["cidc_parameters"] or None, 1e6),
-        row["note"],
-    )
 
 
 def _maps(options: argparse.Namespace) -> int:
@@ -229,6 +212,7 @@ def _import(options: argparse.Namespace) -> int:
     save_model(imported.network, options.out, spec=spec)
     config = imported.network.config
     network = f"{config.backbone}-{config.depth}{'-NL' if config.non_local else ''}"
+    network += "" if config.head == "pool" else f" with head {config.head}"
     print(f"{imported.package} names; {network}, {config.num_classes} classes")
     print(f"     used: {len(imported.used)} tensors")
     for what, names in (
@@ -261,38 +245,6 @@ def _export(options: argparse.Namespace) -> int:
         f" {difference:.1e} of the largest logit"
     )
     return 0
-
-
-def _row_facts(row: PaperNetwork, cost: Cost, *, compared: bool) -> dict[str, Any]:
-    paper_flops = None if row.gflops is None else round(row.gflops * 1e9)
-    paper_parameters = None if row.mparameters is None else round(row.mparameters * 1e6)
-    return {
-        "network": row.name,
-        "tables": row.tables,
-        "compared": compared,
-        "flops": cost.flops,
-        "paper_flops": paper_flops,
-        "flops_difference": cost.flops / paper_flops - 1 if compared and paper_flops else None,
-        "parameters": cost.parameters,
-        "paper_parameters": paper_parameters,
-        "parameters_difference": (
-            cost.parameters / paper_parameters - 1 if compared and paper_parameters else None
-        ),
-        "cidc_parameters": cost.cidc_parameters,
-        "note": row.note,
-        "model": row.model.model_dump(),
-    }
-
-
-def _number(value: float | None, unit: float, digits: int = 1) -> str:
-    return "-" if value is None else f"{value / unit:.{digits}f}"
-
-
-def _per_cent(value: float | None) -> str:
-    """Format a relative difference in per cent; mark it if it is above 5 %."""
-    if value is None:
-        return ""
-    return f"{value:+.1%}" if abs(value) <= 0.05 else f"{value:+.0%} !"
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 FLOPs are counted as in the paper: twice the multiply-accumulates of the convolutions and matrix
 products for one 32 x 224 x 224 clip. PyTorch's FLOP counter counts them in a forward
-pass on the meta device, which does no arithmetic.
+pass on the meta device, which does no arithmetic. For networks of others, the paper copies their
+authors' figures, which count multiply-accumulates once and some of them larger clips.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,9 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.cidc_network import CIDCConfig
 from model.network import ModelConfig, build_model
 
-__all__ = ["NOT_COMPARED", "PAPER_NETWORKS", "Cost", "PaperNetwork", "measure", "measure_paper"]
-
-_SIDE = 224
+__all__ = [
+    "NOT_COMPARED",
+    "PAPER_NETWORKS",
+    "RIVALS",
+    "Cost",
+    "PaperNetwork",
+    "measure",
+    "measure_paper",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +46,9 @@ class PaperNetwork:
         name, tables: name of the network in the paper, and the numbers of the tables that list it.
         model: configuration of the network in this project.
         gflops, mparameters: cost according to the paper, in units of 10^9 and 10^6.
-        note: reason why the measured cost differs.
+        note: reason why the measured cost differs, or the source of figures.
+        side: height and width of the clip, in pixels.
+        unit: `FLOPs` for twice the multiply-accumulates, `MACs` if they are counted once.
     """
 
     name: str
@@ -47,6 +57,8 @@ class PaperNetwork:
     gflops: float | None
     mparameters: float | None
     note: str = ""
+    side: int = 224
+    unit: Literal["FLOPs", "MACs"] = "FLOPs"
 
 
 _PUBLIC_CODE = (
@@ -107,11 +119,100 @@ NOT_COMPARED: tuple[PaperNetwork, ...] = (
 )
 
 
-def measure(config: ModelConfig) -> Cost:
-    """Measure the cost of one clip of `config.frames` frames of 224 x 224."""
+def _rival(
+    name: str,
+    tables: str,
+    fields: dict[str, object],
+    gflops: float | None,
+    mparameters: float | None,
+    note: str,
+    *,
+    side: int = 224,
+    unit: Literal["FLOPs", "MACs"] = "MACs",
+) -> PaperNetwork:
+    model = ModelConfig.model_validate({"cidc": None} | fields)
+    return PaperNetwork(name, tables, model, gflops, mparameters, note, side, unit)
+
+
+_SOMETHING = {"num_classes": 174}
+_PARAMETERS = "parameters: model list of mmaction2"
+_WITH_CIDC = "table 2 has 101G for `Ours (Slowonly)`, and the text names Slowfast"
+
+# Networks of others in the tables, with their authors' way of counting.
+RIVALS: tuple[PaperNetwork, ...] = (
+    _rival(
+        "SlowFast 4x16",
+        "2",
+        {"backbone": "slowfast_4x16"},
+        36.1,
+        34.5,
+        f"GMACs: SlowFast paper; {_PARAMETERS}",
+        side=256,
+    ),
+    _rival(
+        "SlowFast 8x8",
+        "-",
+        {"backbone": "slowfast_8x8"},
+        65.7,
+        34.6,
+        f"GMACs: SlowFast paper; {_PARAMETERS}",
+        side=256,
+    ),
+    *(
+        _rival(
+            f"CIDC on SlowFast {size}",
+            "-",
+            {"backbone": f"slowfast_{size}", "cidc": CIDCConfig()},
+            None,
+            None,
+            _WITH_CIDC,
+            unit="FLOPs",
+        )
+        for size in ("4x16", "8x8")
+    ),
+    _rival(
+        "bLVNet-TAM 16x2",
+        "3",
+        {"backbone": "blvnet_tam", **_SOMETHING},
+        48,
+        None,
+        "GMACs: table 3",
+    ),
+    _rival(
+        "bLVNet-TAM 24x2",
+        "2",
+        {"backbone": "blvnet_tam", "frames": 48},
+        93,
+        None,
+        "GMACs: table 2; they fit 48 frames",
+        side=256,
+    ),
+    _rival("TRN", "-", {"backbone": "tsn", "head": "trn", **_SOMETHING}, None, None, "8 frames"),
+    _rival(
+        "TRN, multi-scale",
+        "3",
+        {"backbone": "tsn", "head": "trn_multiscale", **_SOMETHING},
+        33,
+        26.64,
+        f"8 frames; GMACs: table 3; {_PARAMETERS}",
+    ),
+    _rival(
+        "Fine-grained on I3D",
+        "3",
+        {"backbone": "i3d", "head": "filter_bank", **_SOMETHING},
+        69,
+        None,
+        "without the branch of higher resolution",
+        unit="FLOPs",
+    ),
+)
+
+
+def measure(config: ModelConfig, *, side: int = 224) -> Cost:
+    """Measure the cost of one clip of `config.frames` frames of `side x side`."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network = build_model(config).eval()
-        network(torch.empty(1, 3, config.frames, _SIDE, _SIDE))
+        network(torch.empty(1, 3, config.frames, side, side))
     cidc = sum(p.numel() for p in network.cidc.parameters()) if network.cidc is not None else 0
     return Cost(counter.get_total_flops(), sum(p.numel() for p in network.parameters()), cidc)
 
@@ -120,4 +221,4 @@ def measure_paper(
     networks: Sequence[PaperNetwork] = PAPER_NETWORKS,
 ) -> list[tuple[PaperNetwork, Cost]]:
     """Measure every network of the list."""
-    return [(network, measure(network.model)) for network in networks]
+    return [(network, measure(network.model, side=network.side)) for network in networks]

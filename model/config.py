@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from configs import StrictModel
 from model.backbones.non_local import NonLocalPooling
-from model.backbones.resnet import BACKBONES, BackboneName, Depth, Entry
+from model.backbones.table import BACKBONES, BackboneName, Depth, Entry
 from model.cidc_network import CIDCConfig
+from model.heads import MAX_RELATION_TIME, RELATION_HEADS, HeadName
 from model.media.clip_cutter import DEFAULT_FRAMES
 
 __all__ = ["ModelConfig"]
@@ -18,7 +17,7 @@ __all__ = ["ModelConfig"]
 class ModelConfig(StrictModel):
     """Settings of the network: its backbone, its CIDC network or other head, and its sizes."""
 
-    backbone: BackboneName = Field("r2d", description="the residual network")
+    backbone: BackboneName = Field("r2d", description="the network that computes maps from clips")
     depth: Depth = Field(50, description="number of layers of the backbone")
     non_local: bool = Field(False, description="add non-local blocks to stages 3 and 4")
     non_local_pooling: NonLocalPooling = Field(
@@ -31,8 +30,15 @@ class ModelConfig(StrictModel):
             " null: the backbone's default"
         ),
     )
-    head: Literal["pool", "lstm", "self_attention"] = Field(
-        "pool", description="head on the last map, used only if cidc is null (table 5a)"
+    lateral_norm: bool = Field(
+        True,
+        description=(
+            "follow slowfast's connections between pathways by batch norm and ReLU, as the paper"
+            " does; public checkpoints of mmaction2 differ in this"
+        ),
+    )
+    head: HeadName = Field(
+        "pool", description="head on the last map, used only if cidc is null (tables 3 and 5a)"
     )
     cidc: CIDCConfig | None = Field(
         CIDCConfig(), description="the CIDC network; null: build no CIDC network"
@@ -59,15 +65,16 @@ class ModelConfig(StrictModel):
     @property
     def backbone_facts(self) -> dict[str, object]:
         """The settings that must be equal in two networks that share backbone weights."""
-        entry = self.entry or BACKBONES[self.backbone].entry
+        backbone = BACKBONES[self.backbone]
         pooling = self.non_local_pooling if self.non_local else None
         return {
             "backbone": self.backbone,
             "depth": self.depth,
             "width": self.width,
-            "entry": entry,
+            "entry": self.entry or backbone.entry,
             "non_local": self.non_local,
             "non_local_pooling": pooling,
+            "lateral_norm": self.lateral_norm if backbone.lateral_time else None,
         }
 
     @model_validator(mode="after")
@@ -84,6 +91,21 @@ class ModelConfig(StrictModel):
             )
         if self.cidc is not None and self.head != "pool":
             raise ValueError(f"head {self.head!r} replaces the CIDC network; set cidc to null")
-        if self.entry not in (None, "sampled") and BACKBONES[self.backbone].entry == "sampled":
-            raise ValueError(f"{self.backbone} has only the entry 'sampled', got {self.entry!r}")
+        self._check_backbone()
+        low, high = 2, MAX_RELATION_TIME
+        if self.head in RELATION_HEADS and not low <= self.time <= high:
+            raise ValueError(
+                f"head {self.head!r} relates {low} to {high} time positions;"
+                f" {self.backbone} has {self.time} for {self.frames} frames"
+            )
         return self
+
+    def _check_backbone(self) -> None:
+        backbone = BACKBONES[self.backbone]
+        if self.entry is not None and self.entry not in backbone.entries:
+            allowed = " or ".join(map(repr, backbone.entries)) or "null"
+            raise ValueError(f"{self.backbone} has only the entry {allowed}, got {self.entry!r}")
+        if self.non_local and not backbone.takes_non_local:
+            raise ValueError(f"{self.backbone} has no non-local blocks; set non_local to false")
+        if backbone.big_little and self.depth == 18:
+            raise ValueError(f"{self.backbone} has depth 50 or 101, got {self.depth}")

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from configs import ShapeError
+from model.backbones.build import build_backbone
 from model.backbones.conv import fold_network
-from model.backbones.resnet import BACKBONES, ResNet, stage_channels
 from model.cidc_network import CIDCNetwork
 from model.config import ModelConfig
-from model.heads import LSTMHead, SelfAttentionHead
+from model.heads import RELATION_HEADS, FilterBankHead, build_head
 from model.spec import ModelSpec
 
 __all__ = [
@@ -87,23 +87,20 @@ class ActionNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = ResNet(
+        self.backbone = build_backbone(
             config.backbone,
             config.depth,
             config.width,
-            entry=config.entry or BACKBONES[config.backbone].entry,
+            entry=config.entry,
             non_local=config.non_local_pooling if config.non_local else None,
+            lateral_norm=config.lateral_norm,
         )
-        channels = stage_channels(config.depth, config.width)[1:]
+        channels = self.backbone.channels
         features = channels[-1]
         self.cidc = (
             CIDCNetwork(config.cidc, channels, config.time) if config.cidc is not None else None
         )
-        self.head: LSTMHead | SelfAttentionHead | None = None
-        if config.head == "lstm":
-            self.head = LSTMHead(features)
-        elif config.head == "self_attention":
-            self.head = SelfAttentionHead(features)
+        self.head = build_head(config.head, features, config.time, config.num_classes)
         if self.head is not None:
             features = self.head.features
         elif config.cidc is not None and config.cidc.fusion == "channels":
@@ -130,7 +127,13 @@ class ActionNetwork(nn.Module):
         self._check_shape(clips_BCTHW)
         features_BC = self._features(self.backbone(clips_BCTHW))
         logits: Tensor = self.classifier(self.dropout(features_BC))
+        if isinstance(self.head, FilterBankHead):
+            logits = logits + self.head.votes(features_BC)
         return logits.float()
+
+    @property
+    def _is_for_one_length(self) -> bool:
+        return self.cidc is not None or self.config.head in RELATION_HEADS
 
     def _features(self, maps: list[Tensor]) -> Tensor:
         last = maps[-1]
@@ -155,9 +158,10 @@ class ActionNetwork(nn.Module):
                 f"clips must be B 3 {frames} H W with H and W of at least {SMALLEST_SIDE},"
                 f" got {shape}"
             )
-        if self.cidc is not None and shape[2] != frames:
+        if self._is_for_one_length and shape[2] != frames:
+            kind = "CIDC" if self.cidc is not None else "TRN"
             raise ShapeError(
-                f"this CIDC network was built for clips of {frames} frames,"
+                f"this {kind} network was built for clips of {frames} frames,"
                 f" got {shape[2]} in {shape}"
             )
         if shape[2] == 0 or shape[2] % stride:

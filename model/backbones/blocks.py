@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.backbones.conv import ConvNorm, Size3
+from model.backbones.pool import mean_pool_space
 
 __all__ = ["BasicBlock", "Bottleneck", "shift_time"]
 
@@ -45,28 +46,52 @@ class Bottleneck(nn.Module):
     """Three convolutions and a shortcut.
 
     Their kernels are 1x1x1 (3x1x1 if `temporal`), 1x3x3 with the stride, and 1x1x1.
+
+    Args:
+        channels_in: number of input channels.
+        channels: number of output channels; the first two convolutions have a quarter of them.
+        stride: spatial stride.
+        temporal: whether the first convolution has a temporal kernel.
+        shift: whether the convolutions read channels that are shifted along time.
+        pooled_shortcut: whether an average over 3x3 pixels makes the shortcut smaller, instead of
+            the stride of its convolution (big-little networks).
+        last_relu: whether a ReLU follows the addition of the shortcut.
     """
 
     expansion = 4
 
     def __init__(
-        self, channels_in: int, channels: int, *, stride: int, temporal: bool, shift: bool
+        self,
+        channels_in: int,
+        channels: int,
+        *,
+        stride: int,
+        temporal: bool,
+        shift: bool,
+        pooled_shortcut: bool = False,
+        last_relu: bool = True,
     ) -> None:
         super().__init__()
         step = (1, stride, stride)
         inner = channels // self.expansion
         self.shift = shift
+        self.last_relu = last_relu
+        self.pool = stride if pooled_shortcut else 1
         self.conv1 = ConvNorm(channels_in, inner, (3 if temporal else 1, 1, 1))
         self.conv2 = ConvNorm(inner, inner, (1, 3, 3), stride=step)
         self.conv3 = ConvNorm(inner, channels)
-        self.shortcut = _shortcut(channels_in, channels, step)
+        self.shortcut = _shortcut(channels_in, channels, (1, 1, 1) if pooled_shortcut else step)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Map `B C T H W` to `B C' T H/stride W/stride`."""
         y = self.conv2(self.conv1(shift_time(x_BCTHW) if self.shift else x_BCTHW))
-        kept = x_BCTHW if self.shortcut is None else self.shortcut(x_BCTHW, relu=False)
-        out: Tensor = self.conv3(y, add=kept)
+        out: Tensor = self.conv3(y, add=self.kept(x_BCTHW), relu=self.last_relu)
         return out
+
+    def kept(self, x_BCTHW: Tensor) -> Tensor:
+        """Return what the shortcut adds."""
+        x = x_BCTHW if self.pool == 1 else mean_pool_space(x_BCTHW, 3, stride=self.pool)
+        return x if self.shortcut is None else self.shortcut(x, relu=False)
 
 
 def shift_time(x_BCTHW: Tensor) -> Tensor:

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["average_pool_space", "max_pool_space", "max_pool_time", "unfold_time"]
+__all__ = [
+    "average_pool_space",
+    "max_pool_space",
+    "max_pool_time",
+    "mean_pool_space",
+    "unfold_time",
+]
 
 
 def max_pool_space(x_BCTHW: Tensor, kernel: int, *, stride: int) -> Tensor:
@@ -19,6 +25,14 @@ def max_pool_space(x_BCTHW: Tensor, kernel: int, *, stride: int) -> Tensor:
     frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
     return unfold_time(
         functional.max_pool2d(frames, kernel, stride, (kernel - 1) // 2), x_BCTHW.shape[2]
+    )
+
+
+def mean_pool_space(x_BCTHW: Tensor, kernel: int, *, stride: int) -> Tensor:
+    """Average each frame over `kernel x kernel` pixels; zeros beyond its sides count as pixels."""
+    frames = x_BCTHW.transpose(1, 2).flatten(0, 1)
+    return unfold_time(
+        functional.avg_pool2d(frames, kernel, stride, (kernel - 1) // 2), x_BCTHW.shape[2]
     )
 
 

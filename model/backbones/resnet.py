@@ -1,4 +1,4 @@
-"""One residual network class for all backbones of the paper; `BACKBONES` lists them.
+"""One residual network class for all backbones that have residual stages in a row.
 
     stem     t x 7 x 7 convolution, spatial stride 2
     pool     3 x 3 maximum, spatial stride 2
@@ -7,7 +7,8 @@
 
 For a clip of 32 x 224 x 224, the maps of the last three stages have 28 x 28, 14 x 14 and 7 x 7
 pixels, with T = 4 (r2d, i3d) or T = 8 (the others). Before stage 2, the number of frames is divided
-by four; `Entry` names the three ways in which public networks do that.
+by four; `Entry` names the three ways in which public networks do that. Each pathway of SlowFast is
+such a network too.
 
 Letters: B clips, C channels, T time, H and W space.
 """
@@ -16,8 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -26,110 +26,51 @@ from model.backbones.blocks import BasicBlock, Bottleneck
 from model.backbones.non_local import NonLocalPooling, non_local_block, non_local_blocks
 from model.backbones.pool import max_pool_space, max_pool_time
 from model.backbones.stem import Stem
+from model.backbones.table import (
+    STAGE_BLOCKS,
+    Backbone,
+    Entry,
+    has_bottlenecks,
+    stage_channels,
+)
 
-__all__ = [
-    "BACKBONES",
-    "STAGE_BLOCKS",
-    "Backbone",
-    "BackboneName",
-    "Depth",
-    "Entry",
-    "ResNet",
-    "stage_channels",
-]
-
-BackboneName = Literal["r2d", "i3d", "slow_only", "tsn", "tsm"]
-Depth = Literal[18, 50, 101]
-Entry = Literal["strided", "pooled", "sampled"]
-
-STAGE_BLOCKS: dict[int, tuple[int, int, int, int]] = {
-    18: (2, 2, 2, 2),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-}
-_BOTTLENECK_DEPTHS = (50, 101)
-# Temporal stride before stage 2: 32 frames become 8.
-_ENTRY_STRIDE = 4
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """The properties in which one backbone differs from the others.
-
-    Attributes:
-        entry: how the number of frames is divided by four before stage 2; see `ResNet`.
-        stem_time: length of the stem's kernel in time.
-        inflated: for each of stages 2 to 5, which residual blocks have a temporal kernel of 3:
-            `all`, `none`, or every second block, starting with the `first` or the `second`.
-        pool_time: whether the maximum of every pair of frames is taken after stage 2.
-        shift: whether blocks shift channels along time (TSM).
-    """
-
-    entry: Entry
-    stem_time: int = 1
-    inflated: tuple[Literal["all", "none", "first", "second"], ...] = ("none",) * 4
-    pool_time: bool = False
-    shift: bool = False
-
-    @property
-    def time_stride(self) -> int:
-        """Temporal stride of the last stages: clip frames per time position."""
-        return _ENTRY_STRIDE * (2 if self.pool_time else 1)
-
-
-BACKBONES: dict[BackboneName, Backbone] = {
-    # Wang et al., Non-local Neural Networks: C2D (called R2D in the paper) and I3D.
-    "r2d": Backbone("strided", pool_time=True),
-    "i3d": Backbone(
-        "strided", stem_time=5, inflated=("all", "first", "first", "second"), pool_time=True
-    ),
-    # Feichtenhofer et al., SlowFast Networks: the slow pathway alone, 8 x 8.
-    "slow_only": Backbone("sampled", inflated=("none", "none", "all", "all")),
-    # Wang et al., Temporal Segment Networks: one frame from each of 8 segments; the results are
-    # averaged.
-    "tsn": Backbone("sampled"),
-    # Lin et al., TSM: TSN with a shift of channels along time in every block.
-    "tsm": Backbone("sampled", shift=True),
-}
-
-
-def stage_channels(depth: int, width: int) -> tuple[int, int, int, int]:
-    """Return the number of channels of the maps of stages 2 to 5."""
-    expansion = Bottleneck.expansion if depth in _BOTTLENECK_DEPTHS else BasicBlock.expansion
-    return expansion * width, 2 * expansion * width, 4 * expansion * width, 8 * expansion * width
+__all__ = ["ResNet", "recomputed"]
 
 
 class ResNet(nn.Module):
     """The backbone: computes the maps of stages 3, 4 and 5 from clips.
 
     Args:
-        name: a key of `BACKBONES`.
+        backbone: the properties of the network, such as an entry of `BACKBONES`.
         depth: 18, 50 or 101.
         width: number of channels of the stem (64 in the paper).
         entry: how the number of frames is divided by four before stage 2. `strided`: the stem has
             stride 2 in time, and the pool reads every second frame of the stem's output.
             `pooled`: the same stem, but the pool takes the maximum of every pair of frames.
-            `sampled`: the stem reads every fourth frame of the clip.
+            `sampled`: the stem reads every fourth frame of the clip, or as `backbone.stride` says.
         non_local: where the non-local blocks pool (see `non_local_block`); None for a network
             without non-local blocks.
+        lateral: number of channels that another pathway adds to the input of each stage.
 
     Attributes:
+        channels: number of channels of the maps of stages 3, 4 and 5.
         checkpointing: whether the backward pass recomputes the activations of residual blocks, to
             save memory.
     """
 
     def __init__(
         self,
-        name: BackboneName,
+        backbone: Backbone,
         depth: int,
         width: int,
         *,
         entry: Entry,
-        non_local: NonLocalPooling | None,
+        non_local: NonLocalPooling | None = None,
+        lateral: tuple[int, ...] = (0, 0, 0, 0),
     ) -> None:
         super().__init__()
-        backbone = BACKBONES[name]
         self.entry: Entry = entry
+        self.stride = backbone.stride
         self.pool_time = backbone.pool_time
         self.checkpointing = False
         stride_time = 1 if entry == "sampled" else 2
@@ -142,8 +83,9 @@ class ResNet(nn.Module):
         self.stages = nn.ModuleList()
         self.non_local = nn.ModuleDict()
         channels_in = width
+        self.channels = stage_channels(depth, width)[1:]
         for stage, channels in enumerate(stage_channels(depth, width)):
-            blocks = _stage(depth, stage, channels_in, channels, backbone)
+            blocks = _stage(depth, stage, channels_in + lateral[stage], channels, backbone)
             self.stages.append(nn.ModuleList(blocks))
             if non_local is not None:
                 for number in non_local_blocks(len(blocks), stage):
@@ -157,19 +99,26 @@ class ResNet(nn.Module):
 
         Their H and W are 1/8, 1/16 and 1/32 of the clips' H and W, rounded up.
         """
-        if self.entry == "sampled":
-            clips_BCTHW = clips_BCTHW[:, :, ::_ENTRY_STRIDE]
-        x = max_pool_space(self.stem(clips_BCTHW), 3, stride=2)
-        if self.entry == "pooled":
-            x = max_pool_time(x)
+        x = self.enter(clips_BCTHW)
         maps = []
         for stage in range(len(self.stages)):
-            for block in self._blocks(stage):
-                x = _recomputed(block, x) if self.checkpointing else block(x)
-            if stage == 0 and self.pool_time:
-                x = max_pool_time(x)
+            x = self.stage(stage, x)
             maps.append(x)
         return maps[1:]
+
+    def enter(self, clips_BCTHW: Tensor) -> Tensor:
+        """Return the input of stage 2: the stem's output after the pools."""
+        if self.entry == "sampled":
+            clips_BCTHW = clips_BCTHW[:, :, :: self.stride]
+        x = max_pool_space(self.stem(clips_BCTHW), 3, stride=2)
+        return max_pool_time(x) if self.entry == "pooled" else x
+
+    def stage(self, stage: int, x_BCTHW: Tensor) -> Tensor:
+        """Return the map of a stage (0 for stage 2) for the map of the stage before it."""
+        x = x_BCTHW
+        for block in self._blocks(stage):
+            x = recomputed(block, x) if self.checkpointing else block(x)
+        return max_pool_time(x) if stage == 0 and self.pool_time else x
 
     def _blocks(self, stage: int) -> Iterator[nn.Module]:
         """Yield each residual block of a stage, followed by its non-local block if it has one."""
@@ -180,7 +129,9 @@ class ResNet(nn.Module):
                 yield self.non_local[name]
 
 
-def _recomputed(block: nn.Module, x_BCTHW: Tensor) -> Tensor:
+def recomputed(block: nn.Module, x_BCTHW: Tensor) -> Tensor:
+    """Run a block so that the backward pass computes its activations again, to save memory."""
+
     def contexts() -> tuple[
         contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]
     ]:
@@ -217,7 +168,7 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 def _stage(
     depth: int, stage: int, channels_in: int, channels: int, backbone: Backbone
 ) -> list[nn.Module]:
-    block = Bottleneck if depth in _BOTTLENECK_DEPTHS else BasicBlock
+    block = Bottleneck if has_bottlenecks(depth) else BasicBlock
     pattern = backbone.inflated[stage]
     blocks: list[nn.Module] = []
     for number in range(STAGE_BLOCKS[depth][stage]):

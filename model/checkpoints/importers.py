@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from configs import CheckpointError
-from model.backbones.resnet import BackboneName
+from model.backbones.table import BackboneName
 from model.checkpoints.architecture import config_of
-from model.checkpoints.naming import NAMINGS, PackageName, detect_package
+from model.checkpoints.packages import NAMINGS, PackageName, detect_package
+from model.checkpoints.rewriting import Named, rewritten
 from model.checkpoints.state_dict import read_checkpoint
 from model.media.preprocess import PreprocessConfig
 from model.network import ActionNetwork, build_model, shapes_of
@@ -91,27 +92,33 @@ def import_state(
         for key, value in state.items()
         if not any(re.match(duplicate, key) for duplicate in naming.duplicates)
     }
-    stages = naming.stages(kept)
-    translated = {key: naming.translate(key, stages) for key in kept}
-    ours = {target: kept[key] for key, target in translated.items() if target is not None}
-    config = config_of(ours, package=package, backbone=backbone, name=name)
+    numbers = naming.numbers(kept)
+    ours = rewritten(
+        {
+            target: Named(value, (key,))
+            for key, value in kept.items()
+            if (target := naming.translate(key, numbers)) is not None
+        },
+        package,
+        name,
+    )
+    tensors = {key: named.tensor for key, named in ours.items()}
+    config = config_of(tensors, package=package, backbone=backbone, name=name)
     # A small file can describe a huge network, so the network is built after its tensors fit.
     expected = shapes_of(config)
-    fitted, inflated = _fit(ours, expected, name)
+    fitted, inflated = _fit(tensors, expected, name)
     network = build_model(config)
     network.load_state_dict(fitted, strict=False)
-    origin = {target: key for key, target in translated.items() if target is not None}
+    used = {key: None for target in fitted for key in ours[target].keys}
     return ImportResult(
         network.eval(),
         package,
-        used=tuple(origin[key] for key in fitted),
+        used=tuple(used),
         missing=tuple(
             key for key in expected if key not in fitted and not key.endswith("num_batches_tracked")
         ),
-        left_over=tuple(
-            key for key, target in translated.items() if target is None or target not in fitted
-        ),
-        inflated=tuple(origin[key] for key in inflated),
+        left_over=tuple(key for key in kept if key not in used),
+        inflated=tuple(key for target in inflated for key in ours[target].keys),
     )
 
 

@@ -10,12 +10,18 @@ from model.cidc import use_mixing
 from model.network import fold_for_inference
 
 SMALL = ModelConfig(backbone="i3d", depth=18, width=16, num_classes=6, cidc=CIDCConfig())
+RIVALS: list[dict[str, object]] = [
+    {"backbone": "slowfast_4x16"},
+    {"backbone": "slowfast_8x8", "cidc": None, "head": "filter_bank"},
+    {"backbone": "blvnet_tam", "depth": 50, "cidc": None},
+    {"backbone": "tsn", "cidc": None, "head": "trn_multiscale"},
+]
 
 
-def small_network() -> ActionNetwork:
+def small_network(config: ModelConfig = SMALL) -> ActionNetwork:
     """Small, with the statistics of batch norm settled."""
     torch.manual_seed(5)
-    network = build_model(SMALL)
+    network = build_model(config)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.momentum = None
@@ -46,6 +52,29 @@ def test_a_folded_network_is_the_network(path: str, dtype: torch.dtype, toleranc
     torch.testing.assert_close(
         found / expected.abs().max(), expected / expected.abs().max(), atol=tolerance, rtol=0
     )
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("fields", RIVALS, ids=lambda fields: fields["backbone"])
+def test_rivals_in_a_cuda_graph_are_themselves(fields: dict[str, object]) -> None:
+    config = ModelConfig.model_validate(SMALL.model_dump() | fields)
+    network = small_network(config)
+    clips = torch.randn(2, 3, 32, 64, 64)
+    expected = network(clips)
+    folded = fold_for_inference(network, torch.float32).cuda()
+    still = clips.cuda()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        folded(still)  # kernels are chosen and compiled before the capture
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = folded(still)
+    graph.replay()
+    scale = expected.abs().max()
+    torch.testing.assert_close(found.cpu() / scale, expected / scale, atol=2e-3, rtol=0)
 
 
 def test_a_training_step_has_the_gradients_of_plain_pytorch() -> None:

@@ -217,6 +217,7 @@ NETWORKS = [
     {"backbone": "tsm", "cidc": None, "head": "lstm"},
     {"backbone": "r2d", "entry": "sampled", "cidc": None, "head": "self_attention"},
     {"backbone": "tsn", "cidc": {"direction": "none", "tail": False}},
+    {"backbone": "slowfast_8x8", "cidc": None, "lateral_norm": False},
 ]
 
 
@@ -228,7 +229,7 @@ def test_a_folded_network_is_the_network(fields: dict[str, object]) -> None:
         ModelConfig.model_validate({"depth": 18, "width": 16, "num_classes": 6} | fields)
     )
     settle(network)
-    for block in network.backbone.non_local.values():
+    for block in getattr(network.backbone, "non_local", {}).values():
         # Attention between untrained features is nearly one-hot and enlarges rounding; so it is
         # soft.
         block.theta.conv.weight.mul_(0.02)  # type: ignore[operator, union-attr]

@@ -27,7 +27,7 @@ def network(**fields: object):  # type: ignore[no-untyped-def]
     config = ModelConfig.model_validate({"depth": 18, "width": 8, "num_classes": 5} | fields)
     net = build_model(config)
     settle(net)
-    for block in net.backbone.non_local.values():
+    for block in getattr(net.backbone, "non_local", {}).values():
         block.theta.conv.weight.data.mul_(0.02)  # type: ignore[operator, union-attr]
     net.spec = ModelSpec(name="x", model=config, labels=tuple("abcde"), preprocess=PICTURE)
     return net
@@ -50,8 +50,10 @@ def network(**fields: object):  # type: ignore[no-untyped-def]
         },
         {"backbone": "tsm", "cidc": None, "head": "lstm"},
         {"cidc": None, "head": "self_attention", "non_local": True, "non_local_pooling": "before"},
+        {"backbone": "slowfast_4x16", "cidc": None, "head": "trn_multiscale"},
+        {"backbone": "blvnet_tam", "depth": 50, "cidc": None, "head": "filter_bank"},
     ],
-    ids=["i3d-50", "uni", "slow-nl", "tsm-lstm", "attention"],
+    ids=["i3d-50", "uni", "slow-nl", "tsm-lstm", "attention", "slowfast-trn", "blvnet-filters"],
 )
 def test_onnx_runtime_computes_the_same_for_any_batch(
     fields: dict[str, object], tmp_path: Path

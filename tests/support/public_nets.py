@@ -14,7 +14,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from tests import ROOT
 FOLDER = ROOT / ".public-nets"
 _INFLATED = ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0))
 _NON_LOCAL = ((0, 0, 0), (0, 1, 0, 1), (0, 1, 0, 1, 0, 1), (0, 0, 0))
+# SlowFast: frames of the fast pathway for each one of the slow pathway -> kernel between them
+LATERAL_TIME = {8: 5, 4: 7}
 _kept: list[Any] = []
 
 
@@ -129,8 +132,19 @@ def _pytorchvideo(name: str) -> nn.Module:
     return net
 
 
-def _pyslowfast(arch: str, *, non_local: bool = False) -> nn.Module:
-    """With the settings of the package's configs/Kinetics/*_8x8_R50.yaml."""
+def _pytorchvideo_slowfast(ratio: int) -> nn.Module:
+    """SlowFast 4x16 or 8x8, for 8 or 4 frames of the fast pathway for each of the slow one."""
+    _torchvision()
+    net: nn.Module = importlib.import_module("pytorchvideo.models.slowfast").create_slowfast(
+        slowfast_fusion_conv_kernel_size=(LATERAL_TIME[ratio], 1, 1),
+        slowfast_fusion_conv_stride=(ratio, 1, 1),
+        head_pool_kernel_sizes=((32 // ratio, 7, 7), (32, 7, 7)),
+    )
+    return net
+
+
+def _pyslowfast(arch: str, *, non_local: bool = False, ratio: int = 0) -> nn.Module:
+    """With the settings of the package's configs/Kinetics/*_R50.yaml."""
     # detectron2 is not on PyPI; only the detection head, never built here, uses it.
     layers = types.ModuleType("detectron2.layers")
     layers.ROIAlign = object  # type: ignore[attr-defined]
@@ -139,22 +153,30 @@ def _pyslowfast(arch: str, *, non_local: bool = False) -> nn.Module:
     config = importlib.import_module("slowfast.config.defaults").get_cfg()
     config.DATA.NUM_FRAMES, config.DATA.SAMPLING_RATE, config.DATA.CROP_SIZE = 8, 8, 224
     config.DATA.INPUT_CHANNEL_NUM = [3]
+    if ratio:
+        config.DATA.NUM_FRAMES, config.DATA.INPUT_CHANNEL_NUM = 32, [3, 3]
+        config.SLOWFAST.ALPHA, config.SLOWFAST.FUSION_KERNEL_SZ = ratio, LATERAL_TIME[ratio]
     config.RESNET.DEPTH, config.RESNET.NUM_GROUPS, config.RESNET.WIDTH_PER_GROUP = 50, 1, 64
     config.RESNET.STRIDE_1X1 = False
-    config.RESNET.NUM_BLOCK_TEMP_KERNEL = [[3], [4], [6], [3]]
-    config.NONLOCAL.LOCATION = [[[]], [[1, 3]], [[1, 3, 5]], [[]]] if non_local else [[[]]] * 4
-    config.NONLOCAL.GROUP = [[1]] * 4
+    pathways = 2 if ratio else 1
+    config.RESNET.NUM_BLOCK_TEMP_KERNEL = [[n] * pathways for n in (3, 4, 6, 3)]
+    config.RESNET.SPATIAL_STRIDES = [[n] * pathways for n in (1, 2, 2, 2)]
+    config.RESNET.SPATIAL_DILATIONS = [[1] * pathways] * 4
+    places = [[[]], [[1, 3]], [[1, 3, 5]], [[]]] if non_local else [[[]] * pathways] * 4
+    config.NONLOCAL.LOCATION = places
+    config.NONLOCAL.GROUP = [[1] * pathways] * 4
+    config.NONLOCAL.POOL = [[[1, 2, 2]] * pathways] * 4
     config.NONLOCAL.INSTANTIATION = "softmax"
     config.MODEL.ARCH, config.MODEL.NUM_CLASSES, config.MODEL.DROPOUT_RATE = arch, 400, 0.5
-    net: nn.Module = importlib.import_module("slowfast.models.video_model_builder").ResNetModel(
-        config
-    )
+    builder = importlib.import_module("slowfast.models.video_model_builder")
+    net: nn.Module = (builder.SlowFastModel if ratio else builder.ResNetModel)(config)
     # In evaluation the head applies softmax; without it the outputs are logits.
     net.head.act = nn.Identity()
     return net
 
 
-def _mmaction2(**backbone: Any) -> nn.Module:
+def _mmaction2_models() -> Any:
+    """The package's function that builds models from their settings."""
     _torchvision()
     importlib.import_module("mmaction")
     # The wheel lacks one of the modules that `mmaction.models` imports; its parts import without
@@ -163,6 +185,10 @@ def _mmaction2(**backbone: Any) -> nn.Module:
     for part in ("backbones", "data_preprocessors", "heads", "losses", "recognizers"):
         importlib.import_module(f"mmaction.models.{part}")
     importlib.import_module("mmengine.registry").init_default_scope("mmaction")
+    return importlib.import_module("mmaction.registry").MODELS.build
+
+
+def _mmaction2(**backbone: Any) -> nn.Module:
     head = {
         "type": "I3DHead",
         "num_classes": 400,
@@ -170,6 +196,8 @@ def _mmaction2(**backbone: Any) -> nn.Module:
         "spatial_type": "avg",
         "average_clips": "prob",
     }
+    if backbone["type"] == "ResNet3dSlowFast":
+        head |= {"type": "SlowFastHead", "in_channels": 2304}
     parts = {"type": "Recognizer3D", "backbone": backbone, "cls_head": head}
     parts["data_preprocessor"] = {
         "type": "ActionDataPreprocessor",
@@ -177,7 +205,7 @@ def _mmaction2(**backbone: Any) -> nn.Module:
         "std": [1] * 3,
         "format_shape": "NCTHW",
     }
-    net: nn.Module = importlib.import_module("mmaction.registry").MODELS.build(parts)
+    net: nn.Module = _mmaction2_models()(parts)
     return net
 
 
@@ -208,6 +236,45 @@ def _mmaction2_slow_only() -> nn.Module:
         inflate=(0, 0, 1, 1),
         norm_eval=False,
     )
+
+
+def _mmaction2_slowfast(ratio: int) -> nn.Module:
+    """With the settings of the package's slowfast_r50_*_4x16x1 and 8x8x1."""
+    pathway = {
+        "type": "resnet3d",
+        "depth": 50,
+        "pretrained": None,
+        "conv1_stride_t": 1,
+        "pool1_stride_t": 1,
+        "norm_eval": False,
+    }
+    slow = {
+        "lateral": True,
+        "conv1_kernel": (1, 7, 7),
+        "inflate": (0, 0, 1, 1),
+        "fusion_kernel": LATERAL_TIME[ratio],
+    }
+    return _mmaction2(
+        type="ResNet3dSlowFast",
+        resample_rate=ratio,
+        speed_ratio=ratio,
+        slow_pathway=pathway | slow,
+        fast_pathway=pathway | {"lateral": False, "base_channels": 8, "conv1_kernel": (5, 7, 7)},
+    )
+
+
+def _mmaction2_trn(relation: str) -> nn.Module:
+    backbone = {"type": "ResNet", "depth": 50, "pretrained": None, "norm_eval": False}
+    head = {
+        "type": "TRNHead",
+        "num_classes": 174,
+        "in_channels": 2048,
+        "relation_type": relation,
+    }
+    net: nn.Module = _mmaction2_models()(
+        {"type": "Recognizer2D", "backbone": backbone, "cls_head": head}
+    )
+    return net
 
 
 def _gluoncv(module: str) -> Any:
@@ -243,16 +310,41 @@ def _gluoncv_i3d(**non_local: Any) -> nn.Module:
     return net
 
 
-def _gluoncv_slow_only() -> nn.Module:
+def _gluoncv_settings() -> Any:
     model = SimpleNamespace(
         PRETRAINED=False, PRETRAINED_BASE=False, BN_EVAL=False, PARTIAL_BN=False, BN_FROZEN=False
     )
     data = SimpleNamespace(NUM_CLASSES=400, NUM_SEGMENT=1, NUM_CROP=1)
-    config = SimpleNamespace(
+    return SimpleNamespace(
         CONFIG=SimpleNamespace(DATA=data, MODEL=model, INFERENCE=SimpleNamespace(FEAT=False))
     )
-    net: nn.Module = _gluoncv("i3d_slow").i3d_slow_resnet50_f8s8_kinetics400(config)
+
+
+def _gluoncv_slow_only() -> nn.Module:
+    net: nn.Module = _gluoncv("i3d_slow").i3d_slow_resnet50_f8s8_kinetics400(_gluoncv_settings())
     return net
+
+
+def _gluoncv_slowfast(name: str) -> nn.Module:
+    build = getattr(_gluoncv("slowfast"), f"slowfast_{name}_resnet50_kinetics400")
+    net: nn.Module = build(_gluoncv_settings())
+    return net
+
+
+def _slow_and_fast(ratio: int) -> Callable[[nn.Module, Tensor], Tensor]:
+    return lambda net, clips: cast("Tensor", net([clips[:, :, ::ratio].clone(), clips]))
+
+
+def _relations(net: nn.Module, clips: Tensor) -> Tensor:
+    """Call a TRN with the tuples that evaluation here reads, instead of random ones."""
+
+    def spread(count: int, wanted: int, replace: bool) -> list[int]:
+        return [int((i + 0.5) * count / wanted) for i in range(wanted)]
+
+    frames = clips.transpose(1, 2).flatten(0, 1)
+    with mock.patch("numpy.random.choice", spread):
+        logits: Tensor = net.cls_head(net.backbone(frames), 8)  # type: ignore[operator]
+    return logits
 
 
 def _pathways(net: nn.Module, clips: Tensor) -> Tensor:
@@ -289,4 +381,15 @@ PUBLIC_NETS: dict[str, PublicNet] = {
         frames=32,
     ),
     "GluonCV SlowOnly": PublicNet(_gluoncv_slow_only),
+    # Each package once: all of them have both sizes.
+    "PyTorchVideo SlowFast 8x8": PublicNet(
+        lambda: _pytorchvideo_slowfast(4), _slow_and_fast(4), frames=32, side=224
+    ),
+    "PySlowFast SlowFast 4x16": PublicNet(
+        lambda: _pyslowfast("slowfast", ratio=8), _slow_and_fast(8), frames=32, side=224
+    ),
+    "mmaction2 SlowFast 8x8": PublicNet(lambda: _mmaction2_slowfast(4), _recogniser, frames=32),
+    "GluonCV SlowFast 4x16": PublicNet(lambda: _gluoncv_slowfast("4x16"), frames=32),
+    "mmaction2 TRN": PublicNet(lambda: _mmaction2_trn("TRN"), _relations),
+    "mmaction2 TRN, multi-scale": PublicNet(lambda: _mmaction2_trn("TRNMultiScale"), _relations),
 }

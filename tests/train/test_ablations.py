@@ -1,5 +1,6 @@
 """The paper's ablations: their networks, runs that are kept, and tables of results."""
 
+import dataclasses
 import json
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import train.ablations.runs
 from configs import ConfigError, DataError, example_path, load_config, parse_config
+from model import load_model
 from train.__main__ import main
 from train.ablations import (
     PAPER_TABLES,
@@ -18,6 +20,7 @@ from train.ablations import (
     run_ablations,
     variants,
 )
+from train.ablations.variants import backbone_name
 from train.engine.trainer import StoppedError
 
 
@@ -63,6 +66,69 @@ def test_the_tables_hold_the_papers_figures_and_eleven_networks() -> None:
     assert uni is not None
     assert (uni.direction, uni.scales) == ("uni", "multi_attention")
     assert variants(config)["lstm"].cidc is None
+
+
+def test_the_table_of_networks_names_each_of_them_once() -> None:
+    config = load_config(
+        example_path("compare-scenes.yaml"), AblationConfig, ["tables=[4b, networks]"]
+    )
+    found = variants(config)
+    # The run's own backbone is r2d too, but it enters stage 2 by another pool than R2D's.
+    rows = PAPER_TABLES["networks"].rows
+    assert set(found) == {row.name.replace(" ", "-").lower() for row in rows} | {
+        "backbone-average-pooling",
+        "no-direction",
+        "one-direction",
+        "multi-scale-attention",
+    }
+    assert found["ms-trn"].head == "trn_multiscale"
+    assert found["fine-grain"].head == "filter_bank"
+    assert (found["blvnet"].depth, found["slowfast-8x8"].depth) == (50, 18)
+    assert found["cidc-on-slowfast-4x16"].cidc == config.run.model.cidc
+    by_name = {row.name: row.paper for row in rows}
+    assert by_name["SlowFast 4x16"] == (None, None, 75.3, None)
+    assert by_name["MS-TRN"][-1] == 48.8
+    assert by_name["bLVNet"][2:] == (74.3, 61.7)
+    text = markdown(result_rows(config, {name: [RunResult(0.5, None)] for name in found}))
+    assert "| SlowFast 4x16 | 50.0 |  |  |  | 75.3 |  |" in text
+
+
+def test_networks_that_the_run_cannot_have_are_named_only_if_asked_for() -> None:
+    changes = ["run.model.frames=128", "run.model.cidc.columns=2"]
+    config = load_config(example_path("compare-scenes.yaml"), AblationConfig, changes)
+    assert len(variants(config)) == 11
+    asked = load_config(
+        example_path("compare-scenes.yaml"), AblationConfig, [*changes, "tables=[networks]"]
+    )
+    with pytest.raises(ConfigError, match=r"network TRN, .*'trn' relates 2 to 16"):
+        variants(asked)
+
+
+def test_every_backbone_has_a_run_of_its_own() -> None:
+    config = load_config(example_path("compare-scenes.yaml"), AblationConfig, ["tables=[networks]"])
+    names = {name: backbone_name(model, config) for name, model in variants(config).items()}
+    assert names["cidc-on-i3d"] == names["i3d"] == names["fine-grain"] == "backbone-i3d-18"
+    assert names["i3d-nl"] == "backbone-i3d-18-nl"
+    assert names["blvnet"] == "backbone-blvnet_tam-50"
+    assert backbone_name(config.run.model, config) == "backbone"
+
+
+@pytest.mark.slow
+def test_rivals_start_from_their_own_backbone(config: AblationConfig) -> None:
+    rows = PAPER_TABLES["networks"].rows
+    wanted = [row for row in rows if row.name in ("MS-TRN", "CIDC on SlowFast 4x16")]
+    table = dataclasses.replace(PAPER_TABLES["networks"], rows=tuple(wanted))
+    small = config.model_copy(update={"tables": ("networks",), "seeds": (0,)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PAPER_TABLES, "networks", table)
+        results = run_ablations(small, quiet=True)
+    assert sorted(results) == ["cidc-on-slowfast-4x16", "ms-trn"]
+    for name, backbone in (("ms-trn", "tsn"), ("cidc-on-slowfast-4x16", "slowfast_4x16")):
+        settings = json.loads((config.out / f"{name}-seed0/config.json").read_text())
+        assert settings["backbone_from"].endswith(f"backbone-{backbone}-18-seed0/model.safetensors")
+        started = load_model(config.out / f"backbone-{backbone}-18-seed0/model.safetensors")
+        assert started.config.head == "pool"
+        assert started.config.backbone == backbone
 
 
 @pytest.mark.slow

@@ -56,7 +56,8 @@ def header(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def cells(row: Mapping[str, Any]) -> list[str]:
     """Return a row as text, one cell for each column of the header."""
-    return [row["row"], _cell(row["top1"]), _cell(row["pairs"]), *map(str, row["paper"].values())]
+    paper = ["" if figure is None else str(figure) for figure in row["paper"].values()]
+    return [row["row"], _cell(row["top1"]), _cell(row["pairs"]), *paper]
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

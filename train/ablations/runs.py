@@ -1,8 +1,8 @@
-"""Runs the ablations: trains every variant from the same backbone with the same number of clips.
+"""Runs the ablations: trains every variant from its backbone with the same number of clips.
 
-For each seed, first a backbone is trained with average pooling. Every variant then starts from this
-backbone, so all rows of a table have seen the same clips equally often. Finished runs are not
-repeated; a run that was stopped is continued.
+For each seed and each backbone, first the backbone is trained with average pooling. Every variant
+then starts from its backbone, so all rows of a table have seen the same clips equally often.
+Finished runs are not repeated; a run that was stopped is continued.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import statistics
 import threading
 from pathlib import Path
 
-from configs import ConfigError, DataError, with_current_names
+from configs import ConfigError, DataError, parse_config
+from model.network import ModelConfig
 from train.ablations.config import AblationConfig
-from train.ablations.variants import variants
+from train.ablations.variants import backbone_name, variants
 from train.config import TrainConfig
 from train.data.clip_store import ClipStore
 from train.data.loader import open_store
@@ -59,9 +60,9 @@ def run_ablations(
     store = open_store(config.run.data, config.run.model.frames)
     results: dict[str, list[RunResult]] = {}
     for seed in config.seeds:
-        backbone = _backbone_run(config, seed)
-        _finished_result(backbone, store, quiet, stop)
         for name, model in variants(config).items():
+            backbone = _backbone_run(config, model, seed)
+            _finished_result(backbone, store, quiet, stop)
             changes = {
                 "name": name,
                 "model": model,
@@ -74,12 +75,14 @@ def run_ablations(
     return results
 
 
-def _backbone_run(config: AblationConfig, seed: int) -> TrainConfig:
+def _backbone_run(config: AblationConfig, model: ModelConfig, seed: int) -> TrainConfig:
+    """Return the run that trains the backbone of a variant."""
+    name = backbone_name(model, config)
     changes = {
-        "name": "backbone",
-        "model": config.run.model.model_copy(update={"cidc": None}),
+        "name": name,
+        "model": model.model_copy(update={"cidc": None, "head": "pool"}),
         "seed": seed,
-        "out": config.out / f"backbone-seed{seed}",
+        "out": config.out / f"{name}-seed{seed}",
         "optimiser": config.backbone,
     }
     return config.run.model_copy(update=changes)
@@ -111,7 +114,9 @@ def _check_settings(run: TrainConfig) -> None:
     if not path.is_file():
         return
     settings = run.model_dump(mode="json")
-    before = with_current_names(json.loads(path.read_text(encoding="utf-8")), TrainConfig)
+    # Settings that did not exist when the run was made have their defaults.
+    stored = parse_config(path.read_text(encoding="utf-8"), TrainConfig, name=str(path))
+    before = stored.model_dump(mode="json")
     if before != settings:
         different = sorted(key for key in settings if before.get(key) != settings[key])
         raise DataError(

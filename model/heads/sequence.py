@@ -1,4 +1,4 @@
-"""The other temporal heads in the paper's table 5a; they compute features from the last map.
+"""The other temporal heads in the paper's table 5a: LSTM and self-attention.
 
 Letters: B clips, C channels, T time, H and W space.
 """
