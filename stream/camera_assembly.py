@@ -1,4 +1,4 @@
-"""Makes what decodes the cameras, and each camera's worker, from the configuration."""
+"""Build the decoders and the workers of the cameras from the configuration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_decoders(config: StreamConfig, cameras: Iterable[CameraConfig], proble
 
 
 class CameraDecoders:
-    """What decodes the cameras of one pipeline: NVDEC, DALI, or each camera's own software.
+    """The decoders of one pipeline's cameras: NVDEC, DALI, or software in each camera's thread.
 
     Args:
         cameras: those that must be able to start.
@@ -64,8 +64,8 @@ class CameraDecoders:
         stack: closes the GPU's decoders at the end.
 
     Attributes:
-        dali: its thread; started and stopped by the pipeline.
-        pool: the GPU's decoders for packets; None: they do not decode.
+        dali: DALI's thread; started and stopped by the pipeline.
+        pool: NVDEC's decoders; None if NVDEC cannot be used.
 
     Raises:
         ConfigError: see `check_decoders`.
@@ -104,7 +104,7 @@ class CameraDecoders:
         check_decoders(self._config, [camera], self._problem)
 
     def worker(self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet) -> CameraWorker:
-        """Make what runs one opening of a camera."""
+        """Make the worker of a camera, for one opening."""
         camera = threads.status.camera
         config = self._config
         return CameraWorker(

@@ -142,7 +142,7 @@ class DecoderPool:
     def create(
         self, lane: DecoderLane, work: Callable[[], Result], is_stopped: Callable[[], bool]
     ) -> Result:
-        """Run what creates a decoder in a lane, when few others are being created.
+        """Create a decoder in a lane; wait while others are being created.
 
         Raises:
             CallAbandonedError, LaneHungError, CidcError: see `DecoderLane.call`.
@@ -197,7 +197,7 @@ class Seat:
         return self._lane.stream
 
     def open(self, *, codec: str, max_size: tuple[int, int], keeps_order: bool) -> None:
-        """Create the decoder, in the place of the one before."""
+        """Create the decoder; it replaces the one before."""
 
         def create() -> None:
             self._close()  # first, so that the GPU never holds both
@@ -224,11 +224,11 @@ class Seat:
         return self._is_fresh
 
     def flush(self) -> list[Surface]:
-        """Return what the decoder still holds; it then waits for a key frame."""
+        """Return the frames that the decoder still holds; it then waits for a key frame."""
         return self._lane.call(lambda: self._opened().flush(), self._is_stopped)
 
     def resize(self, size: tuple[int, int]) -> bool:
-        """Prepare the decoder for another size; whether it is possible."""
+        """Prepare the decoder for another size; return whether this is possible."""
         return self._lane.call(lambda: self._opened().resize(size), self._is_stopped)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Packets on their way through a decoder on the GPU, and the frames that come of them."""
+"""Remember the packets that a decoder on the GPU works on, and give its frames their times."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from model.media.key_frames import is_shown
 from model.media.nvdec import Surface
 from model.media.presentation_order import PresentationOrder
 from stream.ingest.frame_times import FrameTimes
-from stream.ingest.stream_look import StreamLook
-from stream.ingest.surface_frames import PictureMaker, SurfaceFrame
+from stream.ingest.stream_format import StreamFormat
+from stream.ingest.surface_frames import CameraConverter, SurfaceFrame
 from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["DueFrames"]
@@ -20,10 +20,10 @@ _MAX_HELD = 32
 
 
 class DueFrames:
-    """Remembers the packets whose frames are still due, and dates the frames when they come.
+    """Remembers the packets whose frames are still due, and gives these frames their times.
 
     Args:
-        on_missing: told of each packet whose frame does not come.
+        on_missing: called with each packet whose frame does not come.
 
     Attributes:
         times: gives the frames their presentation times.
@@ -47,7 +47,7 @@ class DueFrames:
         self._start_pts = None if first is None else first.packet.pts
 
     def add(self, coded: CodedPacket, tag: int) -> None:
-        """Note a packet that the decoder gets; tags rise."""
+        """Note a packet that the decoder gets; its tag is higher than those before."""
         self._packets[tag] = coded
 
     @property
@@ -56,25 +56,29 @@ class DueFrames:
         return next(iter(self._packets), None)
 
     def take(
-        self, surfaces: Sequence[Surface], coded: CodedPacket, look: StreamLook, maker: PictureMaker
+        self,
+        surfaces: Sequence[Surface],
+        coded: CodedPacket,
+        stream_format: StreamFormat,
+        converter: CameraConverter,
     ) -> list[DecodedFrame]:
         """Return the frames of surfaces, in presentation order.
 
         Args:
-            surfaces: as the decoder gave them, in its order.
-            coded: the packet that made it give them.
+            surfaces: in the order in which the decoder gave them.
+            coded: the packet after which the decoder gave them.
         """
         ready: list[DecodedFrame] = []
         for surface in surfaces:
             own = self._packets.pop(surface.tag, None)
-            self._expire(surface.tag - (0 if look.keeps_order else _MAX_HELD))
+            self._expire(surface.tag - (0 if stream_format.keeps_order else _MAX_HELD))
             if own is not None and not own.repeated:
-                frame = self._frame(surface, own, coded, look, maker)
+                frame = self._frame(surface, own, coded, stream_format, converter)
                 ready += self._order.push(frame, frame.pts_seconds)
         return ready
 
     def finish(self) -> list[DecodedFrame]:
-        """Return frames that waited for others; what is still due does not come."""
+        """Return frames that waited for earlier ones, and give up those that are still due."""
         held = self._order.flush()
         if self._packets:
             self._expire(next(reversed(self._packets)) + 1)
@@ -85,15 +89,15 @@ class DueFrames:
         surface: Surface,
         own: CodedPacket,
         coded: CodedPacket,
-        look: StreamLook,
-        maker: PictureMaker,
+        stream_format: StreamFormat,
+        converter: CameraConverter,
     ) -> DecodedFrame:
         packet = own.packet
         time = None if packet.pts is None else float(packet.pts * packet.time_base)
-        width, height = look.shown_size(surface.width, surface.height)
-        turns = look.facts.turns
+        width, height = stream_format.shown_size(surface.width, surface.height)
+        turns = stream_format.facts.turns
         return DecodedFrame(
-            SurfaceFrame(surface, width, height, turns, look.colours, maker),
+            SurfaceFrame(surface, width, height, turns, stream_format.colours, converter),
             self.times.seconds(coded, time),
             own.arrived_monotonic,
             own.wall_seconds,

@@ -1,4 +1,4 @@
-"""Packets to frames by the GPU's decoder (NVDEC), with the contract of `stream.ingest.decoder`.
+"""Decode packets with the GPU's decoder (NVDEC); the contract is that of `stream.ingest.decoder`.
 
 The frames are surfaces on the GPU; none is converted here. No GPU has run this yet.
 """
@@ -21,30 +21,27 @@ from stream.ingest.decoder_lane import LaneHungError
 from stream.ingest.decoder_pool import DecoderPool, Seat
 from stream.ingest.due_frames import DueFrames
 from stream.ingest.gop import IN_ORDER
-from stream.ingest.stream_look import StreamLook
-from stream.ingest.surface_frames import PictureMaker
+from stream.ingest.stream_format import StreamFormat
+from stream.ingest.surface_frames import CameraConverter
 from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["GpuDecoder"]
 
-# A decoder holds 16 frames at most, and four for its latency; what is older never comes.
-_MAX_HELD = 32
-
 
 class GpuDecoder:
-    """Decodes one camera's packets to frames in presentation order, each with its arrival time.
+    """Decodes one camera's packets; frames come in presentation order, with their arrival times.
 
     The `native` of its frames is a `SurfaceFrame`. The first key frame, and each that changes the
-    stream's parameters, is also decoded in software, which says size and colours. After a hole in
+    stream's parameters, is also decoded in software, which shows size and colours. After a gap in
     the stream, or an error, decoding goes on with the next key frame.
 
     Args:
-        pool: the GPU's decoders; a seat is taken with the first video that suits.
+        pool: the GPU's decoders; the first video that the GPU can decode takes a seat.
         short_side: pixels to which the frames are scaled down when they are converted.
         max_pixels: of a frame.
         is_stopped: whether the camera should end; asked while it waits.
-        on_corrupt: told of each packet that cannot be decoded.
-        on_look: told what the frames are, each time that it changes.
+        on_corrupt: called for each packet that cannot be decoded.
+        on_format: called with what a key frame shows of the video, each time that this changes.
 
     Attributes:
         next_tag: of the next packet.
@@ -58,21 +55,21 @@ class GpuDecoder:
         max_pixels: int,
         is_stopped: Callable[[], bool] = lambda: False,
         on_corrupt: Callable[[], None] = lambda: None,
-        on_look: Callable[[VideoFacts], None] = lambda facts: None,
+        on_format: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self._pool = pool
         self._short_side = short_side
         self._max_pixels = max_pixels
         self._is_stopped = is_stopped
         self._on_corrupt = on_corrupt
-        self._on_look = on_look
+        self._on_format = on_format
         self._seat: Seat | None = None
-        self._maker: PictureMaker | None = None
+        self._converter: CameraConverter | None = None
         self._stream: Any = None  # of the connection
         self._elementary: ElementaryStream | None = None
         self._codec = ""
-        self._look: StreamLook | None = None  # of the decoder's frames
-        self._is_known = False  # whether this connection's frames look like that
+        self._format: StreamFormat | None = None  # of the decoder's frames
+        self._is_known = False  # whether this connection's frames have this format
         self._parameters = b""
         self._reorders = False  # it was seen, whatever the stream says
         self.next_tag = 0
@@ -83,11 +80,11 @@ class GpuDecoder:
         self._newest_pts: int | None = None  # of this group
 
     def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
-        """Frames that this packet completes: often one, sometimes none or several.
+        """Return the frames that this packet completes: often one, sometimes none or several.
 
         Raises:
-            SoftwareNeededError: the video, or the decoder, must be given up.
-            ReorderedError: nothing was done; see `reopen`.
+            SoftwareNeededError: software must take over.
+            ReorderedError: frames are reordered after all. The packet was not decoded; `reopen`.
             CallAbandonedError: the camera was stopped.
         """
         if coded.packet is None:
@@ -177,7 +174,7 @@ class GpuDecoder:
         return frames
 
     def _drop_held(self) -> None:
-        """Drop what the decoder still holds; it lies before a hole."""
+        """Drop the frames that the decoder still holds; they come before a gap."""
         try:
             if self._is_open and not self._waits:
                 self._opened().flush()
@@ -217,37 +214,41 @@ class GpuDecoder:
         if self._is_open and self._is_known and parameters in (b"", self._parameters):
             return []
         was_waiting, self._waits = self._waits, True  # unless the key frame can be read
-        look = StreamLook.of(coded.packet, max_pixels=self._max_pixels, reorders=self._reorders)
-        reason = nvdec_reason(look.facts, self._pool.caps)
+        stream_format = StreamFormat.of(
+            coded.packet, max_pixels=self._max_pixels, reorders=self._reorders
+        )
+        reason = nvdec_reason(stream_format.facts, self._pool.caps)
         if reason is not None:
             raise SoftwareNeededError(*reason)
         self._waits = was_waiting
-        frames = self._change(look, coded)
+        frames = self._change(stream_format, coded)
         self._parameters = parameters
         self._is_known = True
         return frames
 
-    def _change(self, look: StreamLook, coded: CodedPacket) -> list[DecodedFrame]:
+    def _change(self, stream_format: StreamFormat, coded: CodedPacket) -> list[DecodedFrame]:
         """Give the stream a decoder for these frames; return those that the last one held."""
         frames: list[DecodedFrame] = []
         if self._is_open and not self._waits:
             frames = self._taken(self._opened().flush(), coded) + self._due.finish()
-        before, self._look = self._look, look
-        fits = self._is_open and before is not None and before.decoder == look.decoder
-        is_resized = before is not None and before.size != look.size
-        if not fits or (is_resized and not self._opened().resize(look.size)):
-            self._open(look)
-        self._on_look(look.facts)
+        before, self._format = self._format, stream_format
+        fits = self._is_open and before is not None and before.decoder == stream_format.decoder
+        is_resized = before is not None and before.size != stream_format.size
+        if not fits or (is_resized and not self._opened().resize(stream_format.size)):
+            self._open(stream_format)
+        self._on_format(stream_format.facts)
         return frames
 
-    def _open(self, look: StreamLook) -> None:
+    def _open(self, stream_format: StreamFormat) -> None:
         self._is_open = False
         try:
             if self._seat is None:
                 self._seat = self._pool.take_seat(self._is_stopped)
-                self._maker = PictureMaker(self._seat.stream, self._short_side)
+                self._converter = CameraConverter(self._seat.stream, self._short_side)
             self._seat.open(
-                codec=look.facts.codec, max_size=look.size, keeps_order=look.keeps_order
+                codec=stream_format.facts.codec,
+                max_size=stream_format.size,
+                keeps_order=stream_format.keeps_order,
             )
         except LaneHungError:
             raise
@@ -260,9 +261,9 @@ class GpuDecoder:
         return self._seat
 
     def _check_order(self, coded: CodedPacket) -> None:
-        assert self._look is not None, "a key frame says what the frames are"
+        assert self._format is not None, "a key frame says what the frames are"
         time = coded.packet.pts
-        if time is None or not self._look.keeps_order or self._codec in IN_ORDER:
+        if time is None or not self._format.keeps_order or self._codec in IN_ORDER:
             return
         if self._newest_pts is not None and time < self._newest_pts:
             raise ReorderedError
@@ -270,14 +271,14 @@ class GpuDecoder:
 
     def _taken(self, surfaces: Sequence[Surface], coded: CodedPacket) -> list[DecodedFrame]:
         """Return the frames of surfaces that came with a packet, in presentation order."""
-        assert self._look is not None, "a key frame says what the frames are"
-        assert self._maker is not None, "a decoder has a seat"
+        assert self._format is not None, "a key frame says what the frames are"
+        assert self._converter is not None, "a decoder has a seat"
         if surfaces:
             self._failures.note_frame()
-        return self._due.take(surfaces, coded, self._look, self._maker)
+        return self._due.take(surfaces, coded, self._format, self._converter)
 
     def _note_failure(self, coded: CodedPacket, detail: str) -> None:
-        """Note that a packet could not be decoded; too many are the camera's problem."""
+        """Note that a packet could not be decoded; after too many, software takes over."""
         self._note_corrupt(coded)
         self._failures.note_failure()
         if self._failures.are_too_many:

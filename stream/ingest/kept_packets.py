@@ -1,4 +1,4 @@
-"""The packets of one camera from which another decoder can go on."""
+"""Keep the packets with which another decoder can take over a camera."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Group:
 
 
 class KeptPackets:
-    """Keeps a camera's packets since the last key frame, and groups whose frames are still due.
+    """Keeps packets since the last key frame, and earlier groups whose frames are still due.
 
     If they take too much room, none are kept until the next key frame.
 
@@ -33,7 +33,7 @@ class KeptPackets:
         max_bytes: size of all groups together.
 
     Attributes:
-        is_whole: whether decoding can go on from what is kept; if not, at the next key frame.
+        is_whole: whether decoding can go on with what is kept; if not, with the next key frame.
         started_monotonic: arrival of the connection's first packet; None before it.
         packets: number of the connection's packets so far.
     """

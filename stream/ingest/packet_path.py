@@ -1,4 +1,4 @@
-"""One camera's packets on their way through NVDEC, until something speaks against it."""
+"""Decode one camera with NVDEC, until software must take over."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _MAX_SECONDS_WITHOUT_KEY_FRAME = 10.0
 
 
 class PacketPath:
-    """Decodes one camera by the GPU, packet by packet, and keeps what another decoder would need.
+    """Decodes one camera's packets with NVDEC, and keeps the packets that software would need.
 
     Args:
         pool: the GPU's decoders.
         short_side: pixels to which frames are scaled down when they are converted.
         is_stopped: whether the camera should end; asked while it waits.
-        on_corrupt: told of each packet that cannot be decoded.
-        on_look: told what the frames are, each time that it changes.
+        on_corrupt: called for each packet that cannot be decoded.
+        on_format: called with what a key frame shows of the video, each time that this changes.
 
     Attributes:
-        problem: why this camera cannot be decoded here; None while it can.
-        kept: the packets from which a decoder in software can go on.
+        problem: why software must take over; None while NVDEC decodes.
+        kept: the packets with which software would start.
         last_seconds: presentation time of the latest frame; None before the connection's first.
     """
 
@@ -44,7 +44,7 @@ class PacketPath:
         short_side: int,
         is_stopped: Callable[[], bool],
         on_corrupt: Callable[[], None] = lambda: None,
-        on_look: Callable[[VideoFacts], None] = lambda facts: None,
+        on_format: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self.problem: tuple[SoftwareReason, str] | None = None
         self.kept = KeptPackets(
@@ -61,13 +61,13 @@ class PacketPath:
             max_pixels=config.max_pixels,
             is_stopped=is_stopped,
             on_corrupt=self._note_corrupt,
-            on_look=on_look,
+            on_format=on_format,
         )
 
     def push(self, coded: CodedPacket) -> list[DecodedFrame]:
         """Decode a packet; return the frames that it completes, in presentation order.
 
-        If this is not possible, `problem` is set; frames that came before are still right.
+        If this is not possible, `problem` is set; frames that were returned before stay valid.
         """
         frames: list[DecodedFrame] = []
         if coded.packet is None:
@@ -118,7 +118,7 @@ class PacketPath:
         return [frame for frame in frames if last is None or frame.pts_seconds > last]
 
     def _check_key_frames(self, coded: CodedPacket) -> None:
-        """Leave a camera that sends no key frames to software, which may decode it somehow."""
+        """Let software take over a camera without key frames; FFmpeg may decode it all the same."""
         if not self._decoder.waits_for_key_frame or self.last_seconds is not None:
             return
         if coded.packet is not None and coded.size:

@@ -1,4 +1,4 @@
-"""Frames that the GPU's decoder has decoded, until they are converted to RGB."""
+"""Decoded frames on the GPU (surfaces), and their conversion to RGB."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from model.media.dali_errors import is_out_of_memory
 from model.media.nv12 import SurfaceColours, SurfaceConverter
 from model.media.nvdec import Surface
 
-__all__ = ["PictureMaker", "SurfaceFrame"]
+__all__ = ["CameraConverter", "SurfaceFrame"]
 
 
 @dataclasses.dataclass(eq=False)
 class SurfaceFrame:
-    """A decoded frame; `surface` is let go as soon as the frame was converted.
+    """A decoded frame. Its surface is released as soon as it has been converted.
 
     `turns` quarter turns to the left make it upright.
     """
@@ -26,10 +26,10 @@ class SurfaceFrame:
     height: int
     turns: int
     colours: SurfaceColours
-    maker: PictureMaker
+    converter: CameraConverter
 
-    def picture(self) -> Any:
-        """Convert it to RGB, uint8 `H W 3`; only once.
+    def to_rgb(self) -> Any:
+        """Convert the frame to RGB, uint8 `H W 3`; possible only once.
 
         Returns:
             A tensor on the GPU; on a CPU, an array.
@@ -42,10 +42,10 @@ class SurfaceFrame:
         if self.surface is None:
             raise MediaError("a frame was to be converted twice")
         surface, self.surface = self.surface, None
-        return self.maker.convert(self, surface)
+        return self.converter.convert(self, surface)
 
 
-class PictureMaker:
+class CameraConverter:
     """Converts the frames of one camera, in the camera's thread.
 
     Args:
@@ -61,7 +61,7 @@ class PictureMaker:
         """Convert a surface; waits until the GPU has done it."""
         try:
             with self._stream.shared():
-                picture = self._converter(
+                frame_HWC = self._converter(
                     surface.samples,
                     width=frame.width,
                     height=frame.height,
@@ -74,4 +74,4 @@ class PictureMaker:
             raise DeviceMemoryError(f"the GPU has no memory for a frame: {error}") from None
         # A tensor carries no event, and whoever takes it uses another stream.
         self._stream.finish()
-        return picture if picture.is_cuda else picture.numpy()
+        return frame_HWC if frame_HWC.is_cuda else frame_HWC.numpy()
