@@ -115,7 +115,7 @@ class Metrics:
             "Cameras that software took over from NVDEC or DALI, by reason",
             "reason",
         )
-        self.open_decoders = self._gauge("open_decoders", "Open decoders on the GPU", "kind")
+        self.open_decoders = self._gauge("open_decoders", "Decoders on the GPU, by kind", "kind")
         self.uploaded = self._counter(
             "uploaded_bytes", "Bytes copied to the GPU, as packets or as frames", "kind"
         )

@@ -99,7 +99,7 @@ class CameraFrames:
             is_live=is_live,
         )
         metrics.software_decoding.remove_by_labels(self._log_context)
-        self._messages: set[str] = set()  # what was said about colours
+        self._looks: set[str] = set()  # what was said about colours
         self._before: tuple[CodedPacket, ...] = ()  # the group before this one
         self._groups: GroupPath | None = None  # while DALI decodes
         self._packets: PacketPath | None = None  # while NVDEC decodes
@@ -110,7 +110,7 @@ class CameraFrames:
                 short_side=short_side,
                 is_stopped=self._is_stopped,
                 on_corrupt=metrics.corrupt.labels(camera_id).inc,
-                on_format=self._note_format,
+                on_look=self._note_look,
             )
         elif stage is not None and stage.suits(source.decoder):
             self._groups = GroupPath(stage, source, self._is_stopped)
@@ -216,10 +216,10 @@ class CameraFrames:
             )
         yield from self._take_packets(kept.rest())
 
-    def _note_format(self, facts: VideoFacts) -> None:
+    def _note_look(self, facts: VideoFacts) -> None:
         message = facts.colour_message
-        if message is not None and message not in self._messages:
-            self._messages.add(message)
+        if message is not None and message not in self._looks:
+            self._looks.add(message)
             self._log_fallback(message)
 
     # By DALI --------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class CameraFrames:
         else:
             with self._metrics.stage.labels("convert").time():
                 is_surface = isinstance(native, SurfaceFrame)
-                picture = native.to_rgb() if is_surface else self._converter(native)
+                picture = native.picture() if is_surface else self._converter(native)
         self._converts = True
         return picture
 

@@ -87,9 +87,9 @@ class SourceConfig(StrictModel):
         gt=0,
         le=30,
         description=(
-            "longest group of pictures, from one key frame to the next. DALI: cameras with longer"
-            " groups are decoded in software. NVDEC: if it fails in a longer group, software starts"
-            " at the next key frame"
+            "DALI decodes whole groups of pictures, from one key frame to the next; a camera with"
+            " longer ones is decoded in software. If NVDEC fails within a longer one, software goes"
+            " on with the next"
         ),
     )
 

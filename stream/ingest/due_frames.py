@@ -9,8 +9,8 @@ from model.media.key_frames import is_shown
 from model.media.nvdec import Surface
 from model.media.presentation_order import PresentationOrder
 from stream.ingest.frame_times import FrameTimes
-from stream.ingest.stream_format import StreamFormat
-from stream.ingest.surface_frames import CameraConverter, SurfaceFrame
+from stream.ingest.stream_look import StreamLook
+from stream.ingest.surface_frames import PictureMaker, SurfaceFrame
 from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["DueFrames"]
@@ -56,11 +56,7 @@ class DueFrames:
         return next(iter(self._packets), None)
 
     def take(
-        self,
-        surfaces: Sequence[Surface],
-        coded: CodedPacket,
-        stream_format: StreamFormat,
-        converter: CameraConverter,
+        self, surfaces: Sequence[Surface], coded: CodedPacket, look: StreamLook, maker: PictureMaker
     ) -> list[DecodedFrame]:
         """Return the frames of surfaces, in presentation order.
 
@@ -71,9 +67,9 @@ class DueFrames:
         ready: list[DecodedFrame] = []
         for surface in surfaces:
             own = self._packets.pop(surface.tag, None)
-            self._expire(surface.tag - (0 if stream_format.keeps_order else _MAX_HELD))
+            self._expire(surface.tag - (0 if look.keeps_order else _MAX_HELD))
             if own is not None and not own.repeated:
-                frame = self._frame(surface, own, coded, stream_format, converter)
+                frame = self._frame(surface, own, coded, look, maker)
                 ready += self._order.push(frame, frame.pts_seconds)
         return ready
 
@@ -89,15 +85,15 @@ class DueFrames:
         surface: Surface,
         own: CodedPacket,
         coded: CodedPacket,
-        stream_format: StreamFormat,
-        converter: CameraConverter,
+        look: StreamLook,
+        maker: PictureMaker,
     ) -> DecodedFrame:
         packet = own.packet
         time = None if packet.pts is None else float(packet.pts * packet.time_base)
-        width, height = stream_format.shown_size(surface.width, surface.height)
-        turns = stream_format.facts.turns
+        width, height = look.shown_size(surface.width, surface.height)
+        turns = look.facts.turns
         return DecodedFrame(
-            SurfaceFrame(surface, width, height, turns, stream_format.colours, converter),
+            SurfaceFrame(surface, width, height, turns, look.colours, maker),
             self.times.seconds(coded, time),
             own.arrived_monotonic,
             own.wall_seconds,

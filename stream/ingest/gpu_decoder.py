@@ -21,8 +21,8 @@ from stream.ingest.decoder_lane import LaneHungError
 from stream.ingest.decoder_pool import DecoderPool, Seat
 from stream.ingest.due_frames import DueFrames
 from stream.ingest.gop import IN_ORDER
-from stream.ingest.stream_format import StreamFormat
-from stream.ingest.surface_frames import CameraConverter
+from stream.ingest.stream_look import StreamLook
+from stream.ingest.surface_frames import PictureMaker
 from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["GpuDecoder"]
@@ -41,7 +41,7 @@ class GpuDecoder:
         max_pixels: of a frame.
         is_stopped: whether the camera should end; asked while it waits.
         on_corrupt: called for each packet that cannot be decoded.
-        on_format: called with what a key frame shows of the video, each time that this changes.
+        on_look: called with what a key frame shows of the video, each time that this changes.
 
     Attributes:
         next_tag: of the next packet.
@@ -55,21 +55,21 @@ class GpuDecoder:
         max_pixels: int,
         is_stopped: Callable[[], bool] = lambda: False,
         on_corrupt: Callable[[], None] = lambda: None,
-        on_format: Callable[[VideoFacts], None] = lambda facts: None,
+        on_look: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self._pool = pool
         self._short_side = short_side
         self._max_pixels = max_pixels
         self._is_stopped = is_stopped
         self._on_corrupt = on_corrupt
-        self._on_format = on_format
+        self._on_look = on_look
         self._seat: Seat | None = None
-        self._converter: CameraConverter | None = None
+        self._maker: PictureMaker | None = None
         self._stream: Any = None  # of the connection
         self._elementary: ElementaryStream | None = None
         self._codec = ""
-        self._format: StreamFormat | None = None  # of the decoder's frames
-        self._is_known = False  # whether this connection's frames have this format
+        self._look: StreamLook | None = None  # of the decoder's frames
+        self._is_known = False  # whether this connection's frames look like that
         self._parameters = b""
         self._reorders = False  # it was seen, whatever the stream says
         self.next_tag = 0
@@ -214,41 +214,37 @@ class GpuDecoder:
         if self._is_open and self._is_known and parameters in (b"", self._parameters):
             return []
         was_waiting, self._waits = self._waits, True  # unless the key frame can be read
-        stream_format = StreamFormat.of(
-            coded.packet, max_pixels=self._max_pixels, reorders=self._reorders
-        )
-        reason = nvdec_reason(stream_format.facts, self._pool.caps)
+        look = StreamLook.of(coded.packet, max_pixels=self._max_pixels, reorders=self._reorders)
+        reason = nvdec_reason(look.facts, self._pool.caps)
         if reason is not None:
             raise SoftwareNeededError(*reason)
         self._waits = was_waiting
-        frames = self._change(stream_format, coded)
+        frames = self._change(look, coded)
         self._parameters = parameters
         self._is_known = True
         return frames
 
-    def _change(self, stream_format: StreamFormat, coded: CodedPacket) -> list[DecodedFrame]:
+    def _change(self, look: StreamLook, coded: CodedPacket) -> list[DecodedFrame]:
         """Give the stream a decoder for these frames; return those that the last one held."""
         frames: list[DecodedFrame] = []
         if self._is_open and not self._waits:
             frames = self._taken(self._opened().flush(), coded) + self._due.finish()
-        before, self._format = self._format, stream_format
-        fits = self._is_open and before is not None and before.decoder == stream_format.decoder
-        is_resized = before is not None and before.size != stream_format.size
-        if not fits or (is_resized and not self._opened().resize(stream_format.size)):
-            self._open(stream_format)
-        self._on_format(stream_format.facts)
+        before, self._look = self._look, look
+        fits = self._is_open and before is not None and before.decoder == look.decoder
+        is_resized = before is not None and before.size != look.size
+        if not fits or (is_resized and not self._opened().resize(look.size)):
+            self._open(look)
+        self._on_look(look.facts)
         return frames
 
-    def _open(self, stream_format: StreamFormat) -> None:
+    def _open(self, look: StreamLook) -> None:
         self._is_open = False
         try:
             if self._seat is None:
                 self._seat = self._pool.take_seat(self._is_stopped)
-                self._converter = CameraConverter(self._seat.stream, self._short_side)
+                self._maker = PictureMaker(self._seat.stream, self._short_side)
             self._seat.open(
-                codec=stream_format.facts.codec,
-                max_size=stream_format.size,
-                keeps_order=stream_format.keeps_order,
+                codec=look.facts.codec, max_size=look.size, keeps_order=look.keeps_order
             )
         except LaneHungError:
             raise
@@ -261,9 +257,9 @@ class GpuDecoder:
         return self._seat
 
     def _check_order(self, coded: CodedPacket) -> None:
-        assert self._format is not None, "a key frame says what the frames are"
+        assert self._look is not None, "a key frame says what the frames are"
         time = coded.packet.pts
-        if time is None or not self._format.keeps_order or self._codec in IN_ORDER:
+        if time is None or not self._look.keeps_order or self._codec in IN_ORDER:
             return
         if self._newest_pts is not None and time < self._newest_pts:
             raise ReorderedError
@@ -271,11 +267,11 @@ class GpuDecoder:
 
     def _taken(self, surfaces: Sequence[Surface], coded: CodedPacket) -> list[DecodedFrame]:
         """Return the frames of surfaces that came with a packet, in presentation order."""
-        assert self._format is not None, "a key frame says what the frames are"
-        assert self._converter is not None, "a decoder has a seat"
+        assert self._look is not None, "a key frame says what the frames are"
+        assert self._maker is not None, "a decoder has a seat"
         if surfaces:
             self._failures.note_frame()
-        return self._due.take(surfaces, coded, self._format, self._converter)
+        return self._due.take(surfaces, coded, self._look, self._maker)
 
     def _note_failure(self, coded: CodedPacket, detail: str) -> None:
         """Note that a packet could not be decoded; after too many, software takes over."""

@@ -28,7 +28,7 @@ class PacketPath:
         short_side: pixels to which frames are scaled down when they are converted.
         is_stopped: whether the camera should end; asked while it waits.
         on_corrupt: called for each packet that cannot be decoded.
-        on_format: called with what a key frame shows of the video, each time that this changes.
+        on_look: called with what a key frame shows of the video, each time that this changes.
 
     Attributes:
         problem: why software must take over; None while NVDEC decodes.
@@ -44,7 +44,7 @@ class PacketPath:
         short_side: int,
         is_stopped: Callable[[], bool],
         on_corrupt: Callable[[], None] = lambda: None,
-        on_format: Callable[[VideoFacts], None] = lambda facts: None,
+        on_look: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self.problem: tuple[SoftwareReason, str] | None = None
         self.kept = KeptPackets(
@@ -61,7 +61,7 @@ class PacketPath:
             max_pixels=config.max_pixels,
             is_stopped=is_stopped,
             on_corrupt=self._note_corrupt,
-            on_format=on_format,
+            on_look=on_look,
         )
 
     def push(self, coded: CodedPacket) -> list[DecodedFrame]:

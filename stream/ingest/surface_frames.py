@@ -11,7 +11,7 @@ from model.media.dali_errors import is_out_of_memory
 from model.media.nv12 import SurfaceColours, SurfaceConverter
 from model.media.nvdec import Surface
 
-__all__ = ["CameraConverter", "SurfaceFrame"]
+__all__ = ["PictureMaker", "SurfaceFrame"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -26,9 +26,9 @@ class SurfaceFrame:
     height: int
     turns: int
     colours: SurfaceColours
-    converter: CameraConverter
+    maker: PictureMaker
 
-    def to_rgb(self) -> Any:
+    def picture(self) -> Any:
         """Convert the frame to RGB, uint8 `H W 3`; possible only once.
 
         Returns:
@@ -42,10 +42,10 @@ class SurfaceFrame:
         if self.surface is None:
             raise MediaError("a frame was to be converted twice")
         surface, self.surface = self.surface, None
-        return self.converter.convert(self, surface)
+        return self.maker.convert(self, surface)
 
 
-class CameraConverter:
+class PictureMaker:
     """Converts the frames of one camera, in the camera's thread.
 
     Args:
@@ -61,7 +61,7 @@ class CameraConverter:
         """Convert a surface; waits until the GPU has done it."""
         try:
             with self._stream.shared():
-                frame_HWC = self._converter(
+                picture = self._converter(
                     surface.samples,
                     width=frame.width,
                     height=frame.height,
@@ -74,4 +74,4 @@ class CameraConverter:
             raise DeviceMemoryError(f"the GPU has no memory for a frame: {error}") from None
         # A tensor carries no event, and whoever takes it uses another stream.
         self._stream.finish()
-        return frame_HWC if frame_HWC.is_cuda else frame_HWC.numpy()
+        return picture if picture.is_cuda else picture.numpy()

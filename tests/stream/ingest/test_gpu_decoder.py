@@ -55,7 +55,7 @@ def assert_same(frames: list[DecodedFrame], expected: list[DecodedFrame]) -> Non
             assert getattr(frame, name) == getattr(other, name), name
         assert frame.turns == other.turns
         picture = convert(other.native).astype(int)
-        assert np.abs(frame.native.to_rgb() - picture).max() <= 1
+        assert np.abs(frame.native.picture() - picture).max() <= 1
         assert frame.native.surface is None
 
 

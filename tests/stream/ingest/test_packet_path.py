@@ -15,7 +15,7 @@ from stream.ingest.decodable import SoftwareReason
 from stream.ingest.decoder import Decoder
 from stream.ingest.decoder_pool import DecoderPool
 from stream.ingest.packet_path import PacketPath
-from stream.ingest.stream_format import StreamFormat
+from stream.ingest.stream_look import StreamLook
 from stream.types import BreakReason, CodedPacket, DecodedFrame
 from tests.support.coded_video import write_video
 from tests.support.fake_nvc import FakeNvc
@@ -83,15 +83,13 @@ def test_a_decoder_that_must_sort_after_all_is_opened_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """FFmpeg usually knows it, but streams need not say it."""
-    read = StreamFormat.of.__func__  # type: ignore[attr-defined]
+    read = StreamLook.of.__func__  # type: ignore[attr-defined]
 
-    def unaware(
-        cls: type[StreamFormat], packet: Any, *, reorders: bool, **given: Any
-    ) -> StreamFormat:
-        found = read(cls, packet, reorders=reorders, **given)
-        return dataclasses.replace(found, keeps_order=not reorders)
+    def unaware(cls: type[StreamLook], packet: Any, *, reorders: bool, **given: Any) -> StreamLook:
+        look = read(cls, packet, reorders=reorders, **given)
+        return dataclasses.replace(look, keeps_order=not reorders)
 
-    monkeypatch.setattr(StreamFormat, "of", classmethod(unaware))
+    monkeypatch.setattr(StreamLook, "of", classmethod(unaware))
     corrupt: list[int] = []
     path = path_through(pool, on_corrupt=lambda: corrupt.append(1))
     times = [time for coded in packets for time in seconds(path.push(coded))]

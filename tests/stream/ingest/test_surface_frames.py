@@ -13,7 +13,7 @@ import torch
 from configs import DeviceMemoryError, MediaError
 from model.media.nv12 import SurfaceColours, SurfaceConverter
 from model.media.nvdec import Surface
-from stream.ingest.surface_frames import CameraConverter, SurfaceFrame
+from stream.ingest.surface_frames import PictureMaker, SurfaceFrame
 
 
 class Stream:
@@ -37,8 +37,8 @@ class Stream:
 def frame_on(stream: Any, *, turns: int = 0) -> SurfaceFrame:
     samples = torch.full((48 * 3 // 2, 64), 128, dtype=torch.uint8)
     samples[:16] = 235  # white at the top
-    converter = CameraConverter(stream, 24)
-    return SurfaceFrame(Surface(0, samples), 64, 48, turns, SurfaceColours(), converter)
+    maker = PictureMaker(stream, 24)
+    return SurfaceFrame(Surface(0, samples), 64, 48, turns, SurfaceColours(), maker)
 
 
 def test_a_picture_is_made_on_the_stream_and_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,11 +51,11 @@ def test_a_picture_is_made_on_the_stream_and_is_complete(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(SurfaceConverter, "__call__", noted)
     frame = frame_on(stream, turns=1)
-    picture = frame.to_rgb()
+    picture = frame.picture()
     assert stream.events == ["enter", "convert", "leave", "finish"]
     assert frame.surface is None
     with pytest.raises(MediaError, match="twice"):
-        frame.to_rgb()
+        frame.picture()
     assert picture.shape == (32, 24, 3)
     assert isinstance(picture, np.ndarray)
     assert (picture[:, :6] == 255).all()  # turned to the left, the top is at the left
@@ -70,6 +70,6 @@ def test_a_gpu_without_memory_costs_a_frame_and_not_the_camera(
         SurfaceConverter, "__call__", lambda *_, **__: (_ for _ in ()).throw(errors.pop(0))
     )
     with pytest.raises(DeviceMemoryError, match="no memory for a frame"):
-        frame_on(Stream()).to_rgb()
+        frame_on(Stream()).picture()
     with pytest.raises(RuntimeError, match="something else"):
-        frame_on(Stream()).to_rgb()
+        frame_on(Stream()).picture()

@@ -9,11 +9,11 @@ from model.media.nv12 import SurfaceColours
 from stream.ingest.decodable import VideoFacts, bit_depth, first_frame
 from stream.ingest.gop import IN_ORDER
 
-__all__ = ["StreamFormat"]
+__all__ = ["StreamLook"]
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamFormat:
+class StreamLook:
     """What a GPU's decoder, and the conversion of its surfaces, must know about a stream.
 
     Attributes:
@@ -25,7 +25,7 @@ class StreamFormat:
     keeps_order: bool
 
     @classmethod
-    def of(cls, packet: Any, *, max_pixels: int, reorders: bool) -> StreamFormat:
+    def of(cls, packet: Any, *, max_pixels: int, reorders: bool) -> StreamLook:
         """Decode a key frame in software, and read the format from it.
 
         Args:
