@@ -168,12 +168,15 @@ class DecoderLane:
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             if not call.is_abandoned:
-                self._busy_since = time.monotonic()
-                call.run()
-                self._busy_since = None
+                self._run_timed(call)
             del call  # it may refer to a decoder
             if self.is_given_up:
                 break
         for decoder in list(self._open):
-            _Call(functools.partial(self.close, decoder)).run()
+            self._run_timed(_Call(functools.partial(self.close, decoder)))
         self._is_over = True
+
+    def _run_timed(self, call: _Call[Any]) -> None:
+        self._busy_since = time.monotonic()
+        call.run()
+        self._busy_since = None

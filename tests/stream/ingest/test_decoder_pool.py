@@ -160,6 +160,9 @@ def test_a_driver_that_hangs_everywhere_is_left_alone() -> None:
         with pytest.raises(LaneHungError, match="1 threads hang"):
             pool.take_seat()
         release.set()
+        nvc.hang_in_decode(None)
+        assert until(lambda: pool.abandoned == 0, 10)  # the driver was only slow
+        assert opened(pool).flush() == []
 
 
 def test_closing_does_not_wait_for_a_call_that_hangs() -> None:
@@ -176,6 +179,24 @@ def test_closing_does_not_wait_for_a_call_that_hangs() -> None:
         assert [type(error) for error in raised] == [CallAbandonedError]
         pool.close()
         release.set()
+
+
+def test_closing_does_not_wait_for_a_decoder_that_cannot_be_closed() -> None:
+    release = threading.Event()
+
+    class Stuck:
+        def close(self) -> None:
+            release.wait()
+
+    with pool_on_cpu(lanes=1, patience_seconds=0.3) as pool:
+        seat = opened(pool)
+        seat._lane.keep(Stuck())
+        with in_thread(pool.close) as raised:
+            assert until(lambda: seat._lane.hangs(), 10)
+        assert raised == []
+        assert pool.abandoned == 0
+        release.set()
+        assert until(lambda: seat._lane.join(0.0), 10)
 
 
 def test_errors_reach_the_camera_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
