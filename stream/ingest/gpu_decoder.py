@@ -54,7 +54,7 @@ class GpuDecoder:
         short_side: int,
         max_pixels: int,
         is_stopped: Callable[[], bool] = lambda: False,
-        on_corrupt: Callable[[], None] = lambda: None,
+        on_corrupt: Callable[[CodedPacket], None] = lambda coded: None,
         on_look: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self._pool = pool
@@ -295,4 +295,4 @@ class GpuDecoder:
 
     def _note_corrupt(self, coded: CodedPacket) -> None:
         if not coded.repeated:
-            self._on_corrupt()
+            self._on_corrupt(coded)

@@ -47,9 +47,7 @@ class PacketPath:
         on_look: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self.problem: tuple[SoftwareReason, str] | None = None
-        self.kept = KeptPackets(
-            max_seconds=config.max_gop_seconds, max_bytes=config.max_queue_megabytes * 1e6
-        )
+        self.kept = KeptPackets(max_bytes=config.max_queue_megabytes * 1e6)
         self.last_seconds: float | None = None
         self._waited_seconds = 0.0  # for the connection's first key frame
         self._last_time: float | None = None
@@ -131,6 +129,7 @@ class PacketPath:
             detail = "it sends no key frames that can be decoded"
             raise SoftwareNeededError(SoftwareReason.NO_KEY_FRAMES, detail)
 
-    def _note_corrupt(self) -> None:
+    def _note_corrupt(self, coded: CodedPacket) -> None:
         if not self._is_repeating:
+            self.kept.note_reported(coded)
             self._on_corrupt()

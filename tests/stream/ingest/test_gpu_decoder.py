@@ -216,7 +216,7 @@ def test_frames_before_a_new_size_are_given_even_if_it_fails(
 
         monkeypatch.setattr(gpu_decoder_module.StreamLook, "of", look)
     corrupt: list[int] = []
-    decoder = gpu_decoder(pool, on_corrupt=lambda: corrupt.append(1))
+    decoder = gpu_decoder(pool, on_corrupt=lambda coded: corrupt.append(1))
     frames = all_frames(decoder, packets)
     assert_same(frames, [*expected[:15], *expected[20:]])
     assert corrupt == [1]
@@ -231,7 +231,7 @@ def test_damaged_packets_are_counted_and_the_rest_is_decoded(
     path = damaged(whole, tmp_path / "b.webm", packets=[13, 14])
     nvc.raises_on_corrupt = raises
     corrupt: list[int] = []
-    decoder = gpu_decoder(pool, on_corrupt=lambda: corrupt.append(1))
+    decoder = gpu_decoder(pool, on_corrupt=lambda coded: corrupt.append(1))
     frames = all_frames(decoder, coded_file(path))
     missing = set(range(40)) - {round(frame.pts_seconds * 15) for frame in frames}
     # After an exception, another decoder goes on with the next key frame.
