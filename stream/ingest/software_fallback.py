@@ -12,7 +12,7 @@ from stream.types import BreakReason, CodedPacket
 
 __all__ = ["SoftwareFallback"]
 
-# Each attempt that fails costs a few seconds of video.
+# An attempt that fails delays frames, by up to ten seconds.
 _RETRY_SECONDS = 300.0
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,7 @@ class SoftwareFallback:
         Args:
             decoder: `NVDEC` or `DALI`, which gives up.
         """
-        # A camera that sends no key frames would give nothing for seconds each time.
-        if decoder == "NVDEC" and reason is not SoftwareReason.NO_KEY_FRAMES:
+        if decoder == "NVDEC":
             self._retry_monotonic = time.monotonic() + _RETRY_SECONDS
         self._metrics.software_decoding.labels(self._camera_id, reason.value).set(1)
         self._metrics.decoder_fallbacks.labels(reason.value).inc()

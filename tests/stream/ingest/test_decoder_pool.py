@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from configs import DeviceMemoryError, MediaError
+from stream.ingest import decoder_lane
 from stream.ingest.decoder_lane import CallAbandonedError, LaneHungError
 from stream.ingest.decoder_pool import DecoderPool, Seat, open_pool
 from tests.support.fake_nvc import FakeNvc
@@ -147,6 +149,27 @@ def test_a_decoder_that_hangs_takes_only_its_lane_along() -> None:
         assert nvc.open == 2  # those of the lane that hangs
         release.set()
         assert until(lambda: nvc.open == 0, 10)
+
+
+def test_a_process_that_stood_still_does_not_blame_the_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As if it was stopped, or its virtual machine, in the middle of a call."""
+    release = threading.Event()
+    nvc = FakeNvc()
+    slept: list[float] = []
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() + sum(slept))
+    monkeypatch.setattr(decoder_lane, "time", clock)
+    with pool_on_cpu(nvc, lanes=1) as pool:
+        seat = opened(pool)
+        nvc.hang_in_decode(release)
+        with in_thread(seat.flush) as raised:
+            assert until(lambda: bool(nvc.threads[1]), 10)
+            slept.append(100.0)
+            assert until(lambda: seat._lane._resumed_monotonic > 0, 10)
+            release.set()
+        assert raised == []
+        assert not seat._lane.hangs()
 
 
 def test_a_driver_that_hangs_everywhere_is_left_alone() -> None:
