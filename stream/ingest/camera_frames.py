@@ -116,6 +116,7 @@ class CameraFrames:
                 is_stopped=self._is_stopped,
                 on_corrupt=metrics.corrupt.labels(camera_id).inc,
                 on_look=self._note_look,
+                on_passed_over=metrics.dropped_packets.labels(camera_id, "key_frame").inc,
             )
             self._packets = self._new_path()
         elif stage is not None and stage.suits(source.decoder):
