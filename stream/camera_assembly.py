@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
 from collections.abc import Iterable
@@ -91,7 +90,7 @@ class CameraDecoders:
         check_decoders(config, cameras, self._problem)
         if self.pool is not None:
             stack.callback(self.pool.close)
-            metrics.before_scrape.append(functools.partial(_refresh, metrics, self.pool))
+            _show(metrics, self.pool)
         elif device.type == "cuda":
             _log.warning("NVDEC does not decode packet by packet: %s", self._problem)
 
@@ -119,9 +118,10 @@ class CameraDecoders:
         )
 
 
-def _refresh(metrics: Metrics, pool: DecoderPool) -> None:
-    metrics.open_decoders.labels("nvdec").set(pool.open_decoders)
-    metrics.decoder_threads_abandoned.set(pool.abandoned)
+def _show(metrics: Metrics, pool: DecoderPool) -> None:
+    """Let the gauges ask the pool: the summary reads them where nobody scrapes metrics."""
+    metrics.open_decoders.labels("nvdec").set_function(lambda: pool.open_decoders)
+    metrics.decoder_threads_abandoned.set_function(lambda: pool.abandoned)
 
 
 def _clip_settings(config: StreamConfig, camera: CameraConfig) -> ClipConfig:

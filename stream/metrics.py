@@ -115,6 +115,9 @@ class Metrics:
             "Cameras that software took over from NVDEC or DALI, by reason",
             "reason",
         )
+        self.decoder_retries = self._counter(
+            "decoder_retries", "Times NVDEC was tried again for a camera that it had given up"
+        )
         self.open_decoders = self._gauge("open_decoders", "Decoders on the GPU, by kind", "kind")
         self.uploaded = self._counter(
             "uploaded_bytes", "Bytes copied to the GPU, as packets or as frames", "kind"

@@ -88,8 +88,7 @@ class SourceConfig(StrictModel):
         le=30,
         description=(
             "DALI decodes whole groups of pictures, from one key frame to the next; a camera with"
-            " longer ones is decoded in software. If NVDEC fails within a longer one, software goes"
-            " on with the next"
+            " longer ones is decoded in software"
         ),
     )
 

@@ -99,6 +99,7 @@ class DecoderLane:
         self._patience_seconds = patience_seconds
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._busy_since: float | None = None
+        self._resumed_monotonic = float("-inf")  # after the whole process stood still
         self._is_over = False
         self._open: set[Closable] = set()
         self._thread = threading.Thread(target=self._run, name=f"decoder-{number}", daemon=True)
@@ -117,7 +118,12 @@ class DecoderLane:
         """
         call = _Call(work)
         self._calls.put(call)
+        looked_at = time.monotonic()
         while not call.wait(min(_LOOK_SECONDS, self._patience_seconds)):
+            now = time.monotonic()
+            if now - looked_at > _LOOK_SECONDS + self._patience_seconds / 2:
+                self._resumed_monotonic = now  # this thread did not run either
+            looked_at = now
             if self.hangs():
                 call.is_abandoned = True
                 raise LaneHungError(
@@ -138,8 +144,9 @@ class DecoderLane:
     def hangs(self) -> bool:
         """Return whether the thread hangs, or did so once."""
         since = self._busy_since
-        if since is not None and time.monotonic() - since > self._patience_seconds:
-            self.is_given_up = True
+        if since is not None:
+            seconds = time.monotonic() - max(since, self._resumed_monotonic)
+            self.is_given_up = self.is_given_up or seconds > self._patience_seconds
         return self.is_given_up
 
     def keep(self, decoder: Closable) -> None:
@@ -168,12 +175,15 @@ class DecoderLane:
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             if not call.is_abandoned:
-                self._busy_since = time.monotonic()
-                call.run()
-                self._busy_since = None
+                self._run_timed(call)
             del call  # it may refer to a decoder
             if self.is_given_up:
                 break
         for decoder in list(self._open):
-            _Call(functools.partial(self.close, decoder)).run()
+            self._run_timed(_Call(functools.partial(self.close, decoder)))
         self._is_over = True
+
+    def _run_timed(self, call: _Call[Any]) -> None:
+        self._busy_since = time.monotonic()
+        call.run()
+        self._busy_since = None

@@ -54,7 +54,7 @@ class GpuDecoder:
         short_side: int,
         max_pixels: int,
         is_stopped: Callable[[], bool] = lambda: False,
-        on_corrupt: Callable[[], None] = lambda: None,
+        on_corrupt: Callable[[CodedPacket], None] = lambda coded: None,
         on_look: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self._pool = pool
@@ -78,6 +78,7 @@ class GpuDecoder:
         self._failures = DecodeFailures()
         self._waits = self._needs_header = True  # for a key frame, for the parameters
         self._newest_pts: int | None = None  # of this group
+        self._flushed: list[DecodedFrame] = []  # what the decoder held before this key frame
 
     def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
         """Return the frames that this packet completes: often one, sometimes none or several.
@@ -92,6 +93,7 @@ class GpuDecoder:
             self._due.times.restart()
             return []
         self._due.times.note(coded)
+        self._flushed = []
         try:
             if coded.packet.stream is not self._stream:
                 self._connect(coded)
@@ -102,7 +104,7 @@ class GpuDecoder:
             raise SoftwareNeededError(SoftwareReason.MEMORY, str(error)) from error
         except MediaError as error:
             self._note_failure(coded, str(error))
-            return []
+            return self._flushed
 
     def reopen(self, started_monotonic: float, frames_before: int) -> None:
         """Prepare to decode again from a key frame on, this time in presentation order.
@@ -140,14 +142,15 @@ class GpuDecoder:
         if not coded.is_key and self._waits:
             return []
         data = self._elementary.convert(coded.packet, starts=self._needs_header and coded.is_key)
-        frames = self._prepare(coded, data) if coded.is_key else []
+        if coded.is_key:
+            self._prepare(coded, data)
         self._check_order(coded)
         tag = self.next_tag
         self.next_tag += 1
         self._due.add(coded, tag)
         self._waits = self._needs_header = False
         self._failures.note_packet()
-        frames += self._taken(self._surfaces(data, tag), coded)
+        frames = self._flushed + self._taken(self._surfaces(data, tag), coded)
         if self._failures.are_too_many:
             raise SoftwareNeededError(SoftwareReason.ERRORS, "its packets give no frames")
         return frames
@@ -168,7 +171,7 @@ class GpuDecoder:
         """Return what is left at the end of a file."""
         frames = []
         if self._is_open and not self._waits:
-            frames = self._taken(self._opened().flush(), coded)
+            frames = self._taken(self._flush(), coded)
         frames += self._due.finish()
         self._start_again()
         return frames
@@ -177,12 +180,18 @@ class GpuDecoder:
         """Drop the frames that the decoder still holds; they come before a gap."""
         try:
             if self._is_open and not self._waits:
-                self._opened().flush()
+                self._flush()
         except LaneHungError as error:
             raise SoftwareNeededError(SoftwareReason.HUNG, str(error)) from error
         except (MediaError, DeviceMemoryError):
-            self._is_open = False  # the next key frame gets another decoder
+            pass  # the next key frame gets another decoder
         self._start_again()
+
+    def _flush(self) -> list[Surface]:
+        self._is_open = False  # nobody knows what an error leaves
+        surfaces = self._opened().flush()
+        self._is_open = True
+        return surfaces
 
     def _start_again(self) -> None:
         """Begin with the next key frame."""
@@ -204,41 +213,43 @@ class GpuDecoder:
 
     # Key frames -----------------------------------------------------------------------------------
 
-    def _prepare(self, coded: CodedPacket, data: bytes) -> list[DecodedFrame]:
-        """Make the decoder ready for a key frame; return the frames that it still held."""
+    def _prepare(self, coded: CodedPacket, data: bytes) -> None:
+        """Make the decoder ready for a key frame."""
         self._failures.start_group()
         self._newest_pts = None
         if self._waits:
             self._due.restart(coded)
         parameters = parameter_bytes(self._codec, data)
         if self._is_open and self._is_known and parameters in (b"", self._parameters):
-            return []
-        was_waiting, self._waits = self._waits, True  # unless the key frame can be read
+            return
+        self._finish_before(coded)
         look = StreamLook.of(coded.packet, max_pixels=self._max_pixels, reorders=self._reorders)
         reason = nvdec_reason(look.facts, self._pool.caps)
         if reason is not None:
             raise SoftwareNeededError(*reason)
-        self._waits = was_waiting
-        frames = self._change(look, coded)
+        self._change(look)
         self._parameters = parameters
         self._is_known = True
-        return frames
 
-    def _change(self, look: StreamLook, coded: CodedPacket) -> list[DecodedFrame]:
-        """Give the stream a decoder for these frames; return those that the last one held."""
-        frames: list[DecodedFrame] = []
+    def _finish_before(self, coded: CodedPacket) -> None:
+        """Take what the decoder still holds; it then waits for a key frame that can be read."""
         if self._is_open and not self._waits:
-            frames = self._taken(self._opened().flush(), coded) + self._due.finish()
+            self._flushed = self._taken(self._flush(), coded) + self._due.finish()
+        self._due.restart(coded)
+        self._waits = self._needs_header = True
+
+    def _change(self, look: StreamLook) -> None:
+        """Give the stream a decoder for these frames."""
         before, self._look = self._look, look
         fits = self._is_open and before is not None and before.decoder == look.decoder
         is_resized = before is not None and before.size != look.size
+        self._is_open = False  # nobody knows what an error leaves
         if not fits or (is_resized and not self._opened().resize(look.size)):
             self._open(look)
+        self._is_open = True
         self._on_look(look.facts)
-        return frames
 
     def _open(self, look: StreamLook) -> None:
-        self._is_open = False
         try:
             if self._seat is None:
                 self._seat = self._pool.take_seat(self._is_stopped)
@@ -250,7 +261,6 @@ class GpuDecoder:
             raise
         except MediaError as error:
             raise SoftwareNeededError(SoftwareReason.NO_DECODER, str(error)) from error
-        self._is_open = True
 
     def _opened(self) -> Seat:
         assert self._seat is not None, "a decoder is opened at a key frame"
@@ -285,4 +295,4 @@ class GpuDecoder:
 
     def _note_corrupt(self, coded: CodedPacket) -> None:
         if not coded.repeated:
-            self._on_corrupt()
+            self._on_corrupt(coded)

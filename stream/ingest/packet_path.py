@@ -29,6 +29,8 @@ class PacketPath:
         is_stopped: whether the camera should end; asked while it waits.
         on_corrupt: called for each packet that cannot be decoded.
         on_look: called with what a key frame shows of the video, each time that this changes.
+        on_passed_over: called with the number of packets that were not decoded for lack of a key
+            frame, once it is clear that no other decoder gets them.
 
     Attributes:
         problem: why software must take over; None while NVDEC decodes.
@@ -45,16 +47,17 @@ class PacketPath:
         is_stopped: Callable[[], bool],
         on_corrupt: Callable[[], None] = lambda: None,
         on_look: Callable[[VideoFacts], None] = lambda facts: None,
+        on_passed_over: Callable[[int], None] = lambda packets: None,
     ) -> None:
         self.problem: tuple[SoftwareReason, str] | None = None
-        self.kept = KeptPackets(
-            max_seconds=config.max_gop_seconds, max_bytes=config.max_queue_megabytes * 1e6
-        )
+        self.kept = KeptPackets(max_bytes=config.max_queue_megabytes * 1e6)
         self.last_seconds: float | None = None
         self._waited_seconds = 0.0  # for the connection's first key frame
         self._last_time: float | None = None
         self._is_repeating = False  # what was decoded before
         self._on_corrupt = on_corrupt
+        self._on_passed_over = on_passed_over
+        self._passed_over = 0  # packets in a row
         self._decoder = GpuDecoder(
             pool,
             short_side=short_side,
@@ -70,6 +73,7 @@ class PacketPath:
         If this is not possible, `problem` is set; frames that were returned before stay valid.
         """
         frames: list[DecodedFrame] = []
+        was_waiting = self._decoder.waits_for_key_frame
         if coded.packet is None:
             self._restart()
         else:
@@ -78,6 +82,7 @@ class PacketPath:
             frames = self._decode(coded)
             self.kept.forget(self._decoder.oldest_tag)
             self._check_key_frames(coded)
+            self._count_passed_over(coded, was_waiting)
         except CallAbandonedError:
             return []
         except SoftwareNeededError as error:
@@ -131,6 +136,14 @@ class PacketPath:
             detail = "it sends no key frames that can be decoded"
             raise SoftwareNeededError(SoftwareReason.NO_KEY_FRAMES, detail)
 
-    def _note_corrupt(self) -> None:
+    def _count_passed_over(self, coded: CodedPacket, was_waiting: bool) -> None:
+        if coded.size and was_waiting and self._decoder.waits_for_key_frame:
+            self._passed_over += not coded.is_key  # key frames are reported as damaged
+        elif self._passed_over:
+            self._on_passed_over(self._passed_over)
+            self._passed_over = 0
+
+    def _note_corrupt(self, coded: CodedPacket) -> None:
         if not self._is_repeating:
+            self.kept.note_reported(coded)
             self._on_corrupt()
