@@ -1,17 +1,35 @@
-# make demo         watch four cameras being analysed, then see how many true events were found
-# make test         run the tests
-# make test-fast    run those that take seconds and need no broker and no other server
-# All of them set everything up by themselves the first time.
+# make help            this list. Every other command but gpu-check and clean first makes .venv if it is missing
+# make demo            watch four cameras being analysed, then see how many true events were found
+#
+# make setup           make .venv, about 2 GB
+# make test            all tests
+# make test-fast       the tests that take seconds and need no broker and no other server
+# make check           lint, format, types
+# make docs            the documentation as a site, in .work/site
+# make soak            cameras on bad days: MINUTES=600 for as long as you like
+# make clean           remove .venv and everything that these commands have made
+#
+# make bench           the stages of the live pipeline
+# make bench-cameras   cameras that this machine can analyse
+# make bench-decoders  Python's time for each packet that NVDEC decodes
+# make bench-loader    clips that training loads in a second
+# make bench-mixing    directional mixing, beside PyTorch's operators
+# make bench-network   the network, beside public networks (make public-nets installs them)
+# make bench-outbox    events that are stored and sent in a second
+# make bench-scaling   the cost of a clip with 1 to 256 simulated cameras
+# make bench-staging   copies to a GPU; needs a GPU
+# make bench-surfaces  conversion of NVDEC's frames to RGB
+#
+# make kernels         compile every CUDA kernel; needs no GPU
+# make gpu-check       check a machine with a GPU: HALF=network, HALF=cameras or ONLY=PART for less, WITHOUT=dali if DALI is missing
+# make gpu-wheels      download packages for a GPU machine without a network
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
 .PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-scaling bench-outbox bench-staging soak gpu-wheels gpu-check clean
 
 help:
-	@grep '^# make' Makefile | sed 's/^# //'
-	@echo "make setup, make check (lint, types), make docs (the site, into .work/site), make kernels (compile every CUDA kernel; needs no GPU), make soak (the fleet on bad days),"
-	@echo "make bench, make bench-mixing, make bench-surfaces, make bench-loader, make bench-cameras, make bench-decoders, make bench-scaling, make bench-outbox, make bench-staging (on a machine with a GPU),"
-	@echo "make gpu-check (on a machine with a GPU), make public-nets (networks to compare with), make bench-network, make clean"
+	@sed -n '/^# make help/,/^$$/s/^# \{0,1\}//p' Makefile
 
 setup:
 	@scripts/setup.sh
@@ -74,7 +92,6 @@ bench-outbox: setup
 bench-staging: setup
 	@.venv/bin/python -m benchmarks.staging
 
-# The fleet's bad days for as long as you like: make soak MINUTES=600
 soak: setup
 	@CIDC_SOAK_MINUTES=$(or $(MINUTES),5) CIDC_SOAK_FLAPS=$(or $(FLAPS),1000) CIDC_SOAK_KILLS=$(or $(KILLS),20) CIDC_FUZZ=10000 \
 		.venv/bin/python -m pytest -s --timeout 0 tests/stream/chaos tests/configs/test_config_fuzz.py
@@ -82,7 +99,6 @@ soak: setup
 gpu-wheels: setup
 	@scripts/gpu_wheels.sh
 
-# One part: make gpu-check ONLY=training; one half: HALF=network, HALF=cameras. A machine that need not have DALI: WITHOUT=dali
 gpu-check:
 	@$(PYTHON) -m scripts.gpu_check $(if $(HALF),--half $(HALF)) $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 

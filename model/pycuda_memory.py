@@ -1,4 +1,6 @@
-"""Page-locked memory of PyCUDA, and copies from it on PyCUDA's stream. It alone imports PyCUDA.
+"""Page-locked memory of PyCUDA, and copies from it on PyCUDA's stream.
+
+No other file imports PyCUDA.
 
 This has not run on a GPU yet. It follows PyCUDA 2026.1's sources, and its tests drive the real
 package with a driver that keeps CUDA's stacks of contexts in host memory.

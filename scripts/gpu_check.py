@@ -90,7 +90,9 @@ def parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"one of {', '.join(PARTS)}"
     )
     made.add_argument(
-        "--half", choices=list(HALVES), help="run only this half, where commands are limited"
+        "--half",
+        choices=list(HALVES),
+        help="run only this half, on machines that limit a command to ten minutes",
     )
     made.add_argument(
         "--without",

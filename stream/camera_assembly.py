@@ -1,9 +1,8 @@
-"""Makes what decodes the cameras, and each camera's worker, from the configuration."""
+"""Build the decoders and the workers of the cameras from the configuration."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
 from collections.abc import Iterable
@@ -56,7 +55,7 @@ def check_decoders(config: StreamConfig, cameras: Iterable[CameraConfig], proble
 
 
 class CameraDecoders:
-    """What decodes the cameras of one pipeline: NVDEC, DALI, or each camera's own software.
+    """The decoders of one pipeline's cameras: NVDEC, DALI, or software in each camera's thread.
 
     Args:
         cameras: those that must be able to start.
@@ -64,8 +63,8 @@ class CameraDecoders:
         stack: closes the GPU's decoders at the end.
 
     Attributes:
-        dali: its thread; started and stopped by the pipeline.
-        pool: the GPU's decoders for packets; None: they do not decode.
+        dali: DALI's thread; started and stopped by the pipeline.
+        pool: NVDEC's decoders; None if NVDEC cannot be used.
 
     Raises:
         ConfigError: see `check_decoders`.
@@ -91,7 +90,7 @@ class CameraDecoders:
         check_decoders(config, cameras, self._problem)
         if self.pool is not None:
             stack.callback(self.pool.close)
-            metrics.before_scrape.append(functools.partial(_refresh, metrics, self.pool))
+            _show(metrics, self.pool)
         elif device.type == "cuda":
             _log.warning("NVDEC does not decode packet by packet: %s", self._problem)
 
@@ -104,7 +103,7 @@ class CameraDecoders:
         check_decoders(self._config, [camera], self._problem)
 
     def worker(self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet) -> CameraWorker:
-        """Make what runs one opening of a camera."""
+        """Make the worker of a camera, for one opening."""
         camera = threads.status.camera
         config = self._config
         return CameraWorker(
@@ -119,9 +118,10 @@ class CameraDecoders:
         )
 
 
-def _refresh(metrics: Metrics, pool: DecoderPool) -> None:
-    metrics.open_decoders.labels("nvdec").set(pool.open_decoders)
-    metrics.decoder_threads_abandoned.set(pool.abandoned)
+def _show(metrics: Metrics, pool: DecoderPool) -> None:
+    """Let the gauges ask the pool: the summary reads them where nobody scrapes metrics."""
+    metrics.open_decoders.labels("nvdec").set_function(lambda: pool.open_decoders)
+    metrics.decoder_threads_abandoned.set_function(lambda: pool.abandoned)
 
 
 def _clip_settings(config: StreamConfig, camera: CameraConfig) -> ClipConfig:

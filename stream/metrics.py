@@ -77,7 +77,7 @@ class Metrics:
         )
         self.software_decoding = self._camera_gauge(
             "software_decoding",
-            "1 for a camera that cannot be decoded as wished, by reason",
+            "1 while a camera that NVDEC or DALI should decode is decoded in software, by reason",
             "reason",
         )
         self.paused = self._camera_gauge("camera_paused", "1 while a camera is paused over HTTP")
@@ -112,15 +112,18 @@ class Metrics:
 
         self.decoder_fallbacks = self._counter(
             "decoder_fallbacks",
-            "Cameras left to the software decoder, by reason",
+            "Cameras that software took over from NVDEC or DALI, by reason",
             "reason",
+        )
+        self.decoder_retries = self._counter(
+            "decoder_retries", "Times NVDEC was tried again for a camera that it had given up"
         )
         self.open_decoders = self._gauge("open_decoders", "Decoders on the GPU, by kind", "kind")
         self.uploaded = self._counter(
-            "uploaded_bytes", "Bytes copied to the GPU: coded packets, or decoded frames", "kind"
+            "uploaded_bytes", "Bytes copied to the GPU, as packets or as frames", "kind"
         )
         self.decoder_threads_abandoned = self._gauge(
-            "decoder_threads_abandoned", "Threads that hang in the GPU's decoder and were replaced"
+            "decoder_threads_abandoned", "Threads that hang in the driver and were replaced"
         )
 
     def _add_analysis(self) -> None:
@@ -132,7 +135,7 @@ class Metrics:
             "cidc_batch_clips", "Clips per batch", registry=self.registry, buckets=_CLIPS
         )
         self.network_batches = self._counter(
-            "network_batches", "Batches by what ran them, and by clips with padding", *_RUNS
+            "network_batches", "Batches, by engine and by number of clips with padding", *_RUNS
         )
         self.padded_clips = self._counter("network_padded_clips", "Clips added as padding")
         self.stage = self._histogram(
@@ -150,11 +153,11 @@ class Metrics:
             "gpu_utilization_ratio", "How busy a part of the GPU is, from 0 to 1", "unit"
         )
         self.gpu_memory = self._gauge(
-            "gpu_memory_bytes", "Memory of the GPU, in use by all, by this process, or all", "kind"
+            "gpu_memory_bytes", "Memory of the GPU: used, total, or used by this process", "kind"
         )
         self.runtime = self._gauge(
             "runtime",
-            "1; what the pipeline runs on, and why it is not the kernel or PyCUDA's memory",
+            "Always 1; the labels say what the pipeline runs on, and why not on something else",
             "device",
             "engine",
             "dtype",

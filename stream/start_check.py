@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from model.runtime import pick_device
+from model.staging import host_upload
 from stream.assembly import open_http
 from stream.camera_assembly import check_decoders, nvdec_problem
 from stream.cameras.config import CameraConfig
@@ -29,8 +30,12 @@ def check_start(config: StreamConfig, cameras: Sequence[CameraConfig] | None = N
     Raises:
         CidcError: a run with this configuration could not start.
     """
-    problem = nvdec_problem(pick_device(config.infer.device))
+    device = pick_device(config.infer.device)
+    problem = nvdec_problem(device)
     check_decoders(config, cameras or config.cameras, problem)
+    upload = host_upload(config.infer.staging, device)
+    if upload is not None:
+        upload.close()
     check_outbox(config.outbox.path)
     if config.snapshots.enabled:
         check_folder(config.snapshots.path, "snapshots.path")

@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -264,6 +266,14 @@ def test_figures_are_found_in_what_parts_print(capsys: pytest.CaptureFixture[str
     table = as_markdown(lines, "H100").splitlines()
     assert mixing_figures(table) == {"mixing_forward": 0.91, "mixing_backward": 0.82}
     assert mixing_figures([]) == {}
+
+
+def test_parts_and_minutes_are_those_of_the_documentation() -> None:
+    text = (ROOT / "docs/how-to/gpu.md").read_text()
+    table = text[text.index("| Part | What it does |") :].split("\n\n")[0]
+    listed = re.findall(r"^\| (?:\*\*)?`(?:HALF=)?(\w+)`", table, re.M)
+    assert listed == [name for half, parts in HALVES.items() for name in (half, *parts)]
+    assert f"takes at most {math.ceil(sum(LIMITS.values()) / 60)} minutes" in text
 
 
 def test_the_targets_are_those_of_the_documentation() -> None:

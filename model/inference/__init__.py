@@ -1,4 +1,4 @@
-"""What runs a loaded network on batches of clips: plain PyTorch, CUDA graphs or TensorRT."""
+"""Engines, which run a network on batches of clips: plain PyTorch, CUDA graphs or TensorRT."""
 
 from model.inference.cuda_graphs import GraphEngine
 from model.inference.engine import BatchRun, Engine, EngineChoice, EngineName

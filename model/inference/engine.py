@@ -22,7 +22,7 @@ NetworkCall = Callable[[Tensor], Tensor]
 
 
 class BatchRun(NamedTuple):
-    """How a batch runs, and the number of clips that are computed for it, with padding."""
+    """How a batch runs, and how many clips are computed, with padding."""
 
     engine: EngineName
     size: int

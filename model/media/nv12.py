@@ -39,7 +39,7 @@ class SurfaceColours:
 
     Attributes:
         coefficients: luma coefficients of red and blue.
-        has_full_range: whether the samples use all values; False: the range of television.
+        has_full_range: whether the samples use all values; False: limited range (luma 16 to 235).
         is_left_sited: whether a chroma sample lies at the left two of its four pixels; False: in
             their centre.
     """

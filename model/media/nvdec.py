@@ -1,4 +1,4 @@
-"""Decode one camera's packets on a GPU's video engines (NVDEC), with one lasting decoder.
+"""Decode one camera's packets on a GPU's video engines (NVDEC), with one decoder that stays open.
 
 No GPU has run this yet. The tests run PyNvVideoCodec 2.2.4 on a stand-in for the driver. It shows:
 

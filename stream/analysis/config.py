@@ -117,21 +117,22 @@ class InferConfig(StrictModel):
     mixing: MixingPath = Field(
         "auto",
         description=(
-            "GPU kernels (mixing, clip gather): where they can run; cuda: or an error; reference:"
-            " never"
+            "CUDA kernels (mixing, clip gather). auto: used if they can run; cuda: an error if they"
+            " cannot run; reference: never used"
         ),
     )
     engine: EngineChoice = Field(
         "auto",
         description=(
-            "what runs the network; auto: PyTorch; tensorrt: needs a GPU and the extra tensorrt"
+            "what runs the network; auto: PyTorch; tensorrt: an error without a GPU or without the"
+            " extra tensorrt"
         ),
     )
     cuda_graphs: bool = Field(
         True,
         description=(
-            "on a GPU, run PyTorch's network as CUDA graphs, in batches padded to 1, 2, 4, 8, ..."
-            " clips"
+            "on a GPU, PyTorch runs the network as CUDA graphs, in batches padded to 1, 2, 4, 8,"
+            " ... clips"
         ),
     )
     engine_cache: Path | None = Field(
@@ -140,8 +141,8 @@ class InferConfig(StrictModel):
     staging: StagingChoice = Field(
         "auto",
         description=(
-            "page-locked memory for frames on their way to a GPU: PyCUDA's where it works;"
-            " pycuda: or an error; torch: PyTorch's"
+            "page-locked memory from which frames are copied to a GPU. auto: PyCUDA's if it works,"
+            " otherwise PyTorch's; pycuda: an error if it does not work; torch: PyTorch's"
         ),
     )
     threads: int = Field(

@@ -136,7 +136,7 @@ class BlindnessWatch:
             decoded=metrics.total(metrics.decoded, camera=camera_id),
             sampled=metrics.total(metrics.sampled, camera=camera_id),
             corrupt=metrics.total(metrics.corrupt, camera=camera_id),
-            packets=metrics.total(metrics.dropped_packets, camera=camera_id),
+            packets=metrics.total(metrics.dropped_packets, camera=camera_id, reason="decoder"),
         )
         for metric in (metrics.resets, metrics.dropped_frames, metrics.dropped_clips):
             counts.update(metrics.by_label(metric, "reason", camera=camera_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from stream.ingest.group_path import GroupPath
 from stream.ingest.packet_path import PacketPath
 from stream.ingest.prepared_packets import prepared_packets
 from stream.ingest.sampler import Sampler
+from stream.ingest.software_fallback import SoftwareFallback
 from stream.ingest.surface_frames import SurfaceFrame
 from stream.metrics import Metrics
 from stream.types import CodedPacket, DecodedFrame, SampledFrame, StreamBreak
@@ -34,7 +36,8 @@ class CameraFrames:
     NVDEC decodes every packet as it comes; only frames that are used are converted. The sampler
     decides on the frames of a group before DALI decodes it, so DALI gives only those that are used.
     If DALI cannot decode a group, it is decoded in software from the same packets. If NVDEC or DALI
-    cannot decode the camera, everything is, until the camera is opened again.
+    cannot decode the camera, everything is, until the camera is opened again; or, some minutes
+    after NVDEC gave up, until it has a new connection.
 
     Args:
         generation: of this opening, for the breaks.
@@ -74,13 +77,13 @@ class CameraFrames:
         self._metrics = metrics
         self._stop = stop
         self._on_frame = on_frame
-        self._on_software = on_software
         self._on_wait = on_wait
         self.unconverted = 0
         self.conversion_problem = ""
         self._converts = True  # whether the latest frame could be converted
         self._log_context = {"camera": camera_id}
-        self._decoder = Decoder(metrics.corrupt.labels(camera_id).inc)
+        self._decoder = Decoder(self._count_corrupt)
+        self._counted = 0  # damaged packets that software gets for the second time
         self._converter = FrameConverter(
             short_side,
             on_fallback=self._log_fallback,
@@ -98,20 +101,24 @@ class CameraFrames:
             on_unconverted=self._count_unconverted,
             is_live=is_live,
         )
-        metrics.software_decoding.remove_by_labels(self._log_context)
+        self._fallback = SoftwareFallback(camera_id, metrics, on_software)
         self._looks: set[str] = set()  # what was said about colours
         self._before: tuple[CodedPacket, ...] = ()  # the group before this one
         self._groups: GroupPath | None = None  # while DALI decodes
         self._packets: PacketPath | None = None  # while NVDEC decodes
+        self._new_path: Callable[[], PacketPath] | None = None
         if pool is not None and pool.suits(source.decoder):
-            self._packets = PacketPath(
+            self._new_path = functools.partial(
+                PacketPath,
                 pool,
                 source,
                 short_side=short_side,
                 is_stopped=self._is_stopped,
                 on_corrupt=metrics.corrupt.labels(camera_id).inc,
                 on_look=self._note_look,
+                on_passed_over=metrics.dropped_packets.labels(camera_id, "key_frame").inc,
             )
+            self._packets = self._new_path()
         elif stage is not None and stage.suits(source.decoder):
             self._groups = GroupPath(stage, source, self._is_stopped)
 
@@ -122,6 +129,8 @@ class CameraFrames:
             return
         if self._groups is None:
             yield from self._take_packet(coded)
+            if self._new_path is not None and self._fallback.ends_with(coded):
+                self._packets = self._new_path()
             return
         for gop in self._groups.push(coded):
             yield from self._take_group(self._groups, gop)
@@ -144,8 +153,9 @@ class CameraFrames:
 
     def prepared(self, packets: Iterable[CodedPacket]) -> Iterator[CodedPacket]:
         """Pass packets on; called by the thread that receives them."""
+        # NVDEC may be tried again.
         return prepared_packets(
-            packets, lambda: self._groups is not None or self._packets is not None
+            packets, lambda: self._groups is not None or self._new_path is not None
         )
 
     # In software ----------------------------------------------------------------------------------
@@ -159,6 +169,8 @@ class CameraFrames:
 
     def _take_packets(self, packets: Iterable[CodedPacket]) -> Iterator[SampledFrame | StreamBreak]:
         for coded in packets:
+            if self._is_stopped():  # a long group takes software seconds
+                return
             yield from self._take_packet(coded)
 
     def _sample(self, frames: Iterable[DecodedFrame]) -> Iterator[SampledFrame | StreamBreak]:
@@ -171,17 +183,13 @@ class CameraFrames:
     def _leave(self, decoder: str, reason: SoftwareReason, detail: str) -> None:
         """Decode in software from now on, and say why."""
         self._groups = self._packets = None
-        self._metrics.software_decoding.labels(self._camera_id, reason.value).set(1)
-        self._metrics.decoder_fallbacks.labels(reason.value).inc()
-        _log.warning(
-            "camera %s is decoded in software, not by %s (%s): %s",
-            self._camera_id,
-            decoder,
-            reason.value,
-            detail,
-            extra=self._log_context,
-        )
-        self._on_software(f"decoded in software: {detail}")
+        self._fallback.note(decoder, reason, detail)
+
+    def _count_corrupt(self) -> None:
+        if self._counted:
+            self._counted -= 1
+        else:
+            self._metrics.corrupt.labels(self._camera_id).inc()
 
     # By NVDEC -------------------------------------------------------------------------------------
 
@@ -214,7 +222,9 @@ class CameraFrames:
                 given_seconds=path.last_seconds,
                 skips_to_key_frame=skips,
             )
+        self._counted = kept.reported
         yield from self._take_packets(kept.rest())
+        self._counted = 0
 
     def _note_look(self, facts: VideoFacts) -> None:
         message = facts.colour_message

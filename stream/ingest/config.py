@@ -77,9 +77,9 @@ class SourceConfig(StrictModel):
     decoder: Literal["auto", "nvdec", "dali", "software"] = Field(
         "auto",
         description=(
-            "auto: on a GPU NVDEC, packet by packet, or DALI where PyNvVideoCodec is missing, for"
-            " video that they can decode; otherwise software. nvdec: an error if it cannot be used."
-            " dali: whole groups of pictures, also on the CPU (VP8, VP9, MJPEG)"
+            "who decodes; software takes over what they cannot decode. auto: with a GPU, NVDEC, or"
+            " DALI if PyNvVideoCodec cannot be used; without a GPU, software. nvdec: an error if it"
+            " cannot be used. dali: also on the CPU (VP8, VP9, MJPEG)"
         ),
     )
     max_gop_seconds: float = Field(
@@ -88,8 +88,7 @@ class SourceConfig(StrictModel):
         le=30,
         description=(
             "DALI decodes whole groups of pictures, from one key frame to the next; a camera with"
-            " longer ones is decoded in software. If NVDEC fails within a longer one, software goes"
-            " on with the next"
+            " longer ones is decoded in software"
         ),
     )
 

@@ -1,4 +1,4 @@
-"""When a camera's hardware decoder must be given up."""
+"""Decide when a camera's hardware decoder has failed too often."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from stream.ingest.decodable import SoftwareReason
 
 __all__ = ["DecodeFailures", "ReorderedError", "SoftwareNeededError"]
 
-# So many packets in a row without a frame, or groups with an error, are not an accident.
+# After this many packets in a row without a frame, or groups with an error, software takes over.
 _MAX_SILENT = 60
 _MAX_FAILED_GROUPS = 3
 
@@ -24,7 +24,7 @@ class ReorderedError(Exception):
 
 
 class DecodeFailures:
-    """Counts what a decoder of one camera does not decode, since the last hole in the stream."""
+    """Counts the failures of one camera's decoder since the last gap in the stream."""
 
     def __init__(self) -> None:
         self.restart()
@@ -54,6 +54,6 @@ class DecodeFailures:
 
     @property
     def are_too_many(self) -> bool:
-        """Whether the decoder should be given up."""
+        """Whether software should take over."""
         failed_groups = self._failed_groups + self._has_failed
         return self._silent >= _MAX_SILENT or failed_groups >= _MAX_FAILED_GROUPS

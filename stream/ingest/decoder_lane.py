@@ -49,11 +49,11 @@ class _Call(Generic[Result]):
         self.is_abandoned = False
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until it is done; whether it is."""
+        """Wait until the call is done; return whether it is."""
         return self._done.acquire(timeout=timeout_seconds)
 
     def run(self) -> None:
-        """Do the work, in the lane's thread."""
+        """Make the call; called in the lane's thread."""
         try:
             self._result = self._work()
         except CidcError as error:
@@ -76,10 +76,10 @@ class _Call(Generic[Result]):
 
 
 class DecoderLane:
-    """A thread that makes calls for the cameras that have a seat in it, in their order.
+    """A thread that makes the calls of several cameras, in the order in which they ask.
 
-    A call that does not return is the driver's fault, and nothing can end it. The lane is then
-    given up: whoever waits gets an error, and the thread, a daemon, is left.
+    A call may hang in the driver, and nothing can end it. The lane is then given up: its callers
+    get an error, and its thread, a daemon, is left behind.
 
     Args:
         number: in the thread's name.
@@ -87,9 +87,9 @@ class DecoderLane:
         patience_seconds: a call that takes longer hangs.
 
     Attributes:
-        stream: the CUDA stream of the lane's decoders, and of what follows on their surfaces.
-        is_given_up: whether it hangs. It never serves again.
-        seats: number of cameras; changed by the pool only.
+        stream: the CUDA stream of the lane's decoders, and of the conversion of their surfaces.
+        is_given_up: whether the thread hangs or did so once; it is not used again.
+        seats: number of cameras that use this lane; changed by the pool only.
     """
 
     def __init__(self, number: int, device: torch.device, patience_seconds: float) -> None:
@@ -99,6 +99,7 @@ class DecoderLane:
         self._patience_seconds = patience_seconds
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._busy_since: float | None = None
+        self._resumed_monotonic = float("-inf")  # after the whole process stood still
         self._is_over = False
         self._open: set[Closable] = set()
         self._thread = threading.Thread(target=self._run, name=f"decoder-{number}", daemon=True)
@@ -108,7 +109,7 @@ class DecoderLane:
         """Run something in the lane's thread, and return what it returns.
 
         Args:
-            is_stopped: asked now and then; if it says yes, the call is abandoned.
+            is_stopped: asked several times a second; if it returns True, the call is abandoned.
 
         Raises:
             CallAbandonedError: the camera was stopped.
@@ -117,7 +118,12 @@ class DecoderLane:
         """
         call = _Call(work)
         self._calls.put(call)
+        looked_at = time.monotonic()
         while not call.wait(min(_LOOK_SECONDS, self._patience_seconds)):
+            now = time.monotonic()
+            if now - looked_at > _LOOK_SECONDS + self._patience_seconds / 2:
+                self._resumed_monotonic = now  # this thread did not run either
+            looked_at = now
             if self.hangs():
                 call.is_abandoned = True
                 raise LaneHungError(
@@ -136,14 +142,15 @@ class DecoderLane:
         self._calls.put(_Call(work))
 
     def hangs(self) -> bool:
-        """Whether the thread hangs; it then counts as given up for ever."""
+        """Return whether the thread hangs, or did so once."""
         since = self._busy_since
-        if since is not None and time.monotonic() - since > self._patience_seconds:
-            self.is_given_up = True
+        if since is not None:
+            seconds = time.monotonic() - max(since, self._resumed_monotonic)
+            self.is_given_up = self.is_given_up or seconds > self._patience_seconds
         return self.is_given_up
 
     def keep(self, decoder: Closable) -> None:
-        """Close a decoder when the thread ends, if nobody did before; called in the thread."""
+        """Note an open decoder, to close it when the thread ends; called in the thread."""
         self._open.add(decoder)
 
     def close(self, decoder: Closable) -> None:
@@ -161,19 +168,22 @@ class DecoderLane:
         self._calls.put(None)
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the thread; whether it has ended."""
+        """Wait for the thread; return whether it has ended."""
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             if not call.is_abandoned:
-                self._busy_since = time.monotonic()
-                call.run()
-                self._busy_since = None
+                self._run_timed(call)
             del call  # it may refer to a decoder
             if self.is_given_up:
                 break
         for decoder in list(self._open):
-            _Call(functools.partial(self.close, decoder)).run()
+            self._run_timed(_Call(functools.partial(self.close, decoder)))
         self._is_over = True
+
+    def _run_timed(self, call: _Call[Any]) -> None:
+        self._busy_since = time.monotonic()
+        call.run()
+        self._busy_since = None

@@ -39,8 +39,8 @@ _log = logging.getLogger(__name__)
 class DecoderPool:
     """Gives each camera a seat in the lane that has the fewest; it keeps it to its end.
 
-    A lane that hangs is replaced, and its cameras go on in software. If as many as there are lanes
-    have hung, the driver is broken, and cameras that come later are refused.
+    A lane that hangs is replaced, and its cameras go on in software. While as many as there are
+    lanes hang, the driver is broken, and cameras that come then are refused.
 
     Args:
         module: PyNvVideoCodec.
@@ -89,7 +89,7 @@ class DecoderPool:
             is_stopped: whether the camera should end; asked while it waits.
 
         Raises:
-            LaneHungError: too many lanes have hung.
+            LaneHungError: too many lanes hang.
             MediaError: the pool is closed.
         """
         with self._lock:
@@ -114,7 +114,7 @@ class DecoderPool:
 
     @property
     def abandoned(self) -> int:
-        """Number of threads that hung in the decoder's library and were given up."""
+        """Number of threads that were given up and still hang in the decoder's library."""
         with self._lock:
             self._replace_hung()
             return len(self._given_up)
@@ -142,7 +142,7 @@ class DecoderPool:
     def create(
         self, lane: DecoderLane, work: Callable[[], Result], is_stopped: Callable[[], bool]
     ) -> Result:
-        """Run what creates a decoder in a lane, when few others are being created.
+        """Create a decoder in a lane; wait while others are being created.
 
         Raises:
             CallAbandonedError, LaneHungError, CidcError: see `DecoderLane.call`.
@@ -164,7 +164,11 @@ class DecoderPool:
         return DecoderLane(self._made, self._device, self._patience_seconds)
 
     def _replace_hung(self) -> None:
-        """Put new lanes in the place of those that hang; called with the lock held."""
+        """Put new lanes in the place of those that hang, and forget those that came back.
+
+        Called with the lock held.
+        """
+        self._given_up = [lane for lane in self._given_up if not lane.join(0.0)]
         for index, lane in enumerate(self._lanes):
             if not self._is_closed and lane.hangs():
                 _log.error("a call of the GPU's decoder hangs; a new thread takes its place")
@@ -197,7 +201,7 @@ class Seat:
         return self._lane.stream
 
     def open(self, *, codec: str, max_size: tuple[int, int], keeps_order: bool) -> None:
-        """Create the decoder, in the place of the one before."""
+        """Create the decoder; it replaces the one before."""
 
         def create() -> None:
             self._close()  # first, so that the GPU never holds both
@@ -224,11 +228,11 @@ class Seat:
         return self._is_fresh
 
     def flush(self) -> list[Surface]:
-        """Return what the decoder still holds; it then waits for a key frame."""
+        """Return the frames that the decoder still holds; it then waits for a key frame."""
         return self._lane.call(lambda: self._opened().flush(), self._is_stopped)
 
     def resize(self, size: tuple[int, int]) -> bool:
-        """Prepare the decoder for another size; whether it is possible."""
+        """Prepare the decoder for another size; return whether this is possible."""
         return self._lane.call(lambda: self._opened().resize(size), self._is_stopped)
 
     def close(self) -> None:

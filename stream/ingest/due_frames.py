@@ -1,4 +1,4 @@
-"""Packets on their way through a decoder on the GPU, and the frames that come of them."""
+"""Remember the packets that a decoder on the GPU works on, and give its frames their times."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MAX_HELD = 32
 
 
 class DueFrames:
-    """Remembers the packets whose frames are still due, and dates the frames when they come.
+    """Remembers the packets whose frames are still due, and gives these frames their times.
 
     Args:
-        on_missing: told of each packet whose frame does not come.
+        on_missing: called with each packet whose frame does not come.
 
     Attributes:
         times: gives the frames their presentation times.
@@ -47,7 +47,7 @@ class DueFrames:
         self._start_pts = None if first is None else first.packet.pts
 
     def add(self, coded: CodedPacket, tag: int) -> None:
-        """Note a packet that the decoder gets; tags rise."""
+        """Note a packet that the decoder gets; its tag is higher than those before."""
         self._packets[tag] = coded
 
     @property
@@ -61,8 +61,8 @@ class DueFrames:
         """Return the frames of surfaces, in presentation order.
 
         Args:
-            surfaces: as the decoder gave them, in its order.
-            coded: the packet that made it give them.
+            surfaces: in the order in which the decoder gave them.
+            coded: the packet after which the decoder gave them.
         """
         ready: list[DecodedFrame] = []
         for surface in surfaces:
@@ -74,7 +74,7 @@ class DueFrames:
         return ready
 
     def finish(self) -> list[DecodedFrame]:
-        """Return frames that waited for others; what is still due does not come."""
+        """Return frames that waited for earlier ones, and give up those that are still due."""
         held = self._order.flush()
         if self._packets:
             self._expire(next(reversed(self._packets)) + 1)

@@ -1,4 +1,4 @@
-"""Packets to frames by the GPU's decoder (NVDEC), with the contract of `stream.ingest.decoder`.
+"""Decode packets with the GPU's decoder (NVDEC); the contract is that of `stream.ingest.decoder`.
 
 The frames are surfaces on the GPU; none is converted here. No GPU has run this yet.
 """
@@ -27,24 +27,21 @@ from stream.types import CodedPacket, DecodedFrame
 
 __all__ = ["GpuDecoder"]
 
-# A decoder holds 16 frames at most, and four for its latency; what is older never comes.
-_MAX_HELD = 32
-
 
 class GpuDecoder:
-    """Decodes one camera's packets to frames in presentation order, each with its arrival time.
+    """Decodes one camera's packets; frames come in presentation order, with their arrival times.
 
     The `native` of its frames is a `SurfaceFrame`. The first key frame, and each that changes the
-    stream's parameters, is also decoded in software, which says size and colours. After a hole in
+    stream's parameters, is also decoded in software, which shows size and colours. After a gap in
     the stream, or an error, decoding goes on with the next key frame.
 
     Args:
-        pool: the GPU's decoders; a seat is taken with the first video that suits.
+        pool: the GPU's decoders; the first video that the GPU can decode takes a seat.
         short_side: pixels to which the frames are scaled down when they are converted.
         max_pixels: of a frame.
         is_stopped: whether the camera should end; asked while it waits.
-        on_corrupt: told of each packet that cannot be decoded.
-        on_look: told what the frames are, each time that it changes.
+        on_corrupt: called for each packet that cannot be decoded.
+        on_look: called with what a key frame shows of the video, each time that this changes.
 
     Attributes:
         next_tag: of the next packet.
@@ -57,7 +54,7 @@ class GpuDecoder:
         short_side: int,
         max_pixels: int,
         is_stopped: Callable[[], bool] = lambda: False,
-        on_corrupt: Callable[[], None] = lambda: None,
+        on_corrupt: Callable[[CodedPacket], None] = lambda coded: None,
         on_look: Callable[[VideoFacts], None] = lambda facts: None,
     ) -> None:
         self._pool = pool
@@ -81,13 +78,14 @@ class GpuDecoder:
         self._failures = DecodeFailures()
         self._waits = self._needs_header = True  # for a key frame, for the parameters
         self._newest_pts: int | None = None  # of this group
+        self._flushed: list[DecodedFrame] = []  # what the decoder held before this key frame
 
     def decode(self, coded: CodedPacket) -> list[DecodedFrame]:
-        """Frames that this packet completes: often one, sometimes none or several.
+        """Return the frames that this packet completes: often one, sometimes none or several.
 
         Raises:
-            SoftwareNeededError: the video, or the decoder, must be given up.
-            ReorderedError: nothing was done; see `reopen`.
+            SoftwareNeededError: software must take over.
+            ReorderedError: frames are reordered after all. The packet was not decoded; `reopen`.
             CallAbandonedError: the camera was stopped.
         """
         if coded.packet is None:
@@ -95,6 +93,7 @@ class GpuDecoder:
             self._due.times.restart()
             return []
         self._due.times.note(coded)
+        self._flushed = []
         try:
             if coded.packet.stream is not self._stream:
                 self._connect(coded)
@@ -105,7 +104,7 @@ class GpuDecoder:
             raise SoftwareNeededError(SoftwareReason.MEMORY, str(error)) from error
         except MediaError as error:
             self._note_failure(coded, str(error))
-            return []
+            return self._flushed
 
     def reopen(self, started_monotonic: float, frames_before: int) -> None:
         """Prepare to decode again from a key frame on, this time in presentation order.
@@ -143,14 +142,15 @@ class GpuDecoder:
         if not coded.is_key and self._waits:
             return []
         data = self._elementary.convert(coded.packet, starts=self._needs_header and coded.is_key)
-        frames = self._prepare(coded, data) if coded.is_key else []
+        if coded.is_key:
+            self._prepare(coded, data)
         self._check_order(coded)
         tag = self.next_tag
         self.next_tag += 1
         self._due.add(coded, tag)
         self._waits = self._needs_header = False
         self._failures.note_packet()
-        frames += self._taken(self._surfaces(data, tag), coded)
+        frames = self._flushed + self._taken(self._surfaces(data, tag), coded)
         if self._failures.are_too_many:
             raise SoftwareNeededError(SoftwareReason.ERRORS, "its packets give no frames")
         return frames
@@ -171,21 +171,27 @@ class GpuDecoder:
         """Return what is left at the end of a file."""
         frames = []
         if self._is_open and not self._waits:
-            frames = self._taken(self._opened().flush(), coded)
+            frames = self._taken(self._flush(), coded)
         frames += self._due.finish()
         self._start_again()
         return frames
 
     def _drop_held(self) -> None:
-        """Drop what the decoder still holds; it lies before a hole."""
+        """Drop the frames that the decoder still holds; they come before a gap."""
         try:
             if self._is_open and not self._waits:
-                self._opened().flush()
+                self._flush()
         except LaneHungError as error:
             raise SoftwareNeededError(SoftwareReason.HUNG, str(error)) from error
         except (MediaError, DeviceMemoryError):
-            self._is_open = False  # the next key frame gets another decoder
+            pass  # the next key frame gets another decoder
         self._start_again()
+
+    def _flush(self) -> list[Surface]:
+        self._is_open = False  # nobody knows what an error leaves
+        surfaces = self._opened().flush()
+        self._is_open = True
+        return surfaces
 
     def _start_again(self) -> None:
         """Begin with the next key frame."""
@@ -207,41 +213,43 @@ class GpuDecoder:
 
     # Key frames -----------------------------------------------------------------------------------
 
-    def _prepare(self, coded: CodedPacket, data: bytes) -> list[DecodedFrame]:
-        """Make the decoder ready for a key frame; return the frames that it still held."""
+    def _prepare(self, coded: CodedPacket, data: bytes) -> None:
+        """Make the decoder ready for a key frame."""
         self._failures.start_group()
         self._newest_pts = None
         if self._waits:
             self._due.restart(coded)
         parameters = parameter_bytes(self._codec, data)
         if self._is_open and self._is_known and parameters in (b"", self._parameters):
-            return []
-        was_waiting, self._waits = self._waits, True  # unless the key frame can be read
+            return
+        self._finish_before(coded)
         look = StreamLook.of(coded.packet, max_pixels=self._max_pixels, reorders=self._reorders)
         reason = nvdec_reason(look.facts, self._pool.caps)
         if reason is not None:
             raise SoftwareNeededError(*reason)
-        self._waits = was_waiting
-        frames = self._change(look, coded)
+        self._change(look)
         self._parameters = parameters
         self._is_known = True
-        return frames
 
-    def _change(self, look: StreamLook, coded: CodedPacket) -> list[DecodedFrame]:
-        """Give the stream a decoder for these frames; return those that the last one held."""
-        frames: list[DecodedFrame] = []
+    def _finish_before(self, coded: CodedPacket) -> None:
+        """Take what the decoder still holds; it then waits for a key frame that can be read."""
         if self._is_open and not self._waits:
-            frames = self._taken(self._opened().flush(), coded) + self._due.finish()
+            self._flushed = self._taken(self._flush(), coded) + self._due.finish()
+        self._due.restart(coded)
+        self._waits = self._needs_header = True
+
+    def _change(self, look: StreamLook) -> None:
+        """Give the stream a decoder for these frames."""
         before, self._look = self._look, look
         fits = self._is_open and before is not None and before.decoder == look.decoder
         is_resized = before is not None and before.size != look.size
+        self._is_open = False  # nobody knows what an error leaves
         if not fits or (is_resized and not self._opened().resize(look.size)):
             self._open(look)
+        self._is_open = True
         self._on_look(look.facts)
-        return frames
 
     def _open(self, look: StreamLook) -> None:
-        self._is_open = False
         try:
             if self._seat is None:
                 self._seat = self._pool.take_seat(self._is_stopped)
@@ -253,7 +261,6 @@ class GpuDecoder:
             raise
         except MediaError as error:
             raise SoftwareNeededError(SoftwareReason.NO_DECODER, str(error)) from error
-        self._is_open = True
 
     def _opened(self) -> Seat:
         assert self._seat is not None, "a decoder is opened at a key frame"
@@ -277,7 +284,7 @@ class GpuDecoder:
         return self._due.take(surfaces, coded, self._look, self._maker)
 
     def _note_failure(self, coded: CodedPacket, detail: str) -> None:
-        """Note that a packet could not be decoded; too many are the camera's problem."""
+        """Note that a packet could not be decoded; after too many, software takes over."""
         self._note_corrupt(coded)
         self._failures.note_failure()
         if self._failures.are_too_many:
@@ -288,4 +295,4 @@ class GpuDecoder:
 
     def _note_corrupt(self, coded: CodedPacket) -> None:
         if not coded.repeated:
-            self._on_corrupt()
+            self._on_corrupt(coded)

@@ -1,10 +1,9 @@
-"""The packets of one camera from which another decoder can go on."""
+"""Keep the packets with which another decoder can take over a camera."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from stream.ingest.gop import MAX_STEP_SECONDS, time_of
 from stream.types import CodedPacket
 
 __all__ = ["KeptPackets"]
@@ -20,33 +19,31 @@ class _Group:
     packets_before: int  # of the connection
     packets: list[CodedPacket] = dataclasses.field(default_factory=list)
     bytes: int = 0
-    seconds: float = 0.0
+    reported: int = 0  # as damaged
 
 
 class KeptPackets:
-    """Keeps a camera's packets since the last key frame, and groups whose frames are still due.
+    """Keeps packets since the last key frame, and earlier groups whose frames are still due.
 
-    If they take too much room, none are kept until the next key frame.
+    If they take too much room, none are kept until the next key frame. How long they last does not
+    matter: otherwise a camera with long groups would lose them.
 
     Args:
-        max_seconds: length of all groups together.
         max_bytes: size of all groups together.
 
     Attributes:
-        is_whole: whether decoding can go on from what is kept; if not, at the next key frame.
+        is_whole: whether decoding can go on with what is kept; if not, with the next key frame.
         started_monotonic: arrival of the connection's first packet; None before it.
         packets: number of the connection's packets so far.
     """
 
-    def __init__(self, *, max_seconds: float, max_bytes: float) -> None:
-        self._max_seconds = max_seconds
+    def __init__(self, *, max_bytes: float) -> None:
         self._max_bytes = max_bytes
         self.restart()
 
     def restart(self) -> None:
         """Forget everything; the next packet is the first of a connection."""
         self._groups: list[_Group] = []
-        self._last_time: float | None = None
         self.is_whole = True
         self.started_monotonic: float | None = None
         self.packets = 0
@@ -63,7 +60,8 @@ class KeptPackets:
         if self.is_whole:
             if coded.is_key or not self._groups:
                 self._groups.append(_Group(tag, self.packets))
-            self._add(self._groups[-1], coded)
+            self._groups[-1].packets.append(coded)
+            self._groups[-1].bytes += coded.size
             if self._is_over():
                 self._groups.clear()
                 self.is_whole = False
@@ -79,6 +77,16 @@ class KeptPackets:
         while len(groups) > 1 and groups[1].first_tag <= oldest_tag:
             groups.pop(0)
 
+    def note_reported(self, coded: CodedPacket) -> None:
+        """Note that a packet was reported as damaged, so that nobody does it again."""
+        for group in self._groups:
+            group.reported += any(each is coded for each in group.packets)
+
+    @property
+    def reported(self) -> int:
+        """Number of packets among those that are kept that were reported as damaged."""
+        return sum(group.reported for group in self._groups)
+
     @property
     def packets_before(self) -> int:
         """Number of the connection's packets before those that are kept."""
@@ -88,20 +96,9 @@ class KeptPackets:
         """Return what is kept, in decoding order."""
         return tuple(coded for group in self._groups for coded in group.packets)
 
-    def _add(self, group: _Group, coded: CodedPacket) -> None:
-        group.packets.append(coded)
-        if not coded.size:
-            return
-        group.bytes += coded.size
-        time = time_of(coded)
-        if self._last_time is not None:
-            group.seconds += min(max(0.0, time - self._last_time), MAX_STEP_SECONDS)
-        self._last_time = time
-
     def _is_over(self) -> bool:
         groups = self._groups
         return (
-            sum(group.seconds for group in groups) > self._max_seconds
-            or sum(group.bytes for group in groups) > self._max_bytes
+            sum(group.bytes for group in groups) > self._max_bytes
             or sum(len(group.packets) for group in groups) > _MAX_PACKETS
         )

@@ -1,4 +1,4 @@
-"""One camera's packets on their way through NVDEC, until something speaks against it."""
+"""Decode one camera with NVDEC, until software must take over."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ _MAX_SECONDS_WITHOUT_KEY_FRAME = 10.0
 
 
 class PacketPath:
-    """Decodes one camera by the GPU, packet by packet, and keeps what another decoder would need.
+    """Decodes one camera's packets with NVDEC, and keeps the packets that software would need.
 
     Args:
         pool: the GPU's decoders.
         short_side: pixels to which frames are scaled down when they are converted.
         is_stopped: whether the camera should end; asked while it waits.
-        on_corrupt: told of each packet that cannot be decoded.
-        on_look: told what the frames are, each time that it changes.
+        on_corrupt: called for each packet that cannot be decoded.
+        on_look: called with what a key frame shows of the video, each time that this changes.
+        on_passed_over: called with the number of packets that were not decoded for lack of a key
+            frame, once it is clear that no other decoder gets them.
 
     Attributes:
-        problem: why this camera cannot be decoded here; None while it can.
-        kept: the packets from which a decoder in software can go on.
+        problem: why software must take over; None while NVDEC decodes.
+        kept: the packets with which software would start.
         last_seconds: presentation time of the latest frame; None before the connection's first.
     """
 
@@ -45,16 +47,17 @@ class PacketPath:
         is_stopped: Callable[[], bool],
         on_corrupt: Callable[[], None] = lambda: None,
         on_look: Callable[[VideoFacts], None] = lambda facts: None,
+        on_passed_over: Callable[[int], None] = lambda packets: None,
     ) -> None:
         self.problem: tuple[SoftwareReason, str] | None = None
-        self.kept = KeptPackets(
-            max_seconds=config.max_gop_seconds, max_bytes=config.max_queue_megabytes * 1e6
-        )
+        self.kept = KeptPackets(max_bytes=config.max_queue_megabytes * 1e6)
         self.last_seconds: float | None = None
         self._waited_seconds = 0.0  # for the connection's first key frame
         self._last_time: float | None = None
         self._is_repeating = False  # what was decoded before
         self._on_corrupt = on_corrupt
+        self._on_passed_over = on_passed_over
+        self._passed_over = 0  # packets in a row
         self._decoder = GpuDecoder(
             pool,
             short_side=short_side,
@@ -67,9 +70,10 @@ class PacketPath:
     def push(self, coded: CodedPacket) -> list[DecodedFrame]:
         """Decode a packet; return the frames that it completes, in presentation order.
 
-        If this is not possible, `problem` is set; frames that came before are still right.
+        If this is not possible, `problem` is set; frames that were returned before stay valid.
         """
         frames: list[DecodedFrame] = []
+        was_waiting = self._decoder.waits_for_key_frame
         if coded.packet is None:
             self._restart()
         else:
@@ -78,6 +82,7 @@ class PacketPath:
             frames = self._decode(coded)
             self.kept.forget(self._decoder.oldest_tag)
             self._check_key_frames(coded)
+            self._count_passed_over(coded, was_waiting)
         except CallAbandonedError:
             return []
         except SoftwareNeededError as error:
@@ -118,7 +123,7 @@ class PacketPath:
         return [frame for frame in frames if last is None or frame.pts_seconds > last]
 
     def _check_key_frames(self, coded: CodedPacket) -> None:
-        """Leave a camera that sends no key frames to software, which may decode it somehow."""
+        """Let software take over a camera without key frames; FFmpeg may decode it all the same."""
         if not self._decoder.waits_for_key_frame or self.last_seconds is not None:
             return
         if coded.packet is not None and coded.size:
@@ -131,6 +136,14 @@ class PacketPath:
             detail = "it sends no key frames that can be decoded"
             raise SoftwareNeededError(SoftwareReason.NO_KEY_FRAMES, detail)
 
-    def _note_corrupt(self) -> None:
+    def _count_passed_over(self, coded: CodedPacket, was_waiting: bool) -> None:
+        if coded.size and was_waiting and self._decoder.waits_for_key_frame:
+            self._passed_over += not coded.is_key  # key frames are reported as damaged
+        elif self._passed_over:
+            self._on_passed_over(self._passed_over)
+            self._passed_over = 0
+
+    def _note_corrupt(self, coded: CodedPacket) -> None:
         if not self._is_repeating:
+            self.kept.note_reported(coded)
             self._on_corrupt()

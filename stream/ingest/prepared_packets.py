@@ -1,4 +1,4 @@
-"""Packets get what their decoder will need, while their connection is open."""
+"""Add to packets what a hardware decoder needs, while their connection is open."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def prepared_packets(
 ) -> Iterator[CodedPacket]:
     """Pass packets on; called by the thread that receives them.
 
-    Decoders in hardware need the stream's parameters, which are gone with the connection. They are
-    copied while it is open. Key frames are marked where FFmpeg does not do it.
+    Hardware decoders need the stream's parameters, which are lost when the connection closes. So
+    they are copied while it is open. Key frames are marked where FFmpeg does not do this.
 
     Args:
         needs_template: whether the parameters are needed.

@@ -1,4 +1,4 @@
-"""What the frames of a stream are, from one key frame on."""
+"""The format of a stream's frames, as a key frame shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["StreamLook"]
 
 @dataclasses.dataclass(frozen=True)
 class StreamLook:
-    """What a GPU's decoder, and the conversion of its surfaces, must know of a stream.
+    """What a GPU's decoder, and the conversion of its surfaces, must know about a stream.
 
     Attributes:
         keeps_order: whether frames are presented in the order of their packets: no B-frames.
@@ -26,10 +26,10 @@ class StreamLook:
 
     @classmethod
     def of(cls, packet: Any, *, max_pixels: int, reorders: bool) -> StreamLook:
-        """Read it off a key frame, by decoding it in software.
+        """Decode a key frame in software, and read the format from it.
 
         Args:
-            reorders: whether frames are known to be presented in another order.
+            reorders: whether it is known that frames are presented in another order than packets.
 
         Raises:
             MediaError: it cannot be decoded, or is larger than `max_pixels`.
@@ -51,10 +51,10 @@ class StreamLook:
 
     @property
     def decoder(self) -> tuple[str, int | None, bool]:
-        """What a decoder cannot change: codec, bits of a sample, order."""
+        """What needs a new decoder if it changes: codec, bits of a sample, order of frames."""
         return self.facts.codec, bit_depth(self.facts), self.keeps_order
 
     def shown_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size that is shown of a surface, whose right and lower edges may be cut."""
+        """Return the size of the part of a surface that is shown; the rest lies right and below."""
         is_cut = self.facts.width <= width and self.facts.height <= height
         return self.size if is_cut else (width, height)

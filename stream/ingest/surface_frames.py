@@ -1,4 +1,4 @@
-"""Frames that the GPU's decoder has decoded, until they are converted to RGB."""
+"""Decoded frames on the GPU (surfaces), and their conversion to RGB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["PictureMaker", "SurfaceFrame"]
 
 @dataclasses.dataclass(eq=False)
 class SurfaceFrame:
-    """A decoded frame; `surface` is let go as soon as the frame was converted.
+    """A decoded frame. Its surface is released as soon as it has been converted.
 
     `turns` quarter turns to the left make it upright.
     """
@@ -29,7 +29,7 @@ class SurfaceFrame:
     maker: PictureMaker
 
     def picture(self) -> Any:
-        """Convert it to RGB, uint8 `H W 3`; only once.
+        """Convert the frame to RGB, uint8 `H W 3`; possible only once.
 
         Returns:
             A tensor on the GPU; on a CPU, an array.

@@ -13,6 +13,7 @@ from stream import camera_assembly
 from stream.camera_assembly import CameraDecoders, check_decoders, nvdec_problem
 from stream.cameras.config import CameraConfig
 from stream.config import StreamConfig
+from stream.gpu_watch import GpuWatch
 from stream.ingest.config import SourceConfig
 from stream.ingest.decoder_pool import DecoderPool
 from stream.metrics import Metrics
@@ -75,6 +76,9 @@ def test_the_pool_is_shown_and_closed(
         assert decoders.pool is not None
         seat = decoders.pool.take_seat()
         seat.open(codec="h264", max_size=(64, 64), keeps_order=True)
+        watch = GpuWatch(GPU, metrics)
+        watch._note_open_decoders()  # also where nobody scrapes
+        assert (watch.summary() or {})["open_decoders_peak"] == {"nvdec": 1}
         assert 'cidc_open_decoders{kind="nvdec"} 1.0' in metrics.exposition().decode()
     assert nvc.open == 0
     assert 'cidc_open_decoders{kind="nvdec"} 0.0' in metrics.exposition().decode()

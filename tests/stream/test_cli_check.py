@@ -56,6 +56,12 @@ def test_a_stored_camera_whose_file_is_not_allowed_is_named(tmp_path: Path) -> N
     check_settings(allowed, cameras)
 
 
+def test_page_locked_memory_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
+    infer = {"device": "cpu", "staging": "pycuda"}
+    with pytest.raises(ConfigError, match=r"infer\.staging: pycuda was asked for, but the network"):
+        check_start(settings(tmp_path, infer=infer))
+
+
 def test_an_outbox_on_a_read_only_disk_is_refused(readonly: Path) -> None:
     with pytest.raises(OutboxError, match="Read-only file system"):
         check_start(settings(readonly))

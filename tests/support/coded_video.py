@@ -100,7 +100,8 @@ def join_videos(path: Path, parts: Sequence[Path], *, starts: Sequence[float]) -
                 copy = av.Packet(bytes(packet))
                 copy.is_keyframe = packet.is_keyframe
                 copy.time_base = Fraction(1, 1000)
-                copy.pts = copy.dts = round((start + packet.pts * packet.time_base) * 1000)
+                copy.pts = round((start + packet.pts * packet.time_base) * 1000)
+                copy.dts = round((start + packet.dts * packet.time_base) * 1000)
                 copy.stream = out
                 container.mux_one(copy)
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from configs import DeviceMemoryError, MediaError
+from stream.ingest import decoder_lane
 from stream.ingest.decoder_lane import CallAbandonedError, LaneHungError
 from stream.ingest.decoder_pool import DecoderPool, Seat, open_pool
 from tests.support.fake_nvc import FakeNvc
@@ -149,6 +151,27 @@ def test_a_decoder_that_hangs_takes_only_its_lane_along() -> None:
         assert until(lambda: nvc.open == 0, 10)
 
 
+def test_a_process_that_stood_still_does_not_blame_the_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As if it was stopped, or its virtual machine, in the middle of a call."""
+    release = threading.Event()
+    nvc = FakeNvc()
+    slept: list[float] = []
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() + sum(slept))
+    monkeypatch.setattr(decoder_lane, "time", clock)
+    with pool_on_cpu(nvc, lanes=1) as pool:
+        seat = opened(pool)
+        nvc.hang_in_decode(release)
+        with in_thread(seat.flush) as raised:
+            assert until(lambda: bool(nvc.threads[1]), 10)
+            slept.append(100.0)
+            assert until(lambda: seat._lane._resumed_monotonic > 0, 10)
+            release.set()
+        assert raised == []
+        assert not seat._lane.hangs()
+
+
 def test_a_driver_that_hangs_everywhere_is_left_alone() -> None:
     release = threading.Event()
     nvc = FakeNvc()
@@ -160,6 +183,9 @@ def test_a_driver_that_hangs_everywhere_is_left_alone() -> None:
         with pytest.raises(LaneHungError, match="1 threads hang"):
             pool.take_seat()
         release.set()
+        nvc.hang_in_decode(None)
+        assert until(lambda: pool.abandoned == 0, 10)  # the driver was only slow
+        assert opened(pool).flush() == []
 
 
 def test_closing_does_not_wait_for_a_call_that_hangs() -> None:
@@ -176,6 +202,24 @@ def test_closing_does_not_wait_for_a_call_that_hangs() -> None:
         assert [type(error) for error in raised] == [CallAbandonedError]
         pool.close()
         release.set()
+
+
+def test_closing_does_not_wait_for_a_decoder_that_cannot_be_closed() -> None:
+    release = threading.Event()
+
+    class Stuck:
+        def close(self) -> None:
+            release.wait()
+
+    with pool_on_cpu(lanes=1, patience_seconds=0.3) as pool:
+        seat = opened(pool)
+        seat._lane.keep(Stuck())
+        with in_thread(pool.close) as raised:
+            assert until(lambda: seat._lane.hangs(), 10)
+        assert raised == []
+        assert pool.abandoned == 0
+        release.set()
+        assert until(lambda: seat._lane.join(0.0), 10)
 
 
 def test_errors_reach_the_camera_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from configs import MediaError
 from model.media.conversion import FrameConverter
+from stream.ingest import gpu_decoder as gpu_decoder_module
 from stream.ingest.decodable import SoftwareReason
 from stream.ingest.decode_failures import ReorderedError, SoftwareNeededError
 from stream.ingest.decoder import Decoder
@@ -19,6 +21,7 @@ from stream.ingest.gpu_decoder import GpuDecoder
 from stream.types import BreakReason, CodedPacket, DecodedFrame
 from tests.support.coded_video import SUFFIXES, damaged, join_videos, write_video
 from tests.support.fake_nvc import FakeNvc
+from tests.support.fake_nvc_decoder import FakeDecoder
 from tests.support.nvdec_cameras import coded_file, pool_on_cpu
 
 HOLE = CodedPacket(None, 200.0, 0.0, lost=BreakReason.DROPPED)
@@ -173,6 +176,53 @@ def test_a_new_size_takes_the_same_decoder_if_it_is_smaller(
     assert (nvc.created, nvc.resized) == ((1, 1) if is_smaller else (2, 0))
 
 
+@pytest.mark.parametrize("fails", ["packet", "resize", "look"])
+def test_frames_before_a_new_size_are_given_even_if_it_fails(
+    tmp_path: Path,
+    nvc: FakeNvc,
+    pool: DecoderPool,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
+) -> None:
+    options = {"bf": "2", "sc_threshold": "0"}
+    parts = [
+        write_video(tmp_path / f"{index}.ts", "libx264", range(15), size=size, gop=5, **options)
+        for index, size in enumerate([(320, 240), SIZE])
+    ]
+    path = join_videos(tmp_path / "a.ts", parts, starts=[1, 3])
+    expected = all_frames(Decoder(), coded_file(path))
+    first = 15
+    if fails == "packet":
+        nvc.raise_in_decode(first)
+    elif fails == "resize":
+        errors = [RuntimeError("no")]
+        resize = FakeDecoder.setReconfigParams
+
+        def refuse(self: FakeDecoder, **size: int) -> int:
+            if errors:
+                raise errors.pop()
+            return resize(self, **size)
+
+        monkeypatch.setattr(FakeDecoder, "setReconfigParams", refuse)
+    packets = coded_file(path)
+    if fails == "look":  # as if the key frame were damaged behind its parameters
+        damaged_one = packets[first].packet
+        find = gpu_decoder_module.StreamLook.of
+
+        def look(packet: Any, **given: Any) -> Any:
+            if packet is damaged_one:
+                raise MediaError("a key frame cannot be decoded")
+            return find(packet, **given)
+
+        monkeypatch.setattr(gpu_decoder_module.StreamLook, "of", look)
+    corrupt: list[int] = []
+    decoder = gpu_decoder(pool, on_corrupt=lambda coded: corrupt.append(1))
+    frames = all_frames(decoder, packets)
+    assert_same(frames, [*expected[:15], *expected[20:]])
+    assert corrupt == [1]
+    assert nvc.unannounced == 0
+
+
 @pytest.mark.parametrize("raises", [False, True])
 def test_damaged_packets_are_counted_and_the_rest_is_decoded(
     tmp_path: Path, nvc: FakeNvc, pool: DecoderPool, raises: bool
@@ -181,7 +231,7 @@ def test_damaged_packets_are_counted_and_the_rest_is_decoded(
     path = damaged(whole, tmp_path / "b.webm", packets=[13, 14])
     nvc.raises_on_corrupt = raises
     corrupt: list[int] = []
-    decoder = gpu_decoder(pool, on_corrupt=lambda: corrupt.append(1))
+    decoder = gpu_decoder(pool, on_corrupt=lambda coded: corrupt.append(1))
     frames = all_frames(decoder, coded_file(path))
     missing = set(range(40)) - {round(frame.pts_seconds * 15) for frame in frames}
     # After an exception, another decoder goes on with the next key frame.
@@ -199,9 +249,9 @@ def test_packets_of_an_order_that_nobody_announced_are_refused_before_they_harm(
         coded.packet.dts = coded.packet.pts
         coded.packet.stream.codec_context.flush_buffers()
     decoder = gpu_decoder(pool)
-    look = decoder._change
-    decoder._change = lambda found, coded: look(  # type: ignore[method-assign]
-        dataclasses.replace(found, keeps_order=not decoder._reorders), coded
+    change = decoder._change
+    decoder._change = lambda found: change(  # type: ignore[method-assign]
+        dataclasses.replace(found, keeps_order=not decoder._reorders)
     )
     with pytest.raises(ReorderedError):
         all_frames(decoder, packets)

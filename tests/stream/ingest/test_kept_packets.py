@@ -6,7 +6,6 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import pytest
 
 from stream.ingest.kept_packets import KeptPackets
 from stream.types import CodedPacket
@@ -21,7 +20,7 @@ def packet(number: int, *, key: bool = False, size: int = 100, step: float = 0.1
 
 
 def kept(**bounds: float) -> KeptPackets:
-    return KeptPackets(**({"max_seconds": 4.0, "max_bytes": 1e6} | bounds))
+    return KeptPackets(**({"max_bytes": 1e6} | bounds))
 
 
 def times(packets: KeptPackets) -> list[int]:
@@ -49,24 +48,34 @@ def test_the_empty_packet_at_the_end_is_kept_but_not_counted() -> None:
     assert packets.packets == 1
 
 
-@pytest.mark.parametrize("bounds", [{"max_seconds": 0.45}, {"max_bytes": 450.0}])
-def test_what_is_too_long_is_dropped_up_to_the_next_key_frame(bounds: dict[str, float]) -> None:
-    packets = kept(**bounds)
+def test_what_is_too_large_is_dropped_up_to_the_next_key_frame() -> None:
+    packets = kept(max_bytes=450.0)
     for number in range(9):
         packets.add(packet(number, key=number in (0, 7)), number)
-        assert packets.is_whole is (
-            number not in ((5, 6) if "max_seconds" in bounds else (4, 5, 6))
-        )
+        assert packets.is_whole is (number not in (4, 5, 6))
     assert times(packets) == [700, 800]
     assert packets.packets_before == 7
 
 
-def test_a_jump_of_the_clock_is_not_the_length_of_a_group() -> None:
+def test_a_long_group_is_kept_up_to_a_number_of_packets() -> None:
     packets = kept()
-    packets.add(packet(0, key=True), 0)
-    packets.add(packet(10_000), 1)
-    packets.add(packet(3), 2)
-    assert packets.is_whole
+    for number in range(2049):
+        packets.add(packet(number, key=number == 0), number)
+        assert packets.is_whole is (number < 2048)
+    assert packets.rest() == ()
+
+
+def test_reported_packets_are_forgotten_with_their_group() -> None:
+    packets = kept()
+    coded = [packet(number, key=number % 3 == 0) for number in range(6)]
+    for number, each in enumerate(coded):
+        packets.add(each, number)
+    for number in (1, 2, 5):
+        packets.note_reported(coded[number])
+    packets.note_reported(packet(1))  # another one
+    assert packets.reported == 3
+    packets.forget(3)
+    assert packets.reported == 1
 
 
 def test_a_new_connection_starts_from_nothing() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream.ingest import software_fallback
 from stream.ingest.config import SourceConfig
 from tests.support.chaos import TcpCamera, streamed
 from tests.support.coded_video import damaged, decoding_on_cpu, join_videos, write_video
@@ -254,12 +255,74 @@ def test_a_camera_without_key_frames(tmp_path: Path) -> None:
     assert nvdec.status.detail == software.status.detail
 
 
-def test_a_group_that_is_too_long_to_keep_is_lost_up_to_the_next_key_frame(tmp_path: Path) -> None:
+def test_packets_that_both_decoders_find_damaged_are_counted_once(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "w.webm", "libvpx-vp9", range(60), size=SIZE, gop=10)
+    path = damaged(whole, tmp_path / "a.webm", packets=[14, 24, 34, 37, 45])
+    nvc = FakeNvc()
+    nvc.raises_on_corrupt = True
+    nvdec = by_nvdec(path, nvc)
+    assert fallbacks(nvdec) == {"errors": 1}
+    assert nvdec.metrics.total(nvdec.metrics.corrupt) == 5
+
+
+@pytest.mark.parametrize("wait_seconds", [0.0, 300.0])
+def test_nvdec_is_tried_again_on_a_new_connection_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait_seconds: float
+) -> None:
+    monkeypatch.setattr(software_fallback, "_RETRY_SECONDS", wait_seconds)
+    path = h264(tmp_path / "a.mp4", 34, bf="2")
+    nvc = FakeNvc()
+    nvc.raise_in_decode(20, RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"))
+    with (
+        pool_on_cpu(nvc) as pool,
+        seen(str(path), NVDEC, pool=pool, pace="fast", loop=True) as watched,
+    ):
+        assert until(lambda: len(watched.breaks) >= 4, 30)
+        shown = watched.metrics.exposition().decode()
+        has_recovered = wait_seconds == 0
+        assert nvc.created == 1 + has_recovered
+        assert [type(item).__name__ for item in watched.items[:105]].count("SampledFrame") == 102
+        assert f"cidc_decoder_retries_total {float(has_recovered)}" in shown
+        assert ('cidc_software_decoding{camera="a"' in shown) is not has_recovered
+        assert ("decoded in software" in watched.status.detail) is not has_recovered
+    assert fallbacks(watched) == {"memory": 1}
+
+
+@pytest.mark.slow
+def test_a_camera_that_failed_is_decoded_by_nvdec_when_it_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packets are received while software still decodes those of the connection before."""
+    monkeypatch.setattr(software_fallback, "_RETRY_SECONDS", 0.0)
+    data = h264(tmp_path / "a.ts", 45, bf="0").read_bytes()
+    nvc = FakeNvc()
+    nvc.fail_to_create()
+    with (
+        pool_on_cpu(nvc) as pool,
+        TcpCamera(streamed(data, seconds=2.0)) as camera,
+        seen(camera.url, NVDEC, pool=pool) as watched,
+    ):
+        assert until(lambda: nvc.decoded > 40, 30)
+        nvc._failures.clear()  # their exceptions refer to the decoder
+        assert camera.connections >= 2
+    assert fallbacks(watched) == {"no_decoder": 1}
+    assert watched.metrics.total(watched.metrics.decoder_retries) == 1
+
+
+def test_a_group_of_any_length_is_kept(tmp_path: Path) -> None:
     path = h264(tmp_path / "a.mp4", 120, gop=60, bf="0", sc_threshold="0")
     short = NVDEC.model_copy(update={"max_gop_seconds": 1.0})
     nvc = FakeNvc()
     nvc.raise_in_decode(40, RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"))
-    nvdec = by_nvdec(path, nvc, short)
+    assert_all_once(by_nvdec(path, nvc, short), read_to_end(path), "memory")
+
+
+def test_a_group_that_is_too_large_to_keep_is_lost_up_to_the_next_key_frame(tmp_path: Path) -> None:
+    path = h264(tmp_path / "a.mp4", 120, gop=60, bf="0", sc_threshold="0")
+    small = NVDEC.model_copy(update={"max_queue_megabytes": 0.002})
+    nvc = FakeNvc()
+    nvc.raise_in_decode(40, RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"))
+    nvdec = by_nvdec(path, nvc, small)
     assert fallbacks(nvdec) == {"memory": 1}
     shown = [round(frame.pts_seconds * 15) for frame in nvdec.frames]
     assert shown == [*range(40), *range(60, 120)]

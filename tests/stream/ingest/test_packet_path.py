@@ -114,6 +114,28 @@ def test_a_hole_is_the_end_of_what_is_kept(pool: DecoderPool, packets: list[Code
     path.close()
 
 
+def test_packets_that_wait_for_a_key_frame_are_counted(
+    pool: DecoderPool, nvc: FakeNvc, packets: list[CodedPacket]
+) -> None:
+    counted: list[int] = []
+    corrupt: list[int] = []
+    path = path_through(pool, on_passed_over=counted.append, on_corrupt=lambda: corrupt.append(1))
+    for coded in packets[5:12]:  # the connection begins in the middle of a group
+        path.push(coded)
+    assert counted == []  # software might still get them
+    path.push(packets[12])
+    assert counted == [7]
+    nvc.raise_in_decode(3)
+    for coded in packets[13:25]:
+        path.push(coded)
+    assert counted == [7, 8]
+    for coded in (*packets[25:30], HOLE, *packets[31:36], HOLE):
+        path.push(coded)
+    assert counted == [7, 8, 5]
+    assert corrupt == [1]
+    path.close()
+
+
 def test_a_camera_that_is_stopped_gives_nothing(
     pool: DecoderPool, nvc: FakeNvc, packets: list[CodedPacket]
 ) -> None:
