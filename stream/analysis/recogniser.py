@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.activation import newest_map, overlay_map
+from model.calibration import probabilities_of
 from model.checkpoints.weights import ModelSpec, load_model
 from model.cidc import use_mixing
 from model.clip_gather import ClipGather
@@ -74,8 +75,11 @@ class Recogniser:
 
     @torch.inference_mode()
     def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
-        """Class probabilities `B K` of normalised clips, in float32 on the CPU."""
-        return torch.softmax(self._network(clips_BCTHW), dim=1).cpu()
+        """Class probabilities `B K` of normalised clips, in float32 on the CPU.
+
+        The temperature of the weights is applied.
+        """
+        return probabilities_of(self._network(clips_BCTHW), self.spec.temperature).cpu()
 
     def overlay(self, clip_BCTHW: Tensor, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Paint what the network looks at in a normalised clip over a frame of the camera."""

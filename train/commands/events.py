@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from train.evaluation.recordings import Timeline
 
 __all__ = ["add_commands"]
+
+_log = logging.getLogger(__name__)
 
 
 def add_commands(commands: Any) -> None:
@@ -103,12 +106,15 @@ def _add_metrics(parser: argparse.ArgumentParser, *, tolerances: list[float]) ->
 
 def _streaming(options: argparse.Namespace) -> int:
     """Detect events on recordings with the given weights, and compare them with the truth."""
+    from model.calibration import threshold_warning
     from train.evaluation.event_metrics import only_actions
     from train.evaluation.recordings import detect, measure_tolerances
     from train.evaluation.stream_file import read_detection
 
     detection, stride = read_detection(options.stream)
     timelines, spec, truth = _timelines(options, stride)
+    if (warning := threshold_warning(detection, spec.temperature)) is not None:
+        _log.warning("%s", warning)
     events = detect(timelines, detection, spec=spec)
     if options.only:
         truth, events = only_actions(truth, events, options.only)
