@@ -1,11 +1,14 @@
 """False alarms in recordings without actions, and their bound, against tables and sampling."""
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import ROOT
+from train.__main__ import main
 from train.data.manifest import Manifest, ManifestEntry
 from train.evaluation import quiet_hours
 from train.evaluation.event_metrics import StartedEvent, only_actions
@@ -72,3 +75,34 @@ def test_the_bound_holds_in_19_of_20_samples() -> None:
 
 def test_many_events_have_a_bound_too() -> None:
     assert upper_rate(900, 1.0) == pytest.approx(900 + 1.645 * 30, rel=0.005)
+
+
+def test_the_command_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quiet_hours, "recording_hours", lambda truth: 2.0)
+    truth = tmp_path / "truth.csv"
+    truth.write_text("busy.mp4,fall,3,5\nstill.mp4,background,,\n")
+    events = [
+        {
+            "kind": "started",
+            "camera_id": "still",
+            "action": action,
+            "pts_start_seconds": 1.0,
+            "started_at": "2026-01-01T00:00:01.000Z",
+            "produced_at": "2026-01-01T00:00:02.000Z",
+        }
+        for action in ("fall", "leave", "fall")
+    ]
+    (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, events)))
+    arguments = ["score", "--truth", str(truth), "--events", str(tmp_path / "events.jsonl")]
+    assert main([*arguments, "--hours", "4", "--json", str(tmp_path / "score.json")]) == 0
+    said = (
+        "recordings without actions: 3 false alarms in 2.00 camera-hours, 1.5 per camera-hour,"
+        " at most 3.88 with 95 % confidence (fall 2, leave 1)"
+    )
+    assert said in capsys.readouterr().out
+    assert said in (ROOT / "docs/how-to/your-own-actions.md").read_text()
+    facts = json.loads((tmp_path / "score.json").read_text())
+    assert facts["quiet"]["false_alarms_per_camera_hour"] == 1.5
+    assert facts["false_per_camera_hour"] == 0.75
