@@ -72,8 +72,8 @@ def read_ntu(videos: Path, annotations: Path | None, split: int, *, actions: int
     later = 0
     for path, match in _matching(videos, _NTU_NAME, "S001C002P003R002A013_rgb.avi"):
         setup, camera, subject, _, action = map(int, match.groups())
-        later += actions < action <= 120
-        if actions < action <= 120:
+        if actions < action <= _NTU_LIMITS[120][2]:
+            later += 1
             continue
         if not (0 < setup <= setups and 0 < subject <= subjects and 0 < action <= actions):
             raise DataError(
@@ -85,8 +85,8 @@ def read_ntu(videos: Path, annotations: Path | None, split: int, *, actions: int
         label = _ntu_label(action, names)
         found.append(ListedVideo(path, label, "train" if is_training else "validation"))
     labels = tuple(_ntu_label(action, names) for action in range(1, actions + 1))
-    notices = [f"left out {later} videos of actions above A060; ntu-120 reads them"] * bool(later)
-    return Dataset(labels, tuple(found), tuple(notices), image_fps=30.0)
+    notice = f"left out {later} videos of actions above A060; ntu-120 reads them"
+    return Dataset(labels, tuple(found), (notice,) if later else (), image_fps=30.0)
 
 
 def _is_ntu_training(actions: int, split: int, *, setup: int, camera: int, subject: int) -> bool:
@@ -153,7 +153,8 @@ def read_kth(videos: Path, annotations: Path, split: int) -> Dataset:
                 ListedVideo(video, action, part, start, end)
                 for start, end in _kth_spans(frames, where, text)
             ]
-    notices = (f"{absent} sequences are marked as missing in 00sequences.txt",) * bool(absent)
+    notice = f"{absent} sequences are marked as missing in 00sequences.txt"
+    notices = (notice,) if absent else ()
     return Dataset(_KTH_ACTIONS, tuple(listed), notices, image_fps=_KTH_FPS)
 
 
