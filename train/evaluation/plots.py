@@ -158,7 +158,8 @@ def plot_events(summaries: Mapping[float, Mapping[str, Any]], path: Path) -> Non
 def plot_reliability(calibrations: Mapping[str, Calibration], path: Path) -> None:
     """Draw accuracy against confidence, one panel each, with the number of videos in every bin.
 
-    Bars below the diagonal are probabilities that are too high, bars above it too low ones.
+    Bars below the diagonal are probabilities that are too high, bars above it too low ones. Dots
+    lie at the mean confidence of their bins; their areas grow with the videos.
 
     Args:
         calibrations: the titles of the panels, and what they show.
@@ -174,11 +175,13 @@ def plot_reliability(calibrations: Mapping[str, Calibration], path: Path) -> Non
             middles, [each.accuracy for each in found.bins], width, color=_FIRST, edgecolor="white"
         )
         top.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle="--")
-        top.plot(
+        # A bin of a few videos says little, so the area of its dot is small.
+        top.scatter(
             [each.confidence for each in filled],
             [each.accuracy for each in filled],
-            marker="o",
+            s=[8 + 192 * each.clips / max(bins.clips for bins in filled) for each in filled],
             color=_SECOND,
+            zorder=3,
         )
         top.set(
             title=f"{_plain([title])[0]}: ECE {found.ece:.3f}",
