@@ -237,12 +237,13 @@ def _read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from model.checkpoints.export import export_onnx
+    from model.checkpoints.export import export_onnx, how_to_get_probabilities
 
-    difference = export_onnx(load_model(options.checkpoint), options.out)
+    difference = export_onnx(network := load_model(options.checkpoint), options.out)
     print(
         f"wrote {options.out}; largest difference from ONNX Runtime's logits:"
-        f" {difference:.1e} of the largest logit"
+        f" {difference:.1e} of the largest logit; probabilities are"
+        f" {how_to_get_probabilities(network.spec)}"
     )
     return 0
 

@@ -76,6 +76,14 @@ class DetectionConfig(StrictModel):
     update_seconds: float = Field(
         0.0, ge=0, description="seconds between `updated` reports of a lasting action; 0 for none"
     )
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "temperature of the weights for which the thresholds were found; `train tune` writes"
+            " it, and a run warns if its weights have another one; null: 1"
+        ),
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,10 @@ from configs import StrictModel, no_controls
 from model.config import ModelConfig
 from model.media.preprocess import PreprocessConfig
 
-__all__ = ["ModelSpec"]
+__all__ = ["MAX_TEMPERATURE", "MIN_TEMPERATURE", "ModelSpec"]
+
+MIN_TEMPERATURE = 0.05
+MAX_TEMPERATURE = 20.0
 
 
 class ModelSpec(StrictModel):
@@ -31,6 +34,19 @@ class ModelSpec(StrictModel):
     )
     fps: float = Field(15.0, gt=0, description="frame rate of clips, in frames per second")
     preprocess: PreprocessConfig = Field(description="size and normalisation of input frames")
+    temperature: float = Field(
+        1.0,
+        ge=MIN_TEMPERATURE,
+        le=MAX_TEMPERATURE,
+        description="logits are divided by this number before the softmax; 1: plain softmax",
+    )
+
+    def to_json(self) -> str:
+        """Return the description as JSON for a file.
+
+        A temperature of 1 is left out: versions that do not know it can then read the file.
+        """
+        return self.model_dump_json(exclude={"temperature"} if self.temperature == 1 else None)
 
     @model_validator(mode="after")
     def _check_labels(self) -> ModelSpec:

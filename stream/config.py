@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 
 from configs import ConfigError, StrictModel
 from configs.private_files import warn_of_exposed_file
+from model.calibration import threshold_warning
 from model.checkpoints.weights import ModelSpec, read_spec
 from stream.analysis.config import BatchConfig, InferConfig, check_spec, weights_path
 from stream.cameras.allowed_files import AllowedFiles
@@ -23,6 +25,7 @@ from stream.serve.config import HttpConfig
 
 __all__ = ["StreamConfig", "allowed_files", "check_settings", "max_views", "overrides_path"]
 
+_log = logging.getLogger(__name__)
 # Room for cameras that are added while the pipeline runs.
 _MIN_VIEWS = 64
 
@@ -100,6 +103,8 @@ def check_settings(
 ) -> ModelSpec:
     """Check everything that can be checked without running; returns what the weights describe.
 
+    Thresholds that were found at another temperature than the weights have now are logged.
+
     Args:
         cameras: those to check instead of the configuration's.
 
@@ -123,6 +128,8 @@ def check_settings(
     spec = read_spec(weights_path(config.infer))
     check_spec(spec, config.infer, config.clip.fps)
     config.events.check_labels(spec.labels)
+    if (warning := threshold_warning(config.events, spec.temperature)) is not None:
+        _log.warning("%s", warning)
     for camera in cameras:
         check_camera(camera, spec)
     if count_views(cameras) > max_views(config):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import MediaError
+from model.calibration import probabilities_of
 from model.cidc_network import attention_map
 from model.media.clip_cutter import ClipCutter
 from model.media.container import naming_file
@@ -193,7 +194,7 @@ class _ClipAnalyser:
         clips_1FHWC = [np.stack(frames)]
         clip_BCTHW = normalise_clips(self._seen(clips_1FHWC), spec.preprocess)
         logits_BK, backbone_SHW, cidc_SHW = _maps(self._network, clip_BCTHW)
-        probabilities_K = torch.softmax(logits_BK, dim=1)[0]
+        probabilities_K = probabilities_of(logits_BK, spec.temperature)[0]
         best = int(probabilities_K.argmax())
         maps = {f"without CIDC ({spec.model.backbone}): att(F)": backbone_SHW}
         if cidc_SHW is not None:

@@ -3,7 +3,8 @@
 The graph maps normalised clips `B 3 T H W` to `logits_BK` and uses standard ONNX operators only.
 The batch size is free. The number of frames, the height and the width are fixed by the description
 of the weights. The file stores this description in its metadata under the key `cidc`, as weights
-files do.
+files do. The logits are not divided by the temperature in it: probabilities are
+`softmax(logits_BK / temperature)`, with a temperature of 1 if the description has none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from configs import CheckpointError, CidcError, replaced_file
 from model.network import ActionNetwork
 from model.spec import ModelSpec
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "export_onnx", "onnx_difference", "onnx_of_folded"]
+__all__ = [
+    "INPUT_NAME",
+    "OUTPUT_NAME",
+    "export_onnx",
+    "how_to_get_probabilities",
+    "onnx_difference",
+    "onnx_of_folded",
+]
 
 INPUT_NAME = "clips_BCTHW"
 OUTPUT_NAME = "logits_BK"
@@ -57,7 +65,7 @@ def export_onnx(network: ActionNetwork, path: str | Path) -> float:
             "only a network with a description can be exported; load it with load_model"
         )
     program = _exported(network, spec)
-    program.model.metadata_props["cidc"] = spec.model_dump_json()
+    program.model.metadata_props["cidc"] = spec.to_json()
     try:
         with replaced_file(path) as partial:
             program.save(str(partial))
@@ -70,6 +78,13 @@ def export_onnx(network: ActionNetwork, path: str | Path) -> float:
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error}") from error
     return difference
+
+
+def how_to_get_probabilities(spec: ModelSpec | None) -> str:
+    """Return how to turn the logits of an exported network into probabilities, as a formula."""
+    temperature = 1.0 if spec is None else spec.temperature
+    divided = OUTPUT_NAME if temperature == 1 else f"{OUTPUT_NAME} / {temperature:g}"
+    return f"softmax({divided})"
 
 
 def onnx_of_folded(network: ActionNetwork, dtype: torch.dtype) -> bytes:

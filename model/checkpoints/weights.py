@@ -26,6 +26,7 @@ __all__ = [
     "load_model",
     "read_safetensors",
     "read_spec",
+    "replace_spec",
     "save_model",
     "write_safetensors",
 ]
@@ -62,7 +63,7 @@ def save_model(
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    write_safetensors(Path(path), tensors, {_KEY: spec.model_dump_json()})
+    write_safetensors(Path(path), tensors, {_KEY: spec.to_json()})
 
 
 def load_model(path: str | Path) -> ActionNetwork:
@@ -110,6 +111,23 @@ def read_spec(path: str | Path) -> ModelSpec:
         raise CheckpointError(
             f"{path}: {place}: {first['msg']}; it was written by another version or is damaged"
         ) from None
+
+
+def replace_spec(source: str | Path, target: str | Path, *, spec: ModelSpec) -> None:
+    """Copy a weights file with another description; its tensors stay bit for bit the same.
+
+    `target` may be the same file as `source`.
+
+    Raises:
+        CheckpointError: a file cannot be read or written, or the description belongs to another
+            network.
+    """
+    if (found := read_spec(source)).model != spec.model:
+        raise CheckpointError(
+            f"the description is of another network: {spec.model!r} is not {found.model!r}"
+        )
+    tensors, metadata = read_safetensors(Path(source))
+    write_safetensors(Path(target), tensors, metadata | {_KEY: spec.to_json()})
 
 
 def write_safetensors(

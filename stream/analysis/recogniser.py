@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.activation import newest_map, overlay_map
+from model.calibration import probabilities_of
 from model.checkpoints.weights import ModelSpec, load_model
 from model.cidc import use_mixing
 from model.clip_gather import ClipGather
@@ -80,8 +81,11 @@ class Recogniser:
 
     @torch.inference_mode()
     def probabilities(self, clips_BCTHW: Tensor) -> Tensor:
-        """Class probabilities `B K` of normalised clips, in float32 on the CPU."""
-        return torch.softmax(self.engine(clips_BCTHW), dim=1).cpu()
+        """Class probabilities `B K` of normalised clips, in float32 on the CPU.
+
+        The temperature of the weights is applied.
+        """
+        return probabilities_of(self.engine(clips_BCTHW), self.spec.temperature).cpu()
 
     def plan(self, clips: int) -> BatchRun:
         """Return how a batch of this many clips runs."""

@@ -194,6 +194,7 @@ def test_old_weights_give_the_old_logits(weights: Path) -> None:
         "compatibility",
         ("background", "fall", "wave"),
     )
+    assert network.spec.temperature == 1  # the file says nothing about it
     clip = torch.sin(torch.arange(3 * 32 * 48 * 80) / 7).reshape(1, 3, 32, 48, 80)
     with torch.no_grad():
         logits = network(clip)[0]

@@ -86,7 +86,9 @@ def test_the_command_tells_the_difference(
     assert (
         main(["export", "--checkpoint", str(tiny_weights), "--out", str(tmp_path / "t.onnx")]) == 0
     )
-    assert "largest difference" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "largest difference" in said
+    assert "probabilities are softmax(logits_BK)" in said
 
 
 def test_without_the_extra_the_error_names_it(

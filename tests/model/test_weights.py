@@ -1,13 +1,15 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from configs import CheckpointError
 from model import ModelSpec, build_model, load_model, save_model
 from model.__main__ import main
-from model.checkpoints.weights import read_spec
+from model.checkpoints.weights import read_spec, replace_spec
 
 
 def test_a_saved_network_comes_back_the_same(tiny_spec: ModelSpec, tmp_path: Path) -> None:
@@ -146,3 +148,34 @@ def test_commands_take_the_name_of_weights_that_ship(
             main([command, "--checkpoint", "scenes-r2d18-cidc", "--out", str(out), *options]) == 2
         )
         assert "none.mp4" in capsys.readouterr().err
+
+
+def test_a_temperature_is_kept_and_files_without_one_have_1(
+    tiny_spec: ModelSpec, tiny_weights: Path, tmp_path: Path
+) -> None:
+    with safe_open(tiny_weights, "pt") as file:
+        assert "temperature" not in json.loads(file.metadata()["cidc"])
+    assert read_spec(tiny_weights).temperature == 1
+    path = tmp_path / "calibrated.safetensors"
+    calibrated = tiny_spec.model_copy(update={"temperature": 1.75})
+    replace_spec(tiny_weights, path, spec=calibrated)
+    assert load_model(path).spec == calibrated
+    before, after = load_file(tiny_weights), load_file(path)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    replace_spec(path, path, spec=tiny_spec)  # in place
+    assert path.read_bytes() == tiny_weights.read_bytes()
+    other = tiny_spec.model.model_copy(update={"width": 16})
+    with pytest.raises(CheckpointError, match="of another network"):
+        replace_spec(path, path, spec=tiny_spec.model_copy(update={"model": other}))
+
+
+@pytest.mark.parametrize("temperature", [0, -1, 1e9, "hot"])
+def test_a_temperature_that_cannot_be_used_is_refused(
+    temperature: object, tiny_spec: ModelSpec, tmp_path: Path
+) -> None:
+    description = json.loads(tiny_spec.model_dump_json()) | {"temperature": temperature}
+    path = tmp_path / "bad.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"cidc": json.dumps(description)})
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors: temperature: "):
+        read_spec(path)

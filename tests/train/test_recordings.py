@@ -27,7 +27,7 @@ from train.evaluation.recordings import (
     recording_timelines,
     recordings_of,
 )
-from train.evaluation.stream_file import read_detection
+from train.evaluation.stream_file import read_detection, write_events
 from train.evaluation.tune import tune
 
 
@@ -202,6 +202,20 @@ def test_what_is_ignored_stays_ignored(spec: ModelSpec) -> None:
     )
     with pytest.raises(DataError, match="as long as a clip"):
         tune([], truth, spec=spec, tolerance_seconds=1.0, quiet=True)
+
+
+def test_tuned_thresholds_know_the_temperature_they_were_found_at(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    timelines, truth = timelines_and_truth()
+    warm = spec.model_copy(update={"temperature": 1.6})
+    before = DetectionConfig(temperature=9.0)
+    config = tune(timelines, truth, before=before, spec=warm, tolerance_seconds=1.0, quiet=True)
+    source = tmp_path / "stream.yaml"
+    source.write_text("cameras: []\n")
+    write_events(config, source, source)
+    assert load_config(source, StreamConfig).events.temperature == 1.6
+    assert read_detection(source)[0].temperature == 1.6
 
 
 def test_two_recordings_of_one_name_are_refused() -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from configs import ConfigError
 from train.data.manifest import read_manifest
+from train.evaluation.quiet_hours import measure_quiet_hours
 from train.synthetic import ACTIONS, LABELS, PAIRS, ScenesOptions, write_scenes
 from train.synthetic.actions import draw_motion, reverse
 from train.synthetic.film import Look, film, frame_times
 from train.synthetic.motion import Place
 from train.synthetic.render import render
 from train.synthetic.room_painting import draw_room
-from train.synthetic.script import clip_script, recording_script
+from train.synthetic.script import clip_script, quiet_script, recording_script
 from train.synthetic.truth import CLIP_SECONDS, training_segments
 
 PLACE = Place(0.0, 4.5, 0.5, 5.5)
@@ -192,3 +193,40 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             ScenesOptions(out=tmp_path / "file", clips_per_action=0, recordings=1, minutes=0.1),
             quiet=True,
         )
+
+
+def test_in_a_quiet_recording_nobody_acts() -> None:
+    people = set()
+    for seed in range(8, 20):
+        script = quiet_script(40.0, np.random.default_rng(seed))
+        assert script.intervals == ()
+        shown = [script.people(t) for t in np.arange(0.0, 40.0, 0.5)]
+        inside = [
+            [person.figure for person in frame if person.figure.z < script.room.wall_z]
+            for frame in shown
+        ]
+        people.add(len(inside[0]))
+        for figures in inside:
+            assert len(figures) == len(inside[0])
+            for figure, first in zip(figures, inside[0], strict=True):
+                assert (figure.x, figure.z) == (first.x, first.z)
+                assert np.abs(figure.angles - first.angles).max() < 0.7  # idle movement only
+    assert people == {0, 1}
+
+
+@pytest.mark.slow
+def test_quiet_recordings_are_listed_without_times_and_change_no_other_file(tmp_path: Path) -> None:
+    for name, quiet in (("a", 0), ("b", 1)):
+        options = ScenesOptions(
+            tmp_path / name, clips_per_action=0, recordings=1, quiet_recordings=quiet, minutes=0.1
+        )
+        write_scenes(options, quiet=True)
+    first, second = (digest(tmp_path / name / "recordings") for name in ("a", "b"))
+    assert first["camera-1.mp4"] == second["camera-1.mp4"]
+    truth = read_manifest(tmp_path / "b/recordings/truth.csv")
+    last = truth.entries[-1]
+    assert (last.path.name, last.label, last.start_seconds) == ("quiet-1.mp4", "background", None)
+    found = measure_quiet_hours(truth, ())
+    assert found is not None
+    assert (found.recordings, found.false_alarms) == (1, 0)
+    assert found.camera_hours == pytest.approx(0.1 / 60, rel=0.05)

@@ -41,7 +41,10 @@ def _add_manifest_options(parser: argparse.ArgumentParser) -> None:
         "--split",
         type=int,
         default=1,
-        help="number of the official split of ucf101 and hmdb51; for folder: the held-out fold",
+        help=(
+            "number of the official split of ucf101, hmdb51, ntu-60, ntu-120, kth and le2i; for"
+            " weizmann: the held-out person; for folder: the held-out fold"
+        ),
     )
     parser.add_argument("--folds", type=int, default=5, help="for folder: number of folds")
     parser.add_argument(
@@ -58,7 +61,8 @@ def _add_manifest_options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help=(
             "frames per second of videos that are folders of images; default: 12 for jester and"
-            " something-something, 30 for hmdb51 and kinetics-400, 25 for ucf101 and folder"
+            " something-something, 24 for charades, 30 for hmdb51, kinetics-400, ava-kinetics and"
+            " ntu, 25 for the others"
         ),
     )
     parser.add_argument(

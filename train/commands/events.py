@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from model.checkpoints.weights import ModelSpec
     from train.data.manifest import Manifest
     from train.evaluation.event_metrics import EventMetrics
+    from train.evaluation.quiet_hours import QuietHours
     from train.evaluation.recordings import Timeline
 
 __all__ = ["add_commands"]
+
+_log = logging.getLogger(__name__)
 
 
 def add_commands(commands: Any) -> None:
@@ -103,16 +107,21 @@ def _add_metrics(parser: argparse.ArgumentParser, *, tolerances: list[float]) ->
 
 def _streaming(options: argparse.Namespace) -> int:
     """Detect events on recordings with the given weights, and compare them with the truth."""
+    from model.calibration import threshold_warning
     from train.evaluation.event_metrics import only_actions
+    from train.evaluation.quiet_hours import measure_quiet_hours
     from train.evaluation.recordings import detect, measure_tolerances
     from train.evaluation.stream_file import read_detection
 
     detection, stride = read_detection(options.stream)
     timelines, spec, truth = _timelines(options, stride)
+    if (warning := threshold_warning(detection, spec.temperature)) is not None:
+        _log.warning("%s", warning)
     events = detect(timelines, detection, spec=spec)
     if options.only:
         truth, events = only_actions(truth, events, options.only)
-    _report(measure_tolerances(truth, events, options.tolerance), options)
+    metrics = measure_tolerances(truth, events, options.tolerance)
+    _report(metrics, measure_quiet_hours(truth, events), options)
     return 0
 
 
@@ -148,13 +157,15 @@ def _score(options: argparse.Namespace) -> int:
     """Compare events that the live pipeline recorded with the truth."""
     from train.data.manifest import read_manifest
     from train.evaluation.event_metrics import only_actions, read_started_events
+    from train.evaluation.quiet_hours import measure_quiet_hours
     from train.evaluation.recordings import measure_tolerances
 
     truth = read_manifest(options.truth)
     events = read_started_events(options.events)
     if options.only:
         truth, events = only_actions(truth, events, options.only)
-    _report(measure_tolerances(truth, events, options.tolerance, hours=options.hours), options)
+    metrics = measure_tolerances(truth, events, options.tolerance, hours=options.hours)
+    _report(metrics, measure_quiet_hours(truth, events), options)
     return 0
 
 
@@ -177,8 +188,13 @@ def _timelines(
     return timelines, network.spec, truth
 
 
-def _report(metrics: dict[float, EventMetrics], options: argparse.Namespace) -> None:
-    """Print the metrics of each tolerance; write and draw them if the options ask for it."""
+def _report(
+    metrics: dict[float, EventMetrics], quiet: QuietHours | None, options: argparse.Namespace
+) -> None:
+    """Print the metrics of each tolerance; write and draw them if the options ask for it.
+
+    False alarms in recordings without actions are the same for every tolerance.
+    """
     from train.engine.run_log import write_json
     from train.evaluation.plots import plot_events
 
@@ -186,6 +202,10 @@ def _report(metrics: dict[float, EventMetrics], options: argparse.Namespace) -> 
     for tolerance, found in metrics.items():
         print(_summary_line(found, tolerance))
     summaries = {tolerance: found.summary() for tolerance, found in metrics.items()}
+    if quiet is not None:
+        print(_quiet_line(quiet))
+        for summary in summaries.values():
+            summary["quiet"] = quiet.summary()
     if options.json is not None:
         by_tolerance = {f"{tolerance:g}": summary for tolerance, summary in summaries.items()}
         only = next(iter(summaries.values()))
@@ -201,6 +221,17 @@ def _print_actions(tolerance: float, metrics: EventMetrics) -> None:
         for action, (found, missed, false) in metrics.per_action.items()
     )
     print_table(("action", "true", "found", "missed", "false"), rows, title=title)
+
+
+def _quiet_line(quiet: QuietHours) -> str:
+    facts = quiet.summary()
+    named = ", ".join(f"{action} {count}" for action, count in quiet.per_action.items())
+    return (
+        f"recordings without actions: {quiet.false_alarms} false alarms in"
+        f" {quiet.camera_hours:.2f} camera-hours, {facts['false_alarms_per_camera_hour']} per"
+        f" camera-hour, at most {facts['at_most_with_95_percent_confidence']} with 95 % confidence"
+        + (f" ({named})" if named else "")
+    )
 
 
 def _summary_line(metrics: EventMetrics, tolerance: float) -> str:

@@ -24,6 +24,12 @@ def add_commands(commands: Any) -> None:
         help="number of background clips for each clip of one action",
     )
     parser.add_argument("--recordings", type=int, default=4, help="number of untrimmed recordings")
+    parser.add_argument(
+        "--quiet-recordings",
+        type=int,
+        default=0,
+        help="number of untrimmed recordings in which none of the actions happens",
+    )
     parser.add_argument("--minutes", type=float, default=2.0, help="length of each recording")
     parser.add_argument("--jobs", type=int, default=0, help="number of processes; 0: one per core")
     parser.set_defaults(run=_scenes)
@@ -40,6 +46,7 @@ def _scenes(options: argparse.Namespace) -> int:
             clips_per_action=options.clips,
             background_ratio=options.background_share,
             recordings=options.recordings,
+            quiet_recordings=options.quiet_recordings,
             minutes=options.minutes,
             jobs=options.jobs,
         )

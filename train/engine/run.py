@@ -32,7 +32,7 @@ from train.engine.run_state import RunState
 from train.engine.step import Stepper, learning_rate_at
 from train.engine.step_records import Step, StepRecords
 from train.engine.step_sums import PendingSums, StepTimer
-from train.engine.validation import validate
+from train.engine.validation import temperature_or_1, validate
 from train.evaluation.clip_accuracy import Predictions
 
 __all__ = ["StoppedError", "TrainingRun"]
@@ -164,7 +164,9 @@ class TrainingRun:
         if not self._ranks.is_first:
             return
         epoch = self.state.epoch
-        line: dict[str, Any] = {"epoch": epoch, **facts, "validation": predictions.summary()}
+        temperature = temperature_or_1(predictions)
+        line: dict[str, Any] = {"epoch": epoch, **facts, "temperature": temperature}
+        line["validation"] = predictions.summary()
         path = self._config.out / "metrics.jsonl"
         with naming_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -182,7 +184,7 @@ class TrainingRun:
         if self._config.keep_every and epoch % self._config.keep_every == 0:
             names.append(f"epoch-{epoch:04d}")
         for name in names:
-            self._save_weights(name)
+            self._save_weights(name, temperature)
         self._save()
 
     def first_step(self) -> dict[str, Any]:
@@ -280,7 +282,7 @@ class TrainingRun:
             path = self._config.out / "last.safetensors"
             save_state(path, self._network, self._stepper.optimiser, self.state.facts())
 
-    def _save_weights(self, name: str) -> None:
+    def _save_weights(self, name: str, temperature: float) -> None:
         data = self._config.data
         spec = ModelSpec(
             name=self._config.name,
@@ -289,6 +291,7 @@ class TrainingRun:
             background=data.background,
             fps=data.fps,
             preprocess=self._config.preprocess,
+            temperature=temperature,
         )
         dtype = getattr(torch, self._config.weights_format)
         save_model(self._network, self._config.out / f"{name}.safetensors", spec=spec, dtype=dtype)

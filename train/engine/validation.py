@@ -14,9 +14,9 @@ from train.data.clip_plan import EvaluationViews
 from train.data.manifest import ManifestEntry
 from train.data.readers import ClipReader
 from train.distributed import Ranks
-from train.evaluation.clip_accuracy import Predictions, evaluate_network
+from train.evaluation.clip_accuracy import Predictions, evaluate_network, predictions_of
 
-__all__ = ["validate"]
+__all__ = ["temperature_or_1", "validate"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,12 +51,22 @@ def validate(
     )
     for error in left_out.values():
         _log.warning("left out of this validation: %s", error)
-    pairs = zip(mine.probabilities_NK.tolist(), mine.truth_N.tolist(), strict=True)
+    assert mine.logits_NVK is not None
+    pairs = zip(mine.logits_NVK[:, 0].tolist(), mine.truth_N.tolist(), strict=True)
     rows = ranks.gather(list(pairs))
     if entries and not rows:
         raise DataError(
             "every validation video has become unreadable; check that their disk is mounted"
         )
-    probabilities_NK = torch.tensor([row for row, _ in rows])
-    truth_N = torch.tensor([label for _, label in rows])
-    return Predictions(probabilities_NK, truth_N, mine.labels, mine.background)
+    logits_NVK = torch.tensor([row for row, _ in rows]).view(len(rows), 1, len(mine.labels))
+    truth_N = torch.tensor([label for _, label in rows], dtype=torch.long)
+    return predictions_of(logits_NVK, truth_N, labels=mine.labels, background=mine.background)
+
+
+def temperature_or_1(predictions: Predictions) -> float:
+    """Return the temperature that fits predictions best, or 1 if too few of them are wrong."""
+    try:
+        return round(predictions.fit_temperature(), 4)
+    except DataError as error:
+        _log.info("the weights keep temperature 1: %s", error)
+        return 1.0

@@ -1,6 +1,6 @@
 """Measures accuracy on labelled clips: top-1, per class, and on pairs of similar classes.
 
-Letters: B clips, K classes, N videos.
+Letters: B clips, K classes, N videos, V views of a video.
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ import torch
 from torch import Tensor
 
 from configs import DataError, MediaError
+from model.calibration import probabilities_of
 from model.media.preprocess import PreprocessConfig, normalise_clips
 from model.network import ActionNetwork
 from train.data.clip_plan import EvaluationViews
 from train.data.loader import batches
 from train.data.manifest import ManifestEntry
 from train.data.readers import ClipReader
+from train.evaluation.calibration import Calibration, fit_temperature
 from train.synthetic.actions import PAIRS
 
-__all__ = ["ModelComparison", "Predictions", "evaluate_network", "parse_views"]
+__all__ = [
+    "ModelComparison",
+    "Predictions",
+    "evaluate_network",
+    "parse_views",
+    "predictions_of",
+]
 
 _BATCH = 16
 
@@ -33,13 +41,42 @@ class Predictions:
     """The predictions of a network for labelled videos, with methods that measure accuracy.
 
     `probabilities_NK` are the probabilities of the classes; `truth_N` are the indices of the true
-    classes in `labels`.
+    classes in `labels`. `logits_NVK` are the logits of all views, if they were kept.
     """
 
     probabilities_NK: Tensor
     truth_N: Tensor
     labels: tuple[str, ...]
     background: str | None = None
+    logits_NVK: Tensor | None = None
+
+    def at_temperature(self, temperature: float) -> Predictions:
+        """Return the predictions with the logits divided by a temperature.
+
+        The probabilities of a video are the mean over its views. The logits must have been kept.
+        """
+        assert self.logits_NVK is not None
+        views = probabilities_of(self.logits_NVK.flatten(0, 1), temperature)
+        probabilities_NK = views.view(self.logits_NVK.shape).mean(dim=1)
+        return dataclasses.replace(self, probabilities_NK=probabilities_NK)
+
+    def fit_temperature(self) -> float:
+        """Return the temperature that fits the logits best; each view counts as a clip.
+
+        Raises:
+            DataError: there are too few clips, or too few wrong ones.
+        """
+        assert self.logits_NVK is not None
+        views = self.logits_NVK.shape[1]
+        return fit_temperature(self.logits_NVK.flatten(0, 1), self.truth_N.repeat_interleave(views))
+
+    def calibration(self) -> Calibration:
+        """Measure whether the probabilities of the videos mean what they say.
+
+        Raises:
+            DataError: there are no videos.
+        """
+        return Calibration.of(self.probabilities_NK, self.truth_N)
 
     def top1(self) -> float:
         """Return the fraction of videos whose most probable class is the true one."""
@@ -123,6 +160,8 @@ class Predictions:
             facts["within_pairs_mean"] = round(sum(pairs.values()) / len(pairs), 4)
             facts["within_pairs"] = {name: round(value, 4) for name, value in pairs.items()}
         facts["per_class"] = {name: round(value, 4) for name, value in self.per_class().items()}
+        if len(self.truth_N):
+            facts["calibration"] = self.calibration().summary()
         return facts
 
 
@@ -197,6 +236,7 @@ def evaluate_network(
     reader: ClipReader,
     preprocess: PreprocessConfig,
     dtype: torch.dtype,
+    temperature: float = 1.0,
     left_out: dict[ManifestEntry, MediaError] | None = None,
 ) -> Predictions:
     """Run the network on all views of each entry and average their probabilities.
@@ -204,6 +244,7 @@ def evaluate_network(
     The method is that of the paper, section 3.3.
 
     Args:
+        temperature: logits are divided by it before the softmax.
         left_out: collects entries that became unreadable; the predictions do not contain them. None
             raises an error instead.
 
@@ -222,12 +263,28 @@ def evaluate_network(
             clips = normalise_clips(batch.clips_BTHWC.to(device), preprocess, dtype=dtype)
             with torch.autocast(device.type, dtype, enabled=dtype is torch.bfloat16):
                 logits_BK = network(clips)
-            parts.append(torch.softmax(logits_BK, dim=1).cpu())
-    probabilities = torch.cat(parts) if parts else torch.zeros(0, len(labels))
-    per_view = probabilities.view(len(entries), views.clips * views.crops, len(labels))
+            parts.append(logits_BK.float().cpu())
+    logits = torch.cat(parts) if parts else torch.zeros(0, len(labels))
+    logits_NVK = logits.view(len(entries), views.clips * views.crops, len(labels))
     kept = [index for index, entry in enumerate(entries) if entry not in (left_out or {})]
     truth = torch.tensor([labels.index(entries[index].label) for index in kept], dtype=torch.long)
-    return Predictions(per_view.mean(dim=1)[kept], truth, labels, background)
+    return predictions_of(
+        logits_NVK[kept], truth, labels=labels, background=background, temperature=temperature
+    )
+
+
+def predictions_of(
+    logits_NVK: Tensor,
+    truth_N: Tensor,
+    *,
+    labels: tuple[str, ...],
+    background: str | None,
+    temperature: float = 1.0,
+) -> Predictions:
+    """Return the predictions that logits give at a temperature, and keep the logits."""
+    nothing = torch.zeros(len(truth_N), len(labels))
+    found = Predictions(nothing, truth_N, labels, background, logits_NVK)
+    return found.at_temperature(temperature)
 
 
 def _mean(hits: Tensor) -> float:

@@ -21,6 +21,7 @@ from train.data.manifest import Manifest, ManifestEntry
 __all__ = [
     "EventMetrics",
     "StartedEvent",
+    "is_empty",
     "match_starts",
     "measure_events",
     "only_actions",
@@ -139,7 +140,7 @@ def only_actions(
         )
     entries = [
         entry
-        if entry.label in actions or _is_empty(entry)
+        if entry.label in actions or is_empty(entry)
         else dataclasses.replace(entry, label="background", start_seconds=None, end_seconds=None)
         for entry in truth.entries
     ]
@@ -215,7 +216,7 @@ def _truth_starts(truth: Manifest) -> dict[tuple[str, str], list[float]]:
     """Return the true starts by camera and action."""
     starts: dict[tuple[str, str], list[float]] = {}
     for entry in truth.entries:
-        if _is_empty(entry):
+        if is_empty(entry):
             continue
         if entry.start_seconds is None:
             raise DataError(
@@ -231,7 +232,7 @@ def _counts_per_action(
     truth: Manifest, events: Sequence[StartedEvent], found: Counter[str]
 ) -> dict[str, tuple[int, int, int]]:
     """Return found, missed and false events of each action."""
-    true_counts = Counter(entry.label for entry in truth.entries if not _is_empty(entry))
+    true_counts = Counter(entry.label for entry in truth.entries if not is_empty(entry))
     event_counts = Counter(event.action for event in events)
     return {
         action: (
@@ -243,8 +244,8 @@ def _counts_per_action(
     }
 
 
-def _is_empty(entry: ManifestEntry) -> bool:
-    """Tell whether an entry stands for a recording without actions."""
+def is_empty(entry: ManifestEntry) -> bool:
+    """Return whether an entry of a truth file stands for a recording without actions."""
     return entry.start_seconds is None and entry.label == "background"
 
 

@@ -1,4 +1,4 @@
-"""Draws results as PNG files: confusion matrix, comparison of two models, ablations, events."""
+"""Draws results as PNG files: confusion, reliability, two models, ablations, events."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs import readable
+from train.evaluation.calibration import Calibration
 from train.evaluation.clip_accuracy import ModelComparison, Predictions
 
-__all__ = ["plot_ablations", "plot_comparison", "plot_confusion", "plot_events"]
+__all__ = [
+    "plot_ablations",
+    "plot_comparison",
+    "plot_confusion",
+    "plot_events",
+    "plot_reliability",
+]
 
 _FIRST = "#9aa5b1"
 _SECOND = "#1f6feb"
@@ -145,6 +152,45 @@ def plot_events(summaries: Mapping[float, Mapping[str, Any]], path: Path) -> Non
     )
     axes.grid(alpha=0.3)
     axes.legend()
+    figure.savefig(path, dpi=120, format="png")
+
+
+def plot_reliability(calibrations: Mapping[str, Calibration], path: Path) -> None:
+    """Draw accuracy against confidence, one panel each, with the number of videos in every bin.
+
+    Bars below the diagonal are probabilities that are too high, bars above it too low ones. Dots
+    lie at the mean confidence of their bins; their areas grow with the videos.
+
+    Args:
+        calibrations: the titles of the panels, and what they show.
+    """
+    count = len(calibrations)
+    figure = Figure(figsize=(4.6 * count + 0.4, 5.4), layout="constrained")
+    panels = figure.subplots(2, count, sharex=True, squeeze=False, height_ratios=(3, 1))
+    for (top, below), (title, found) in zip(panels.T, calibrations.items(), strict=True):
+        middles = [(each.low + each.high) / 2 for each in found.bins]
+        filled = [each for each in found.bins if each.clips]
+        width = 1 / len(found.bins)
+        top.bar(
+            middles, [each.accuracy for each in found.bins], width, color=_FIRST, edgecolor="white"
+        )
+        top.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle="--")
+        # A bin of a few videos says little, so the area of its dot is small.
+        top.scatter(
+            [each.confidence for each in filled],
+            [each.accuracy for each in filled],
+            s=[8 + 192 * each.clips / max(bins.clips for bins in filled) for each in filled],
+            color=_SECOND,
+            zorder=3,
+        )
+        top.set(
+            title=f"{_plain([title])[0]}: ECE {found.ece:.3f}",
+            ylabel="fraction that is right",
+            xlim=(0, 1),
+            ylim=(0, 1),
+        )
+        below.bar(middles, [each.clips for each in found.bins], width, color=_FIRST)
+        below.set(xlabel="probability of the best class", ylabel="videos")
     figure.savefig(path, dpi=120, format="png")
 
 

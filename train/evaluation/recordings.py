@@ -18,6 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from configs import DataError, MediaError, readable, shows_progress
+from model.calibration import probabilities_of
 from model.checkpoints.weights import ModelSpec
 from model.detection import ActionDetector, DetectionConfig
 from model.media.clip_cutter import ClipCutter
@@ -214,4 +215,4 @@ def _probabilities(
 ) -> Tensor:
     clips_BTHWC = torch.stack([torch.stack([frame for _, frame in clip]) for clip in clips])
     logits_BK = network(normalise_clips(clips_BTHWC, spec.preprocess, dtype=dtype))
-    return torch.softmax(logits_BK, dim=1).cpu()
+    return probabilities_of(logits_BK, spec.temperature).cpu()

@@ -55,7 +55,7 @@ def tune(
     per_action: bool = True,
     quiet: bool = False,
 ) -> DetectionConfig:
-    """Return the settings with the highest F1 on these recordings.
+    """Return the settings with the highest F1 on these recordings, for the weights' temperature.
 
     Of equally good settings, those with less smoothing and higher thresholds are chosen.
 
@@ -81,7 +81,11 @@ def tune(
     ):
         config = search.best_rules(smoothing, per_action=per_action)
         config = config.model_copy(
-            update={"ignore": before.ignore, "update_seconds": before.update_seconds}
+            update={
+                "ignore": before.ignore,
+                "update_seconds": before.update_seconds,
+                "temperature": spec.temperature,
+            }
         )
         events = detect(timelines, config, spec=spec)
         metrics = measure_events(truth, events, hours=1.0, tolerance_seconds=tolerance_seconds)

@@ -16,7 +16,7 @@ from train.synthetic.motion import Figure, Motion, Place
 from train.synthetic.people import PeopleAt, actor, play
 from train.synthetic.truth import MAX_BACKGROUND_FRACTION
 
-__all__ = ["draw_background_kind", "draw_background_people"]
+__all__ = ["draw_background_kind", "draw_background_people", "draw_quiet_people"]
 
 
 def draw_background_kind(rng: np.random.Generator) -> str:
@@ -30,6 +30,29 @@ def draw_background_people(
 ) -> PeopleAt:
     """Draw the people of a background video of this kind; the video is `seconds` long."""
     return _KINDS[kind](rng, place, motion, seconds)
+
+
+def draw_quiet_people(
+    rng: np.random.Generator, pose: Figure, seconds: float, *, turns: bool
+) -> PeopleAt:
+    """Draw the people of a recording in which nothing happens: nobody, or one person who stays.
+
+    The person keeps a pose and sways; if `turns`, it also turns around now and then.
+    """
+    if rng.random() < 0.25:
+        return lambda t: []
+    middles = np.cumsum(rng.uniform(5.0, 20.0, size=int(seconds / 5) + 1))
+    lengths = rng.uniform(0.5, 1.5, size=len(middles))
+    angles = rng.choice([-1, 1], size=len(middles)) * rng.uniform(0.5, 2.5, size=len(middles))
+    if not turns:
+        return actor(rng, lambda t: pose)
+    start = float(rng.uniform(-3, 3))
+
+    def at(t: float) -> Figure:
+        turned = np.clip((t - middles) / lengths + 0.5, 0, 1)
+        return dataclasses.replace(pose, yaw=float(start + (angles * turned).sum()))
+
+    return actor(rng, at)
 
 
 def _hold(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> PeopleAt:

@@ -8,7 +8,11 @@ import numpy as np
 
 from train.synthetic.action_sequence import ActionSequence
 from train.synthetic.actions import BACKGROUND, draw_motion, reverse
-from train.synthetic.background import draw_background_kind, draw_background_people
+from train.synthetic.background import (
+    draw_background_kind,
+    draw_background_people,
+    draw_quiet_people,
+)
 from train.synthetic.camera import Camera, random_camera
 from train.synthetic.motion import Motion, Place
 from train.synthetic.people import (
@@ -22,7 +26,7 @@ from train.synthetic.people import (
 from train.synthetic.room import Room, random_room
 from train.synthetic.truth import CLIP_SECONDS, MIN_ACTION_FRACTION, Interval
 
-__all__ = ["Script", "clip_script", "recording_script"]
+__all__ = ["Script", "clip_script", "quiet_script", "recording_script"]
 
 # Width and height of videos in pixels; sizes that are listed more often are drawn more often.
 _SIZES = ((640, 360),) * 5 + ((640, 480), (854, 480), (854, 480), (960, 540), (1280, 720))
@@ -54,6 +58,17 @@ def recording_script(seconds: float, rng: np.random.Generator) -> Script:
     sequence = ActionSequence(rng, place, spots, seconds)
     people = with_passers_by(rng, place, actor(rng, sequence.at), seconds)
     return Script(camera, room, seconds, people, tuple(sequence.intervals), sequence.on_floor)
+
+
+def quiet_script(seconds: float, rng: np.random.Generator) -> Script:
+    """Draw an untrimmed recording in which none of the actions happens."""
+    place, camera = _draw_place(rng)
+    label = str(rng.choice(["fall", "sit_down", "raise_arm", "pick_up"]))
+    motion = draw_motion(label, rng, place)
+    stands = bool(rng.random() < 0.6)  # before the action; otherwise lies, sits, or holds up an arm
+    people = draw_quiet_people(rng, motion.at(0.0 if stands else 1.0), seconds, turns=stands)
+    people = with_passers_by(rng, place, people, seconds)
+    return Script(camera, _room_for(label, rng, place), seconds, people, (), lambda t: [])
 
 
 def _action_script(label: str, rng: np.random.Generator) -> Script:

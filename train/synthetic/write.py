@@ -3,6 +3,7 @@
     OUT/clips/<label>/<number>.mp4
     OUT/clips/manifest.csv            path,label
     OUT/recordings/camera-<n>.mp4
+    OUT/recordings/quiet-<n>.mp4      none of the actions happens
     OUT/recordings/truth.csv          path,label,start_seconds,end_seconds
     OUT/recordings/segments.csv       labelled parts of the recordings, for training
     OUT/scenes.json                   seed, counts, versions
@@ -30,21 +31,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from configs import ConfigError, replaced_file, shows_progress
 from train.synthetic.actions import BACKGROUND, LABELS
 from train.synthetic.film import film
-from train.synthetic.script import clip_script, recording_script
+from train.synthetic.script import clip_script, quiet_script, recording_script
 from train.synthetic.truth import Interval, training_segments
 
 __all__ = ["ScenesOptions", "write_scenes"]
 
 _INTERVAL_COLUMNS = ["path", "label", "start_seconds", "end_seconds"]
 # Keys for seeding random generators; a changed key changes every file of its kind.
-_KIND_KEYS = {"clip": 1, "recording": 2}
+_KIND_KEYS = {"clip": 1, "recording": 2, "quiet": 3}
+
+
+_COUNTS = ("seed", "clips_per_action", "recordings", "quiet_recordings", "jobs", "background_ratio")
 
 
 @dataclasses.dataclass(frozen=True)
 class ScenesOptions:
     """The options of `write_scenes`.
 
-    `background_ratio` is the number of background videos for each video of one action. `jobs` is
+    `background_ratio` is the number of background videos for each video of one action.
+    `quiet_recordings` is the number of recordings in which none of the actions happens. `jobs` is
     the number of processes; 0 uses one per core.
 
     Raises:
@@ -56,11 +61,12 @@ class ScenesOptions:
     clips_per_action: int = 20
     background_ratio: float = 4.0
     recordings: int = 4
+    quiet_recordings: int = 0
     minutes: float = 2.0
     jobs: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("seed", "clips_per_action", "recordings", "jobs", "background_ratio"):
+        for name in _COUNTS:
             if getattr(self, name) < 0:
                 raise ConfigError(f"scenes: {name} must be 0 or more, got {getattr(self, name)}")
         if not 0.1 <= self.minutes <= 24 * 60:
@@ -72,7 +78,7 @@ class _Job:
     """A video that will be written."""
 
     path: Path
-    kind: Literal["clip", "recording"]
+    kind: Literal["clip", "recording", "quiet"]
     number: int
     seed: int
     label: str = ""  # of a clip
@@ -121,6 +127,9 @@ def _recording_jobs(options: ScenesOptions) -> Iterator[_Job]:
     for number in range(options.recordings):
         path = options.out / "recordings" / f"camera-{number + 1}.mp4"
         yield _Job(path, "recording", number, options.seed, seconds=options.minutes * 60)
+    for number in range(options.quiet_recordings):
+        path = options.out / "recordings" / f"quiet-{number + 1}.mp4"
+        yield _Job(path, "quiet", number, options.seed, seconds=options.minutes * 60)
 
 
 def _film_all(jobs: Sequence[_Job], processes: int, quiet: bool) -> _Intervals:
@@ -149,8 +158,10 @@ def _film_job(job: _Job) -> tuple[Path, tuple[Interval, ...]]:
     rng = np.random.default_rng([job.seed, _KIND_KEYS[job.kind], job.number])
     if job.kind == "clip":
         script = clip_script(job.label, rng)
-    else:
+    elif job.kind == "recording":
         script = recording_script(job.seconds, rng)
+    else:
+        script = quiet_script(job.seconds, rng)
     with replaced_file(job.path) as partial:
         film(script, partial, rng)
     return job.path, script.intervals
@@ -167,6 +178,8 @@ def _write_truth(folder: Path, recordings: Sequence[_Job], intervals: _Intervals
     for job in recordings:
         actions = intervals[job.path]
         truth += [_interval_row(job, action) for action in actions]
+        if job.kind == "quiet":
+            truth.append([job.path.name, BACKGROUND, "", ""])
         segments += [_interval_row(job, part) for part in training_segments(actions, job.seconds)]
     _write_csv(folder / "truth.csv", _INTERVAL_COLUMNS, truth)
     _write_csv(folder / "segments.csv", _INTERVAL_COLUMNS, segments)
@@ -181,7 +194,8 @@ def _write_summary(options: ScenesOptions, clips: int, recordings: int) -> None:
     facts: dict[str, Any] = {
         "seed": options.seed,
         "clips": clips,
-        "recordings": recordings,
+        "recordings": recordings - options.quiet_recordings,
+        "quiet_recordings": options.quiet_recordings,
         "recording_minutes": options.minutes,
         "labels": list(LABELS),
         "versions": {"av": av.__version__, "numpy": np.__version__, "opencv": cv2.__version__},

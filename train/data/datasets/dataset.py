@@ -15,11 +15,17 @@ Part = Literal["train", "validation"]
 
 @dataclasses.dataclass(frozen=True)
 class ListedVideo:
-    """A video that a data set lists: its expected path, its label, and its part of the data set."""
+    """A video that a data set lists: its expected path, its label, and its part of the data set.
+
+    If the label belongs to a part of the video only, `start_seconds` and `end_seconds` say to which
+    one.
+    """
 
     path: Path
     label: str
     part: Part
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,18 +9,20 @@ Kinetics-400: CSV files with `label,youtube_id,time_start,time_end,split`.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs import DataError, clean_label, delimiter_of, lines_of, quoted, read_text, readable
+from configs import DataError, clean_label, lines_of, quoted, read_text, readable
 from train.data.datasets.dataset import Dataset, ListedVideo, Part
-from train.data.datasets.listing import is_present
+from train.data.datasets.lists import (
+    first_list,
+    first_present,
+    read_columns,
+    read_json,
+    read_table,
+)
 from train.data.datasets.litter import is_hidden
 
 __all__ = ["read_hmdb51", "read_jester", "read_kinetics", "read_something", "read_ucf101"]
@@ -43,18 +45,18 @@ def read_ucf101(videos: Path, annotations: Path, split: int) -> Dataset:
     Raises:
         DataError: a list is missing or malformed.
     """
-    index = _read_columns(annotations / "classInd.txt", 2, number_first=True)
+    index = read_columns(annotations / "classInd.txt", 2, number_first=True)
     labels = [clean_label(words[1]) for _, words in index]
     listed = []
     for part, stem, columns in _UCF101_LISTS:
         path = annotations / f"{stem}{split:02d}.txt"
-        for line, words in _read_columns(path, columns):
+        for line, words in read_columns(path, columns):
             name = words[0].replace("\\", "/")
             label = clean_label(name.partition("/")[0])
             where = f"{readable(path)}, line {line}"
             if label not in labels:
                 raise DataError(f"{where}: {quoted(label)} is not in classInd.txt")
-            video = _first_present(videos, name, Path(name).name, where=where)
+            video = first_present(videos, name, Path(name).name, where=where)
             listed.append(ListedVideo(video, label, part))
     return Dataset(tuple(labels), tuple(listed), image_fps=25.0)
 
@@ -72,7 +74,7 @@ def read_hmdb51(videos: Path, annotations: Path, split: int) -> Dataset:
         raise DataError(f"no files named <class>{ending} in {readable(annotations)}")
     listed = []
     for label, path in sorted(files.items()):
-        for line, words in _read_columns(path, 2):
+        for line, words in read_columns(path, 2):
             name, number = words
             where = f"{readable(path)}, line {line}"
             if number not in ("0", "1", "2"):
@@ -80,7 +82,7 @@ def read_hmdb51(videos: Path, annotations: Path, split: int) -> Dataset:
                     f"{where}: the split number must be 0, 1 or 2, got {quoted(number)}"
                 )
             if number in _HMDB51_PARTS:
-                video = _first_present(videos, f"{label}/{name}", name, where=where)
+                video = first_present(videos, f"{label}/{name}", name, where=where)
                 listed.append(ListedVideo(video, clean_label(label), _HMDB51_PARTS[number]))
     labels = tuple(sorted(map(clean_label, files)))
     return Dataset(labels, tuple(listed), image_fps=30.0)
@@ -92,15 +94,15 @@ def read_something(videos: Path, annotations: Path) -> Dataset:
     Raises:
         DataError: a list is missing or malformed.
     """
-    path = _first_list(annotations, "labels.json", "something-something-v2-labels.json")
-    index = _read_json(path)
+    path = first_list(annotations, "labels.json", "something-something-v2-labels.json")
+    index = read_json(path)
     if not isinstance(index, dict) or not all(map(_is_number, index.values())):
         raise DataError(f"{readable(path)}: the file must map each label to its number")
     labels = [clean_label(label) for label in sorted(index, key=lambda label: int(index[label]))]
     listed = []
     for part in _PARTS:
-        path = _first_list(annotations, f"{part}.json", f"something-something-v2-{part}.json")
-        items = _read_json(path)
+        path = first_list(annotations, f"{part}.json", f"something-something-v2-{part}.json")
+        items = read_json(path)
         if not isinstance(items, list):
             raise DataError(f"{readable(path)}: the file must be a list of videos")
         for number, item in enumerate(items):
@@ -113,7 +115,7 @@ def read_something(videos: Path, annotations: Path) -> Dataset:
                     f"{where}: template {quoted(item.get('template'))} is not one of the labels"
                 )
             names = (f"{item['id']}.webm", f"{item['id']}.mp4")
-            video = _first_present(videos, *names, where=where)
+            video = first_present(videos, *names, where=where)
             listed.append(ListedVideo(video, label, part))
     return Dataset(tuple(labels), tuple(listed), image_fps=12.0)
 
@@ -127,12 +129,12 @@ def read_jester(videos: Path, annotations: Path, prefix: str = "jester-v1") -> D
     Raises:
         DataError: a list is missing or malformed.
     """
-    path = _first_list(annotations, f"{prefix}-labels.csv", "labels.csv")
+    path = first_list(annotations, f"{prefix}-labels.csv", "labels.csv")
     lines = lines_of(read_text(path, "list", DataError))
     labels = [clean_label(line) for line in lines if line.strip()]
     listed = []
     for part in _PARTS:
-        path = _first_list(annotations, f"{prefix}-{part}.csv", f"{part}.csv")
+        path = first_list(annotations, f"{prefix}-{part}.csv", f"{part}.csv")
         for number, line in enumerate(lines_of(read_text(path, "list", DataError)), 1):
             name, _, label = (cell.strip() for cell in line.partition(";"))
             if not line.strip():
@@ -143,7 +145,7 @@ def read_jester(videos: Path, annotations: Path, prefix: str = "jester-v1") -> D
                     f"{where}: a line is video;label with a label of {prefix}-labels.csv, got"
                     f" {quoted(line.strip())}"
                 )
-            video = _first_present(videos, name, f"{name}.webm", f"{name}.mp4", where=where)
+            video = first_present(videos, name, f"{name}.webm", f"{name}.mp4", where=where)
             listed.append(ListedVideo(video, clean_label(label), part))
     return Dataset(tuple(labels), tuple(listed), image_fps=12.0)
 
@@ -156,8 +158,8 @@ def read_kinetics(videos: Path, annotations: Path) -> Dataset:
     """
     listed = []
     for part, names in _KINETICS_LISTS:
-        path = _first_list(annotations, *names)
-        for line, row in _read_table(path):
+        path = first_list(annotations, *names)
+        for line, row in read_table(path):
             listed.append(
                 _kinetics_video(videos, part, row, where=f"{readable(path)}, line {line}")
             )
@@ -185,83 +187,4 @@ def _kinetics_video(videos: Path, part: Part, row: Mapping[str, Any], *, where: 
         name,
         f"{part}/{label}/{name}",
     )
-    return ListedVideo(_first_present(videos, *places, where=where), label, part)
-
-
-def _first_present(videos: Path, *places: str, where: str) -> Path:
-    """Return the first of `places` that is a video in `videos`; without one, the first place.
-
-    Instead of a file, there may be a folder of images with the file's name without extension.
-
-    Raises:
-        DataError: a place is not in `videos`; the message begins with `where`.
-    """
-    outside = next((place for place in places if _leads_out(place)), None)
-    if outside is not None:
-        raise DataError(
-            f"{where}: {quoted(outside)} leads out of the folder of videos"
-            f" {readable(videos)}; list only videos of this folder"
-        )
-    folders = [os.path.splitext(place)[0] for place in places]  # noqa: PTH122 - keeps `a//b`
-    candidates = (videos / place for place in (*places, *folders))
-    return next(filter(is_present, candidates), videos / places[0])
-
-
-def _leads_out(place: str) -> bool:
-    return Path(place).is_absolute() or ".." in Path(place).parts
-
-
-def _first_list(folder: Path, *names: str) -> Path:
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"none of {', '.join(names)} is in {readable(folder)}")
-
-
-def _read_columns(
-    path: Path, columns: int, *, number_first: bool = False
-) -> list[tuple[int, list[str]]]:
-    """Return the line number and the columns of each line that is not empty.
-
-    The first column may contain blanks; each of the other columns is one word. If `number_first`
-    is True, the last column may contain blanks instead.
-    """
-    text = read_text(path, "list", DataError, raw_names=True)
-    found = []
-    for number, line in enumerate(lines_of(text), 1):
-        split = line.strip().split if number_first else line.strip().rsplit
-        words = split(maxsplit=columns - 1)
-        if line.strip() and len(words) != columns:
-            raise DataError(
-                f"{readable(path)}, line {number}: {columns} columns expected, got"
-                f" {quoted(line.strip())}"
-            )
-        if words:
-            found.append((number, words))
-    return found
-
-
-def _read_table(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the line number and the cells of each line of a CSV file with a header line."""
-    text = read_text(path, "list", DataError)
-    lines = lines_of(text)
-    blank = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    delimiter = delimiter_of(lines[blank])
-    table = io.StringIO("\n".join(lines[blank:]))
-    reader = csv.DictReader(table, strict=True, delimiter=delimiter)
-    try:
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        for row in reader:
-            if any(str(cell or "").strip() for cell in row.values()):
-                yield blank + reader.line_num, row
-    except csv.Error as error:
-        raise DataError(
-            f"{readable(path)}, line {blank + reader.line_num} is not CSV: {error}"
-        ) from None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path, "list", DataError))
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
-        raise DataError(f"{readable(path)} is not JSON: {error}") from None
+    return ListedVideo(first_present(videos, *places, where=where), label, part)
