@@ -66,7 +66,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     }
     if options.plots is not None:
         options.plots.mkdir(parents=True, exist_ok=True)
-        plot_confusion(predictions, options.plots / "confusion.png")
+        plot_confusion(predictions, options.plots / "confusion.png", name=name)
     if options.versus is not None:
         details["versus"] = _compare_models(predictions, name, config, options)
     print(json.dumps(summary, indent=2))
@@ -85,7 +85,7 @@ def _compare_models(
     other, other_name = _predict(options.versus, config, options)
     names = (other_name, name)
     if other_name == name:
-        names = (str(options.versus), str(options.checkpoint))
+        names = (f"{name} (--versus)", f"{name} (--checkpoint)")
     comparison = ModelComparison.of(other, predictions)
     _print_comparison(comparison, names)
     if options.plots is not None:
