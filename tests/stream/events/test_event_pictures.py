@@ -48,7 +48,9 @@ def test_the_best_frame_is_painted_with_its_action_and_confidence() -> None:
 
 
 def test_an_overlay_is_that_of_the_named_action(tiny_weights: Path) -> None:
-    recogniser = Recogniser(InferConfig(weights=str(tiny_weights), device="cpu"))
+    recogniser = Recogniser(
+        InferConfig(weights=str(tiny_weights), device="cpu", precision="float32")
+    )
     framing = recogniser.spec.preprocess
     clip = torch.randn(1, 3, recogniser.spec.model.frames, framing.height, framing.width)
     frame = np.full((180, 320, 3), 100, np.uint8)
