@@ -244,10 +244,7 @@ class TrainConfig(StrictModel):
     optimiser: OptimiserConfig = Field(OptimiserConfig(), description="settings of the optimiser")
     features: FeaturesConfig | None = Field(
         None,
-        description=(
-            "train only CIDC and the classifier, on cached maps of the backbone in backbone_from;"
-            " null: train the whole network"
-        ),
+        description="train only CIDC and the classifier, on cached maps; null: train everything",
     )
 
     @model_validator(mode="after")

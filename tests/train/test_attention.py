@@ -40,7 +40,7 @@ def test_the_box_is_where_the_person_is_drawn(label: str) -> None:
 def test_written_boxes_follow_the_person(tmp_path: Path) -> None:
     script = clip_script("walk_right", np.random.default_rng(1))
     write_boxes(script, tmp_path / "a.boxes.csv")
-    rows = list(csv.DictReader((tmp_path / "a.boxes.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "a.boxes.csv").read_text().splitlines()))
     lefts = [float(row["left"]) for row in rows if row["behind_wall"] == "0"]
     assert len(lefts) == int(script.seconds * 15)
     # Where the camera stands decides nothing: to the right of the scene is to the right here.

@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from configs import replaced_file
 from train.synthetic import body as bodies
 from train.synthetic.camera import Camera
@@ -19,7 +21,8 @@ from train.synthetic.script import Script
 
 __all__ = ["Box", "boxes_path", "person_box", "write_boxes"]
 
-_LIMB_METRES = 0.08  # half of the width of the widest part that is drawn around a joint
+_LIMB_METRES = 0.08  # half of the width of the widest limb
+_HEAD_RADIUS = 0.08  # of the hair, from the middle of the head; a fraction of height and girth
 _FRAMES_PER_SECOND = 15.0
 
 
@@ -38,9 +41,11 @@ def person_box(person: Person, camera: Camera) -> Box:
     figure = person.figure
     joints = bodies.joint_positions(figure.angles, person.body)
     pixels = camera.project(bodies.world_positions(joints, figure.x, figure.z, figure.yaw))
-    margin = _LIMB_METRES * camera.scale(figure.z)
-    left, top = pixels.min(axis=0) - margin
-    right, bottom = pixels.max(axis=0) + margin
+    margins = np.full((len(pixels), 1), _LIMB_METRES * camera.scale(figure.z))
+    head = _HEAD_RADIUS * person.body.height_metres * person.body.girth
+    margins[bodies.HEAD] = head * camera.scale(figure.z)
+    left, top = (pixels - margins).min(axis=0)
+    right, bottom = (pixels + margins).max(axis=0)
     return Box(float(left), float(top), float(right), float(bottom))
 
 

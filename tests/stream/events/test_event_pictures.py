@@ -1,5 +1,6 @@
 """Pictures of events: the best frame, painted for the action of the event."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def test_the_best_frame_is_painted_with_its_action_and_confidence() -> None:
         )
     assert pictures.picture_of(event) is not None
     assert asked == [("fall", 0.9, 20)]
-    assert int(store.snapshots[0].picture_HWC[0, 0, 0]) == 21
+    _, painted = dataclasses.astuple(store.snapshots[0])
+    assert int(painted[0, 0, 0]) == 21
 
 
 def test_an_overlay_is_that_of_the_named_action(tiny_weights: Path) -> None:
