@@ -179,6 +179,10 @@ class NetworkMaps:
             return None
         return self._by_sub_clip(self.cidc_CTHW.abs().mean(dim=0, keepdim=True)[None])
 
+    def activation(self, action: int) -> NDArray[np.float32]:
+        """Return the class activation of an action, `S H W`; see `class_activation`."""
+        return class_activation(self.network, self.last_CTHW, self.cidc_CTHW, action)
+
     def evidence(self, action: int) -> NDArray[np.float32] | None:
         """Return the class activation of an action, `S H W` from 0 to 1; None if it is not exact.
 
@@ -186,7 +190,7 @@ class NetworkMaps:
         """
         if not has_class_activation(self.network):
             return None
-        return evidence(class_activation(self.network, self.last_CTHW, self.cidc_CTHW, action))
+        return evidence(self.activation(action))
 
     def _by_sub_clip(self, map_11THW: Tensor) -> NDArray[np.float32]:
         assert self.network.cidc is not None

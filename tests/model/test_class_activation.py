@@ -10,6 +10,7 @@ from model import CIDCConfig, ModelConfig, build_model, load_model
 from model.activation import network_maps, newest_map
 from model.activation.class_activation import class_activation, evidence, rows_of_sub_clips
 from model.network import fold_for_inference
+from train.evaluation.attention import cidc_part
 
 SMALL = {"backbone": "slow_only", "depth": 18, "width": 8, "num_classes": 5, "frames": 32}
 CIDC = {"columns": 1, "t_hidden": 2, "tail": False, "scales": "multi"}
@@ -42,6 +43,17 @@ def test_the_sum_of_a_class_activation_is_the_logit(settings: dict[str, object])
         assert activation.shape == (8, 2, 3)
         expected = float(summands[action] - summands.mean())
         assert float(activation.sum()) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_the_part_of_cidc_is_what_its_map_adds() -> None:
+    network = network_of(cidc=CIDC | {"fusion": "channels"})
+    found = network_maps(network, CLIPS)  # type: ignore[arg-type]
+    weight_KC = network.classifier.weight.detach()  # type: ignore[union-attr]
+    weight_C = weight_KC[3] - weight_KC.mean(dim=0)
+    assert found.cidc_CTHW is not None
+    pooled_2C = torch.stack([found.last_CTHW.mean((1, 2, 3)), found.cidc_CTHW.mean((1, 2, 3))])
+    first, second = (pooled_2C * weight_C.view(2, -1)).sum(dim=1).tolist()
+    assert cidc_part(found, 3) == pytest.approx(second / (first + second), rel=1e-3)
 
 
 def test_only_the_place_that_is_changed_changes() -> None:

@@ -78,6 +78,21 @@ def test_every_command_of_the_page_runs(
     assert "cache_megabytes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("backbone", ["i3d", "slow_only"])
+def test_the_layout_tells_the_backbone_and_keeps_the_logits(
+    backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = mmaction2_state(backbone, seed=4)
+    torch.save(state, tmp_path / "net.pth")
+    out = tmp_path / "net.safetensors"
+    arguments = ["--labels", "kinetics400", "--out", str(out), "--size", "64"]
+    assert model.__main__.main(["import", str(tmp_path / "net.pth"), *arguments]) == 0
+    assert f"mmaction2 names; {backbone}-50, 400 classes" in capsys.readouterr().out
+    network = load_model(out)
+    assert network.config.backbone == backbone
+    assert torch.equal(network.classifier.bias, state["cls_head.fc_cls.bias"])
+
+
 def test_labels_that_ship_are_400_names_in_order() -> None:
     from model.checkpoints.label_names import read_labels
 

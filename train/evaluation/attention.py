@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.activation import NetworkMaps, network_maps
@@ -27,6 +28,7 @@ __all__ = [
     "AttentionResult",
     "ClipFigures",
     "MapsOfClips",
+    "cidc_part",
     "map_figures",
     "measure_attention",
 ]
@@ -80,11 +82,14 @@ class AttentionResult:
         maps: the figures.
         channels: facts about the channels of the backbone's and of the CIDC network's map.
         correct: fraction of clips that were classified correctly.
+        cidc_part: mean part of the CIDC network's map in the logit of the class that is found,
+            above the mean logit; None for a network without CIDC.
     """
 
     maps: dict[str, AttentionFigures]
     channels: dict[str, ChannelFacts]
     correct: float
+    cidc_part: float | None
 
 
 def measure_attention(network: ActionNetwork, clips: Iterable[AttentionClip]) -> AttentionResult:
@@ -95,11 +100,13 @@ def measure_attention(network: ActionNetwork, clips: Iterable[AttentionClip]) ->
     maps_of = MapsOfClips(network)
     rows: dict[str, list[ClipFigures]] = {}
     channels: dict[str, list[ChannelFacts]] = {}
-    correct = []
+    correct, parts = [], []
     framing = maps_of.spec.preprocess
     for clip in clips:
         found = maps_of.network_maps(clip)
         correct.append(maps_of.label(found) == clip.label)
+        part = cidc_part(found, int(found.logits_K.argmax()))
+        parts += [] if part is None else [part]
         for name, map_SHW in maps_of.named(found).items():
             rows.setdefault(name, []).append(map_figures(map_SHW, clip, framing))
         person = _mask(clip.actor, clip, framing, margin=0.0)
@@ -111,7 +118,17 @@ def measure_attention(network: ActionNetwork, clips: Iterable[AttentionClip]) ->
         {name: _summary(figures) for name, figures in rows.items()},
         {name: mean_facts(facts) for name, facts in channels.items()},
         float(np.mean(correct)),
+        round(float(np.mean(parts)), 4) if parts else None,
     )
+
+
+def cidc_part(found: NetworkMaps, action: int) -> float | None:
+    """Return the part of the CIDC network's map in an action's logit above the mean logit."""
+    if found.cidc_CTHW is None:
+        return None
+    without = dataclasses.replace(found, cidc_CTHW=torch.zeros_like(found.cidc_CTHW))
+    total = float(found.activation(action).sum())
+    return 1 - float(without.activation(action).sum()) / total
 
 
 def map_figures(map_SHW: _Map, clip: AttentionClip, framing: PreprocessConfig) -> ClipFigures:

@@ -47,8 +47,10 @@ above the mean in the box of what stands or flickers.
 """
 _CHANNELS = """
 The channels of the last maps, at the person and elsewhere. *Lower*: the fraction of channels whose
-mean is lower at the person. *Change*: the mean distance of both means.
+mean is lower at the person. *Change*: the mean distance of both means.{part}
 """
+_PART = """ The CIDC
+network's map gives {part:.0%} of the logit of the class that is found, above the mean logit."""
 
 
 def attention_rows(results: Results) -> list[tuple[str, ...]]:
@@ -79,6 +81,7 @@ def attention_page(results: Results, *, model: str, command: str) -> str:
     introduction = _INTRODUCTION.format(
         model=model, clips=clips, correct=f"{correct:.0%}", command=command
     )
+    part = _PART.format(part=first.cidc_part) if first.cidc_part is not None else ""
     facts = [
         (name, *(f"{value:.2f}" for value in dataclasses.astuple(fact)))
         for name, fact in first.channels.items()
@@ -88,7 +91,7 @@ def attention_page(results: Results, *, model: str, command: str) -> str:
         [
             introduction,
             *_table(HEADER, attention_rows(results)),
-            _CHANNELS,
+            _CHANNELS.format(part=part),
             *_table(("map", *names), facts),
             "",
         ]
