@@ -154,6 +154,37 @@ def test_a_cache_of_something_else_is_refused(run_config: TrainConfig, tmp_path:
         train(run_config, quiet=True)
 
 
+def test_unreadable_videos_are_left_out_up_to_the_allowed_fraction(
+    run_config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    lines = run_config.data.train.read_text() + "bad.mp4,fall\n"
+    (tmp_path / "with-bad.csv").write_text(lines)
+    update = {"train": tmp_path / "with-bad.csv", "max_bad_fraction": 0.1}
+    data = run_config.data.model_copy(update=update)
+    with pytest.raises(DataError, match=r"1 of 5 videos are unreadable \(first: .*bad\.mp4"):
+        train(run_config.model_copy(update={"data": data}), quiet=True)
+    data = data.model_copy(update={"max_bad_fraction": 0.3})
+    train(run_config.model_copy(update={"data": data}), quiet=True)
+    assert "left out: " in caplog.text
+    assert len(cache_files(run_config)) == 12
+    data = data.model_copy(update={"labels": ("a", "b", "c", "d")})
+    with pytest.raises(DataError, match="labels does not name"):
+        train(run_config.model_copy(update={"data": data}), quiet=True)
+
+
+def test_cached_videos_are_not_opened_again(run_config: TrainConfig, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    first = train(run_config, quiet=True)
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a video was read")
+
+    monkeypatch.setattr("train.features.extract.batches", fail)
+    monkeypatch.setattr("train.data.clip_store.ClipStore.check", fail)
+    again = train(run_config, quiet=True)
+    assert torch.equal(first.probabilities_NK, again.probabilities_NK)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path, run_config: TrainConfig) -> None:
     cache = FeatureCache(tmp_path / "c", {})
     entry = read_manifest(run_config.data.train).entries[0]

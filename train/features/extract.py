@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from configs import MediaError
+from configs import DataError, MediaError
 from model.media.preprocess import normalise_clips
 from model.network import ActionNetwork
 from train.config import TrainConfig
@@ -60,10 +60,11 @@ class Extractor:
     ) -> list[PlannedClip]:
         """Compute the maps that the cache does not have; return the clips whose maps are there.
 
-        Videos that became unreadable are logged and left out.
+        Unreadable videos are logged and left out.
 
         Raises:
             StoppedError: `stop` was set; what was computed is kept.
+            DataError: more than `max_bad_fraction` of the videos are unreadable.
         """
         missing = [clip for clip in clips if not cache.has(clip)]
         _log.info(
@@ -78,8 +79,7 @@ class Extractor:
             if stop.is_set():
                 raise StoppedError
         progress.remove_task(task)
-        for error in left_out.values():
-            _log.warning("left out: %s", error)
+        _check_left_out(left_out, clips, self._config.data.max_bad_fraction)
         return [clip for clip in clips if clip.entry not in left_out]
 
     @torch.no_grad()
@@ -116,3 +116,19 @@ class Extractor:
                     for index, clip in enumerate(batch.planned)
                     if left_out is None or clip.entry not in left_out
                 ]
+
+
+def _check_left_out(
+    left_out: Mapping[ManifestEntry, MediaError],
+    clips: Sequence[PlannedClip],
+    max_bad_fraction: float,
+) -> None:
+    for error in left_out.values():
+        _log.warning("left out: %s", error)
+    videos = len({clip.entry for clip in clips})
+    if len(left_out) == videos or len(left_out) > max_bad_fraction * videos:
+        first = next(iter(left_out.values()))
+        raise DataError(
+            f"{len(left_out)} of {videos} videos are unreadable (first: {first}); see"
+            " data.max_bad_fraction"
+        )

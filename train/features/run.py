@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from train.config import TrainConfig
 from train.data.clip_plan import EvaluationViews, PlannedClip, TrainingClipPlan
 from train.data.loader import open_reader, open_store
 from train.data.manifest import ManifestEntry, read_manifest
-from train.data.readable import readable_entries
+from train.data.readable import check_labels
 from train.data.readers import ClipReader
 from train.engine.pretrained import load_backbone
 from train.engine.run import StoppedError
@@ -67,6 +68,7 @@ class FeatureRun:
         self._network = _frozen_network(config).to(self._device)
         to_channels_last(self._network)
         self._store = open_store(config.data, config.model.frames)
+        # Videos are not decoded to check them: the maps that are cached need no video.
         self._training = self._entries(config.data.train, *config.data.also)
         self._validation = self._entries(config.data.validation)
         self._extractor = Extractor(self._network, config, device=self._device, dtype=self._dtype)
@@ -134,13 +136,11 @@ class FeatureRun:
             "device": str(self._device),
         }
 
-    def _entries(self, *manifests: Any) -> list[ManifestEntry]:
-        data = self._config.data
-        return [
-            entry
-            for path in manifests
-            for entry in readable_entries(read_manifest(path), data, self._store)
-        ]
+    def _entries(self, *paths: Path) -> list[ManifestEntry]:
+        manifests = [read_manifest(path) for path in paths]
+        for manifest in manifests:
+            check_labels(manifest, self._config.data)
+        return [entry for manifest in manifests for entry in manifest.entries]
 
     def _reader(self) -> ClipReader:
         return open_reader(self._config.data, self._store, self._device)
