@@ -14,15 +14,13 @@ import torch
 from configs import (
     CheckpointError,
     MediaError,
-    clean_label,
     exit_status,
-    lines_of,
     print_table,
     program_name,
-    read_text,
     readable,
 )
 from model.backbones.table import BACKBONES
+from model.checkpoints.label_names import LABELS_HELP, read_labels
 from model.checkpoints.shipped import WEIGHTS_HELP
 from model.checkpoints.weights import load_model, save_model
 from model.complexity import NOT_COMPARED, PAPER_NETWORKS, RIVALS, measure_paper
@@ -103,9 +101,7 @@ def _add_import_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(BACKBONES),
         help="backbone to build; 2D weights are inflated; default: the backbone in the file",
     )
-    parser.add_argument(
-        "--labels", type=Path, help="class names, one per line, in the order of the logits"
-    )
+    parser.add_argument("--labels", type=Path, help=LABELS_HELP)
     parser.add_argument("--name", help="name of the network in events; default: the file's name")
     parser.add_argument(
         "--partial",
@@ -205,7 +201,7 @@ def _import(options: argparse.Namespace) -> int:
             f"{options.checkpoint} does not fit completely"
             f" ({len(doubtful)} tensors: {_first_names(doubtful)}); --partial imports the rest"
         )
-    labels = None if options.labels is None else _read_labels(options.labels)
+    labels = None if options.labels is None else read_labels(options.labels)
     spec = spec_for(
         imported, name=options.name or options.checkpoint.stem, labels=labels, size=options.size
     )
@@ -222,6 +218,8 @@ def _import(options: argparse.Namespace) -> int:
     ):
         shown = f": {_first_names(names)}" if names else ""
         print(f"{what:>9}: {len(names)} tensors{shown}")
+    if labels is None:
+        print("events name classes by numbers; --labels gives them names, such as kinetics400")
     print(f"wrote {options.out}")
     return 0
 
@@ -229,11 +227,6 @@ def _import(options: argparse.Namespace) -> int:
 def _first_names(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > _SHOWN_NAMES else ""
     return ", ".join(map(readable, names[:_SHOWN_NAMES])) + more
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    lines = lines_of(read_text(path, "--labels", CheckpointError))
-    return tuple(filter(None, map(clean_label, lines)))
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -125,7 +125,14 @@ class ActionNetwork(nn.Module):
             ShapeError: the number of frames or their size does not fit the network's strides.
         """
         self._check_shape(clips_BCTHW)
-        features_BC = self._features(self.backbone(clips_BCTHW))
+        return self.logits_of(self.backbone(clips_BCTHW))
+
+    def logits_of(self, maps: list[Tensor]) -> Tensor:
+        """Return `logits_BK` in float32 from the backbone's maps, highest resolution first.
+
+        The last map is enough for a network without CIDC, or with `scales: single`.
+        """
+        features_BC = self._features(maps)
         logits: Tensor = self.classifier(self.dropout(features_BC))
         if isinstance(self.head, FilterBankHead):
             logits = logits + self.head.votes(features_BC)

@@ -14,6 +14,7 @@ from model.mixing import MixingPath
 from model.network import ModelConfig
 from model.runtime import DeviceChoice, Precision
 from train.data.datasets import swap_sides
+from train.features.config import FeaturesConfig
 
 __all__ = ["DataConfig", "OptimiserConfig", "TrainConfig", "load_training"]
 
@@ -241,6 +242,10 @@ class TrainConfig(StrictModel):
     preprocess: PreprocessConfig = Field(description="preprocessing of the frames")
     data: DataConfig = Field(description="settings of videos and clips")
     optimiser: OptimiserConfig = Field(OptimiserConfig(), description="settings of the optimiser")
+    features: FeaturesConfig | None = Field(
+        None,
+        description="train only CIDC and the classifier, on cached maps; null: train everything",
+    )
 
     @model_validator(mode="after")
     def _check_label_count(self) -> TrainConfig:

@@ -21,7 +21,7 @@ from model.activation.maps import ClipMaps, stretched
 from model.media.conversion import RGBFrame
 from model.media.preprocess import PreprocessConfig
 
-__all__ = ["overlay_map", "write_overlay", "write_sheet"]
+__all__ = ["overlay_map", "titled_frame", "write_overlay", "write_sheet"]
 
 _TITLE_HEIGHT = 30
 _WHITE = (255, 255, 255)
@@ -93,6 +93,26 @@ def overlay_map(
     return drawn
 
 
+def titled_frame(frame: RGBFrame, title: str) -> RGBFrame:
+    """Write a title over the top left corner of a frame; return a new frame of the same size."""
+    text = _drawable(title)
+    scale = max(0.35, frame.shape[0] / 720)
+    thickness = max(1, round(scale))
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    drawn = frame.copy()
+    drawn[: height + 2 * base, : width + 2 * base] = 0
+    origin = (base, height + base)
+    cv2.putText(
+        *(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, _WHITE, thickness, cv2.LINE_AA)
+    )
+    return drawn
+
+
+def _drawable(title: str) -> str:
+    """Return the title with a question mark for each character that OpenCV cannot draw."""
+    return title.encode("ascii", "replace").decode()
+
+
 def _drawn_frames(clips: Iterable[ClipMaps]) -> Iterator[RGBFrame]:
     for clip in clips:
         maps = _stretched_maps(clip)
@@ -129,5 +149,6 @@ def _overlaid(frame: RGBFrame, strength_HW: NDArray[np.float32]) -> RGBFrame:
 def _titled(image: RGBFrame, title: str) -> RGBFrame:
     band = np.zeros((_TITLE_HEIGHT, image.shape[1], 3), np.uint8)
     origin = (8, _TITLE_HEIGHT - 10)
-    cv2.putText(band, title, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, _WHITE, 1, cv2.LINE_AA)
+    text = _drawable(title)
+    cv2.putText(band, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, _WHITE, 1, cv2.LINE_AA)
     return np.vstack([band, image])

@@ -1,6 +1,7 @@
-"""Activation maps: `att(F)` of the backbone's last map and of the CIDC network's map.
+"""Activation maps: `att(F)` of the backbone's and of the CIDC network's map, and class activation.
 
-`att(F)` is the paper's attention map; figures 1 and 4 of the paper show examples.
+`att(F)` is the paper's attention map; figures 1 and 4 of the paper show examples. It shows where
+maps are large, for whatever reason. Class activation shows which places speak for one action.
 
 Letters: B clips, S sub-clips, T time, H and W space, C channels (RGB), K classes.
 """
@@ -18,6 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from configs import MediaError
+from model.activation.class_activation import (
+    class_activation,
+    evidence,
+    has_class_activation,
+    rows_of_sub_clips,
+)
 from model.calibration import probabilities_of
 from model.cidc_network import attention_map
 from model.media.clip_cutter import ClipCutter
@@ -31,9 +38,10 @@ from model.spec import ModelSpec
 __all__ = [
     "BestClip",
     "ClipMaps",
+    "NetworkMaps",
     "analyse_video",
+    "network_maps",
     "newest_map",
-    "rows_of_sub_clips",
     "stretched",
 ]
 
@@ -135,37 +143,95 @@ class BestClip:
         return clip.label != self._background, clip.probability
 
 
+@dataclasses.dataclass(frozen=True)
+class NetworkMaps:
+    """The last maps that a network computed for one clip.
+
+    Attributes:
+        logits_K: the class logits.
+        last_CTHW: the backbone's last map.
+        cidc_CTHW: the CIDC network's map; None for a network without CIDC.
+    """
+
+    network: ActionNetwork
+    logits_K: Tensor
+    last_CTHW: Tensor
+    cidc_CTHW: Tensor | None
+
+    def attention(self) -> NDArray[np.float32]:
+        """Return the backbone's `att(F)`, `S H W`."""
+        return _array(attention_map(self.last_CTHW[None]))
+
+    def cidc_attention(self) -> NDArray[np.float32] | None:
+        """Return the CIDC network's `att(F)`, `S H W`; None for a network without CIDC."""
+        return (
+            None
+            if self.cidc_CTHW is None
+            else self._by_sub_clip(attention_map(self.cidc_CTHW[None]))
+        )
+
+    def cidc_magnitude(self) -> NDArray[np.float32] | None:
+        """Return the mean of the CIDC map's absolute values, `S H W`; None without CIDC.
+
+        Where no ReLU follows the map (`tail` is false), its values have both signs. Then their
+        mean, and with it `att(F)`, can be lowest where the map is strongest.
+        """
+        if self.cidc_CTHW is None:
+            return None
+        return self._by_sub_clip(self.cidc_CTHW.abs().mean(dim=0, keepdim=True)[None])
+
+    def activation(self, action: int) -> NDArray[np.float32]:
+        """Return the class activation of an action, `S H W`; see `class_activation`."""
+        return class_activation(self.network, self.last_CTHW, self.cidc_CTHW, action)
+
+    def evidence(self, action: int) -> NDArray[np.float32] | None:
+        """Return the class activation of an action, `S H W` from 0 to 1; None if it is not exact.
+
+        It is exact unless the network has an LSTM or self-attention head.
+        """
+        if not has_class_activation(self.network):
+            return None
+        return evidence(self.activation(action))
+
+    def _by_sub_clip(self, map_11THW: Tensor) -> NDArray[np.float32]:
+        assert self.network.cidc is not None
+        rows_ST = rows_of_sub_clips(self.network.cidc.config.direction, self.last_CTHW.shape[1])
+        combined: NDArray[np.float32] = np.einsum("st,thw->shw", rows_ST, _array(map_11THW))
+        return combined
+
+
 @torch.no_grad()
-def newest_map(network: ActionNetwork, clip_BCTHW: Tensor) -> NDArray[np.float32]:
-    """Return the backbone's `att(F)` for the last sub-clip of one normalised clip.
+def network_maps(network: ActionNetwork, clip_BCTHW: Tensor) -> NetworkMaps:
+    """Run the network on one normalised clip and return its maps."""
+    caught: dict[str, Tensor] = {}
+    hooks = [
+        network.backbone.register_forward_hook(
+            lambda _m, _i, maps: caught.update(backbone=maps[-1])
+        )
+    ]
+    if network.cidc is not None:
+        hooks.append(network.cidc.register_forward_hook(lambda _m, _i, y: caught.update(cidc=y)))
+    try:
+        logits_BK = network(clip_BCTHW)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    cidc = caught.get("cidc")
+    return NetworkMaps(
+        network, logits_BK[0], caught["backbone"][0], None if cidc is None else cidc[0]
+    )
 
-    The result is an `H W` map, scaled so that the clip's minimum is 0 and its maximum is 1. The
-    CIDC network's map is not used: its channels cancel each other, and their mean was low where
-    people were in the frame.
+
+def newest_map(network: ActionNetwork, clip_BCTHW: Tensor, action: int) -> NDArray[np.float32]:
+    """Return which places of the last sub-clip of one normalised clip speak for an action.
+
+    The result is an `H W` map from 0 to 1, where 1 is the maximum of the whole clip. It is the
+    class activation, or the backbone's `att(F)` for a network whose head does not average.
     """
-    newest: NDArray[np.float32] = stretched(_maps(network, clip_BCTHW)[1])[-1]
+    maps = network_maps(network, clip_BCTHW)
+    found = maps.evidence(action)
+    newest: NDArray[np.float32] = (stretched(maps.attention()) if found is None else found)[-1]
     return newest
-
-
-def rows_of_sub_clips(direction: str, time: int) -> NDArray[np.float32]:
-    """Return weights `S T` that combine the rows of a CIDC map into sub-clips; each row sums to 1.
-
-    A `bi` map has its forward rows first and its backward rows after them. For each sub-clip, half
-    of the weight is on the forward rows that use the frames up to the sub-clip's end. The other
-    half is on the backward rows that use the frames from the sub-clip's start.
-    """
-    if direction != "bi":
-        return np.eye(time, dtype=np.float32)
-    half = time // 2
-    weights = np.zeros((time, time), dtype=np.float32)
-    for sub_clip in range(time):
-        place = sub_clip * (half - 1) / max(time - 1, 1)
-        for first, at in ((0, place), (half, half - 1 - place)):
-            low = min(int(at), half - 1)
-            high = min(low + 1, half - 1)
-            weights[sub_clip, first + low] += 0.5 * (1 - (at - low))
-            weights[sub_clip, first + high] += 0.5 * (at - low)
-    return weights
 
 
 def stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -193,47 +259,27 @@ class _ClipAnalyser:
         frames: list[RGBFrame] = [item.frame for item in clip]
         clips_1FHWC = [np.stack(frames)]
         clip_BCTHW = normalise_clips(self._seen(clips_1FHWC), spec.preprocess)
-        logits_BK, backbone_SHW, cidc_SHW = _maps(self._network, clip_BCTHW)
-        probabilities_K = probabilities_of(logits_BK, spec.temperature)[0]
+        found = network_maps(self._network, clip_BCTHW)
+        probabilities_K = probabilities_of(found.logits_K[None], spec.temperature)[0]
         best = int(probabilities_K.argmax())
-        maps = {f"without CIDC ({spec.model.backbone}): att(F)": backbone_SHW}
-        if cidc_SHW is not None:
-            maps["with CIDC: att(F_CIDC)"] = cidc_SHW
         return ClipMaps(
             start_seconds=clip[0].pts_seconds,
             frames_THWC=self._shown(clips_1FHWC)[0].numpy().copy(),
-            maps=maps,
+            maps=_named_maps(found, spec, best),
             label=spec.labels[best],
             probability=float(probabilities_K[best]),
         )
 
 
-def _maps(
-    network: ActionNetwork, clip_BCTHW: Tensor
-) -> tuple[Tensor, NDArray[np.float32], NDArray[np.float32] | None]:
-    """Compute logits, `att(F)` and `att(F_CIDC)` of one normalised clip.
-
-    Both maps are `S H W`; `att(F_CIDC)` is None for a network without CIDC.
-    """
-    caught: dict[str, Tensor] = {}
-    hooks = [
-        network.backbone.register_forward_hook(
-            lambda _m, _i, maps: caught.update(backbone=maps[-1])
-        )
-    ]
-    if network.cidc is not None:
-        hooks.append(network.cidc.register_forward_hook(lambda _m, _i, y: caught.update(cidc=y)))
-    try:
-        logits_BK = network(clip_BCTHW)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    backbone_SHW = _array(attention_map(caught["backbone"]))
-    if network.cidc is None:
-        return logits_BK, backbone_SHW, None
-    rows_ST = rows_of_sub_clips(network.cidc.config.direction, len(backbone_SHW))
-    cidc_SHW = np.einsum("st,thw->shw", rows_ST, _array(attention_map(caught["cidc"])))
-    return logits_BK, backbone_SHW, cidc_SHW
+def _named_maps(found: NetworkMaps, spec: ModelSpec, best: int) -> dict[str, NDArray[np.float32]]:
+    maps = {f"without CIDC ({spec.model.backbone}): att(F)": found.attention()}
+    cidc_SHW = found.cidc_magnitude()
+    if cidc_SHW is not None:
+        maps["with CIDC: mean |F_CIDC|"] = cidc_SHW
+    evidence_SHW = found.evidence(best)
+    if evidence_SHW is not None:
+        maps[f"what speaks for {spec.labels[best]}"] = evidence_SHW
+    return maps
 
 
 def _array(map_BCTHW: Tensor) -> NDArray[np.float32]:

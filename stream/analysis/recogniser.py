@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.activation import newest_map, overlay_map
+from model.activation import newest_map, overlay_map, titled_frame
 from model.calibration import probabilities_of
 from model.checkpoints.weights import ModelSpec, load_model
 from model.cidc import use_mixing
@@ -91,9 +91,13 @@ class Recogniser:
         """Return how a batch of this many clips runs."""
         return self.engine.plan(clips)
 
-    def overlay(self, clip_BCTHW: Tensor, frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Paint what the network looks at in a normalised clip over a frame of the camera."""
-        return overlay_map(frame_HWC, newest_map(self._network, clip_BCTHW), self.spec.preprocess)
+    def overlay(
+        self, clip_BCTHW: Tensor, frame_HWC: NDArray[np.uint8], action: str, confidence: float
+    ) -> NDArray[np.uint8]:
+        """Paint what speaks for an action in a normalised clip over a frame, with its name."""
+        strength_HW = newest_map(self._network, clip_BCTHW, self.spec.labels.index(action))
+        painted = overlay_map(frame_HWC, strength_HW, self.spec.preprocess)
+        return titled_frame(painted, f"{action} {confidence:.0%}")
 
     def warm_up(self, max_batch: int) -> None:
         """Prepare the engine, and run once at the smallest and the largest batch.

@@ -219,7 +219,10 @@ class SnapshotConfig(StrictModel):
     quality: int = Field(85, ge=1, le=100, description="JPEG quality")
     activation: bool = Field(
         False,
-        description="draw the activation map on each picture; needs an extra run of the network",
+        description=(
+            "draw on each picture which places speak for its action, and the action's name; needs"
+            " an extra run of the network"
+        ),
     )
     keep_days: float = Field(
         7.0, gt=0, le=36500, description="days after which a picture is deleted"

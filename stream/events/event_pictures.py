@@ -18,8 +18,9 @@ __all__ = ["EventPictures", "Paint", "PictureStore"]
 
 _log = logging.getLogger(__name__)
 
-# Draws the activation map of `clip_BCTHW` over a frame; returns a new frame.
-Paint = Callable[[Tensor, NDArray[np.uint8]], NDArray[np.uint8]]
+# Draws what speaks for an action in `clip_BCTHW` over a frame, and the action's name with its
+# confidence; returns a new frame.
+Paint = Callable[[Tensor, NDArray[np.uint8], str, float], NDArray[np.uint8]]
 
 
 class PictureStore(Protocol):
@@ -81,12 +82,12 @@ class EventPictures:
             return None
         name = snapshot_name(event.camera_id, event.event_id)
         if event.kind != "updated" and not best.is_stored:
-            best.is_stored = self._store.offer(Snapshot(name, self._painted(best)))
+            best.is_stored = self._store.offer(Snapshot(name, self._painted(best, event.action)))
         if event.kind == "ended":
             del self._best[event.event_id]
         return name
 
-    def _painted(self, best: _Best) -> NDArray[np.uint8]:
+    def _painted(self, best: _Best, action: str) -> NDArray[np.uint8]:
         # A frame that was decoded on a GPU is copied only now, when its picture is stored.
         frame_HWC = best.frame_HWC
         if not isinstance(frame_HWC, np.ndarray):
@@ -94,7 +95,7 @@ class EventPictures:
         if self._paint is None or best.clip_BCTHW is None:
             return frame_HWC
         try:
-            return self._paint(best.clip_BCTHW, frame_HWC)
+            return self._paint(best.clip_BCTHW, frame_HWC, action, best.confidence)
         except Exception:  # a failed picture must not prevent the event
             _log.exception("the activation map could not be drawn; storing the plain picture")
             return frame_HWC

@@ -11,12 +11,18 @@ import torch
 from configs import MediaError
 from model import load_model
 from model.__main__ import main
-from model.activation import ClipMaps, analyse_video, rows_of_sub_clips, write_overlay, write_sheet
+from model.activation import (
+    ClipMaps,
+    analyse_video,
+    titled_frame,
+    write_overlay,
+    write_sheet,
+)
 from model.media.preprocess import Preprocessor, normalise_clips
 from model.media.video import sampled_frames
 
 
-def test_the_maps_are_the_sigmoid_of_the_channel_mean(scenes: Path, tiny_weights: Path) -> None:
+def test_the_maps_are_those_of_the_formulas(scenes: Path, tiny_weights: Path) -> None:
     network = load_model(tiny_weights)
     path = scenes / "recordings/camera-1.mp4"
     (clip,) = analyse_video(network, path, start_seconds=2.0)
@@ -27,25 +33,15 @@ def test_the_maps_are_the_sigmoid_of_the_channel_mean(scenes: Path, tiny_weights
     with torch.no_grad():
         maps = network.backbone(normalise_clips(seen, network.spec.preprocess))
         mixed = network.cidc(maps)  # type: ignore[misc]
-    backbone, cidc = clip.maps.values()
+    backbone, cidc, evidence = clip.maps.values()
     np.testing.assert_allclose(backbone, 1 / (1 + np.exp(-maps[-1][0].mean(0).numpy())), atol=1e-6)
-    rows = 1 / (1 + np.exp(-mixed[0].mean(0).numpy()))
+    rows = mixed[0].abs().mean(0).numpy()
     # Forward rows 0, 1 and backward rows 2, 3: the first sub-clip is seen by the first forward and
     # the last backward row.
     np.testing.assert_allclose(cidc[0], (rows[0] + rows[3]) / 2, atol=1e-6)
     np.testing.assert_allclose(cidc[3], (rows[1] + rows[2]) / 2, atol=1e-6)
-
-
-@pytest.mark.parametrize("time", [2, 4, 8])
-def test_rows_are_divided_symmetrically(time: int) -> None:
-    weights = rows_of_sub_clips("bi", time)
-    np.testing.assert_allclose(weights.sum(axis=1), 1)
-    half = time // 2
-    # Read backwards, the clip's forward rows are its backward rows.
-    np.testing.assert_allclose(
-        weights[::-1], np.concatenate([weights[:, half:], weights[:, :half]], axis=1), atol=1e-6
-    )
-    assert np.array_equal(rows_of_sub_clips("uni", time), np.eye(time))
+    assert list(clip.maps)[2] == f"what speaks for {clip.label}"
+    assert (evidence.min(), evidence.max()) == (0, 1)
 
 
 def made_up(shape: tuple[int, int] = (3, 5)) -> ClipMaps:
@@ -68,6 +64,17 @@ def test_a_sheet_has_a_column_for_each_sub_clip_and_a_row_for_each_map(tmp_path:
     frame = clip.frames_THWC[8 * strongest[0] + 4, row - 300, column - int(strongest[0]) * 432]
     overlay = 2 * sheet[row, column].astype(int) - frame
     assert overlay[0] > max(overlay[1], overlay[2])  # the top of the colour map is red
+
+
+def test_a_title_covers_only_a_corner_and_takes_any_text() -> None:
+    frame = np.full((360, 640, 3), 90, np.uint8)
+    titled = titled_frame(frame, "fall 93%")
+    assert titled.shape == frame.shape
+    rows, columns = np.nonzero((titled != frame).any(axis=2))
+    assert rows.max() < 40
+    assert columns.max() < 200
+    assert titled.max() > 200  # white letters
+    assert (titled_frame(frame, "跌倒 93%") != frame).any()
 
 
 @pytest.mark.slow

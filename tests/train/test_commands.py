@@ -70,6 +70,8 @@ def test_the_command_line_trains_and_evaluates(
     assert main([*evaluate, "--versus", str(checkpoint)]) == 0
     assert "Top-1 by class" in capsys.readouterr().out
     versus = json.loads(json_path.read_text())["versus"]
+    # Both files hold a network of the same name; neither is called by its path.
+    assert versus["model"] == "scenes-r2d18-cidc (--versus)"
     assert all(one == other for one, other in versus["classes"].values())
     lines = manifest.read_text().splitlines()
     (tmp_path / "bad.mp4").write_bytes(b"")

@@ -90,7 +90,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     }
     if options.plots is not None:
         options.plots.mkdir(parents=True, exist_ok=True)
-        plot_confusion(predictions, options.plots / "confusion.png")
+        plot_confusion(predictions, options.plots / "confusion.png", name=spec.name)
         plot_reliability({spec.name: calibration}, options.plots / "reliability.png")
     if options.versus is not None:
         details["versus"] = _compare_models(predictions, spec.name, config, options)
@@ -149,7 +149,7 @@ def _compare_models(
     other, other_spec = _predict(options.versus, config, options)
     names = (other_spec.name, name)
     if other_spec.name == name:
-        names = (str(options.versus), str(options.checkpoint))
+        names = (f"{name} (--versus)", f"{name} (--checkpoint)")
     comparison = ModelComparison.of(other, predictions)
     _print_comparison(comparison, names)
     if options.plots is not None:

@@ -32,6 +32,11 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--minutes", type=float, default=2.0, help="length of each recording")
     parser.add_argument("--jobs", type=int, default=0, help="number of processes; 0: one per core")
+    parser.add_argument(
+        "--boxes",
+        action="store_true",
+        help="also write the boxes of all people, as NAME.boxes.csv beside each video",
+    )
     parser.set_defaults(run=_scenes)
 
 
@@ -49,6 +54,7 @@ def _scenes(options: argparse.Namespace) -> int:
             quiet_recordings=options.quiet_recordings,
             minutes=options.minutes,
             jobs=options.jobs,
+            boxes=options.boxes,
         )
     )
     print(f"wrote clips, recordings and their lists into {options.out}")

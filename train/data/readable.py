@@ -19,7 +19,7 @@ from train.data.manifest import Manifest, ManifestEntry
 from train.data.video_check import FileReport, read_report, report_path
 from train.distributed import Ranks
 
-__all__ = ["readable_entries"]
+__all__ = ["check_labels", "readable_entries"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,11 +48,7 @@ def readable_entries(
         DataError: a label is unknown, or more than `max_bad_fraction` of the videos are unreadable.
     """
     ranks = ranks or Ranks()
-    unknown = sorted(set(manifest.counts) - set(data.labels))
-    if unknown:
-        raise DataError(
-            f"manifest {manifest.path} has labels {unknown} that data.labels does not name"
-        )
+    check_labels(manifest, data)
     known = _read_known(manifest) if use_report else {}
     mine = ranks.part_of(manifest.entries)
     with ThreadPoolExecutor(threads) as pool:
@@ -63,6 +59,19 @@ def readable_entries(
             disable=not (ranks.is_first and shows_progress()),
         )
         return _good_entries(manifest, ranks.gather(list(problems)), data.max_bad_fraction)
+
+
+def check_labels(manifest: Manifest, data: DataConfig) -> None:
+    """Check that the configuration names every label of a manifest.
+
+    Raises:
+        DataError: a label is unknown.
+    """
+    unknown = sorted(set(manifest.counts) - set(data.labels))
+    if unknown:
+        raise DataError(
+            f"manifest {manifest.path} has labels {unknown} that data.labels does not name"
+        )
 
 
 def _good_entries(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from configs import shows_progress
+from configs import ConfigError, shows_progress
 from model.runtime import keep_freed_memory
 from train.config import TrainConfig
 from train.data.clip_store import ClipStore
@@ -20,6 +20,7 @@ from train.engine.run import StoppedError
 from train.engine.run_log import logging_to
 from train.engine.run_setup import prepare_folder, set_up_run
 from train.evaluation.clip_accuracy import Predictions
+from train.features.run import FeatureRun
 
 __all__ = ["StoppedError", "dry_run", "train"]
 
@@ -56,6 +57,8 @@ def train(
     keep_freed_memory()
     torch.manual_seed(config.seed)
     ranks = ranks or Ranks()
+    if config.features is not None:
+        return _train_on_features(config, resume=resume, quiet=quiet, stop=stop, ranks=ranks)
     if ranks.is_first:
         prepare_folder(config.out, resume=resume)
     ranks.wait()
@@ -87,8 +90,31 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         config = config.model_copy(update={"out": Path(folder)})
+        if config.features is not None:
+            return FeatureRun(config, threading.Event()).first_step()
         with contextlib.closing(set_up_run(config, threading.Event(), None, Ranks())) as run:
             return run.first_step()
+
+
+def _train_on_features(
+    config: TrainConfig,
+    *,
+    resume: bool,
+    quiet: bool,
+    stop: threading.Event | None,
+    ranks: Ranks,
+) -> Predictions:
+    if resume or ranks.size > 1:
+        raise ConfigError(
+            "a run on features is short: it runs in one process and starts again, with the features"
+            " that were computed; leave out --resume and torchrun, or set features to null"
+        )
+    prepare_folder(config.out, resume=False)
+    with (
+        logging_to(config.out / "log.txt"),
+        _progress_bar(disable=quiet or not shows_progress()) as progress,
+    ):
+        return FeatureRun(config, stop or threading.Event()).train(progress)
 
 
 def _progress_bar(*, disable: bool) -> Progress:

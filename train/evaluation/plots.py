@@ -27,19 +27,24 @@ _PAPER = "#d29922"
 _MAX_NAMED_CLASSES = 40  # a confusion matrix with more classes is drawn without class names
 
 
-def plot_confusion(predictions: Predictions, path: Path) -> None:
-    """Draw the confusion matrix: true classes as rows, predicted classes as columns."""
+def plot_confusion(predictions: Predictions, path: Path, *, name: str = "") -> None:
+    """Draw the confusion matrix: true classes as rows, predicted classes as columns.
+
+    Args:
+        name: name of the model, for the title.
+    """
     counts_KK = predictions.confusion().numpy().astype(float)
     fractions_KK = counts_KK / np.maximum(counts_KK.sum(axis=1, keepdims=True), 1)
     classes = len(predictions.labels)
     side = min(14.0, 3.0 + 0.4 * classes)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
+    facts = f"top-1 {predictions.top1():.3f}, {len(predictions.truth_N)} videos"
     image = axes.imshow(fractions_KK, cmap="Blues", vmin=0, vmax=1)
     axes.set(
         xlabel="predicted class",
         ylabel="true class",
-        title=f"top-1 {predictions.top1():.3f}, {len(predictions.truth_N)} videos",
+        title=", ".join([*_plain([name] if name else []), facts]),
     )
     if classes <= _MAX_NAMED_CLASSES:
         axes.set_xticks(range(classes), _plain(predictions.labels), rotation=90)

@@ -17,7 +17,7 @@ from train.synthetic.render import render
 from train.synthetic.room_painting import draw_room
 from train.synthetic.script import Script
 
-__all__ = ["Look", "film", "frame_times", "random_look"]
+__all__ = ["Look", "film", "frame_times", "frames_at", "random_look"]
 
 _TIME_BASE = Fraction(1, 90_000)
 _FRAME_RATES = (12.0, 15.0, 20.0, 24.0, 25.0, 30.0)
@@ -95,6 +95,14 @@ def film(script: Script, path: Path, rng: np.random.Generator, look: Look | None
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return len(times)
+
+
+def frames_at(
+    script: Script, times: list[float], rng: np.random.Generator, look: Look
+) -> Iterator[Frame]:
+    """Yield the frames at these times in seconds, with light and noise but not compressed."""
+    for frame_HWC, _ in _frames(script, times, _exposure(look, script, rng)):
+        yield frame_HWC
 
 
 def _add_stream(container: Any, script: Script, look: Look) -> Any:

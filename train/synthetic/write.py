@@ -30,6 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from configs import ConfigError, replaced_file, shows_progress
 from train.synthetic.actions import BACKGROUND, LABELS
+from train.synthetic.boxes import boxes_path, write_boxes
 from train.synthetic.film import film
 from train.synthetic.script import clip_script, quiet_script, recording_script
 from train.synthetic.truth import Interval, training_segments
@@ -50,7 +51,8 @@ class ScenesOptions:
 
     `background_ratio` is the number of background videos for each video of one action.
     `quiet_recordings` is the number of recordings in which none of the actions happens. `jobs` is
-    the number of processes; 0 uses one per core.
+    the number of processes; 0 uses one per core. `boxes` also writes the boxes of all people, as
+    `NAME.boxes.csv` beside each video.
 
     Raises:
         ConfigError: a number is out of range.
@@ -64,6 +66,7 @@ class ScenesOptions:
     quiet_recordings: int = 0
     minutes: float = 2.0
     jobs: int = 0
+    boxes: bool = False
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -83,6 +86,7 @@ class _Job:
     seed: int
     label: str = ""  # of a clip
     seconds: float = 0.0  # of a recording
+    boxes: bool = False
 
 
 _Intervals = Mapping[Path, tuple[Interval, ...]]
@@ -119,17 +123,18 @@ def _clip_jobs(options: ScenesOptions) -> Iterator[_Job]:
         ratio = options.background_ratio if label == BACKGROUND else 1.0
         for index in range(round(options.clips_per_action * ratio)):
             path = options.out / "clips" / label / f"{index:04d}.mp4"
-            yield _Job(path, "clip", number, options.seed, label=label)
+            yield _Job(path, "clip", number, options.seed, label, boxes=options.boxes)
             number += 1
 
 
 def _recording_jobs(options: ScenesOptions) -> Iterator[_Job]:
     for number in range(options.recordings):
         path = options.out / "recordings" / f"camera-{number + 1}.mp4"
-        yield _Job(path, "recording", number, options.seed, seconds=options.minutes * 60)
+        seconds = options.minutes * 60
+        yield _Job(path, "recording", number, options.seed, "", seconds, options.boxes)
     for number in range(options.quiet_recordings):
         path = options.out / "recordings" / f"quiet-{number + 1}.mp4"
-        yield _Job(path, "quiet", number, options.seed, seconds=options.minutes * 60)
+        yield _Job(path, "quiet", number, options.seed, "", options.minutes * 60, options.boxes)
 
 
 def _film_all(jobs: Sequence[_Job], processes: int, quiet: bool) -> _Intervals:
@@ -164,6 +169,8 @@ def _film_job(job: _Job) -> tuple[Path, tuple[Interval, ...]]:
         script = quiet_script(job.seconds, rng)
     with replaced_file(job.path) as partial:
         film(script, partial, rng)
+    if job.boxes:
+        write_boxes(script, boxes_path(job.path))
     return job.path, script.intervals
 
 
