@@ -15,7 +15,7 @@ import statistics
 import threading
 from pathlib import Path
 
-from configs import ConfigError, DataError, with_current_names
+from configs import ConfigError, DataError, check_tree, with_current_names
 from train.ablations.config import AblationConfig
 from train.ablations.variants import variants
 from train.config import TrainConfig
@@ -105,13 +105,15 @@ def _finished_result(
 def _check_settings(run: TrainConfig) -> None:
     """Check that the run's folder holds no run with other settings.
 
-    Files with old names of settings are understood.
+    Files with old names of settings, or from before a setting existed, are understood.
     """
     path: Path = run.out / "config.json"
     if not path.is_file():
         return
     settings = run.model_dump(mode="json")
     before = with_current_names(json.loads(path.read_text(encoding="utf-8")), TrainConfig)
+    # A setting that is newer than the run had its default.
+    before = check_tree(before, TrainConfig, name=str(path)).model_dump(mode="json")
     if before != settings:
         different = sorted(key for key in settings if before.get(key) != settings[key])
         raise DataError(
