@@ -79,10 +79,13 @@ class ActionNetwork(nn.Module):
         config: configuration from which the network was built.
         spec: description from the weights file; None if the network was not loaded from a file.
         folded: whether `fold_for_inference` was applied.
+        branch_dropout: probability that a clip in training is classified from the backbone's map
+            alone or from CIDC's map alone, each half of the time.
     """
 
     spec: ModelSpec | None = None
     folded = False
+    branch_dropout = 0.0
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -148,13 +151,24 @@ class ActionNetwork(nn.Module):
             return cast("Tensor", self.head(last))
         if self.cidc is None:
             return _pooled(last)
-        mixed = self.cidc(maps)
+        last_BC, mixed_BC = self._drop_branches(_pooled(last), _pooled(self.cidc(maps)))
         if self.cidc.config.fusion == "channels":
-            return torch.cat([_pooled(last), _pooled(mixed)], dim=1)
+            return torch.cat([last_BC, mixed_BC], dim=1)
         # Both maps have the same T. Pooling their concatenation along time gives the mean of both
         # pooled maps; the sum is twice that mean.
-        pooled = _pooled(last) + _pooled(mixed)
-        return pooled if self.cidc.config.fusion == "sum" else pooled / 2
+        sum_BC = last_BC + mixed_BC
+        return sum_BC if self.cidc.config.fusion == "sum" else sum_BC / 2
+
+    def _drop_branches(self, last_BC: Tensor, mixed_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """In training, drop one of two features of some clips, and double the other."""
+        if not self.training or not self.branch_dropout:
+            return last_BC, mixed_BC
+        draw_B1 = torch.rand(len(last_BC), 1, device=last_BC.device)
+        half = self.branch_dropout / 2
+        drop_last_B1 = (draw_B1 < half).to(last_BC.dtype)
+        drop_mixed_B1 = (draw_B1 >= 1 - half).to(last_BC.dtype)
+        keep_B1 = drop_mixed_B1 - drop_last_B1
+        return last_BC * (1 + keep_B1), mixed_BC * (1 - keep_B1)
 
     def _check_shape(self, clips_BCTHW: Tensor) -> None:
         shape = tuple(clips_BCTHW.shape)

@@ -15,6 +15,8 @@ from model.network import ModelConfig
 from model.runtime import DeviceChoice, Precision
 from train.data.datasets import swap_sides
 from train.features.config import FeaturesConfig
+from train.optimiser_config import OptimiserConfig
+from train.regularisation_config import RegularisationConfig
 
 __all__ = ["DataConfig", "OptimiserConfig", "TrainConfig", "load_training"]
 
@@ -81,6 +83,10 @@ class DataConfig(StrictModel):
     no_flip_labels: tuple[Label, ...] = Field(
         (), description="labels whose clips are never mirrored"
     )
+    speed_min: float = Field(
+        1.0, ge=0.25, le=1, description="minimum random speed of a clip; 1: the video's own speed"
+    )
+    speed_max: float = Field(1.0, ge=1, le=4, description="maximum random speed of a clip")
     max_bad_fraction: float = Field(
         0.05,
         ge=0,
@@ -146,46 +152,6 @@ class DataConfig(StrictModel):
             )
 
 
-class OptimiserConfig(StrictModel):
-    """Settings of the optimiser; the default is stochastic gradient descent, as in the paper."""
-
-    kind: Literal["sgd", "adamw"] = Field(
-        "sgd", description="optimiser: sgd, as in the paper, or adamw, which leaves plateaus sooner"
-    )
-    epochs: int = Field(100, ge=1, description="number of passes over the training videos")
-    batch: int = Field(32, ge=2, description="number of clips per step")
-    learning_rate: float = Field(0.01, gt=0, description="learning rate after the warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum; used by sgd only")
-    weight_decay: float = Field(1e-4, ge=0, description="L2 penalty on all weights")
-    milestones: tuple[float, ...] = Field(
-        (0.4, 0.8),
-        description="fractions of the run; after each, the rate drops to a tenth",
-    )
-    warmup_epochs: float = Field(
-        0.0, ge=0, description="epochs in which the learning rate rises linearly from zero"
-    )
-    clip_gradient: float = Field(0.0, ge=0, description="maximum gradient norm; 0: no limit")
-    accumulate: int = Field(
-        1,
-        ge=1,
-        description="number of parts of a batch, computed one after the other to save memory",
-    )
-    base_batch: int | None = Field(
-        None,
-        ge=1,
-        description=(
-            "batch size for which learning_rate was chosen; for other sizes, the rate is scaled;"
-            " null: it is not scaled"
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> OptimiserConfig:
-        if self.accumulate > self.batch:
-            raise ValueError(f"accumulate ({self.accumulate}) is above batch ({self.batch})")
-        return self
-
-
 class TrainConfig(StrictModel):
     """The settings of one training run."""
 
@@ -245,6 +211,9 @@ class TrainConfig(StrictModel):
     features: FeaturesConfig | None = Field(
         None,
         description="train only CIDC and the classifier, on cached maps; null: train everything",
+    )
+    regularisation: RegularisationConfig = Field(
+        RegularisationConfig(), description="settings against overfitting; off by default"
     )
 
     @model_validator(mode="after")

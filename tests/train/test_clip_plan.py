@@ -63,3 +63,18 @@ def test_views_are_spread_evenly() -> None:
     for bad in ("10", "0x3", "x", "axb", "1x-1"):
         with pytest.raises(DataError, match="--views takes"):
             parse_views(bad)
+
+
+def test_speeds_lie_in_their_range_and_leave_the_other_choices_alone(config: TrainConfig) -> None:
+    entries = read_manifest(config.data.train).entries
+    data = config.data.model_copy(update={"speed_min": 0.5, "speed_max": 2.0})
+    clips = [
+        clip for epoch in range(20) for clip in TrainingClipPlan(entries, data, 3).epoch(epoch)
+    ]
+    speeds = sorted(clip.speed for clip in clips)
+    assert 0.5 <= speeds[0] < 0.52
+    assert 1.9 < speeds[-1] <= 2.0
+    assert 0.9 < speeds[len(speeds) // 2] < 1.1  # as often slower as faster
+    plain = TrainingClipPlan(entries, config.data, 3).epoch(0)
+    assert {clip.speed for clip in plain} == {1.0}
+    assert [clip.entry for clip in plain] == [clip.entry for clip in clips[: len(entries)]]

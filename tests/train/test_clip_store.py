@@ -65,3 +65,22 @@ def test_a_clip_is_the_right_one_while_other_threads_read_others(scenes: Path) -
     expected = alone.clip(ClipRequest(second, 0.0))
     Shared.other = (ClipRequest(first, 0.0), alone.clip(ClipRequest(first, 0.0)))
     np.testing.assert_array_equal(store.clip(ClipRequest(second, 0.0)), expected)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("speed", [0.5, 1.0, 1.3, 9.0])
+def test_a_clip_at_a_speed_spreads_its_frames_evenly(
+    scenes: Path, speed: float, in_memory: bool
+) -> None:
+    path = scenes / "recordings/camera-1.mp4"
+    entry = ManifestEntry(path, "x", 2.0, 6.0)
+    store = ClipStore(fps=15, frames=32, short_side=None, cache=None, in_memory=in_memory)
+    whole = ClipStore(fps=15, frames=32, short_side=None, cache=None)(entry)
+    shown = min(speed, (len(whole) - 1) / 31)  # at most all of it
+    for start in (0.0, 1.0):
+        clip = store.clip(ClipRequest(entry, start, speed=speed))
+        last = len(whole) - 1
+        places = [round(index * shown) for index in range(32)]
+        if start:
+            places = [place + last - places[-1] for place in places]
+        np.testing.assert_array_equal(clip, whole[places])

@@ -23,6 +23,7 @@ from train.data.readers import InProcessReader
 from train.distributed import Ranks, joined_ranks
 from train.engine.trainer import train
 from train.evaluation.clip_accuracy import evaluate_network
+from train.regularisation_config import RegularisationConfig
 from train.synthetic import LABELS
 
 
@@ -48,6 +49,7 @@ def config(scenes: Path, tmp_path: Path) -> TrainConfig:
             flip_labels={"walk_left": "walk_right", "walk_right": "walk_left"},
         ),
         optimiser=OptimiserConfig(epochs=2, batch=8, accumulate=2, learning_rate=0.005),
+        regularisation=RegularisationConfig(average=0.5, label_smoothing=0.1),
     )
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 import yaml
 
-from model import ActionNetwork
+from model import ActionNetwork, build_model
 from tests.train.runs import steps_of
 from train.__main__ import main
 from train.config import OptimiserConfig, TrainConfig
-from train.engine.step import learning_rate_at
+from train.distributed import Ranks
+from train.engine.step import Stepper, learning_rate_at
 from train.engine.trainer import train
 
 
@@ -91,6 +92,30 @@ def test_the_learning_rate_follows_the_paper() -> None:
     warm = OptimiserConfig(warmup_epochs=2.0)
     assert learning_rate_at(1.0, warm) == pytest.approx(0.005)
     assert learning_rate_at(0, OptimiserConfig(batch=8, base_batch=32)) == pytest.approx(0.0025)
+
+
+def test_the_learning_rate_falls_along_half_a_cosine() -> None:
+    optimiser = OptimiserConfig(schedule="cosine", epochs=12, warmup_epochs=1, learning_rate=0.4)
+    found = [learning_rate_at(epoch, optimiser) for epoch in (4, 6, 8, 12)]
+    assert found == pytest.approx([0.3, 0.2, 0.1, 0.0])
+    assert learning_rate_at(0.5, optimiser) == pytest.approx(0.2, rel=0.01)
+
+
+def test_the_backbone_learns_at_its_own_rate(config: TrainConfig) -> None:
+    optimiser = config.optimiser.model_copy(
+        update={"backbone_rate": 0.25, "momentum": 0.0, "weight_decay": 0.0}
+    )
+    run = config.model_copy(update={"optimiser": optimiser})
+    network = build_model(config.model)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    options = {"device": torch.device("cpu"), "dtype": torch.float32, "ranks": Ranks()}
+    stepper = Stepper(network, run, **options)  # type: ignore[arg-type]
+    clips = torch.randint(0, 255, (4, 32, 48, 80, 3), dtype=torch.uint8)
+    stepper(clips, torch.arange(4), rate=0.1, position=(0, 0))
+    for name, weights in network.named_parameters():
+        assert weights.grad is not None
+        rate = 0.025 if name.startswith("backbone.") else 0.1
+        torch.testing.assert_close(weights, before[name] - rate * weights.grad)
 
 
 @pytest.mark.slow

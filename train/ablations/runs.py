@@ -108,7 +108,7 @@ def _finished_result(
 def _check_settings(run: TrainConfig) -> None:
     """Check that the run's folder holds no run with other settings.
 
-    Files with old names of settings are understood.
+    Files with old names of settings, or from before a setting existed, are understood.
     """
     path: Path = run.out / "config.json"
     if not path.is_file():

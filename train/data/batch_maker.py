@@ -88,7 +88,7 @@ class BatchMaker:
 
     def request(self, clip: PlannedClip) -> ClipRequest:
         """Return the request that tells a reader which frames to read, and at which size."""
-        return ClipRequest(clip.entry, clip.start, self._graph.short_side(clip.view))
+        return ClipRequest(clip.entry, clip.start, self._graph.short_side(clip.view), clip.speed)
 
     def make(
         self, part: Sequence[PlannedClip], found: Sequence[Frames | EncodedClip | MediaError]

@@ -6,6 +6,7 @@ All random choices are made here, before any video is decoded.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,23 +23,26 @@ class PlannedClip:
     """A clip that will be read and preprocessed.
 
     `start` is the clip's position in the video, from 0 (first possible clip) to 1 (last possible
-    clip). `view` is the size and crop of the frames. `label` is the index of the class.
+    clip). `view` is the size and crop of the frames. `label` is the index of the class. At `speed`
+    2 the clip shows twice as much of the video, in as many frames.
     """
 
     entry: ManifestEntry
     start: float
     view: CropSpec
     label: int
+    speed: float = 1.0
 
 
 class TrainingClipPlan:
     """Draws the random clips of each training epoch (paper, section 3.3).
 
-    It draws the order of the videos, and each clip's start, size, crop and mirroring.
+    It draws the order of the videos, and each clip's start, size, crop, mirroring and
+    speed.
 
     Args:
         entries: the training videos; an epoch has one clip of each.
-        data: range of random sizes, and labels that mirroring changes.
+        data: ranges of random sizes and speeds, and labels that mirroring changes.
         seed: seed of the random choices; the same seed and epoch give the same clips.
     """
 
@@ -65,7 +69,14 @@ class TrainingClipPlan:
         mirror = bool(rng.random() < 0.5) and data.flip and entry.label not in data.no_flip_labels
         label = data.flip_labels.get(entry.label, entry.label) if mirror else entry.label
         crop = CropSpec(short_side, crop_x, crop_y, mirror)
-        return PlannedClip(entry, start, crop, self._index[label])
+        return PlannedClip(entry, start, crop, self._index[label], self._speed(rng))
+
+    def _speed(self, rng: np.random.Generator) -> float:
+        """Draw a speed; slower and faster are equally likely. At a fixed speed, draw nothing."""
+        low, high = self._data.speed_min, self._data.speed_max
+        if low == high:
+            return low
+        return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,12 +19,7 @@ from configs import MediaError, TrainingError, replaced_file
 from model.media.container import explain, naming_file, resolved
 from model.media.conversion import RGBFrame
 from model.media.image_sequence import size_and_mtime
-from model.media.video import (
-    grid_frames,
-    no_frame,
-    rgb_frames_at,
-    sampled_frames,
-)
+from model.media.video import grid_frames, no_frame, rgb_frames_at, sampled_frames
 from model.media.video_grid import VideoGrid, video_grid
 from train.data.manifest import ManifestEntry
 
@@ -42,11 +37,14 @@ class ClipRequest:
 
     `start` is the clip's position, from 0 (first possible clip) to 1 (last possible clip).
     `short_side` is the length in pixels that the frames' shorter side will be resized to later.
+    `speed` is the number of positions of the time grid from one frame of the clip to the next; it
+    is lower, but not below 1, if the clip would end after the video.
     """
 
     entry: ManifestEntry
     start: float
     short_side: int | None = None
+    speed: float = 1.0
 
 
 class ClipStore:
@@ -185,6 +183,8 @@ class ClipStore:
 
     def _clip_from_whole_video(self, request: ClipRequest, short_side: int | None) -> Frames:
         frames = self._whole_video(request.entry, short_side)
+        if request.speed != 1.0:
+            return frames[self._grid_positions(request, len(frames))]
         first = self._first_index(request, len(frames))
         return frames[first : first + self._frames]
 
@@ -202,12 +202,20 @@ class ClipStore:
         return self._memory[entry]
 
     def _first_index(self, request: ClipRequest, samples: int) -> int:
-        return round(request.start * (samples - self._frames))
+        length = round((self._frames - 1) * self._speed(request, samples)) + 1
+        return round(request.start * max(0, samples - length))
 
     def _grid_positions(self, request: ClipRequest, samples: int) -> list[int]:
         """Return the clip's positions in the grid; if the video is too short, repeat the last."""
         first = self._first_index(request, max(samples, self._frames))
-        return [min(first + index, samples - 1) for index in range(self._frames)]
+        speed = self._speed(request, samples)
+        offsets = (round(index * speed) for index in range(self._frames))
+        return [min(first + offset, samples - 1) for offset in offsets]
+
+    def _speed(self, request: ClipRequest, samples: int) -> float:
+        """Return the clip's speed; a faster one must not end after the video."""
+        fitting = (samples - 1) / (self._frames - 1)
+        return min(request.speed, max(1.0, fitting))
 
     def _grid(self, entry: ManifestEntry) -> VideoGrid | None:
         with _GRIDS_LOCK:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,47 @@ import torch
 from torch import nn
 
 from configs import CheckpointError, quoted
-from model.checkpoints.weights import read_safetensors, write_safetensors
+from model.checkpoints.weights import ModelSpec, read_safetensors, write_safetensors
+from train.config import TrainConfig
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["load_state", "save_state", "spec_of"]
 
 _KEY = "cidc-train"
 _OPTIMISER_KEYS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")
 
 
+def spec_of(config: TrainConfig, temperature: float) -> ModelSpec:
+    """Return the description that a run writes into its weights files."""
+    data = config.data
+    return ModelSpec(
+        name=config.name,
+        model=config.model,
+        labels=data.labels,
+        background=data.background,
+        fps=data.fps,
+        preprocess=config.preprocess,
+        temperature=temperature,
+    )
+
+
 def save_state(
-    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any]
+    path: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    facts: dict[str, Any],
+    *,
+    average: nn.Module | None = None,
 ) -> None:
-    """Save weights and optimiser state, and `facts`, which may be any JSON value.
+    """Save weights, their average, optimiser state, and `facts`, which may be any JSON value.
+
+    `average` is None, or the network itself, if no average is kept.
 
     The file is replaced as a whole: a reader sees the old or the new state, never a part of it.
     """
     tensors = {f"model.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    if average not in (None, network):
+        averages = average.state_dict().items()
+        tensors |= {f"average.{name}": value.contiguous() for name, value in averages}
     for name, parameter in network.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             if isinstance(value, torch.Tensor):
@@ -33,8 +59,16 @@ def save_state(
     write_safetensors(path, tensors, {_KEY: json.dumps(facts)})
 
 
-def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load a saved state into network and optimiser; return the saved `facts`.
+def load_state(
+    path: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    average: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Load a saved state into network, its average and optimiser; return the saved `facts`.
+
+    If the state holds no average, the average starts from the saved weights.
 
     Raises:
         CheckpointError: the file is missing or damaged, or belongs to another network.
@@ -46,13 +80,11 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
         raise CheckpointError(
             f"{path} is not a training state; resume from the run's own last.safetensors"
         ) from None
-    weights = {
-        name.removeprefix("model."): value
-        for name, value in tensors.items()
-        if name.startswith("model.")
-    }
+    weights = _with_prefix(tensors, "model.")
     try:
         network.load_state_dict(weights)
+        if average not in (None, network):
+            average.load_state_dict(_with_prefix(tensors, "average.") or weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} belongs to another network: {quoted(error)}") from None
     for name, parameter in network.named_parameters():
@@ -69,3 +101,12 @@ def load_state(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer)
             like = saved if key == "step" else parameter
             optimiser.state[parameter][key] = torch.empty_like(like).copy_(saved)
     return facts
+
+
+def _with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names start with a prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

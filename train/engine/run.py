@@ -16,7 +16,7 @@ import torch
 from rich.progress import Progress
 
 from configs import naming_errors
-from model.checkpoints.weights import ModelSpec, save_model
+from model.checkpoints.weights import save_model
 from model.network import ActionNetwork
 from train.config import TrainConfig
 from train.data.batch_maker import Batch
@@ -26,13 +26,15 @@ from train.data.manifest import ManifestEntry
 from train.data.quarantine import Quarantine
 from train.data.readers import ClipReader
 from train.distributed import Ranks
-from train.engine.checkpoint import load_state, save_state
+from train.engine.checkpoint import load_state, save_state, spec_of
+from train.engine.regularise import start_training_mode
 from train.engine.run_log import TensorBoardLog, epoch_line, keep_lines
 from train.engine.run_state import RunState
 from train.engine.step import Stepper, learning_rate_at
 from train.engine.step_records import Step, StepRecords
 from train.engine.step_sums import PendingSums, StepTimer
 from train.engine.validation import temperature_or_1, validate
+from train.engine.weight_average import WeightAverage
 from train.evaluation.clip_accuracy import Predictions
 
 __all__ = ["StoppedError", "TrainingRun"]
@@ -90,6 +92,7 @@ class TrainingRun:
         self._steps = max(1, len(clip_plan) // config.optimiser.batch)
         self._saved_at = time.monotonic()
         self._tensorboard = TensorBoardLog(config.out, None)
+        self._average = WeightAverage(network, config.regularisation.average)
 
     def resume(self) -> None:
         """Restore the saved state: weights, optimiser, position, sums of the current epoch.
@@ -98,7 +101,8 @@ class TrainingRun:
             CheckpointError: the saved state is missing or damaged, or belongs to another network.
         """
         path = self._config.out / "last.safetensors"
-        facts = load_state(path, self._network, self._stepper.optimiser)
+        average = self._average.network
+        facts = load_state(path, self._network, self._stepper.optimiser, average=average)
         self.state = RunState.from_facts(facts, name=str(path))
         _log.info("resumed at epoch %d, step %d", self.state.epoch + 1, self.state.step + 1)
 
@@ -123,7 +127,7 @@ class TrainingRun:
             StoppedError: the run was asked to stop; its state has been saved.
             TrainingError: the loss is not finite.
         """
-        self._network.train()
+        start_training_mode(self._network, self._config)
         title = f"epoch {self.state.epoch + 1}/{self._config.optimiser.epochs}"
         task = progress.add_task(title, total=self._steps, completed=self.state.step, facts="")
         feed = self._feed(self._clips_left())
@@ -149,7 +153,7 @@ class TrainingRun:
     def validate(self) -> Predictions:
         """Return the predictions for all validation videos."""
         return validate(
-            self._network,
+            self._average.network,
             self._validation,
             self._config,
             reader=self._reader,
@@ -192,7 +196,7 @@ class TrainingRun:
         clips = self._clip_plan.epoch(0)
         batch = next(self._feed(clips[: self._config.optimiser.batch]))
         started = time.perf_counter()
-        self._network.train()
+        start_training_mode(self._network, self._config)
         rate = learning_rate_at(0.0, self._config.optimiser)
         result_2 = self._stepper(batch.clips_BTHWC, batch.labels_B, rate=rate, position=(0, 0))
         loss = float(result_2[0])
@@ -231,8 +235,9 @@ class TrainingRun:
             asked_to_stop=asked_to_stop,
             ranks=self._ranks,
         )
-        timer.end()
         self.state.step += 1
+        self._average.update(self._network, step=self._global_step())
+        timer.end()
         step = Step(position[0] + 1, self.state.step, self._global_step(), rate, times, sums)
         was_asked_to_stop = records.add(step)
         return was_asked_to_stop or (asked_to_stop and self._ranks.size == 1)
@@ -280,18 +285,12 @@ class TrainingRun:
         self._saved_at = time.monotonic()
         if self._ranks.is_first:
             path = self._config.out / "last.safetensors"
-            save_state(path, self._network, self._stepper.optimiser, self.state.facts())
+            average, optimiser = self._average.network, self._stepper.optimiser
+            save_state(path, self._network, optimiser, self.state.facts(), average=average)
 
     def _save_weights(self, name: str, temperature: float) -> None:
-        data = self._config.data
-        spec = ModelSpec(
-            name=self._config.name,
-            model=self._config.model,
-            labels=data.labels,
-            background=data.background,
-            fps=data.fps,
-            preprocess=self._config.preprocess,
-            temperature=temperature,
-        )
-        dtype = getattr(torch, self._config.weights_format)
-        save_model(self._network, self._config.out / f"{name}.safetensors", spec=spec, dtype=dtype)
+        config = self._config
+        path = config.out / f"{name}.safetensors"
+        dtype = getattr(torch, config.weights_format)
+        spec = spec_of(config, temperature)
+        save_model(self._average.network, path, spec=spec, dtype=dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from model.media.preprocess import normalise_clips
 from model.network import ActionNetwork
 from train.config import OptimiserConfig, TrainConfig
 from train.distributed import Ranks, synchronise_norms
+from train.engine.regularise import augment, classification_loss, mix
 
 __all__ = ["Stepper", "check_batch", "learning_rate_at"]
 
@@ -36,11 +38,16 @@ _KEEP_BUFFERS: dict[str, Any] = (
 def learning_rate_at(progress: float, optimiser: OptimiserConfig) -> float:
     """Return the learning rate after `progress` epochs.
 
-    The rate rises linearly during warm-up and is divided by 10 at each milestone.
+    The rate rises linearly during warm-up. It is divided by 10 at each milestone, or falls along
+    half a cosine.
     """
     scale = 1.0 if optimiser.base_batch is None else optimiser.batch / optimiser.base_batch
-    passed = sum(progress >= fraction * optimiser.epochs for fraction in optimiser.milestones)
-    rate = scale * optimiser.learning_rate * 0.1**passed
+    rate = scale * optimiser.learning_rate
+    if optimiser.schedule == "cosine":
+        rate *= (1 + math.cos(math.pi * min(1.0, progress / optimiser.epochs))) / 2
+    else:
+        passed = sum(progress >= fraction * optimiser.epochs for fraction in optimiser.milestones)
+        rate *= 0.1**passed
     if progress < optimiser.warmup_epochs:
         rate *= progress / optimiser.warmup_epochs
     return rate
@@ -112,7 +119,7 @@ class Stepper:
             the network: do not save it.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_fraction"]
         self._seed(position)
         self.optimiser.zero_grad()
         result_2 = self._backward(clips_BTHWC, labels_B.to(self._device))
@@ -150,9 +157,17 @@ class Stepper:
         clips = normalise_clips(
             clips_BTHWC.to(self._device), self._config.preprocess, dtype=self._dtype
         )
+        measures = self._config.regularisation
+        clips = augment(clips, measures)
+        mixed = mix(clips, labels_B, measures.mixup) if measures.mixup else None
+        if mixed is not None:
+            clips = mixed.clips_BCTHW
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is torch.bfloat16):
             logits_BK = self._forward(clips)
-        loss = nn.functional.cross_entropy(logits_BK, labels_B) * (len(labels_B) / batch)
+        loss = classification_loss(
+            logits_BK, labels_B, mixed, label_smoothing=measures.label_smoothing
+        )
+        loss = loss * (len(labels_B) / batch)
         loss.backward()  # type: ignore[no-untyped-call]
         correct = (logits_BK.argmax(1) == labels_B).sum()
         return torch.stack([loss.detach().double(), correct.double()])
@@ -163,14 +178,24 @@ def _distribute(network: nn.Module, device: torch.device) -> DistributedDataPara
     return DistributedDataParallel(network, device_ids=ids, **_KEEP_BUFFERS)
 
 
-def _build_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+def _build_optimiser(network: ActionNetwork, config: OptimiserConfig) -> torch.optim.Optimizer:
+    groups = _parameter_groups(network, config.backbone_rate)
     if config.kind == "adamw":
-        return torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
     return torch.optim.SGD(
-        network.parameters(),
+        groups,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
+
+
+def _parameter_groups(network: ActionNetwork, backbone_rate: float) -> list[dict[str, Any]]:
+    """Return the weights of backbone and rest, each with its fraction of the learning rate."""
+    backbone = list(network.backbone.parameters())
+    known = set(map(id, backbone))
+    rest = [weights for weights in network.parameters() if id(weights) not in known]
+    return [
+        {"params": backbone, "rate_fraction": backbone_rate},
+        {"params": rest, "rate_fraction": 1.0},
+    ]

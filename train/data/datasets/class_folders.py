@@ -12,7 +12,7 @@ from configs import DataError, clean_label, readable
 from train.data.datasets.dataset import Dataset, ListedVideo
 from train.data.datasets.listing import LeftOut, identity, list_videos, listed_folders
 
-__all__ = ["read_class_folders"]
+__all__ = ["compile_group", "deal_groups", "group_of", "read_class_folders"]
 
 
 def read_class_folders(videos: Path, *, fold: int, folds: int, group: str | None) -> Dataset:
@@ -34,7 +34,7 @@ def read_class_folders(videos: Path, *, fold: int, folds: int, group: str | None
             f"the held-out fold ({fold}) must be one of 1 to {folds}, and there must be at least 2"
             " folds"
         )
-    pattern = _compile(group)
+    pattern = compile_group(group)
     left_out = LeftOut()
     folders = {folder: list_videos(folder, left_out) for folder in listed_folders(videos, left_out)}
     for folder in [folder for folder, found in folders.items() if not found]:
@@ -43,11 +43,11 @@ def read_class_folders(videos: Path, *, fold: int, folds: int, group: str | None
     labels = {folder: clean_label(folder.name) for folder in folders}
     _check_labels(videos, labels, left_out)
     found = [
-        (path, labels[folder], _group_of(path, labels[folder], pattern))
+        (path, labels[folder], group_of(path, labels[folder], pattern))
         for folder in folders
         for path in folders[folder]
     ]
-    fold_of = _deal(sorted({name for _, _, name in found}), folds)
+    fold_of = deal_groups(sorted({name for _, _, name in found}), folds)
     return Dataset(
         tuple(sorted(set(labels.values()))),
         tuple(
@@ -109,10 +109,13 @@ def _shared_videos(found: Sequence[tuple[Path, str, str]]) -> list[str]:
     ]
 
 
-def _deal(groups: Sequence[str], folds: int) -> dict[str, int]:
+def deal_groups(groups: Sequence[str], folds: int) -> dict[str, int]:
     """Return the fold number, from 1, of each group, assigned in the order of a hash of its name.
 
     The order in which the disk lists the files therefore does not change the folds.
+
+    Raises:
+        DataError: there are fewer groups than folds.
     """
     if len(groups) < folds:
         raise DataError(f"{len(groups)} groups of videos cannot be dealt into {folds} folds")
@@ -124,7 +127,12 @@ def _hash_of(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _compile(group: str | None) -> re.Pattern[str] | None:
+def compile_group(group: str | None) -> re.Pattern[str] | None:
+    """Compile a pattern that has one group in parentheses; None stays None.
+
+    Raises:
+        DataError: the text is not a regular expression, or has another number of groups.
+    """
     if group is None:
         return None
     try:
@@ -141,7 +149,12 @@ def _compile(group: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _group_of(path: Path, label: str, pattern: re.Pattern[str] | None) -> str:
+def group_of(path: Path, label: str, pattern: re.Pattern[str] | None) -> str:
+    """Return the text that the pattern's group finds in a file name; without a pattern, a name.
+
+    Raises:
+        DataError: the pattern does not match the file name.
+    """
     if pattern is None:
         return f"{label}/{path.name}"
     match = pattern.search(path.name)
