@@ -11,7 +11,7 @@ import torch
 
 from configs import ConfigError, MediaError
 from model.checkpoints.weights import ModelSpec
-from model.media.nvdec import why_not_nvdec
+from model.media.nvdec import decoder_caps, nvdec_module, why_not_nvdec
 from stream.cameras.config import CameraConfig
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig
@@ -31,7 +31,14 @@ def nvdec_problem(device: torch.device) -> str:
     """Say why NVDEC cannot be used with a network on this device; an empty string if it can."""
     if device.type != "cuda":
         return f"the network runs on the device {device.type}"
-    return why_not_nvdec()
+    if problem := why_not_nvdec():
+        return problem
+    gpu = torch.cuda.current_device() if device.index is None else device.index
+    try:
+        decoder_caps(nvdec_module(), gpu=gpu, codec="h264", bit_depth=8)
+    except MediaError as error:  # the driver does not answer
+        return str(error)
+    return ""
 
 
 def check_decoders(config: StreamConfig, cameras: Iterable[CameraConfig], problem: str) -> None:

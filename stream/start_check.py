@@ -32,7 +32,7 @@ def check_start(config: StreamConfig, cameras: Sequence[CameraConfig] | None = N
     """
     device = pick_device(config.infer.device)
     problem = nvdec_problem(device)
-    check_decoders(config, cameras or config.cameras, problem)
+    check_decoders(config, config.cameras if cameras is None else cameras, problem)
     upload = host_upload(config.infer.staging, device)
     if upload is not None:
         upload.close()

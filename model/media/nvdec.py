@@ -197,8 +197,8 @@ class NvdecSession:
         if width > self._max_size[0] or height > self._max_size[1]:
             return False
         self._ready = self.flush()
-        self._wait()  # the library frees its surfaces, which copies may still read
         with self._stream, self._errors(f"cannot be resized to {width}x{height}"):
+            self._wait()  # the library frees its surfaces, which copies may still read
             self._opened().setReconfigParams(width=width, height=height)
         return True
 

@@ -95,7 +95,7 @@ class GpuDecoder:
         self._due.times.note(coded)
         self._flushed = []
         try:
-            if coded.packet.stream is not self._stream:
+            if coded.size and coded.packet.stream is not self._stream:
                 self._connect(coded)
             return self._decode(coded) if coded.size else self._drain(coded)
         except LaneHungError as error:

@@ -77,6 +77,12 @@ class KeptPackets:
         while len(groups) > 1 and groups[1].first_tag <= oldest_tag:
             groups.pop(0)
 
+    def renumber(self, tag: int) -> None:
+        """Note that what is kept is decoded again, with tags from this one on."""
+        for group in self._groups:
+            group.first_tag = tag
+            tag += len(group.packets)
+
     def note_reported(self, coded: CodedPacket) -> None:
         """Note that a packet was reported as damaged, so that nobody does it again."""
         for group in self._groups:

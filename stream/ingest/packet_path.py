@@ -113,6 +113,7 @@ class PacketPath:
         started = kept.started_monotonic
         assert started is not None, "packets were decoded"
         packets = kept.rest()
+        kept.renumber(self._decoder.next_tag)
         self._decoder.reopen(started, kept.packets_before)
         self._is_repeating = True
         try:

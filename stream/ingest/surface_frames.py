@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from configs import DeviceMemoryError, MediaError
+from configs import DeviceMemoryError, KernelError, MediaError
 from model.device_streams import DeviceStream
 from model.media.dali_errors import is_out_of_memory
 from model.media.nv12 import SurfaceColours, SurfaceConverter
@@ -36,7 +36,7 @@ class SurfaceFrame:
 
         Raises:
             DeviceMemoryError: the GPU has too little memory.
-            MediaError: it was converted before.
+            MediaError: it was converted before, or the kernel cannot run.
             ShapeError: the surface is too small for the frame.
         """
         if self.surface is None:
@@ -68,6 +68,8 @@ class PictureMaker:
                     colours=frame.colours,
                     turns=frame.turns,
                 )
+        except KernelError as error:
+            raise MediaError(f"the GPU cannot convert a frame: {error}") from error
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

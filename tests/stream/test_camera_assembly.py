@@ -49,8 +49,24 @@ def test_the_message_has_the_reason_of_the_library(
     monkeypatch.setattr(camera_assembly, "why_not_nvdec", lambda: "the driver is too old")
     with pytest.raises(ConfigError, match=r"the driver is too old\. Install .*capability video"):
         check_decoders(config, [camera("nvdec")], nvdec_problem(GPU))
+    nvc = FakeNvc()
     monkeypatch.setattr(camera_assembly, "why_not_nvdec", lambda: "")
+    monkeypatch.setattr(camera_assembly, "nvdec_module", lambda: nvc)
     check_decoders(config, [camera("nvdec")], nvdec_problem(GPU))
+
+
+def test_a_driver_that_does_not_answer_is_found_before_a_run(
+    config: StreamConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(FakeNvc):
+        def GetDecoderCaps(self, *given: object, **named: object) -> dict[str, int]:  # noqa: N802
+            raise RuntimeError("cuInit failed")
+
+    nvc = Silent()
+    monkeypatch.setattr(camera_assembly, "why_not_nvdec", lambda: "")
+    monkeypatch.setattr(camera_assembly, "nvdec_module", lambda: nvc)
+    with pytest.raises(ConfigError, match=r"GPU 0 does not say .*cuInit failed"):
+        check_decoders(config, [camera("nvdec")], nvdec_problem(GPU))
 
 
 def test_cameras_that_come_later_are_checked_too(config: StreamConfig) -> None:

@@ -62,6 +62,14 @@ def test_page_locked_memory_that_was_asked_for_must_be_there(tmp_path: Path) -> 
         check_start(settings(tmp_path, infer=infer))
 
 
+def test_a_decoder_matters_only_for_cameras_that_are_left(tmp_path: Path) -> None:
+    camera = {"id": "a", "url": "rtsp://h/a", "source": {"decoder": "nvdec"}}
+    config = settings(tmp_path, cameras=[camera], infer={"device": "cpu"})
+    with pytest.raises(ConfigError, match=r"camera a: source\.decoder: nvdec cannot be used"):
+        check_start(config)
+    check_start(config, [])  # it was removed over HTTP
+
+
 def test_an_outbox_on_a_read_only_disk_is_refused(readonly: Path) -> None:
     with pytest.raises(OutboxError, match="Read-only file system"):
         check_start(settings(readonly))

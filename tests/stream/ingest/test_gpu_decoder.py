@@ -150,6 +150,18 @@ def test_nothing_before_a_hole_comes_after_it(
     assert nvc.created == 1
 
 
+def test_a_connection_may_end_before_its_first_packet(tmp_path: Path, pool: DecoderPool) -> None:
+    path = write_video(tmp_path / "a.mp4", "libx264", range(10), size=SIZE)
+    packets = coded_file(path)
+    decoder = gpu_decoder(pool)
+    assert decoder.decode(coded_file(path)[-1]) == []
+    before = [frame for coded in packets for frame in decoder.decode(coded)]
+    assert len(before) == 10
+    assert decoder.decode(HOLE) == []
+    assert decoder.decode(coded_file(path)[-1]) == []
+    assert len(all_frames(decoder, coded_file(path))) == 10
+
+
 @pytest.mark.parametrize("sizes", [[(176, 144), (320, 240)], [(320, 240), (176, 144)]])
 @pytest.mark.parametrize(
     ("codec", "suffix", "options"),

@@ -65,6 +65,17 @@ def test_a_long_group_is_kept_up_to_a_number_of_packets() -> None:
     assert packets.rest() == ()
 
 
+def test_groups_that_are_decoded_again_have_new_tags() -> None:
+    packets = kept()
+    for number in range(6):
+        packets.add(packet(number, key=number % 3 == 0), number)
+    packets.renumber(6)
+    packets.forget(8)  # a frame of the first group is due
+    assert len(packets.rest()) == 6
+    packets.forget(9)
+    assert times(packets) == [300, 400, 500]
+
+
 def test_reported_packets_are_forgotten_with_their_group() -> None:
     packets = kept()
     coded = [packet(number, key=number % 3 == 0) for number in range(6)]

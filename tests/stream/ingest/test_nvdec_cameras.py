@@ -12,12 +12,21 @@ import numpy as np
 import pytest
 
 from stream.ingest import software_fallback
-from stream.ingest.config import SourceConfig
+from stream.ingest.camera_frames import CameraFrames
+from stream.ingest.config import ClipConfig, SourceConfig
+from stream.metrics import Metrics
 from tests.support.chaos import TcpCamera, streamed
 from tests.support.coded_video import damaged, decoding_on_cpu, join_videos, write_video
 from tests.support.fake_nvc import FakeNvc
 from tests.support.live_cameras import QUICK, Seen, seen
-from tests.support.nvdec_cameras import NVDEC, assert_same, fallbacks, pool_on_cpu, read_to_end
+from tests.support.nvdec_cameras import (
+    NVDEC,
+    assert_same,
+    coded_file,
+    fallbacks,
+    pool_on_cpu,
+    read_to_end,
+)
 from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
@@ -315,6 +324,44 @@ def test_a_group_of_any_length_is_kept(tmp_path: Path) -> None:
     nvc = FakeNvc()
     nvc.raise_in_decode(40, RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"))
     assert_all_once(by_nvdec(path, nvc, short), read_to_end(path), "memory")
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_long_group_in_software_shows_life_and_can_be_stopped(
+    tmp_path: Path, stops: bool
+) -> None:
+    packets = coded_file(h264(tmp_path / "a.mp4", 60, gop=60, bf="0", sc_threshold="0"))
+    nvc = FakeNvc()
+    nvc.raise_in_decode(50, RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"))
+    stop = threading.Event()
+    signs: list[int] = []
+
+    def sign() -> None:
+        signs.append(1)
+        if stops and len(signs) == 10:
+            stop.set()
+
+    with pool_on_cpu(nvc) as pool:
+        frames = CameraFrames(
+            "a",
+            generation=1,
+            is_live=True,
+            source=NVDEC,
+            clip=ClipConfig(),
+            metrics=Metrics(),
+            short_side=144,
+            pool=pool,
+            stage=None,
+            stop=stop,
+            on_frame=lambda frame, converts: None,
+            on_wait=sign,
+        )
+        for coded in packets[:50]:
+            list(frames.take(coded))
+        signs.clear()
+        list(frames.take(packets[50]))
+        frames.close()
+    assert len(signs) == 10 if stops else len(signs) > 50
 
 
 def test_a_group_that_is_too_large_to_keep_is_lost_up_to_the_next_key_frame(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs import DeviceMemoryError, MediaError
+from configs import DeviceMemoryError, KernelError, MediaError
 from model.media.nv12 import SurfaceColours, SurfaceConverter
 from model.media.nvdec import Surface
 from stream.ingest.surface_frames import PictureMaker, SurfaceFrame
@@ -62,14 +62,20 @@ def test_a_picture_is_made_on_the_stream_and_is_complete(monkeypatch: pytest.Mon
     assert (abs(picture[:, 12:].astype(int) - 130) <= 1).all()
 
 
-def test_a_gpu_without_memory_costs_a_frame_and_not_the_camera(
+def test_what_the_gpu_cannot_convert_costs_a_frame_and_not_the_camera(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    errors = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("something else")]
+    errors: list[Exception] = [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        KernelError("no image for this device"),
+        RuntimeError("something else"),
+    ]
     monkeypatch.setattr(
         SurfaceConverter, "__call__", lambda *_, **__: (_ for _ in ()).throw(errors.pop(0))
     )
     with pytest.raises(DeviceMemoryError, match="no memory for a frame"):
+        frame_on(Stream()).picture()
+    with pytest.raises(MediaError, match="no image for this device"):
         frame_on(Stream()).picture()
     with pytest.raises(RuntimeError, match="something else"):
         frame_on(Stream()).picture()
