@@ -171,11 +171,12 @@ def test_weights_are_calibrated_by_the_command(
     weights = tmp_path / "weights.safetensors"
     save_model(network, weights, spec=network.spec)
     arguments = ["calibrate", "--config", str(settings), "--checkpoint", str(weights)]
-    few = [*arguments, "--out", str(out)]
-    assert main(few) == 2
-    assert "cannot be fitted to 16 clips" in capsys.readouterr().err
-    many = [*few, "--views", "4x1", "--json", str(report), "--plots", str(tmp_path)]
-    assert main(many) == 0
+    arguments += ["--out", str(out)]
+    (tmp_path / "few.csv").write_text(f"{next(config.data.train.parent.rglob('*.mp4'))},fall\n")
+    assert main([*arguments, "--manifest", str(tmp_path / "few.csv")]) == 2
+    assert "cannot be fitted to 1 clips" in capsys.readouterr().err
+    many = ["--views", "1x4", "--json", str(report), "--plots", str(tmp_path)]
+    assert main([*arguments, *many]) == 0
     said = capsys.readouterr().out
     temperature = read_spec(out).temperature
     assert temperature > 1  # the untrained network is far too sure of itself
