@@ -89,8 +89,9 @@ def reference(state: State, clips: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("depth", "side"), [(50, 64), (101, 37)])
 @torch.no_grad()
 def test_the_logits_are_those_of_the_reference(depth: int, side: int) -> None:
-    network = settle(build_model(small(depth=depth)))
-    clips = torch.randn(2, 3, 8, side, side)
+    # In float64: with float32, the order of sums shows after a hundred layers.
+    network = settle(build_model(small(depth=depth))).double()
+    clips = torch.randn(2, 3, 8, side, side, dtype=torch.float64)
     maps = reference(network.backbone.state_dict(), clips)
     found = network.backbone(clips)
     for ours, theirs in zip(found, maps[1:], strict=True):
@@ -127,7 +128,7 @@ def test_folding_changes_nothing(cidc: dict[str, object] | None) -> None:
     network = settle(build_model(small(cidc=cidc)))
     clips = torch.randn(2, 3, 8, 48, 64)
     expected = network(clips)
-    assert newest_map(network, clips[:1]).shape == (2, 2)
+    assert newest_map(network, clips[:1], 0).shape == (2, 2)
     folded = fold_for_inference(network, torch.float32)
     scale = expected.abs().max()
     for batch in (clips, clips.contiguous(memory_format=torch.channels_last_3d)):

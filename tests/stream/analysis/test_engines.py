@@ -126,8 +126,9 @@ def test_warming_up_captures_and_maps_still_come_from_the_network(
         found.probabilities(batch), plain.probabilities(batch), atol=1e-5, rtol=1e-4
     )
     frame = torch.zeros(90, 160, 3, dtype=torch.uint8).numpy()
-    painted = found.overlay(batch[:1], frame)
-    assert (painted == plain.overlay(batch[:1], frame)).all()
+    action = found.spec.labels[0]
+    painted = found.overlay(batch[:1], frame, action, 0.5)
+    assert (painted == plain.overlay(batch[:1], frame, action, 0.5)).all()
     assert painted.any()
 
 
