@@ -127,7 +127,7 @@ def test_files_that_ship_load_as_training_configurations() -> None:
 
 
 def test_all_files_of_the_recipe_for_few_videos_agree() -> None:
-    names = ("small-sets.yaml", "arrow.yaml")
+    names = ("small-sets.yaml", "ut-interaction.yaml", "arrow.yaml")
     trees = [load_config(example_path(name), TrainConfig).model_dump() for name in names]
     own = {"name", "out"}
     lists = {"train", "validation", "labels", "labels_from"}
@@ -138,7 +138,7 @@ def test_all_files_of_the_recipe_for_few_videos_agree() -> None:
             del tree[key]
         for key in lists:
             del tree["data"][key]
-    assert trees[0] == trees[1]
+    assert trees[0] == trees[1] == trees[2]
 
 
 def test_names_of_files_are_printed_without_control_characters(
