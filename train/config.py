@@ -217,6 +217,15 @@ class TrainConfig(StrictModel):
     )
 
     @model_validator(mode="after")
+    def _check_features(self) -> TrainConfig:
+        if self.features is not None and self.regularisation != RegularisationConfig():
+            raise ValueError(
+                "regularisation has no effect with features, which trains on cached maps; remove"
+                " one of the two sections"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_label_count(self) -> TrainConfig:
         if self.data.labels_from is None and self.model.num_classes != len(self.data.labels):
             raise ValueError(

@@ -220,3 +220,6 @@ def test_settings_that_do_not_go_together_are_refused(run_config: TrainConfig) -
         train(run_config, quiet=True, resume=True)
     with pytest.raises(ConfigError, match="needs backbone_from"):
         train(run_config.model_copy(update={"backbone_from": None}), quiet=True)
+    tree = run_config.model_dump() | {"regularisation": {"label_smoothing": 0.1}}
+    with pytest.raises(ValueError, match="regularisation has no effect with features"):
+        TrainConfig.model_validate(tree)
