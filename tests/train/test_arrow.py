@@ -1,6 +1,8 @@
 """Clips written forward and backward: only the order of the frames may tell the direction."""
 
 import csv
+import dataclasses
+import shutil
 from pathlib import Path
 
 import av
@@ -106,6 +108,21 @@ def test_the_command_reads_manifests_and_names_what_it_left_out(
     assert "2 training and 2 validation clips" in text
     clip = next((tmp_path / "out/clips/forward").glob("00000-*.mp4"))
     assert len(decoded(clip)) == 30
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c", "d", "e", "f"])
+def test_videos_without_clips_leave_no_fold_empty(videos: Path, tmp_path: Path, name: str) -> None:
+    """A third video, which cannot be read, comes at any place in the order of hashes."""
+    shutil.copytree(videos, tmp_path / "videos")
+    (tmp_path / f"videos/{name}.mp4").write_bytes(b"no video")
+    options = ArrowOptions(tmp_path / "videos", tmp_path / "out", folds=2, fps=25)
+    report = write_arrow(options, quiet=True)
+    assert report.train
+    assert report.validation
+    listed = (tmp_path / "out/train.csv").read_text()
+    (tmp_path / "videos").rename(tmp_path / "moved")
+    write_arrow(dataclasses.replace(options, source=tmp_path / "moved"), quiet=True)
+    assert (tmp_path / "out/train.csv").read_text() == listed
 
 
 def test_what_cannot_be_used_is_refused(videos: Path, tmp_path: Path) -> None:

@@ -111,8 +111,13 @@ def write_arrow(options: ArrowOptions, *, quiet: bool = False) -> ArrowReport:
     """
     entries = _entries(options.source)
     pattern = compile_group(options.group)
-    groups = [group_of(entry.path, str(entry.path), pattern) for entry in entries]
-    fold_of = deal_groups(sorted(set(groups)), options.folds)
+    # Names inside the folder, so that the folds do not change when it is moved.
+    folder = options.source if options.source.is_dir() else options.source.parent
+    names = [os.path.relpath(entry.path, folder) for entry in entries]
+    groups = [
+        group_of(entry.path, name, pattern) for entry, name in zip(entries, names, strict=True)
+    ]
+    deal_groups(sorted(set(groups)), options.folds)  # too few are refused before the work
     try:
         for label in (FORWARD, BACKWARD):
             (options.out / "clips" / label).mkdir(parents=True, exist_ok=True)
@@ -122,6 +127,8 @@ def write_arrow(options: ArrowOptions, *, quiet: bool = False) -> ArrowReport:
             f"arrow clips cannot be written to {options.out}: {error}; choose another --out or free"
             " space"
         ) from error
+    with_clips = {group for group, clips in zip(groups, written, strict=True) if clips}
+    fold_of = deal_groups(sorted(with_clips), options.folds)
     listed = [
         ListedVideo(path, label, "validation" if fold_of[group] == options.fold else "train")
         for group, clips in zip(groups, written, strict=True)
