@@ -60,19 +60,9 @@ def run_live(
         folder = Path(name)
         video = video or write_file(folder / "camera.mp4", size, 0)
         weights = _write_weights(folder / "w.safetensors", depth, side, width)
-        addresses = [
-            {"id": f"c{number}", "url": str(video), "loop": True} for number in range(cameras)
-        ]
-        config = StreamConfig.model_validate(
-            {
-                "cameras": addresses,
-                "clip": {"hop": stride},
-                "infer": {"weights": str(weights), "device": device},
-                "outbox": {"path": folder / "outbox.db"},
-                "http": {"enabled": False},
-                "log": {"level": "error"},
-            }
-        )
+        fields = _fields(folder, video, cameras)
+        fields |= {"clip": {"hop": stride}, "infer": {"weights": str(weights), "device": device}}
+        config = StreamConfig.model_validate(fields)
         times = _Times(Preprocessor.__call__)
         Preprocessor.__call__ = times.measured()  # type: ignore[method-assign]
         try:
@@ -87,6 +77,18 @@ def run_live(
     _report(times.seconds, summary, busy=busy, latencies=latencies, cameras=cameras)
     _report_decoding(summary, uploaded)
     return summary
+
+
+def _fields(folder: Path, video: Path, cameras: int) -> dict[str, Any]:
+    """Return the sections of a configuration that do not depend on the network."""
+    return {
+        "cameras": [
+            {"id": f"c{number}", "url": str(video), "loop": True} for number in range(cameras)
+        ],
+        "outbox": {"path": folder / "outbox.db"},
+        "http": {"enabled": False},
+        "log": {"level": "error"},
+    }
 
 
 class _Times:

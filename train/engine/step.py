@@ -24,7 +24,7 @@ from train.config import OptimiserConfig, TrainConfig
 from train.distributed import Ranks, synchronise_norms
 from train.engine.regularise import augment, classification_loss, mix
 
-__all__ = ["Stepper", "check_batch", "learning_rate_at"]
+__all__ = ["Stepper", "build_optimiser", "check_batch", "learning_rate_at"]
 
 # All ranks already have the same running statistics, so DDP need not copy them before each
 # forward pass. PyTorch 2.13 renamed the argument that disables this copy.
@@ -96,7 +96,7 @@ class Stepper:
             network = cast("ActionNetwork", synchronise_norms(network, device))
             self._distributed = _distribute(network, device)
         self._network: nn.Module = network
-        self.optimiser = _build_optimiser(network, config.optimiser)
+        self.optimiser = build_optimiser(network, config.optimiser)
         callee: nn.Module = self._distributed or network
         self._forward: Callable[[Tensor], Tensor] = (
             torch.compile(callee) if config.compile else callee
@@ -178,7 +178,8 @@ def _distribute(network: nn.Module, device: torch.device) -> DistributedDataPara
     return DistributedDataParallel(network, device_ids=ids, **_KEEP_BUFFERS)
 
 
-def _build_optimiser(network: ActionNetwork, config: OptimiserConfig) -> torch.optim.Optimizer:
+def build_optimiser(network: ActionNetwork, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of a network; weights that never have a gradient do not change."""
     groups = _parameter_groups(network, config.backbone_rate)
     if config.kind == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -21,7 +21,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from configs import ConfigError, TrainingError, naming_errors
-from model.checkpoints.weights import ModelSpec, save_model
+from model.calibration import probabilities_of
+from model.checkpoints.weights import save_model
 from model.cidc import use_mixing
 from model.network import ActionNetwork, build_model, to_channels_last
 from model.runtime import pick_device, pick_dtype
@@ -31,10 +32,12 @@ from train.data.loader import open_reader, open_store
 from train.data.manifest import ManifestEntry, read_manifest
 from train.data.readable import check_labels
 from train.data.readers import ClipReader
+from train.engine.checkpoint import spec_of
 from train.engine.pretrained import load_backbone
 from train.engine.run import StoppedError
 from train.engine.run_log import environment, epoch_line, write_json
-from train.engine.step import learning_rate_at
+from train.engine.step import build_optimiser, learning_rate_at
+from train.engine.validation import temperature_or_1
 from train.evaluation.clip_accuracy import Predictions
 from train.features.cache import FeatureCache, backbone_hash, map_count
 from train.features.extract import Extractor
@@ -73,9 +76,8 @@ class FeatureRun:
         self._validation = self._entries(config.data.validation)
         self._extractor = Extractor(self._network, config, device=self._device, dtype=self._dtype)
         self._views: list[list[PlannedClip]] = []
-        trained = [weights for weights in self._network.parameters() if weights.requires_grad]
-        self._optimiser = _optimiser(trained, config)
-        self._trained = trained
+        self._trained = [each for each in self._network.parameters() if each.requires_grad]
+        self._optimiser = build_optimiser(self._network, config.optimiser)
 
     def train(self, progress: Progress) -> Predictions:
         """Compute the maps, train all epochs and save the weights.
@@ -104,9 +106,9 @@ class FeatureRun:
             _log.info(epoch_line(epoch + 1, config.optimiser.epochs, facts, summary))
             if predictions.top1() > best:
                 best = predictions.top1()
-                self._save("best")
+                self._save("best", predictions)
             progress.advance(task)
-        self._save("model")
+        self._save("model", predictions)
         return predictions
 
     def first_step(self) -> dict[str, Any]:
@@ -239,13 +241,13 @@ class FeatureRun:
     def _predict(self, cache: FeatureCache, clips: Sequence[PlannedClip]) -> Predictions:
         self._network.eval()
         data = self._config.data
-        parts = [
-            torch.softmax(self._logits(maps), dim=1).cpu()
-            for maps, _ in self._batches(cache, clips)
-        ]
-        probabilities_NK = torch.cat(parts) if parts else torch.zeros(0, len(data.labels))
+        parts = [self._logits(maps).float().cpu() for maps, _ in self._batches(cache, clips)]
+        logits_NK = torch.cat(parts) if parts else torch.zeros(0, len(data.labels))
         truth_N = torch.tensor([clip.label for clip in clips], dtype=torch.long)
-        return Predictions(probabilities_NK, truth_N, data.labels, data.background)
+        probabilities_NK = probabilities_of(logits_NK, 1.0)
+        return Predictions(
+            probabilities_NK, truth_N, data.labels, data.background, logits_NK.unsqueeze(1)
+        )
 
     def _batches(
         self, cache: FeatureCache, clips: Sequence[PlannedClip]
@@ -261,16 +263,9 @@ class FeatureRun:
         maps = [torch.stack(each) for each in zip(*found, strict=True)]
         return maps, torch.tensor([clip.label for clip in clips])
 
-    def _save(self, name: str) -> None:
+    def _save(self, name: str, predictions: Predictions) -> None:
         config = self._config
-        spec = ModelSpec(
-            name=config.name,
-            model=config.model,
-            labels=config.data.labels,
-            background=config.data.background,
-            fps=config.data.fps,
-            preprocess=config.preprocess,
-        )
+        spec = spec_of(config, temperature_or_1(predictions))
         dtype = getattr(torch, config.weights_format)
         save_model(self._network, config.out / f"{name}.safetensors", spec=spec, dtype=dtype)
 
@@ -283,11 +278,3 @@ def _frozen_network(config: TrainConfig) -> ActionNetwork:
     load_backbone(network, config.backbone_from, config.preprocess)
     network.backbone.requires_grad_(False)
     return network.eval()
-
-
-def _optimiser(trained: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    settings = config.optimiser
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.kind == "adamw":
-        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(trained, lr=rate, momentum=settings.momentum, weight_decay=decay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,10 @@ from stream.types import BreakReason, CodedPacket, DecodedFrame
 from tests.support.coded_video import SUFFIXES, damaged, join_videos, write_video
 from tests.support.fake_nvc import FakeNvc
 from tests.support.fake_nvc_decoder import FakeDecoder
-from tests.support.nvdec_cameras import coded_file, pool_on_cpu
+from tests.support.nvdec_cameras import coded_file
 
 HOLE = CodedPacket(None, 200.0, 0.0, lost=BreakReason.DROPPED)
 SIZE = (176, 144)
-
-
-@pytest.fixture
-def nvc() -> FakeNvc:
-    return FakeNvc()
-
-
-@pytest.fixture
-def pool(nvc: FakeNvc) -> Iterator[DecoderPool]:
-    with pool_on_cpu(nvc, lanes=1) as opened:
-        yield opened
 
 
 def gpu_decoder(pool: DecoderPool, **options: Any) -> GpuDecoder:

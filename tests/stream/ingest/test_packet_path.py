@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,9 @@ from stream.ingest.stream_look import StreamLook
 from stream.types import BreakReason, CodedPacket, DecodedFrame
 from tests.support.coded_video import write_video
 from tests.support.fake_nvc import FakeNvc
-from tests.support.nvdec_cameras import coded_file, pool_on_cpu
+from tests.support.nvdec_cameras import coded_file
 
 HOLE = CodedPacket(None, 200.0, 0.0, lost=BreakReason.DROPPED)
-
-
-@pytest.fixture
-def nvc() -> FakeNvc:
-    return FakeNvc()
-
-
-@pytest.fixture
-def pool(nvc: FakeNvc) -> Iterator[DecoderPool]:
-    with pool_on_cpu(nvc, lanes=1) as opened:
-        yield opened
 
 
 @pytest.fixture
