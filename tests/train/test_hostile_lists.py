@@ -129,7 +129,8 @@ def test_any_bytes_are_a_list_or_an_error_of_the_project(tmp_path: Path, data: b
     try:
         for entry in read_manifest(path).entries:
             inside = entry.path.is_relative_to(path.parent) and ".." not in entry.path.parts
-            assert inside or b"/" in data.replace(b"../a", b"")
+            # A backslash in a path is a slash, so an absolute path may begin with one.
+            assert inside or b"/" in data.replace(b"\\", b"/").replace(b"../a", b"")
     except DataError as error:
         assert len(str(error)) < 1500  # noqa: PT017 - either outcome is right
     for name in ("ucf101", "hmdb51", "something-something-v2", "jester", "kinetics-400"):
