@@ -174,14 +174,17 @@ def joint_positions(angles: FloatArray, body: Body) -> FloatArray:
     return points
 
 
-def world_positions(points: FloatArray, x: float, z: float, yaw: float) -> FloatArray:
+def world_positions(
+    points: FloatArray, x: float, z: float, yaw: float, *, lift: float = 0.0
+) -> FloatArray:
     """Convert points from body axes to world axes, at (x, z) metres, turned by `yaw` radians.
 
-    With a yaw of 0, the person faces the camera.
+    With a yaw of 0, the person faces the camera. `lift` metres are added to the height.
     """
     sine = np.sin(yaw)
     cosine = np.cos(yaw)
     world = points.copy()
+    world[:, 1] += lift
     # The camera looks along +z, so facing it means looking along -z.
     world[:, 0] = x - points[:, 0] * cosine + points[:, 2] * sine
     world[:, 2] = z - points[:, 2] * cosine - points[:, 0] * sine

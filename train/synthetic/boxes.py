@@ -40,7 +40,9 @@ def person_box(person: Person, camera: Camera) -> Box:
     """Return the smallest box around a person; what hides the person is not considered."""
     figure = person.figure
     joints = bodies.joint_positions(figure.angles, person.body)
-    pixels = camera.project(bodies.world_positions(joints, figure.x, figure.z, figure.yaw))
+    pixels = camera.project(
+        bodies.world_positions(joints, figure.x, figure.z, figure.yaw, lift=figure.lift)
+    )
     margins = np.full((len(pixels), 1), _LIMB_METRES * camera.scale(figure.z))
     head = _HEAD_RADIUS * person.body.height_metres * person.body.girth
     margins[bodies.HEAD] = head * camera.scale(figure.z)

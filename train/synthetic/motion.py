@@ -36,13 +36,17 @@ _SWAYING_JOINTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """The pose and position of one person at one time, in metres and radians."""
+    """The pose and position of one person at one time, in metres and radians.
+
+    `lift` is the height of the lowest point of the body above the floor, such as on a bed.
+    """
 
     angles: FloatArray
     x: float
     z: float
     yaw: float
     carried: int | None = None  # 0: left hand, 1: right hand, None: empty hands
+    lift: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _draw_person(frame: Frame, camera: Camera, person: Person, object_colour: Co
     figure = person.figure
     body = person.body
     joints = bodies.joint_positions(figure.angles, body)
-    points = bodies.world_positions(joints, figure.x, figure.z, figure.yaw)
+    points = bodies.world_positions(joints, figure.x, figure.z, figure.yaw, lift=figure.lift)
     pixels = camera.project(points)
     metre = camera.scale(figure.z)
     _draw_shadow(frame, camera, points, metre)

@@ -9,7 +9,7 @@ import numpy as np
 from train.synthetic.drawing import Colour, colour_of
 from train.synthetic.motion import Place
 
-__all__ = ["Chair", "Opening", "Room", "Thing", "random_room"]
+__all__ = ["Block", "Chair", "Opening", "Room", "Thing", "random_room"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,21 @@ class Thing:
 
 
 @dataclasses.dataclass(frozen=True)
+class Block:
+    """A piece of furniture on the floor, such as a bed or a cupboard: a box around (x, z).
+
+    People behind it are partly hidden by it.
+    """
+
+    x: float
+    z: float
+    width: float
+    depth: float
+    height: float
+    colour: Colour
+
+
+@dataclasses.dataclass(frozen=True)
 class Room:
     """The still parts of a scene; lengths are in metres, colours are RGB from 0 to 255."""
 
@@ -55,6 +70,7 @@ class Room:
     things: tuple[Thing, ...]
     object_colour: Colour  # colour of the object that people pick up
     texture_seed: int
+    blocks: tuple[Block, ...] = ()
 
 
 def random_room(
