@@ -37,6 +37,12 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="also write the boxes of all people, as NAME.boxes.csv beside each video",
     )
+    parser.add_argument(
+        "--gestures",
+        type=int,
+        default=0,
+        help="number of trimmed clips per hand gesture; background clips of hands come with them",
+    )
     parser.set_defaults(run=_scenes)
 
 
@@ -55,6 +61,7 @@ def _scenes(options: argparse.Namespace) -> int:
             minutes=options.minutes,
             jobs=options.jobs,
             boxes=options.boxes,
+            gestures=options.gestures,
         )
     )
     print(f"wrote clips, recordings and their lists into {options.out}")

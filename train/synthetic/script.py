@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from train.synthetic.background import (
     draw_quiet_people,
 )
 from train.synthetic.camera import Camera, random_camera
+from train.synthetic.drawing import Frame
 from train.synthetic.motion import Motion, Place
 from train.synthetic.people import (
     PeopleAt,
@@ -42,6 +44,7 @@ class Script:
     people: PeopleAt
     intervals: tuple[Interval, ...]
     on_floor: SpotsAt
+    frame_at: Callable[[float], Frame] | None = None  # paints the frames in place of `room`
 
 
 def clip_script(label: str, rng: np.random.Generator) -> Script:

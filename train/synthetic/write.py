@@ -32,6 +32,7 @@ from configs import ConfigError, replaced_file, shows_progress
 from train.synthetic.actions import BACKGROUND, LABELS
 from train.synthetic.boxes import boxes_path, write_boxes
 from train.synthetic.film import film
+from train.synthetic.gestures import GESTURES, gesture_script
 from train.synthetic.script import clip_script, quiet_script, recording_script
 from train.synthetic.truth import Interval, training_segments
 
@@ -39,10 +40,13 @@ __all__ = ["ScenesOptions", "write_scenes"]
 
 _INTERVAL_COLUMNS = ["path", "label", "start_seconds", "end_seconds"]
 # Keys for seeding random generators; a changed key changes every file of its kind.
-_KIND_KEYS = {"clip": 1, "recording": 2, "quiet": 3}
+_KIND_KEYS = {"clip": 1, "recording": 2, "quiet": 3, "gesture": 5}
 
 
-_COUNTS = ("seed", "clips_per_action", "recordings", "quiet_recordings", "jobs", "background_ratio")
+_COUNTS = (
+    *("seed", "clips_per_action", "recordings", "quiet_recordings", "jobs", "background_ratio"),
+    "gestures",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +56,7 @@ class ScenesOptions:
     `background_ratio` is the number of background videos for each video of one action.
     `quiet_recordings` is the number of recordings in which none of the actions happens. `jobs` is
     the number of processes; 0 uses one per core. `boxes` also writes the boxes of all people, as
-    `NAME.boxes.csv` beside each video.
+    `NAME.boxes.csv` beside each video. `gestures` is the number of videos per hand gesture.
 
     Raises:
         ConfigError: a number is out of range.
@@ -67,6 +71,7 @@ class ScenesOptions:
     minutes: float = 2.0
     jobs: int = 0
     boxes: bool = False
+    gestures: int = 0
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -81,7 +86,7 @@ class _Job:
     """A video that will be written."""
 
     path: Path
-    kind: Literal["clip", "recording", "quiet"]
+    kind: Literal["clip", "recording", "quiet", "gesture"]
     number: int
     seed: int
     label: str = ""  # of a clip
@@ -98,7 +103,7 @@ def write_scenes(options: ScenesOptions, *, quiet: bool = False) -> None:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    clips = list(_clip_jobs(options))
+    clips = [*_clip_jobs(options), *_gesture_jobs(options)]
     recordings = list(_recording_jobs(options))
     jobs = [*clips, *recordings]
     try:
@@ -124,6 +129,20 @@ def _clip_jobs(options: ScenesOptions) -> Iterator[_Job]:
         for index in range(round(options.clips_per_action * ratio)):
             path = options.out / "clips" / label / f"{index:04d}.mp4"
             yield _Job(path, "clip", number, options.seed, label, boxes=options.boxes)
+            number += 1
+
+
+def _gesture_jobs(options: ScenesOptions) -> Iterator[_Job]:
+    """Yield the clips of gestures; their background clips follow the other background clips."""
+    if options.gestures == 0:
+        return
+    number = 0
+    for label in (BACKGROUND, *GESTURES):
+        ratio = options.background_ratio if label == BACKGROUND else 1.0
+        others = round(options.clips_per_action * ratio) if label == BACKGROUND else 0
+        for index in range(round(options.gestures * ratio)):
+            path = options.out / "clips" / label / f"{others + index:04d}.mp4"
+            yield _Job(path, "gesture", number, options.seed, label, boxes=options.boxes)
             number += 1
 
 
@@ -163,6 +182,8 @@ def _film_job(job: _Job) -> tuple[Path, tuple[Interval, ...]]:
     rng = np.random.default_rng([job.seed, _KIND_KEYS[job.kind], job.number])
     if job.kind == "clip":
         script = clip_script(job.label, rng)
+    elif job.kind == "gesture":
+        script = gesture_script(job.label, rng)
     elif job.kind == "recording":
         script = recording_script(job.seconds, rng)
     else:
@@ -204,7 +225,7 @@ def _write_summary(options: ScenesOptions, clips: int, recordings: int) -> None:
         "recordings": recordings - options.quiet_recordings,
         "quiet_recordings": options.quiet_recordings,
         "recording_minutes": options.minutes,
-        "labels": list(LABELS),
+        "labels": [*LABELS, *(GESTURES if options.gestures else ())],
         "versions": {"av": av.__version__, "numpy": np.__version__, "opencv": cv2.__version__},
     }
     with replaced_file(options.out / "scenes.json") as partial:
