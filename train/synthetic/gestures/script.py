@@ -25,7 +25,8 @@ from train.synthetic.truth import CLIP_SECONDS, MIN_ACTION_FRACTION, Interval
 
 __all__ = ["gesture_script"]
 
-_SIZES = ((320, 240), (352, 240), (480, 360), (480, 270), (640, 360), (640, 480))
+# The encoder repeats its bytes where a row of 16-pixel blocks is a multiple of eight long.
+_SIZES = ((384, 288), (512, 288), (512, 288), (512, 384), (640, 360), (640, 480))
 _NO_ROOM = Room(1.0, (), (0, 0, 0), (0, 0, 0), None, (), (0, 0, 0), 0)
 _HandAt: TypeAlias = Callable[[float], Hand]
 _VIEWS = ("webcam", "webcam", "webcam", "close", "close", "first_person", "table")
