@@ -136,9 +136,9 @@ def _zoom(rng: np.random.Generator, stage: Stage) -> HandsAt:
         return _zoom_with_two_hands(rng, stage)
     together = hand_shape(rng, stage.home, "pinch")
     apart = hand_shape(rng, stage.home, "apart")
-    if rng.random() < 0.3:  # with all fingers
-        together = dataclasses.replace(together, curls=(0.6, 0.5, 0.5, 0.5, 0.5))
-        apart = dataclasses.replace(apart, curls=(0.0, 0.0, 0.0, 0.05, 0.05))
+    if rng.random() < 0.25:  # with three fingers
+        together = dataclasses.replace(together, curls=(0.55, 0.5, 0.5, 0.95, 1.0))
+        apart = dataclasses.replace(apart, curls=(0.0, 0.05, 0.05, 0.95, 1.0))
     turn = float(rng.uniform(0.2, 0.9)) * stage.side
     spread = float(rng.uniform(1.2, 1.6))
     together = dataclasses.replace(together, roll=together.roll + turn, spread=spread)

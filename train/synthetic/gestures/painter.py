@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from train.synthetic.body import FloatArray
-from train.synthetic.drawing import Frame, draw_disc, draw_polygon
+from train.synthetic.drawing import Colour, Frame, draw_disc, draw_polygon
 from train.synthetic.gestures.arms import (
     ArmLook,
     Tool,
@@ -44,7 +44,7 @@ class Cast:
     sitter: Sitter | None = None
     other: Callable[[float], Hand] | None = None
     tool: Tool | None = None
-    cup: bool = False
+    cup: Colour | None = None
 
 
 def painter(cast: Cast, background: FrameAt) -> FrameAt:
@@ -100,14 +100,14 @@ def _paint_hand(cast: Cast, frame: Frame, hand: Hand, time: float, side: float) 
         x = cast.anchor[0] if side == cast.side else -cast.anchor[0]
         elbow = _pixels(frame, (x + 0.35 * hand.x, cast.anchor[1]))
         draw_arm(frame, cast.arm, wrist=wrist, elbow=elbow, unit=size)
-    if cast.cup:
-        _paint_cup(cast, frame, centre, unit)
+    if cast.cup is not None:
+        _paint_cup(frame, cast.cup, centre, unit)
     draw_hand(frame, hand, cast.look, side=side, centre=centre, unit=unit)
 
 
-def _paint_cup(cast: Cast, frame: Frame, centre: FloatArray, unit: float) -> None:
+def _paint_cup(frame: Frame, colour: Colour, centre: FloatArray, unit: float) -> None:
     corners = np.array([(-0.5, -0.9), (0.5, -0.9), (0.42, 0.6), (-0.42, 0.6)]) * unit
-    draw_polygon(frame, centre + corners, cast.arm.sleeve)
+    draw_polygon(frame, centre + corners, colour)
     draw_disc(frame, centre - [0, 0.9 * unit], 0.3 * unit, (50, 30, 20))
 
 

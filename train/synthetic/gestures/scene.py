@@ -8,9 +8,9 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 
-from train.synthetic.drawing import Frame, colour_of
+from train.synthetic.drawing import Colour, Frame, colour_of, shaded
 
-__all__ = ["FrameAt", "draw_background", "texture"]
+__all__ = ["FrameAt", "draw_background", "random_colour", "texture"]
 
 FrameAt: TypeAlias = Callable[[float], Frame]
 
@@ -41,6 +41,13 @@ def draw_background(rng: np.random.Generator, width: int, height: int, *, table:
         return frame
 
     return at
+
+
+def random_colour(rng: np.random.Generator) -> Colour:
+    """Draw the colour of a thing: often dull, sometimes bright."""
+    if rng.random() < 0.2:
+        return colour_of(rng.uniform(10, 245, 3))
+    return colour_of(rng.uniform(15, 240) + rng.normal(0, 22, 3))
 
 
 def texture(rng: np.random.Generator, width: int, height: int, contrast: float) -> Frame:
@@ -74,7 +81,7 @@ def _room(rng: np.random.Generator, width: int, height: int) -> Frame:
     for _ in range(int(rng.integers(1, 7))):
         _box(rng, frame, 0.08, 0.45)
     if rng.random() < 0.35:  # a bright window
-        _box(rng, frame, 0.3, 0.6, colour=rng.uniform(200, 255) + rng.normal(0, 8, 3))
+        _box(rng, frame, 0.3, 0.6, colour=colour_of(rng.uniform(200, 255) + rng.normal(0, 8, 3)))
     if rng.random() < 0.35:
         _shelf(rng, frame)
     blur = float(rng.choice([0.0, 1.0, 2.5]))
@@ -88,7 +95,7 @@ def _shelf(rng: np.random.Generator, frame: Frame) -> None:
     for _ in range(int(rng.integers(6, 18))):
         wide = int(rng.uniform(0.01, 0.035) * width) + 1
         top = y + int(rng.uniform(0, 0.3) * tall)
-        cv2.rectangle(frame, (x, top), (x + wide, y + tall), colour_of(rng.uniform(10, 240, 3)), -1)
+        cv2.rectangle(frame, (x, top), (x + wide, y + tall), random_colour(rng), -1)
         x += wide + 1
 
 
@@ -98,9 +105,9 @@ def _monitor(rng: np.random.Generator, width: int, height: int) -> Frame:
     top, low = int(rng.uniform(0.05, 0.2) * height), int(rng.uniform(0.6, 0.9) * height)
     cv2.rectangle(frame, (left, top), (right, low), (15, 15, 18), -1)
     screen = frame[top + 4 : low - 4, left + 4 : right - 4]
-    screen[:] = colour_of(rng.uniform(20, 250, 3))
+    screen[:] = random_colour(rng)
     line = max(3, height // 40)
-    ink = colour_of(rng.uniform(0, 255, 3))
+    ink = random_colour(rng)
     for y in range(line, screen.shape[0] - line, 2 * line):
         length = int(rng.uniform(0.1, 0.9) * screen.shape[1])
         cv2.line(screen, (line, y), (length, y), ink, max(1, line // 2))
@@ -108,7 +115,7 @@ def _monitor(rng: np.random.Generator, width: int, height: int) -> Frame:
 
 
 def _texture(rng: np.random.Generator, width: int, height: int) -> Frame:
-    return texture(rng, width, height, float(rng.uniform(10, 60)))
+    return texture(rng, width, height, float(rng.uniform(5, 40)))
 
 
 def _blobs(rng: np.random.Generator, width: int, height: int) -> Frame:
@@ -117,7 +124,7 @@ def _blobs(rng: np.random.Generator, width: int, height: int) -> Frame:
         centre = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
         axes = (int(rng.uniform(0.02, 0.2) * width), int(rng.uniform(0.02, 0.25) * height))
         angle = float(rng.uniform(0, 180))
-        colour = colour_of(rng.uniform(0, 255, 3))
+        colour = random_colour(rng)
         cv2.ellipse(frame, centre, axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
     return _blurred(frame, float(rng.uniform(1, 5)))
 
@@ -141,15 +148,15 @@ def _box(
     frame: Frame,
     smallest: float,
     largest: float,
-    colour: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None,
+    colour: Colour | None = None,
 ) -> None:
     height, width = frame.shape[:2]
     x, y = int(rng.uniform(-0.1, 0.95) * width), int(rng.uniform(-0.1, 0.9) * height)
     size = rng.uniform(smallest, largest, 2) * height
-    colour = rng.uniform(15, 245, 3) if colour is None else colour
+    colour = random_colour(rng) if colour is None else colour
     corner = (x + int(size[0]), y + int(size[1]))
-    cv2.rectangle(frame, (x, y), corner, colour_of(colour), -1)
-    cv2.rectangle(frame, (x, y), corner, colour_of(colour * 0.7), 2)
+    cv2.rectangle(frame, (x, y), corner, colour, -1)
+    cv2.rectangle(frame, (x, y), corner, shaded(colour, 0.7), 2)
 
 
 def _turned_box(rng: np.random.Generator, frame: Frame) -> None:
@@ -158,7 +165,7 @@ def _turned_box(rng: np.random.Generator, frame: Frame) -> None:
     size = rng.uniform(0.08, 0.5, 2) * height
     box = (centre, (float(size[0]), float(size[1])), float(rng.uniform(0, 90)))
     corners = np.round(cv2.boxPoints(box)).astype(np.int32)
-    cv2.fillPoly(frame, [corners], colour_of(rng.uniform(10, 245, 3)), cv2.LINE_AA)
+    cv2.fillPoly(frame, [corners], random_colour(rng), cv2.LINE_AA)
 
 
 def _flicker(rng: np.random.Generator, width: int, height: int) -> Callable[[Frame, float], None]:
@@ -181,7 +188,7 @@ def _passer_by(rng: np.random.Generator, width: int, height: int) -> Callable[[F
     speed *= rng.uniform(0.2, 0.7) * width
     size = rng.uniform(0.25, 0.5) * height
     top = rng.uniform(0.2, 0.4) * height
-    clothes, skin = colour_of(rng.uniform(10, 230, 3)), colour_of(rng.uniform(60, 220, 3))
+    clothes, skin = random_colour(rng), random_colour(rng)
 
     def draw(frame: Frame, time: float) -> None:
         x = int(start + speed * time)

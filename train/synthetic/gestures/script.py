@@ -10,14 +10,13 @@ import numpy as np
 
 from train.synthetic.actions import BACKGROUND
 from train.synthetic.camera import Camera
-from train.synthetic.drawing import colour_of
 from train.synthetic.gestures.arms import random_arm, random_tool
 from train.synthetic.gestures.hands import Hand, HandLook, blend, random_skin
 from train.synthetic.gestures.idle import draw_idle, resting
 from train.synthetic.gestures.motions import POINTING, Act, HandsAt, Stage, draw_act
 from train.synthetic.gestures.painter import Cast, painter
 from train.synthetic.gestures.paths import minimum_jerk, tremor
-from train.synthetic.gestures.scene import draw_background
+from train.synthetic.gestures.scene import draw_background, random_colour
 from train.synthetic.gestures.sitter import Sitter, random_sitter
 from train.synthetic.room import Room
 from train.synthetic.script import Script
@@ -40,13 +39,13 @@ def gesture_script(label: str, rng: np.random.Generator) -> Script:
     """
     width, height = _SIZES[int(rng.integers(len(_SIZES)))]
     view = str(rng.choice(_VIEWS))
-    skin, clothes = random_skin(rng), colour_of(rng.uniform(10, 235, 3))
+    skin, clothes = random_skin(rng), random_colour(rng)
     sitter = random_sitter(rng, skin, clothes) if view == "webcam" else None
     stage = _draw_stage(rng, view, width / height, sitter)
     hands, interval, seconds, kind = _draw_hands(label, rng, stage)
     gloved = bool(rng.random() < 0.08)
     look = HandLook(
-        skin=colour_of(rng.uniform(10, 240, 3)) if gloved else skin,
+        skin=random_colour(rng) if gloved else skin,
         gloved=gloved,
         fatness=float(rng.uniform(0.85, 1.15)),
         outline=float(rng.uniform(0.5, 0.8)),
@@ -64,7 +63,7 @@ def gesture_script(label: str, rng: np.random.Generator) -> Script:
         sitter=sitter,
         other=_other_hand(rng, stage) if with_other and len(hands(0.0)) == 1 else None,
         tool=random_tool(rng) if label in POINTING and rng.random() < 0.12 else None,
-        cup=kind == "cup",
+        cup=random_colour(rng) if kind == "cup" else None,
     )
     background = draw_background(rng, width, height, table=view == "table")
     camera = Camera(width, height, float(width), 1.0, 0.0, 0.0)
