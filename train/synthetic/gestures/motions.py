@@ -219,7 +219,9 @@ def _held(rng: np.random.Generator, stage: Stage, hand: Hand) -> HandsAt:
 
 def _thumb(rng: np.random.Generator, stage: Stage, up: float) -> HandsAt:
     hand = hand_shape(rng, stage.home, "thumb")
-    yaw = float(rng.choice([0.0, np.pi]) + rng.uniform(-0.35, 0.35))
+    # The back shows when the thumb is up, and the palm when it is down, if the arm is at ease.
+    at_ease = rng.random() < 0.85
+    yaw = (np.pi if at_ease == (up > 0) else 0.0) + float(rng.uniform(-0.35, 0.35))
     # The thumb lies across the fingers: turn it to the top or the bottom of the frame.
     thumb_side = stage.side * (1.0 if np.cos(yaw) > 0 else -1.0)
     lean = float(rng.uniform(0.65, 1.15) if up > 0 else -rng.uniform(1.9, 2.5))

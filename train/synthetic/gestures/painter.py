@@ -100,7 +100,7 @@ def _paint_hand(cast: Cast, frame: Frame, hand: Hand, time: float, side: float) 
         x = cast.anchor[0] if side == cast.side else -cast.anchor[0]
         elbow = _pixels(frame, (x + 0.35 * hand.x, cast.anchor[1]))
         draw_arm(frame, cast.arm, wrist=wrist, elbow=elbow, unit=size)
-    if cast.cup is not None:
+    if cast.cup is not None and side == cast.side:
         _paint_cup(frame, cast.cup, centre, unit)
     draw_hand(frame, hand, cast.look, side=side, centre=centre, unit=unit)
 

@@ -58,7 +58,9 @@ def gesture_script(label: str, rng: np.random.Generator) -> Script:
         arm=random_arm(rng, skin, clothes),
         side=stage.side,
         length=_draw_length(rng, view, sitter),
-        anchor=_draw_anchor(rng, view, width / height, stage.side),
+        anchor=_draw_anchor(rng, view, width / height, stage.side)
+        if label not in ("thumb_up", "thumb_down")
+        else _behind(hands(seconds / 2)[0]),
         exposure=float(rng.choice([0.0, 0.01, 0.02, 0.035])),
         sitter=sitter,
         other=_other_hand(rng, stage) if with_other and len(hands(0.0)) == 1 else None,
@@ -163,6 +165,11 @@ def _draw_anchor(
     if view == "first_person":
         return side * float(rng.uniform(0.1, 0.6)), 1.1
     return -side * float(rng.uniform(0.0, 0.6)), float(rng.uniform(0.9, 1.2))
+
+
+def _behind(hand: Hand) -> tuple[float, float]:
+    """Return a point far behind the wrist, from which a straight arm comes."""
+    return hand.x + 1.6 * float(np.sin(hand.roll)), hand.y + 1.6 * float(np.cos(hand.roll))
 
 
 def _other_hand(rng: np.random.Generator, stage: Stage) -> _HandAt:
