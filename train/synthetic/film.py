@@ -74,8 +74,14 @@ def _add_stream(container: Any, script: Script, look: Look) -> Any:
     stream.codec_context.time_base = _TIME_BASE
     stream.codec_context.gop_size = max(1, round(look.gop_seconds * look.frame_rate))
     stream.codec_context.max_b_frames = look.b_frames
-    # One thread: the encoder's output must not depend on the machine.
-    stream.options = {"preset": look.preset, "crf": str(look.crf), "threads": "1"}
+    # The encoder's output must not depend on the machine or on chance: one thread, and no
+    # "mbtree", which gives other bytes each time when there are B-frames.
+    stream.options = {
+        "preset": look.preset,
+        "crf": str(look.crf),
+        "threads": "1",
+        "x264-params": "mbtree=0",
+    }
     return stream
 
 
