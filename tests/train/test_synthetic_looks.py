@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from train.synthetic import body as bodies
-from train.synthetic.boxes import person_box
 from train.synthetic.camera import Camera, random_camera
 from train.synthetic.exposure import exposure
+from train.synthetic.figures import figure_points
 from train.synthetic.film import Look, frames_at
 from train.synthetic.furniture import block_mask
 from train.synthetic.looks import random_look
@@ -87,9 +87,10 @@ def test_the_nearer_of_two_people_who_touch_covers_the_other() -> None:
     alone = render(background, scene, FRONT, [near])
     for people in ([near, far], [far, near]):
         both = render(background, scene, FRONT, people)
-        box = person_box(near, FRONT)
-        middle = (slice(int(box.top + 40), int(box.bottom) - 60), slice(310, 330))
-        assert (both[middle] == alone[middle]).mean() > 0.9
+        top, bottom = FRONT.project(figure_points(near))[[bodies.NECK, bodies.PELVIS], 1]
+        trunk = (slice(int(top) + 8, int(bottom)), slice(312, 328))
+        assert (alone[trunk] != background[trunk]).mean() > 0.9
+        assert (both[trunk] == alone[trunk]).all()
 
 
 def test_furniture_leaves_the_place_and_the_door_free() -> None:
