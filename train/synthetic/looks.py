@@ -86,7 +86,7 @@ def _random_steps(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
 def _random_night(rng: np.random.Generator) -> dict[str, Any]:
     """Draw the fields that differ at night: dark, noisy, with long exposures."""
     return {
-        "gain": float(rng.uniform(0.25, 0.65)),
+        "gain": float(rng.uniform(0.32, 0.7)),
         "gamma": float(rng.uniform(0.8, 1.3)),
         "noise": float(rng.uniform(3, 11)),
         "blotches": float(rng.uniform(2, 7)),
@@ -99,9 +99,10 @@ def _random_night(rng: np.random.Generator) -> dict[str, Any]:
 def _random_infrared(rng: np.random.Generator) -> dict[str, Any]:
     return {
         "infrared": True,
-        "gain": float(rng.uniform(0.6, 1.3)),
+        "gain": float(rng.uniform(0.8, 1.3)),
         "gamma": float(rng.uniform(0.55, 0.95)),
-        "vignette": float(rng.uniform(0.4, 0.9)),
+        "vignette": float(rng.uniform(0.3, 0.8)),
+        "haze": 0.0,
         "noise": float(rng.uniform(1, 9)),
         "blotches": 0.0,
         "cast": (1.0, 1.0, 1.0),

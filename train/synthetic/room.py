@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from train.synthetic.body import FloatArray
 from train.synthetic.drawing import Colour, colour_of
 from train.synthetic.motion import Place
 
@@ -90,8 +91,7 @@ def random_room(
     """
     openings = tuple(_random_openings(rng, place, door=door))
     things = tuple(_random_thing(rng, place.wall_z) for _ in range(int(rng.integers(0, 6))))
-    wall = rng.uniform(60, 235) + rng.normal(0, 18, 3)
-    floor = rng.uniform(40, 190) + rng.normal(0, 18, 3)
+    wall, floor = _random_paint(rng)
     chair = None
     if chair_at is not None:
         chair = Chair(*chair_at, colour_of(rng.uniform(20, 200, 3)))
@@ -111,13 +111,24 @@ def random_room(
     )
 
 
+def _random_paint(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Draw the colours of wall and floor: often pale or warm walls and brown floors."""
+    wall = rng.uniform(60, 235) + rng.normal(0, 18, 3)
+    if rng.random() < 0.55:
+        wall = rng.uniform(150, 240) * np.array([1.0, 0.97, 0.9]) + rng.normal(0, 6, 3)
+    floor = rng.uniform(40, 190) + rng.normal(0, 14, 3)
+    if rng.random() < 0.45:
+        floor = np.array([165, 125, 90]) * rng.uniform(0.45, 1.3) + rng.normal(0, 8, 3)
+    return wall, floor
+
+
 def _random_blocks(rng: np.random.Generator, place: Place) -> list[Block]:
     """Draw furniture along the back wall, at the sides and, low, in front of the person."""
     blocks = []
     for _ in range(int(rng.integers(0, 4))):
         width, depth, height = _random_size(rng)
         side = float(rng.choice([-1, 1]))
-        colour = colour_of(rng.uniform(35, 210) + rng.normal(0, 25, 3))
+        colour = _random_furniture_colour(rng)
         if rng.random() < 0.7:
             depth = min(depth, 0.5)
             z = place.wall_z - depth / 2
@@ -138,8 +149,15 @@ def _block_in_front(rng: np.random.Generator, place: Place) -> Block:
     height = float(rng.uniform(0.35, 0.5))
     x = place.x + float(rng.choice([-1, 1])) * (rng.uniform(0.45, 1.0) + width / 2)
     z = place.z - float(rng.uniform(0.5, 1.0)) - depth / 2
-    colour = colour_of(rng.uniform(35, 210) + rng.normal(0, 25, 3))
+    colour = _random_furniture_colour(rng)
     return Block(float(x), z, width, depth, height, colour)
+
+
+def _random_furniture_colour(rng: np.random.Generator) -> Colour:
+    """Draw wood, or a mostly muted colour."""
+    if rng.random() < 0.45:
+        return colour_of(np.array([160, 115, 75]) * rng.uniform(0.35, 1.35))
+    return colour_of(rng.uniform(35, 225) + rng.normal(0, 20, 3))
 
 
 def _random_size(rng: np.random.Generator) -> tuple[float, float, float]:

@@ -110,7 +110,7 @@ def _paint_picture(
 ) -> None:
     _patch(back, x - 0.03, x + width + 0.03, y - 0.03, y + height + 0.03)[:] = rng.uniform(10, 240)
     inside = _patch(back, x, x + width, y, y + height)
-    inside[:] = rng.uniform(15, 245, 3)
+    inside[:] = rng.uniform(30, 230) + rng.normal(0, 35, 3)
     if inside.size:
         inside *= 1.0 + noise(rng, (inside.shape[0], inside.shape[1]), 0.3)[..., None]
 
