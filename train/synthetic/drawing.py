@@ -34,7 +34,8 @@ def draw_polygon(frame: Frame, corners: FloatArray, colour: Colour) -> None:
 
 def shaded(colour: Colour, factor: float) -> Colour:
     """Return a darker colour (factor below 1) or a lighter colour (factor above 1)."""
-    return colour_of(np.array(colour) * factor)
+    red, green, blue = (min(255, max(0, int(value * factor))) for value in colour)
+    return red, green, blue
 
 
 def colour_of(values: FloatArray) -> Colour:

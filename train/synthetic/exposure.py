@@ -95,12 +95,13 @@ def _light(look: Look, phase: float) -> Callable[[Frame, float], NDArray[np.uint
 def _lens(look: Look, height: int) -> _Step | None:
     """Return a function that blurs a frame, and that sharpens it again with bright halos."""
     sigma = look.blur * height / 1000
+    side = 2 * int(np.ceil(1.5 * sigma)) + 1  # of the kernel; wider ones cost more than they add
     if not sigma and not look.halo:
         return None
 
     def seen(frame: Frame) -> Frame:
         if sigma:
-            frame = cv2.GaussianBlur(frame, (0, 0), sigma)
+            frame = cv2.GaussianBlur(frame, (side, side), sigma)
         if look.halo:
             radius = max(1, round(height / 240))
             smooth = cv2.blur(frame, (2 * radius + 1, 2 * radius + 1))
