@@ -16,6 +16,7 @@ import numpy as np
 from configs import replaced_file
 from train.synthetic import body as bodies
 from train.synthetic.camera import Camera
+from train.synthetic.figures import figure_points
 from train.synthetic.people import Person
 from train.synthetic.script import Script
 
@@ -38,14 +39,11 @@ class Box:
 
 def person_box(person: Person, camera: Camera) -> Box:
     """Return the smallest box around a person; what hides the person is not considered."""
-    figure = person.figure
-    joints = bodies.joint_positions(figure.angles, person.body)
-    pixels = camera.project(
-        bodies.world_positions(joints, figure.x, figure.z, figure.yaw, lift=figure.lift)
-    )
-    margins = np.full((len(pixels), 1), _LIMB_METRES * camera.scale(figure.z))
-    head = _HEAD_RADIUS * person.body.height_metres * person.body.girth
-    margins[bodies.HEAD] = head * camera.scale(figure.z)
+    points = figure_points(person)
+    pixels = camera.project(points)
+    radii = np.full(len(points), _LIMB_METRES)
+    radii[bodies.HEAD] = _HEAD_RADIUS * person.body.height_metres * person.body.girth
+    margins = (radii * camera.scales(points))[:, None]
     left, top = (pixels - margins).min(axis=0)
     right, bottom = (pixels + margins).max(axis=0)
     return Box(float(left), float(top), float(right), float(bottom))

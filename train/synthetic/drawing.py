@@ -1,4 +1,4 @@
-"""Draws antialiased lines, discs and polygons on a frame.
+"""Draws antialiased lines and polygons on a frame.
 
 A frame is `H W C` uint8 RGB. Points are (column, row) in pixels and may have fractions.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from train.synthetic.body import FloatArray
 
-__all__ = ["Colour", "Frame", "colour_of", "draw_disc", "draw_line", "draw_polygon", "shaded"]
+__all__ = ["Colour", "Frame", "colour_of", "draw_line", "draw_polygon", "shaded"]
 
 Frame = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -26,12 +26,6 @@ def draw_line(
     cv2.line(frame, _fixed(start), _fixed(end), colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def draw_disc(frame: Frame, centre: FloatArray, radius: float, colour: Colour) -> None:
-    """Draw a filled circle, `radius` in pixels."""
-    size = max(1, int(radius * (1 << _SUBPIXEL_BITS)))
-    cv2.circle(frame, _fixed(centre), size, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
 def draw_polygon(frame: Frame, corners: FloatArray, colour: Colour) -> None:
     """Draw a filled polygon through `corners`, `[N, 2]`."""
     fixed = np.array([_fixed(corner) for corner in corners], np.int32)
@@ -40,7 +34,8 @@ def draw_polygon(frame: Frame, corners: FloatArray, colour: Colour) -> None:
 
 def shaded(colour: Colour, factor: float) -> Colour:
     """Return a darker colour (factor below 1) or a lighter colour (factor above 1)."""
-    return colour_of(np.array(colour) * factor)
+    red, green, blue = (min(255, max(0, int(value * factor))) for value in colour)
+    return red, green, blue
 
 
 def colour_of(values: FloatArray) -> Colour:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from train.synthetic import body as bodies
-from train.synthetic.body import Body, FloatArray
+from train.synthetic.body import FloatArray
 from train.synthetic.camera import Camera
-from train.synthetic.drawing import Colour, Frame, draw_disc, draw_line, draw_polygon, shaded
+from train.synthetic.drawing import Colour, Frame, draw_polygon, shaded
+from train.synthetic.figures import Part, figure_parts, figure_points
+from train.synthetic.furniture import block_mask, hides
 from train.synthetic.people import Person
-from train.synthetic.room import Room
-from train.synthetic.room_painting import opening_pixels
+from train.synthetic.room import Block, Room
+from train.synthetic.room_painting import opening_polygon
 
 __all__ = ["render"]
 
-_LIMB_WIDTH = {"thigh": 0.085, "shin": 0.06, "shoe": 0.05, "sleeve": 0.055, "forearm": 0.045}
+_OBJECT_METRES = 0.11  # half of the width
 
 
 def render(
@@ -28,115 +31,121 @@ def render(
     people: Sequence[Person],
     on_floor: Sequence[tuple[float, float]] = (),
 ) -> Frame:
-    """Draw objects, then people from far to near, on a copy of the background; return the frame.
+    """Draw people and objects on a copy of the background, from far to near; return the frame.
+
+    Furniture of the background covers who and what is behind it.
 
     Args:
         on_floor: positions (x, z) in metres of objects on the floor.
     """
     frame = background.copy()
-    for x, z in on_floor:
-        pixel = camera.project_points((x, 0.09, z))[0]
-        _draw_object(frame, pixel, camera.scale(z), room.object_colour)
-    for person in sorted(people, key=lambda person: -person.figure.z):
-        if person.figure.z > room.wall_z:
-            _draw_behind_wall(frame, room, camera, person)
-        else:
-            _draw_person(frame, camera, person, room.object_colour)
+    behind_wall = [person for person in people if person.figure.z > room.wall_z]
+    if behind_wall:
+        _draw_behind_wall(frame, room, camera, behind_wall)
+    inside = [person for person in people if person.figure.z <= room.wall_z]
+    blocks = sorted(room.blocks, key=lambda block: -(block.z + block.depth / 2))
+    spots = [np.array([x, 0.09, z]) for x, z in on_floor]
+    for index, block in enumerate([*blocks, None]):
+        group = [
+            person
+            for person in inside
+            if _first_hiding(person.figure.x, person.figure.z, blocks, camera) == index
+        ]
+        objects = [
+            spot for spot in spots if _first_hiding(spot[0], spot[2], blocks, camera) == index
+        ]
+        if not group and not objects:
+            continue
+        _draw_together(frame, room, camera, group, objects)
+        for covering in blocks[index:] if block is not None else ():
+            _cover(frame, background, covering, camera)
     return frame
 
 
-def _draw_behind_wall(frame: Frame, room: Room, camera: Camera, person: Person) -> None:
+def _first_hiding(x: float, z: float, blocks: Sequence[Block], camera: Camera) -> int:
+    """Return the number of the farthest block that hides what stands at (x, z)."""
+    for index, block in enumerate(blocks):
+        if hides(block, x, z, camera):
+            return index
+    return len(blocks)
+
+
+def _cover(frame: Frame, background: Frame, block: Block, camera: Camera) -> None:
+    found = block_mask(block, camera)
+    if found is not None:
+        rows, columns, mask = found
+        np.copyto(frame[rows, columns], background[rows, columns], where=mask)
+
+
+def _draw_behind_wall(frame: Frame, room: Room, camera: Camera, people: Sequence[Person]) -> None:
     layer = frame.copy()
-    _draw_person(layer, camera, person, room.object_colour)
+    _draw_together(layer, room, camera, people, ())
+    np.copyto(frame, layer, where=_openings_mask(room, camera))
+
+
+@functools.lru_cache(maxsize=4)
+def _openings_mask(room: Room, camera: Camera) -> NDArray[np.bool_]:
+    mask = np.zeros((camera.height, camera.width, 3), np.uint8)
     for opening in room.openings:
-        left, top, right, bottom = opening_pixels(opening, room, camera)
-        frame[top:bottom, left:right] = layer[top:bottom, left:right]
+        draw_polygon(mask, opening_polygon(opening, room, camera), (255, 255, 255))
+    for block in room.blocks:
+        found = block_mask(block, camera)
+        if found is not None:
+            rows, columns, covered = found
+            mask[rows, columns][covered] = 0
+    return mask > 127
 
 
-def _draw_person(frame: Frame, camera: Camera, person: Person, object_colour: Colour) -> None:
-    figure = person.figure
-    body = person.body
-    joints = bodies.joint_positions(figure.angles, body)
-    points = bodies.world_positions(joints, figure.x, figure.z, figure.yaw, lift=figure.lift)
-    pixels = camera.project(points)
-    metre = camera.scale(figure.z)
-    _draw_shadow(frame, camera, points, metre)
-    unit = metre * body.height_metres * body.girth
-    parts = _parts(frame, pixels, points, unit, body)
-    for _, draw in sorted(parts, key=lambda part: -part[0]):
-        draw()
-    if figure.carried is not None:
-        _draw_object(frame, pixels[bodies.HANDS[figure.carried]], metre, object_colour)
+def _draw_together(
+    frame: Frame,
+    room: Room,
+    camera: Camera,
+    people: Sequence[Person],
+    objects: Sequence[FloatArray],
+) -> None:
+    """Draw people and objects; who is near another person may be in front of a part of it."""
+    light = room.texture_seed % 201 / 100 - 1
+    strength = 0.1 + room.texture_seed % 5 / 10
+    parts = [_object_part(spot, camera, room.object_colour) for spot in objects]
+    for person in people:
+        points = figure_points(person)
+        _draw_shadow(frame, camera, points, person.figure.lift, strength)
+        parts += figure_parts(person, camera, light)
+        if person.figure.carried is not None:
+            hand = points[bodies.HANDS[person.figure.carried]]
+            parts.append(_object_part(hand, camera, room.object_colour))
+    for part in sorted(parts, key=lambda part: -part.depth):
+        for polygon, colour in part.shapes:
+            fixed = (polygon.clip(-4000, 8000) * 16).astype(np.int32)
+            cv2.fillPoly(frame, [fixed], colour, cv2.LINE_AA, 4)
 
 
-def _parts(
-    frame: Frame, pixels: FloatArray, points: FloatArray, unit: float, body: Body
-) -> Iterator[tuple[float, Callable[[], None]]]:
-    """Yield the depth of every body part, in metres, and a function that draws the part.
-
-    Widths are fractions of `unit`, a length in pixels.
-    """
-    for start, end, part in bodies.LIMBS:
-        is_left = start in (bodies.HIPS[0], bodies.SHOULDERS[0])
-        colour = shaded(body.colours[part], 0.82 if is_left else 1.0)
-        width = _LIMB_WIDTH[part] * unit
-        depth = (points[start, 2] + points[end, 2]) / 2
-        yield depth, functools.partial(draw_line, frame, pixels[start], pixels[end], colour, width)
-    for hand in bodies.HANDS:
-        skin = body.colours["skin"]
-        depth = points[hand, 2] - 0.01
-        yield depth, functools.partial(draw_disc, frame, pixels[hand], 0.028 * unit, skin)
-    yield points[bodies.PELVIS, 2], functools.partial(_draw_trunk, frame, pixels, unit, body)
-    yield points[bodies.HEAD, 2] - 0.02, functools.partial(_draw_head, frame, pixels, unit, body)
-
-
-def _draw_trunk(frame: Frame, pixels: FloatArray, unit: float, body: Body) -> None:
-    shirt = body.colours["shirt"]
-    draw_line(frame, pixels[bodies.NECK], pixels[bodies.HEAD], body.colours["skin"], 0.05 * unit)
-    corners = pixels[[bodies.SHOULDERS[0], bodies.SHOULDERS[1], bodies.HIPS[1], bodies.HIPS[0]]]
-    draw_polygon(frame, corners, shirt)
-    for start, end, width in (
-        (bodies.SHOULDERS[0], bodies.SHOULDERS[1], 0.075),
-        (bodies.HIPS[0], bodies.HIPS[1], 0.1),
-        (bodies.NECK, bodies.PELVIS, 0.15),
-    ):
-        draw_line(frame, pixels[start], pixels[end], shirt, width * unit)
-    if body.coat:
-        for hip in bodies.HIPS:
-            knee = pixels[hip + 2]
-            middle = (pixels[hip] + knee) / 2
-            draw_line(frame, pixels[hip], middle, shaded(shirt, 0.9), 0.11 * unit)
-
-
-def _draw_head(frame: Frame, pixels: FloatArray, unit: float, body: Body) -> None:
-    centre = pixels[bodies.HEAD]
-    upward = centre - pixels[bodies.NECK]
-    upward = upward / max(float(np.hypot(*upward)), 1e-6)
-    draw_disc(frame, centre + upward * 0.018 * unit, 0.062 * unit, body.colours["hair"])
-    draw_disc(frame, centre - upward * 0.008 * unit, 0.052 * unit, body.colours["skin"])
-    if body.hat:
-        draw_disc(frame, centre + upward * 0.045 * unit, 0.055 * unit, body.colours["shoe"])
-
-
-def _draw_object(frame: Frame, pixel: FloatArray, metre: float, colour: Colour) -> None:
-    half = 0.11 * metre
+def _object_part(spot: FloatArray, camera: Camera, colour: Colour) -> Part:
+    pixel = camera.project(spot[None])[0]
+    half = _OBJECT_METRES * float(camera.scales(spot[None])[0])
     corners = pixel + half * np.array([[-1, -0.8], [1, -0.8], [1, 0.8], [-1, 0.8]])
     lid = pixel + (corners - pixel) * np.array([1.0, 0.25])
-    draw_polygon(frame, corners, colour)
-    draw_polygon(frame, lid, shaded(colour, 1.3))
+    depth = float(camera.depths(spot[None])[0]) - 0.05
+    return Part(depth, ((corners, shaded(colour, 0.8)), (lid, shaded(colour, 1.2))))
 
 
-def _draw_shadow(frame: Frame, camera: Camera, points: FloatArray, metre: float) -> None:
+def _draw_shadow(
+    frame: Frame, camera: Camera, points: FloatArray, lift: float, strength: float
+) -> None:
     ground = points.copy()
-    ground[:, 1] = 0.0
+    ground[:, 1] = lift
     pixels = camera.project(ground)
-    margin = 0.08 * metre
+    margin = 0.08 * float(camera.scales(ground[:1])[0])
     left, top = (pixels.min(axis=0) - margin).clip(0, (camera.width, camera.height)).astype(int)
     right, bottom = (pixels.max(axis=0) + margin).clip(0, (camera.width, camera.height)).astype(int)
     if right - left < 2 or bottom - top < 2:
         return
-    patch = frame[top:bottom, left:right]
-    mask = np.zeros(patch.shape[:2], np.uint8)
-    half_size = (int(right - left) // 2, int(bottom - top) // 2)
-    cv2.ellipse(mask, half_size, half_size, 0, 0, 360, 255, -1)
-    patch[mask > 0] = (patch[mask > 0] * 0.72).astype(np.uint8)
+    mask = cv2.resize(_soft_shadow(strength), (right - left, bottom - top))
+    frame[top:bottom, left:right] = cv2.multiply(frame[top:bottom, left:right], mask, scale=1 / 255)
+
+
+@functools.lru_cache(maxsize=4)
+def _soft_shadow(strength: float) -> Frame:
+    y, x = np.ogrid[-1:1:48j, -1:1:48j]
+    inside = np.clip(1.4 - 1.4 * np.hypot(x, y), 0, 1)
+    return np.repeat((255 * (1 - strength * inside)).astype(np.uint8)[..., None], 3, axis=2)

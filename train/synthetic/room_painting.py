@@ -4,79 +4,106 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from train.synthetic.camera import Camera
-from train.synthetic.drawing import Frame, colour_of, draw_line, draw_polygon, shaded
-from train.synthetic.room import Chair, Opening, Room, Thing
+from train.synthetic.drawing import Frame, draw_line, draw_polygon, shaded
+from train.synthetic.furniture import cuboid_faces, draw_block
+from train.synthetic.room import Block, Chair, Opening, Room, Thing
+from train.synthetic.surfaces import HALF_WIDTH_METRES, SCALE, Surfaces, paint_surfaces
+from train.synthetic.textures import ImageArray, noise
 
-__all__ = ["draw_room", "opening_pixels"]
+__all__ = ["draw_room", "opening_polygon"]
+
+_MAX_ROWS = 360  # larger frames are painted in this size and enlarged
 
 
 def draw_room(room: Room, camera: Camera) -> Frame:
     """Paint the room as the camera sees it: `H W C` uint8 RGB."""
     rng = np.random.default_rng(room.texture_seed)
-    frame = np.empty((camera.height, camera.width, 3), np.uint8)
-    frame[:] = room.wall
-    _paint_texture(frame, rng, strength=rng.uniform(2, 14))
-    _paint_floor(frame, room, camera, rng)
-    for opening in room.openings:
-        _paint_opening(frame, opening, room, camera, rng)
+    surfaces = paint_surfaces(room, rng)
+    painted = _seen_surfaces(surfaces, room, camera)
+    lit = np.clip(painted * _light(rng, painted.shape[:2])[..., None], 0, 255).astype(np.uint8)
+    frame: Frame = cv2.resize(lit, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
     for thing in room.things:
-        _paint_thing(frame, camera, thing)
+        if thing.y == 0.0:
+            _paint_box(frame, camera, thing)
+    for block in sorted(room.blocks, key=lambda block: -block.z):
+        draw_block(frame, camera, block)
     if room.chair is not None:
         _paint_chair(frame, camera, room.chair)
-    light = np.linspace(rng.uniform(0.75, 1.1), rng.uniform(0.75, 1.1), camera.width)[None, :, None]
-    lit: Frame = np.clip(frame * light, 0, 255).astype(np.uint8)
-    return lit
+    return _muted(frame, float(rng.uniform(0.2, 0.9)))
 
 
-def opening_pixels(opening: Opening, room: Room, camera: Camera) -> tuple[int, int, int, int]:
-    """Return left, top, right and bottom of an opening in pixels, limited to the frame."""
-    top_left = (opening.x0, opening.y1, room.wall_z)
-    bottom_right = (opening.x1, opening.y0, room.wall_z)
-    (left, top), (right, bottom) = camera.project_points(top_left, bottom_right)
-    left, right = (int(np.clip(value, 0, camera.width)) for value in (left, right))
-    top, bottom = (int(np.clip(value, 0, camera.height)) for value in (top, bottom))
-    return left, top, right, bottom
-
-
-def _paint_floor(frame: Frame, room: Room, camera: Camera, rng: np.random.Generator) -> None:
-    near = 0.6
-    wide = 9.0
-    polygon = camera.project_points(
-        (-wide, 0, near),
-        (wide, 0, near),
-        (wide, 0, room.wall_z),
-        (-wide, 0, room.wall_z),
+def opening_polygon(opening: Opening, room: Room, camera: Camera) -> NDArray[np.float64]:
+    """Return the corners of an opening in pixels, `[4, 2]`."""
+    z = room.wall_z
+    return camera.project_points(
+        (opening.x0, opening.y0, z),
+        (opening.x1, opening.y0, z),
+        (opening.x1, opening.y1, z),
+        (opening.x0, opening.y1, z),
     )
-    polygon[:2, 1] = camera.height + 10
-    draw_polygon(frame, polygon, room.floor)
-    if rng.random() >= 0.7:
-        return
-    # Tiles or floorboards.
-    spacing = rng.uniform(0.3, 1.0)
-    colour = shaded(room.floor, float(rng.choice([0.85, 1.12])))
-    for x in np.arange(-wide, wide, spacing):
-        start, end = camera.project_points((x, 0, near), (x, 0, room.wall_z))
-        draw_line(frame, start, end, colour, 1)
-    for z in np.arange(near, room.wall_z, spacing * float(rng.choice([1.0, 3.0]))):
-        start, end = camera.project_points((-wide, 0, z), (wide, 0, z))
-        draw_line(frame, start, end, colour, 1)
 
 
-def _paint_opening(
-    frame: Frame, opening: Opening, room: Room, camera: Camera, rng: np.random.Generator
-) -> None:
-    left, top, right, bottom = opening_pixels(opening, room, camera)
-    if right <= left or bottom <= top:
-        return
-    inside = colour_of(rng.uniform(15, 220) + rng.normal(0, 20, 3))
-    frame[top:bottom, left:right] = inside
-    floor_row = int(camera.project_points((0.0, 0.0, room.wall_z + 1.5))[0, 1])
-    frame[max(top, min(floor_row, bottom)) : bottom, left:right] = shaded(inside, 0.7)
-    border = colour_of(rng.uniform(20, 240, 3))
-    thickness = max(1, int(0.05 * camera.scale(room.wall_z)))
-    cv2.rectangle(frame, (left - 1, top - 1), (right, bottom), border, thickness)
+def _seen_surfaces(surfaces: Surfaces, room: Room, camera: Camera) -> ImageArray:
+    """Look up, for every pixel, the surface that its ray meets first."""
+    zoom = min(1.0, _MAX_ROWS / camera.height)
+    rows, columns = round(camera.height * zoom), round(camera.width * zoom)
+    grid_x, grid_y = np.meshgrid(
+        (np.arange(columns, dtype=np.float32) + 0.5) / zoom,
+        (np.arange(rows, dtype=np.float32) + 0.5) / zoom,
+    )
+    dx, dy, dz = camera.directions(grid_x, grid_y).astype(np.float32)
+    wall_z = room.wall_z - camera.z_metres
+    side = max(surfaces.side_metres, abs(camera.x_metres) + 0.4)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_back = np.where(dz > 1e-6, wall_z / dz, np.inf)
+        to_floor = np.where(dy < -1e-6, -camera.height_metres / dy, np.inf)
+        to_side = np.where(np.abs(dx) > 1e-6, (np.sign(dx) * side - camera.x_metres) / dx, np.inf)
+    first = np.minimum(np.minimum(to_back, to_floor), np.minimum(to_side, 50.0))
+    x = camera.x_metres + first * dx
+    y = camera.height_metres + first * dy
+    z = camera.z_metres + first * dz
+    across = (x + HALF_WIDTH_METRES) * SCALE
+    up = surfaces.back.shape[0] - y * SCALE
+    back_way = (room.wall_z - z) * SCALE
+    painted = _looked_up(surfaces.back, across, up)
+    on_floor = (first == to_floor)[..., None]
+    painted = np.where(on_floor, _looked_up(surfaces.floor, across, back_way), painted)
+    on_side = first == to_side
+    if on_side.any():
+        painted = np.where(on_side[..., None], _looked_up(surfaces.side, back_way, up), painted)
+    is_above = (y > surfaces.height_metres)[..., None]
+    result: ImageArray = np.where(is_above, surfaces.above, painted)
+    return result
+
+
+def _muted(frame: Frame, saturation: float) -> Frame:
+    """Mix a frame with its grey version: rooms have paler colours than paint does."""
+    mix = np.full((3, 3), (1 - saturation) / 3) + saturation * np.eye(3)
+    muted: Frame = cv2.transform(frame, mix)
+    return muted
+
+
+def _looked_up(image: ImageArray, columns: ImageArray, rows: ImageArray) -> ImageArray:
+    found: ImageArray = cv2.remap(
+        image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    return found
+
+
+def _light(rng: np.random.Generator, size: tuple[int, int]) -> ImageArray:
+    """Draw the light in a room: a slope, a brighter spot of a lamp or window, soft shadows."""
+    rows, columns = size
+    slope = np.linspace(rng.uniform(0.75, 1.1), rng.uniform(0.75, 1.1), columns)[None]
+    y, x = np.ogrid[0 : 1 : rows * 1j, 0 : 1 : columns * 1j]
+    middle = rng.uniform(0, 1, 2)
+    spot = np.exp(-((x - middle[0]) ** 2 + (y - middle[1]) ** 2) / rng.uniform(0.02, 0.4))
+    strength = float(rng.uniform(0, 0.6)) if rng.random() < 0.6 else 0.0
+    light: ImageArray = (slope * (1.0 - 0.3 * strength + strength * spot)).astype(np.float32)
+    light += noise(rng, size, 0.05)
+    return light
 
 
 def _paint_chair(frame: Frame, camera: Camera, chair: Chair) -> None:
@@ -107,33 +134,15 @@ def _paint_chair(frame: Frame, camera: Camera, chair: Chair) -> None:
     draw_polygon(frame, cushion, chair.colour)
 
 
-def _paint_thing(frame: Frame, camera: Camera, thing: Thing) -> None:
-    left = thing.x
-    right = thing.x + thing.width
-    bottom = thing.y
-    top = thing.y + thing.height
-    z = thing.z
-    front = camera.project_points(
-        (left, bottom, z),
-        (right, bottom, z),
-        (right, top, z),
-        (left, top, z),
+def _paint_box(frame: Frame, camera: Camera, thing: Thing) -> None:
+    depth = 0.3
+    block = Block(
+        thing.x + thing.width / 2,
+        thing.z + depth / 2,
+        thing.width,
+        depth,
+        thing.height,
+        thing.colour,
     )
-    draw_polygon(frame, front, thing.colour)
-    if bottom > 0.0:
-        return
-    lid = camera.project_points(
-        (left, top, z),
-        (right, top, z),
-        (right, top, z + 0.35),
-        (left, top, z + 0.35),
-    )
-    draw_polygon(frame, lid, shaded(thing.colour, 1.2))
-
-
-def _paint_texture(frame: Frame, rng: np.random.Generator, strength: float) -> None:
-    rows = int(rng.integers(4, 24))
-    columns = int(rng.integers(4, 40))
-    coarse = rng.normal(0, strength, (rows, columns, 1)).astype(np.float32)
-    smooth = cv2.resize(coarse, (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_CUBIC)
-    np.clip(frame + smooth[..., None], 0, 255, out=frame, casting="unsafe")
+    for corners, shade in cuboid_faces(block, camera, 0.0, block.height):
+        draw_polygon(frame, corners, shaded(block.colour, shade))
