@@ -20,8 +20,9 @@ __all__ = ["draw_background_kind", "draw_background_people", "draw_quiet_people"
 
 
 def draw_background_kind(rng: np.random.Generator) -> str:
-    """Draw the kind of a background video."""
+    """Draw the kind of a background video; "pair" is two people (`pairs_background.py`)."""
     kinds = ["hold", "hold", "idle", "empty", "towards", "glimpse", "glimpse", "turn"]
+    kinds += ["pair", "pair"]
     return str(rng.choice(kinds))
 
 

@@ -7,23 +7,30 @@ import dataclasses
 import numpy as np
 
 from train.synthetic.action_sequence import ActionSequence
-from train.synthetic.actions import BACKGROUND, draw_motion, reverse
+from train.synthetic.actions import BACKGROUND, INTERACTIONS, draw_motion, reverse
 from train.synthetic.background import (
     draw_background_kind,
     draw_background_people,
     draw_quiet_people,
 )
 from train.synthetic.camera import Camera, random_camera
-from train.synthetic.motion import Motion, Place
+from train.synthetic.drawing import colour_of
+from train.synthetic.encounters import Encounter
+from train.synthetic.interactions import draw_interaction
+from train.synthetic.motion import Motion, Place, Support
+from train.synthetic.pair_framing import draw_pair_place, frame_pair
+from train.synthetic.pairs_background import draw_pair_background
 from train.synthetic.people import (
     PeopleAt,
     SpotsAt,
     actor,
     objects_on_floor,
+    pair,
     play,
+    with_bystander,
     with_passers_by,
 )
-from train.synthetic.room import Room, random_room
+from train.synthetic.room import Block, Room, random_room
 from train.synthetic.truth import CLIP_SECONDS, MIN_ACTION_FRACTION, Interval
 
 __all__ = ["Script", "clip_script", "quiet_script", "recording_script"]
@@ -45,7 +52,13 @@ class Script:
 
 
 def clip_script(label: str, rng: np.random.Generator) -> Script:
-    """Draw a trimmed video; `label` is correct for every clip of 32 frames in the video."""
+    """Draw a trimmed video; `label` is correct for every clip of 32 frames in the video.
+
+    Args:
+        label: one of `ALL_LABELS`.
+    """
+    if label in INTERACTIONS:
+        return _interaction_script(label, rng)
     return _background_script(rng) if label == BACKGROUND else _action_script(label, rng)
 
 
@@ -73,19 +86,55 @@ def quiet_script(seconds: float, rng: np.random.Generator) -> Script:
 
 def _action_script(label: str, rng: np.random.Generator) -> Script:
     place, camera = _draw_place(rng)
-    motion = _centred(draw_motion(label, rng, place))
+    motion = _centred(draw_motion(label, rng, place, furniture=True))
     visible = min(motion.seconds, CLIP_SECONDS)
     before = CLIP_SECONDS - MIN_ACTION_FRACTION * visible
     seconds = 2 * before + motion.seconds
     people = with_passers_by(rng, place, actor(rng, play(motion, before)), seconds)
-    room = _room_for(label, rng, place)
+    room = _room_for(label, rng, place, motion.support)
     interval = Interval(label, before, before + motion.seconds)
     on_floor = objects_on_floor([(before, motion)])
     return Script(camera, room, seconds, people, (interval,), on_floor)
 
 
+def _interaction_script(label: str, rng: np.random.Generator) -> Script:
+    place = draw_pair_place(rng)
+    encounter = draw_interaction(label, rng, place)
+    before = CLIP_SECONDS - MIN_ACTION_FRACTION * min(encounter.seconds, CLIP_SECONDS)
+    seconds = 2 * before + encounter.seconds
+    interval = Interval(label, before, before + encounter.seconds)
+    return _pair_script(encounter, rng, place, before, seconds, (interval,))
+
+
+def _pair_background_script(rng: np.random.Generator) -> Script:
+    place = draw_pair_place(rng)
+    seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
+    encounter = draw_pair_background(rng, place, seconds)
+    return _pair_script(encounter, rng, place, 0.0, seconds, ())
+
+
+def _pair_script(
+    encounter: Encounter,
+    rng: np.random.Generator,
+    place: Place,
+    start: float,
+    seconds: float,
+    intervals: tuple[Interval, ...],
+) -> Script:
+    """Film an encounter that starts at `start` seconds, sometimes with others behind."""
+    camera = frame_pair(rng, encounter, place, start, seconds)
+    people = pair(rng, encounter, start)
+    if rng.random() < 0.2:
+        people = with_bystander(rng, place, people)
+    people = with_passers_by(rng, place, people, seconds)
+    room = random_room(rng, place, chair_at=None, door=bool(rng.random() < 0.3))
+    return Script(camera, room, seconds, people, intervals, lambda t: [])
+
+
 def _background_script(rng: np.random.Generator) -> Script:
     kind = draw_background_kind(rng)
+    if kind == "pair":
+        return _pair_background_script(rng)
     place, camera = _draw_place(rng)
     label = str(rng.choice(["fall", "sit_down", "raise_arm", "pick_up", "enter", "walk_right"]))
     seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
@@ -122,14 +171,23 @@ def _draw_spots(rng: np.random.Generator, place: Place) -> dict[str, tuple[float
     }
 
 
-def _room_for(label: str, rng: np.random.Generator, place: Place) -> Room:
-    """Draw a room with the chair or door that the action needs; others may be added at random."""
+def _room_for(
+    label: str, rng: np.random.Generator, place: Place, support: Support | None = None
+) -> Room:
+    """Draw a room with the furniture or door that the action needs; others are added at random."""
     needs_chair = label in ("sit_down", "stand_up")
     chair_at = (place.x, place.z) if needs_chair or rng.random() < 0.25 else None
     door = label in ("enter", "leave") or rng.random() < 0.6
     if chair_at is not None and not needs_chair:
         chair_at = (place.x + float(rng.choice([-1, 1]) * rng.uniform(0.7, 1.4)), place.z + 0.2)
-    return random_room(rng, place, chair_at=chair_at, door=door)
+    if support is not None and support.kind == "chair":
+        chair_at = (support.x, support.z)
+    room = random_room(rng, place, chair_at=chair_at, door=door)
+    if support is None or support.kind != "bed":
+        return room
+    colour = colour_of(rng.uniform(40, 235, 3))
+    bed = Block(support.x, support.z, support.width, support.depth, support.height, colour)
+    return dataclasses.replace(room, chair=None, blocks=(*room.blocks, bed))
 
 
 def _centred(motion: Motion) -> Motion:

@@ -29,7 +29,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from configs import ConfigError, replaced_file, shows_progress
-from train.synthetic.actions import BACKGROUND, LABELS
+from train.synthetic.actions import ALL_LABELS, BACKGROUND, INTERACTIONS, LABELS
 from train.synthetic.boxes import boxes_path, write_boxes
 from train.synthetic.film import film
 from train.synthetic.script import clip_script, quiet_script, recording_script
@@ -42,7 +42,15 @@ _INTERVAL_COLUMNS = ["path", "label", "start_seconds", "end_seconds"]
 _KIND_KEYS = {"clip": 1, "recording": 2, "quiet": 3}
 
 
-_COUNTS = ("seed", "clips_per_action", "recordings", "quiet_recordings", "jobs", "background_ratio")
+_COUNTS = (
+    "seed",
+    "clips_per_action",
+    "clips_per_interaction",
+    "recordings",
+    "quiet_recordings",
+    "jobs",
+    "background_ratio",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +58,10 @@ class ScenesOptions:
     """The options of `write_scenes`.
 
     `background_ratio` is the number of background videos for each video of one action.
-    `quiet_recordings` is the number of recordings in which none of the actions happens. `jobs` is
-    the number of processes; 0 uses one per core. `boxes` also writes the boxes of all people, as
-    `NAME.boxes.csv` beside each video.
+    `clips_per_interaction` is the number of videos of each interaction of two people; 0 leaves the
+    interactions out of the labels. `quiet_recordings` is the number of recordings in which none of
+    the actions happens. `jobs` is the number of processes; 0 uses one per core. `boxes` also writes
+    the boxes of all people, as `NAME.boxes.csv` beside each video.
 
     Raises:
         ConfigError: a number is out of range.
@@ -67,6 +76,7 @@ class ScenesOptions:
     minutes: float = 2.0
     jobs: int = 0
     boxes: bool = False
+    clips_per_interaction: int = 0
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -118,13 +128,14 @@ def write_scenes(options: ScenesOptions, *, quiet: bool = False) -> None:
 
 
 def _clip_jobs(options: ScenesOptions) -> Iterator[_Job]:
-    number = 0
-    for label in LABELS:
-        ratio = options.background_ratio if label == BACKGROUND else 1.0
-        for index in range(round(options.clips_per_action * ratio)):
-            path = options.out / "clips" / label / f"{index:04d}.mp4"
-            yield _Job(path, "clip", number, options.seed, label, boxes=options.boxes)
-            number += 1
+    background = round(options.clips_per_action * options.background_ratio)
+    counts = dict.fromkeys(LABELS, options.clips_per_action) | {BACKGROUND: background}
+    # Interactions come last, so that they change no other file.
+    counts |= dict.fromkeys(INTERACTIONS, options.clips_per_interaction)
+    names = [(label, index) for label, count in counts.items() for index in range(count)]
+    for number, (label, index) in enumerate(names):
+        path = options.out / "clips" / label / f"{index:04d}.mp4"
+        yield _Job(path, "clip", number, options.seed, label, boxes=options.boxes)
 
 
 def _recording_jobs(options: ScenesOptions) -> Iterator[_Job]:
@@ -204,7 +215,8 @@ def _write_summary(options: ScenesOptions, clips: int, recordings: int) -> None:
         "recordings": recordings - options.quiet_recordings,
         "quiet_recordings": options.quiet_recordings,
         "recording_minutes": options.minutes,
-        "labels": list(LABELS),
+        "labels": list(ALL_LABELS if options.clips_per_interaction else LABELS),
+        "clips_per_interaction": options.clips_per_interaction,
         "versions": {"av": av.__version__, "numpy": np.__version__, "opencv": cv2.__version__},
     }
     with replaced_file(options.out / "scenes.json") as partial:

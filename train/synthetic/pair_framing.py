@@ -1,0 +1,84 @@
+"""Draws the place of two people and a camera whose frame is cut around them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from train.synthetic.body import FloatArray
+from train.synthetic.camera import Camera, random_camera
+from train.synthetic.encounters import Encounter
+from train.synthetic.motion import Place
+from train.synthetic.reach import world_joints
+
+__all__ = ["draw_pair_place", "frame_pair"]
+
+_SIZES = ((640, 480), (720, 480), (640, 360), (854, 480), (480, 480), (480, 360))
+_BODY_MARGIN = 0.12  # metres around the joints that a body covers
+_SAMPLES = 9
+
+
+def draw_pair_place(rng: np.random.Generator) -> Place:
+    """Draw a place with room behind it, so that people can stand behind each other."""
+    z = float(rng.uniform(4.5, 8.0))
+    return Place(
+        x=float(rng.uniform(-0.5, 0.5)),
+        z=z,
+        door_x=float(rng.uniform(-2.0, 2.0)),
+        wall_z=z + float(rng.uniform(2.0, 6.0)),
+    )
+
+
+def frame_pair(
+    rng: np.random.Generator, encounter: Encounter, place: Place, start: float, seconds: float
+) -> Camera:
+    """Draw a camera that shows both people completely, tightly or with room around them.
+
+    Args:
+        start: time of the encounter's start in the video, in seconds.
+        seconds: length of the video.
+    """
+    width, height = _SIZES[int(rng.integers(len(_SIZES)))]
+    camera = random_camera(rng, width, height, place.z)
+    camera = dataclasses.replace(camera, height_metres=float(rng.uniform(1.2, 3.2)), pan=0.0)
+    points = _points(encounter, start, seconds)
+    fills = float(rng.uniform(0.86, 0.98) if rng.random() < 0.4 else rng.uniform(0.5, 0.86))
+    for _ in range(4):
+        low, high = _box(camera, points)
+        camera = _turned(camera, (low + high) / 2)
+        low, high = _box(camera, points)
+        zoom = fills * min(width / (high[0] - low[0]), height / (high[1] - low[1]))
+        camera = dataclasses.replace(camera, focal_pixels=float(camera.focal_pixels * zoom))
+    low, high = _box(camera, points)
+    # The people may be off the middle, as far as they stay in the frame.
+    spare = np.maximum(np.minimum(low, (width, height) - high), 0.0)
+    return _turned(camera, np.array([width, height]) / 2 + spare * rng.uniform(-0.9, 0.9, 2))
+
+
+def _points(encounter: Encounter, start: float, seconds: float) -> FloatArray:
+    """Return all joints at a few times, with points around them that a body covers."""
+    joints = np.concatenate(
+        [
+            world_joints(figure, body)
+            for t in np.linspace(0.0, seconds, _SAMPLES)
+            for figure, body in zip(encounter.at(float(t) - start), encounter.bodies, strict=True)
+        ]
+    )
+    margins = _BODY_MARGIN * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -0.5, 0]])
+    return np.asarray((joints[:, None] + margins).reshape(-1, 3))
+
+
+def _box(camera: Camera, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    pixels = camera.project(points)
+    return pixels.min(axis=0), pixels.max(axis=0)
+
+
+def _turned(camera: Camera, pixel: FloatArray) -> Camera:
+    """Turn the camera so that what is at `pixel` (column, row) comes to the middle."""
+    column, row = pixel - np.array([camera.width, camera.height]) / 2
+    return dataclasses.replace(
+        camera,
+        pan=float(camera.pan + np.arctan2(column, camera.focal_pixels)),
+        tilt=float(camera.tilt + np.arctan2(row, camera.focal_pixels)),
+    )
