@@ -18,6 +18,8 @@ __all__ = ["fall"]
 _STANDING_KINDS = ("stiff", "buckle", "buckle", "slip", "catch", "slide", "trip")
 _FLAT = 1.5  # radians by which the body turns from upright to lying
 _WALL_GAP = 0.15  # metres that a lying person stays in front of the wall
+# Arms that are spread out would prop up a body that rolls over.
+_NARROW = 1.0 - pose(abduction_left=0.8, abduction_right=0.8)
 _MEAN_BODY = bodies.Body(1.7, 1.0, 0.247, {}, coat=False, hat=False)
 
 _Limbs = Callable[[float], FloatArray]
@@ -155,21 +157,24 @@ def _limbs(kind: str, rng: np.random.Generator, start: FloatArray, turn: _Turn) 
 
 
 def _lying_limbs(rng: np.random.Generator, turn: _Turn) -> FloatArray:
+    """Draw limbs that lie on the floor and do not prop the body up."""
+    side, face_down = abs(turn[0]) <= 1.2, turn[0] > 1.2
     # A person on the back may keep the knees up; on the side, the legs may be drawn up.
-    highest = 0.7 if turn[0] < -1.2 else 0.12 if turn[0] > 1.2 else 0.9
-    knees = rng.uniform(0, highest, 2)
+    knees = rng.uniform(0, 0.9 if side else 0.12 if face_down else 0.7, 2)
+    arms = {}
+    for name in ("left", "right"):
+        overhead = rng.random() < 0.35
+        along = rng.uniform(2.75, 3.1) if overhead else rng.uniform(-0.1, 0.2)
+        arms[f"shoulder_{name}"] = float(rng.uniform(0, 2.4) if side else along)
+        arms[f"abduction_{name}"] = float(rng.uniform(0, 0.25 if side else 1.2))
+        arms[f"elbow_{name}"] = float(rng.uniform(0, 0.15 if face_down else 1.6))
     return pose(
         lean=rng.uniform(-0.1, 0.1),
         hip_left=knees[0],
         hip_right=knees[1],
         knee_left=2 * knees[0],
         knee_right=2 * knees[1],
-        shoulder_left=rng.uniform(0, 2.4),
-        shoulder_right=rng.uniform(0, 1.6),
-        abduction_left=rng.uniform(0, 0.9),
-        abduction_right=rng.uniform(0, 0.9),
-        elbow_left=rng.uniform(0, 1.2),
-        elbow_right=rng.uniform(0, 1.2),
+        **arms,
     )
 
 
@@ -212,7 +217,11 @@ def _from_bed(rng: np.random.Generator, place: Place) -> Motion:
     facing = float(rng.choice([-1, 1]))
     yaw = facing * np.pi / 2 + float(rng.normal(0, 0.08))
     roll = -facing * float(rng.uniform(1.2, 3.0))  # the near side goes down first
-    start_limbs, end_limbs = _lying_limbs(rng, (pitch, 0.0)), _lying_limbs(rng, (0.0, _FLAT))
+    # Lying on the back, the head is behind the feet; lying on the front, it is before them.
+    head = -facing if pitch < 0 else facing
+    feet_x = place.x - 0.6 * head
+    start_limbs = _lying_limbs(rng, (pitch, 0.0)) * _NARROW
+    end_limbs = _lying_limbs(rng, (_FLAT, 0.0)) * _NARROW
     seconds = float(rng.uniform(0.7, 2.0))
     edge = float(rng.uniform(0.3, 0.5))
     out = float(rng.uniform(0.55, 0.75))
@@ -225,15 +234,11 @@ def _from_bed(rng: np.random.Generator, place: Place) -> Motion:
         angles = angles + pose(
             pitch=pitch,
             roll=roll * turned,
-            abduction_left=0.6 * bump(u, 0.6, 0.4),
-            abduction_right=0.6 * bump(u, 0.6, 0.4),
         )
         z = place.z - out * smooth(u / 0.85)
-        return Figure(angles, place.x, float(z), yaw, lift=height * (1 - dropped))
+        return Figure(angles, feet_x, float(z), yaw, lift=height * (1 - dropped))
 
-    # Lying on the back, the head is behind the feet; lying on the front, it is before them.
-    head = -facing if pitch < 0 else facing
-    bed = Support("bed", place.x + 0.8 * head, place.z - 0.25 + depth / 2, 2.05, depth, height)
+    bed = Support("bed", feet_x + 0.8 * head, place.z - 0.25 + depth / 2, 2.05, depth, height)
     return Motion("fall", seconds, at, support=bed)
 
 

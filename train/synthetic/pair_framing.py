@@ -17,6 +17,7 @@ __all__ = ["draw_pair_place", "frame_pair"]
 _SIZES = ((640, 480), (720, 480), (640, 360), (854, 480), (480, 480), (480, 360))
 _BODY_MARGIN = 0.12  # metres around the joints that a body covers
 _SAMPLES = 9
+_AROUND_SECONDS = 0.6  # the people are also in the frame this long before and after
 
 
 def draw_pair_place(rng: np.random.Generator) -> Place:
@@ -33,7 +34,7 @@ def draw_pair_place(rng: np.random.Generator) -> Place:
 def frame_pair(
     rng: np.random.Generator, encounter: Encounter, place: Place, start: float, seconds: float
 ) -> Camera:
-    """Draw a camera that shows both people completely, tightly or with room around them.
+    """Draw a camera that shows both people in the action, tightly or with room around them.
 
     Args:
         start: time of the encounter's start in the video, in seconds.
@@ -43,7 +44,7 @@ def frame_pair(
     camera = random_camera(rng, width, height, place.z)
     camera = dataclasses.replace(camera, height_metres=float(rng.uniform(1.2, 3.2)), pan=0.0)
     points = _points(encounter, start, seconds)
-    fills = float(rng.uniform(0.86, 0.98) if rng.random() < 0.4 else rng.uniform(0.5, 0.86))
+    fills = float(rng.uniform(0.88, 0.99) if rng.random() < 0.5 else rng.uniform(0.6, 0.88))
     for _ in range(4):
         low, high = _box(camera, points)
         camera = _turned(camera, (low + high) / 2)
@@ -58,11 +59,13 @@ def frame_pair(
 
 def _points(encounter: Encounter, start: float, seconds: float) -> FloatArray:
     """Return all joints at a few times, with points around them that a body covers."""
+    first = max(-start, -_AROUND_SECONDS)
+    last = min(seconds - start, encounter.seconds + _AROUND_SECONDS)
     joints = np.concatenate(
         [
             world_joints(figure, body)
-            for t in np.linspace(0.0, seconds, _SAMPLES)
-            for figure, body in zip(encounter.at(float(t) - start), encounter.bodies, strict=True)
+            for t in np.linspace(first, last, _SAMPLES)
+            for figure, body in zip(encounter.at(float(t)), encounter.bodies, strict=True)
         ]
     )
     margins = _BODY_MARGIN * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -0.5, 0]])

@@ -12,7 +12,9 @@ from train.synthetic.actions import draw_motion
 from train.synthetic.body import Body, FloatArray, random_body
 from train.synthetic.encounters import Encounter
 from train.synthetic.motion import Figure, Motion, Place, idle_sway
-from train.synthetic.poses import standing
+from train.synthetic.motions_in_place import seated
+from train.synthetic.poses import standing, track
+from train.synthetic.walks import forward_gait
 
 __all__ = [
     "PeopleAt",
@@ -23,6 +25,7 @@ __all__ = [
     "pair",
     "play",
     "with_bystander",
+    "with_company",
     "with_passers_by",
 ]
 
@@ -118,6 +121,47 @@ def with_bystander(rng: np.random.Generator, place: Place, people: PeopleAt) -> 
     figure = Figure(standing(rng), x, z, float(rng.uniform(-np.pi, np.pi)))
     bystander = actor(rng, lambda t: figure)
     return lambda t: [*people(t), *bystander(t)]
+
+
+def with_company(
+    rng: np.random.Generator, place: Place, people: PeopleAt, seconds: float
+) -> PeopleAt:
+    """Add a person at a side who only sits, or stands and sometimes walks nearer or back.
+
+    The walks go towards the camera or away from it, because walks to a side are actions.
+    """
+    x = place.x + float(rng.choice([-1, 1]) * rng.uniform(1.7, 2.4))
+    far = place.wall_z - 0.35
+    if rng.random() < 0.4:
+        sits = Figure(seated(rng), x, far, float(rng.normal(0, 0.6)))
+        company = actor(rng, lambda t: sits)
+    else:
+        company = actor(rng, _to_and_fro(rng, x, far, seconds))
+    return lambda t: [*people(t), *company(t)]
+
+
+def _to_and_fro(
+    rng: np.random.Generator, x: float, far: float, seconds: float
+) -> Callable[[float], Figure]:
+    times, depths, yaws = [0.0], [far], [float(rng.choice([0.0, np.pi]))]
+    while times[-1] < seconds:
+        starts = times[-1] + float(rng.uniform(3.0, 15.0))
+        goal = far - float(rng.uniform(0.0, 1.2))
+        takes = abs(goal - depths[-1]) / 0.8 + 0.3
+        yaw = 0.0 if goal < depths[-1] else np.pi
+        times += [starts, starts + 0.7, starts + 0.7 + takes]
+        depths += [depths[-1], depths[-1], goal]
+        yaws += [yaws[-1], yaw, yaw]
+    depth_at = track(*zip(times, depths, strict=True))
+    yaw_at = track(*zip(times, yaws, strict=True))
+    moves = forward_gait(rng)
+
+    def at(t: float) -> Figure:
+        z, speed = depth_at(t), abs(depth_at(t + 0.04) - depth_at(t)) / 0.04
+        ahead = (far - z) * np.cos(yaw_at(t))
+        return Figure(moves(float(ahead) / 1.3, min(1.0, speed / 0.6)), x, z, yaw_at(t))
+
+    return at
 
 
 def with_passers_by(

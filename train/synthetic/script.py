@@ -17,6 +17,7 @@ from train.synthetic.camera import Camera, random_camera
 from train.synthetic.drawing import colour_of
 from train.synthetic.encounters import Encounter
 from train.synthetic.interactions import draw_interaction
+from train.synthetic.look_alikes import LOOK_ALIKES, draw_look_alike
 from train.synthetic.motion import Motion, Place, Support
 from train.synthetic.pair_framing import draw_pair_place, frame_pair
 from train.synthetic.pairs_background import draw_pair_background
@@ -28,6 +29,7 @@ from train.synthetic.people import (
     pair,
     play,
     with_bystander,
+    with_company,
     with_passers_by,
 )
 from train.synthetic.room import Block, Room, random_room
@@ -69,7 +71,10 @@ def recording_script(seconds: float, rng: np.random.Generator) -> Script:
     place = dataclasses.replace(place, door_x=spots["door"][0])
     room = random_room(rng, place, chair_at=spots["chair"], door=True)
     sequence = ActionSequence(rng, place, spots, seconds)
-    people = with_passers_by(rng, place, actor(rng, sequence.at), seconds)
+    people = actor(rng, sequence.at)
+    if rng.random() < 0.4:
+        people = with_company(rng, place, people, seconds)
+    people = with_passers_by(rng, place, people, seconds)
     return Script(camera, room, seconds, people, tuple(sequence.intervals), sequence.on_floor)
 
 
@@ -135,6 +140,8 @@ def _background_script(rng: np.random.Generator) -> Script:
     kind = draw_background_kind(rng)
     if kind == "pair":
         return _pair_background_script(rng)
+    if kind == "look_alike":
+        return _look_alike_script(rng)
     place, camera = _draw_place(rng)
     label = str(rng.choice(["fall", "sit_down", "raise_arm", "pick_up", "enter", "walk_right"]))
     seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
@@ -145,6 +152,17 @@ def _background_script(rng: np.random.Generator) -> Script:
     people = with_passers_by(rng, place, background, seconds, rate=0.5)
     room = _room_for(label, rng, place)
     return Script(camera, room, seconds, people, (), lambda t: [])
+
+
+def _look_alike_script(rng: np.random.Generator) -> Script:
+    place, camera = _draw_place(rng)
+    place = dataclasses.replace(place, wall_z=place.wall_z + float(rng.uniform(0.4, 1.2)))
+    motion = draw_look_alike(str(rng.choice(LOOK_ALIKES)), rng, place)
+    seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
+    start = float(rng.uniform(0, 1)) * (seconds - motion.seconds)
+    people = with_passers_by(rng, place, actor(rng, play(motion, start)), seconds)
+    room = _room_for(BACKGROUND, rng, place, motion.support)
+    return Script(camera, room, seconds, people, (), objects_on_floor([(start, motion)]))
 
 
 def _draw_place(rng: np.random.Generator) -> tuple[Place, Camera]:
