@@ -29,7 +29,7 @@ _STATE_AFTER: dict[str, _State] = {
 # Before its next action the person moves from the held pose to the first pose of that action.
 _CHANGE_BEGINS_SECONDS = 1.1
 _CHANGE_SECONDS = 0.9
-# A standing person sometimes moves in a way that is no action and gets no interval.
+# A standing person sometimes makes another movement (`look_alikes.py`); it has no interval.
 _LOOK_ALIKE_FRACTION = 0.2
 
 

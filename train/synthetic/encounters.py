@@ -20,6 +20,7 @@ from train.synthetic.walks import forward_gait
 
 __all__ = ["Encounter", "Hold", "Plan", "stage", "still"]
 
+_USUAL_HEIGHT = 1.7  # metres
 _STRIDE = 0.78  # length of two steps, as a fraction of the body's height
 _MAX_DEPTH_ANGLE = np.pi / 3  # of the line between the two people, against the frame's width
 
@@ -48,7 +49,8 @@ class Hold:
 class Plan:
     """The movements of two people in an action; person 0 acts, person 1 reacts.
 
-    `gap` is the distance in metres between their pelvises. `poses` are added to how each person
+    `gap` is the distance in metres between their pelvises, for people of 1.7 metres; it is smaller
+    when one of them is small. `poses` are added to how each person
     stands or walks. `retreats` are metres by which each moves away from the other. `aside` is the
     offset in metres by which both stand to their own right. `carrier` says which person and hand
     hold an object.
@@ -106,6 +108,7 @@ def stage(
     courses = [_course(rng, seconds, walks) for _ in shapes]
     gaits = [forward_gait(rng) for _ in shapes]
     middle = np.array([place.x, place.z])
+    half_gap = plan.gap / 2 * min(shape.height_metres for shape in shapes) / _USUAL_HEIGHT
 
     def placed(person: int, t: float) -> Figure:
         u = t / seconds
@@ -113,7 +116,7 @@ def stage(
         inward = line if person == 0 else -line
         away = _away(plan, course, person, t, u)
         right = np.array([-inward[1], inward[0]])
-        spot = middle - inward * (plan.gap / 2 + away) + right * plan.aside
+        spot = middle - inward * (half_gap + away) + right * plan.aside
         ahead = (2 * course.leaving(t) - away) * np.sign(np.cos(plan.turns[person]))
         strides = ahead / (_STRIDE * shapes[person].height_metres)
         speed = abs(_away(plan, course, person, t + 0.04, u + 0.04 / seconds) - away) / 0.04

@@ -101,7 +101,7 @@ def _kick(rng: np.random.Generator, seconds: float) -> Plan:
     contacts = _contacts(rng, seconds)
     side = str(rng.choice(["left", "right"]))
     other = "right" if side == "left" else "left"
-    high = float(rng.uniform(0.75, 1.35))
+    high = float(rng.uniform(0.85, 1.4))
     quick = 0.2 / seconds + 0.05
     lean = float(rng.uniform(-0.35, 0.05))
 
@@ -122,7 +122,7 @@ def _kick(rng: np.random.Generator, seconds: float) -> Plan:
 
     force = float(rng.uniform(0.15, 0.5))
     return Plan(
-        gap=float(rng.uniform(0.72, 0.88)),
+        gap=float(0.8 * np.sin(high) + rng.uniform(0.0, 0.1)),
         poses=(kicks, doubled_over(rng, contacts, seconds)),
         retreats=(lambda u: 0.0, track((contacts[0], 0.0), (contacts[0] + 0.4, force))),
     )
@@ -167,7 +167,7 @@ def _hug(rng: np.random.Generator, seconds: float) -> Plan:
 
 
 def _shake_hands(rng: np.random.Generator, seconds: float) -> Plan:
-    height = float(rng.uniform(0.9, 1.1))
+    height = float(rng.uniform(0.76, 0.88))
     swing = float(rng.uniform(0.02, 0.07))
     rate = float(rng.uniform(1.8, 3.5)) * seconds
     grip = float(rng.uniform(0.25, 0.38))
@@ -186,7 +186,7 @@ def _shake_hands(rng: np.random.Generator, seconds: float) -> Plan:
         return pose(lean=lean * bump(u, 0.5, 0.5))
 
     return Plan(
-        gap=float(rng.uniform(0.68, 0.95)),
+        gap=float(rng.uniform(0.58, 0.76)),
         poses=(bows, bows),
         holds=(
             Hold(0, 1, target, amount(0.0)),
@@ -198,7 +198,7 @@ def _shake_hands(rng: np.random.Generator, seconds: float) -> Plan:
 def _hand_over(rng: np.random.Generator, seconds: float) -> Plan:
     passed = float(rng.uniform(0.45, 0.6))
     hands = (int(rng.integers(2)), int(rng.integers(2)))
-    height = float(rng.uniform(0.95, 1.25))
+    height = float(rng.uniform(0.76, 0.95))
     gives = track((0.05, 0.0), (passed - 0.08, 1.0), (passed + 0.05, 1.0), (passed + 0.3, 0.0))
     takes = track((0.12, 0.0), (passed - 0.03, 1.0), (passed + 0.05, 1.0), (1.0, 0.0))
     sides = [("left", "right")[hand] for hand in hands]
@@ -212,7 +212,7 @@ def _hand_over(rng: np.random.Generator, seconds: float) -> Plan:
         return pose(lean=0.1 * takes(u), **{f"elbow_{sides[1]}": bend * kept})
 
     return Plan(
-        gap=float(rng.uniform(0.72, 0.98)),
+        gap=float(rng.uniform(0.58, 0.78)),
         poses=(giving, taking),
         holds=(
             Hold(0, hands[0], functools.partial(touch.between, height=height), gives),

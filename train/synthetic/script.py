@@ -148,6 +148,8 @@ def _background_script(rng: np.random.Generator) -> Script:
     motion = _centred(draw_motion(label, rng, place))
     if rng.random() < 0.5:
         motion = reverse(motion)
+    # A walk before or after a fall would be an action of its own here.
+    motion = dataclasses.replace(motion, lead_seconds=0.0, trail_seconds=0.0)
     background = draw_background_people(kind, rng, place, motion, seconds)
     people = with_passers_by(rng, place, background, seconds, rate=0.5)
     room = _room_for(label, rng, place)

@@ -40,9 +40,14 @@ def head(own: FloatArray, other: FloatArray, u: float) -> FloatArray:
 
 
 def between(own: FloatArray, other: FloatArray, u: float, *, height: float) -> FloatArray:
-    """Return the point halfway between both people, `height` metres above the floor."""
+    """Return the point halfway between both people.
+
+    Args:
+        height: 0 is the floor, 1 the mean height of their shoulders.
+    """
     point = (own[PELVIS] + other[PELVIS]) / 2
-    return np.array([point[0], height, point[2]])
+    shoulders = (own[SHOULDERS[0], 1] + other[SHOULDERS[0], 1]) / 2
+    return np.array([point[0], height * shoulders, point[2]])
 
 
 def ahead(
