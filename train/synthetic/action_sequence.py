@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from train.synthetic.actions import BACKGROUND, draw_motion, reverse
+from train.synthetic.falls import before_wall
 from train.synthetic.look_alikes import IN_PLACE, draw_look_alike
 from train.synthetic.motion import Figure, Motion, Place
 from train.synthetic.people import objects_on_floor
@@ -130,7 +131,13 @@ class ActionSequence:
         if action in ("pick_up", "put_down"):
             self._carrying = action == "pick_up"
         self._state = _STATE_AFTER.get(action, "standing")
-        return draw_motion(action, self._rng, self._here())
+        motion = draw_motion(action, self._rng, self._here())
+        return self._from_here(motion) if motion.lead_seconds else motion
+
+    def _from_here(self, motion: Motion) -> Motion:
+        """Move a fall so that the walk before it starts where the person is."""
+        here, first = self._here(), motion.at_time(-motion.lead_seconds)
+        return before_wall(motion.moved(here.x - first.x, here.z - first.z), here.wall_z)
 
     def _choose(self) -> str:
         options = ["walk", "raise_arm", "fall", "put_down" if self._carrying else "pick_up"]

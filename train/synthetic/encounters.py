@@ -92,17 +92,21 @@ def stage(
     rng: np.random.Generator,
     place: Place,
     *,
-    depth_angle: tuple[float, float] = (-_MAX_DEPTH_ANGLE, _MAX_DEPTH_ANGLE),
+    depth_angle: tuple[float, float] | None = None,
     walks: bool = True,
 ) -> Encounter:
     """Give the people of a plan bodies, a line to stand on around `place`, and walks.
 
     Args:
-        depth_angle: range of the angle in radians between their line and the frame's width.
+        depth_angle: range of the angle in radians between their line and the frame's width; None
+            draws mostly small angles, up to 60 degrees.
         walks: sometimes they come to each other before, and step back or leave afterwards.
     """
     shapes = tuple(random_body(rng) for _ in range(1 if plan.alone else 2))
-    angle = float(rng.uniform(*depth_angle))
+    if depth_angle is None:
+        angle = float(np.clip(rng.normal(0, 0.45), -_MAX_DEPTH_ANGLE, _MAX_DEPTH_ANGLE))
+    else:
+        angle = float(rng.uniform(*depth_angle))
     side = float(rng.choice([-1.0, 1.0]))
     line = side * np.array([np.cos(angle), np.sin(angle)])  # from person 0 to person 1, (x, z)
     courses = [_course(rng, seconds, walks) for _ in shapes]

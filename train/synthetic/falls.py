@@ -13,7 +13,7 @@ from train.synthetic.motions_in_place import seated
 from train.synthetic.poses import bump, smooth, standing
 from train.synthetic.walks import gait
 
-__all__ = ["fall"]
+__all__ = ["before_wall", "fall"]
 
 _STANDING_KINDS = ("stiff", "buckle", "buckle", "slip", "catch", "slide", "trip")
 _FLAT = 1.5  # radians by which the body turns from upright to lying
@@ -39,7 +39,7 @@ def fall(rng: np.random.Generator, place: Place, *, furniture: bool = False) -> 
         motion = _from_bed(rng, place)
     else:
         motion = _from_feet(str(rng.choice(_STANDING_KINDS)), rng, place)
-    return _before_wall(motion, place.wall_z)
+    return before_wall(motion, place.wall_z)
 
 
 def _from_feet(kind: str, rng: np.random.Generator, place: Place) -> Motion:
@@ -220,8 +220,9 @@ def _from_bed(rng: np.random.Generator, place: Place) -> Motion:
     # Lying on the back, the head is behind the feet; lying on the front, it is before them.
     head = -facing if pitch < 0 else facing
     feet_x = place.x - 0.6 * head
-    start_limbs = _lying_limbs(rng, (pitch, 0.0)) * _NARROW
-    end_limbs = _lying_limbs(rng, (_FLAT, 0.0)) * _NARROW
+    # The arms stay where they are: arms that swing under the body would prop it up.
+    start_limbs = _lying_limbs(rng, (_FLAT, 0.0)) * _NARROW
+    end_limbs = start_limbs + pose(hip_left=rng.uniform(0, 0.4), knee_left=rng.uniform(0, 0.6))
     seconds = float(rng.uniform(0.7, 2.0))
     edge = float(rng.uniform(0.3, 0.5))
     out = float(rng.uniform(0.55, 0.75))
@@ -242,7 +243,7 @@ def _from_bed(rng: np.random.Generator, place: Place) -> Motion:
     return Motion("fall", seconds, at, support=bed)
 
 
-def _before_wall(motion: Motion, wall_z: float) -> Motion:
+def before_wall(motion: Motion, wall_z: float) -> Motion:
     """Move a fall towards the camera until nobody falls through the wall."""
     deepest = -np.inf
     for u in (-motion.lead_seconds / motion.seconds, 0.0, 0.5, 0.8, 1.0):
