@@ -8,6 +8,7 @@ from train.synthetic.body import HEAD, FloatArray, random_body
 from train.synthetic.falls import fall
 from train.synthetic.motion import Motion, Place
 from train.synthetic.reach import world_joints
+from train.synthetic.script import clip_script
 
 PLACE = Place(0.2, 4.5, 0.5, 5.4)
 BODY = random_body(np.random.default_rng(0))
@@ -83,3 +84,13 @@ def test_getting_up_ends_with_the_walk_before_the_fall() -> None:
         assert (up.lead_seconds, up.trail_seconds) == (0.0, down.lead_seconds)
         before, after = down.at_time(-0.2), up.at_time(up.seconds + 0.2)
         np.testing.assert_allclose((before.x, before.z), (after.x, after.z), atol=1e-9)
+
+
+def test_most_falls_of_clips_end_in_the_frame() -> None:
+    inside = []
+    for seed in range(30):
+        script = clip_script("fall", np.random.default_rng([seed, 3]))
+        person = script.people(script.intervals[0].end_seconds)[0]
+        columns = script.camera.project(world_joints(person.figure, person.body))[:, 0]
+        inside.append(columns.min() > 0 and columns.max() < script.camera.width)
+    assert np.mean(inside) > 0.8

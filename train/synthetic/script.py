@@ -16,10 +16,10 @@ from train.synthetic.background import (
 from train.synthetic.camera import Camera, random_camera
 from train.synthetic.drawing import colour_of
 from train.synthetic.encounters import Encounter
+from train.synthetic.framing import draw_pair_place, frame_pair, in_view
 from train.synthetic.interactions import draw_interaction
 from train.synthetic.look_alikes import LOOK_ALIKES, draw_look_alike
 from train.synthetic.motion import Motion, Place, Support
-from train.synthetic.pair_framing import draw_pair_place, frame_pair
 from train.synthetic.pairs_background import draw_pair_background
 from train.synthetic.people import (
     PeopleAt,
@@ -92,6 +92,8 @@ def quiet_script(seconds: float, rng: np.random.Generator) -> Script:
 def _action_script(label: str, rng: np.random.Generator) -> Script:
     place, camera = _draw_place(rng)
     motion = _centred(draw_motion(label, rng, place, furniture=True))
+    if label in ("fall", "get_up") and rng.random() < 0.85:
+        motion = in_view(motion, camera)
     visible = min(motion.seconds, CLIP_SECONDS)
     before = CLIP_SECONDS - MIN_ACTION_FRACTION * visible
     seconds = 2 * before + motion.seconds

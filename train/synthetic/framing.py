@@ -1,4 +1,4 @@
-"""Draws the place of two people and a camera whose frame is cut around them."""
+"""Keeps people in the frame: a camera cut around two people, and a fall that ends in view."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.body import FloatArray
+from train.synthetic.body import Body, FloatArray
 from train.synthetic.camera import Camera, random_camera
 from train.synthetic.encounters import Encounter
-from train.synthetic.motion import Place
+from train.synthetic.motion import Motion, Place
 from train.synthetic.reach import world_joints
 
-__all__ = ["draw_pair_place", "frame_pair"]
+__all__ = ["draw_pair_place", "frame_pair", "in_view"]
 
 _SIZES = ((640, 480), (720, 480), (640, 360), (854, 480), (480, 480), (480, 360))
 _BODY_MARGIN = 0.12  # metres around the joints that a body covers
 _SAMPLES = 9
+_SIDE_MARGIN = 0.05  # of the frame's width
+_MEAN_BODY = Body(1.7, 1.0, 0.247, {}, coat=False, hat=False)
 _AROUND_SECONDS = 0.6  # the people are also in the frame this long before and after
 
 
@@ -42,7 +44,6 @@ def frame_pair(
     """
     width, height = _SIZES[int(rng.integers(len(_SIZES)))]
     camera = random_camera(rng, width, height, place.z)
-    camera = dataclasses.replace(camera, height_metres=float(rng.uniform(1.2, 3.2)), pan=0.0)
     points = _points(encounter, start, seconds)
     fills = float(rng.uniform(0.88, 0.99) if rng.random() < 0.5 else rng.uniform(0.6, 0.88))
     for _ in range(4):
@@ -55,6 +56,20 @@ def frame_pair(
     # The people may be off the middle, as far as they stay in the frame.
     spare = np.maximum(np.minimum(low, (width, height) - high), 0.0)
     return _turned(camera, np.array([width, height]) / 2 + spare * rng.uniform(-0.9, 0.9, 2))
+
+
+def in_view(motion: Motion, camera: Camera) -> Motion:
+    """Move a motion to a side until its start and end are in the frame, where both fit."""
+    figures = [motion.at(0.0), motion.at(1.0)]
+    points = np.concatenate([world_joints(figure, _MEAN_BODY) for figure in figures])
+    columns = camera.project(points)[:, 0]
+    left, right = float(columns.min()), float(columns.max())
+    margin = _SIDE_MARGIN * camera.width
+    if right - left > camera.width - 2 * margin:
+        shift = (camera.width - left - right) / 2
+    else:
+        shift = max(margin - left, 0.0) + min(camera.width - margin - right, 0.0)
+    return motion.moved(shift / camera.scale(figures[1].z), 0.0) if shift else motion
 
 
 def _points(encounter: Encounter, start: float, seconds: float) -> FloatArray:
