@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.synthetic.actions import draw_motion
-from train.synthetic.body import HEAD, FloatArray, random_body
+from train.synthetic.body import ANKLES, HEAD, FloatArray, random_body
 from train.synthetic.falls import fall
 from train.synthetic.motion import Motion, Place
 from train.synthetic.reach import world_joints
@@ -39,6 +39,8 @@ def test_falls_start_standing_walking_sitting_and_in_bed() -> None:
     for motion in beds:
         assert motion.support is not None
         assert motion.at(0.0).lift == pytest.approx(motion.support.height)
+        lying = world_joints(motion.at(0.0), BODY)[[HEAD, *ANKLES], 0]
+        assert np.abs(lying - motion.support.x).max() < motion.support.width / 2
         front = motion.support.z - motion.support.depth / 2
         assert motion.at(1.0).z < front < motion.at(0.0).z
     walking = [m for m in standing if m.lead_seconds > 0]

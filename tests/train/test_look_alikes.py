@@ -36,6 +36,21 @@ def test_those_in_place_return_to_their_start(kind: str) -> None:
     assert (first.x, first.z, first.yaw) == (last.x, last.z, last.yaw)
 
 
+@pytest.mark.parametrize("kind", ["lie_still", "turn_over", "lie_down_on_bed"])
+def test_who_lies_on_a_bed_is_above_it(kind: str) -> None:
+    beds = 0
+    for seed in range(12):
+        motion = draw_look_alike(kind, np.random.default_rng(seed), PLACE)
+        if motion.support is None:
+            continue
+        beds += 1
+        bed, points = motion.support, world_joints(motion.at(1.0), BODY)
+        assert np.abs(points[:, 0] - bed.x).max() < bed.width / 2 + 0.1
+        assert points[:, 1].min() > bed.height
+        assert motion.at(1.0).z < bed.z  # so that the bed does not hide the person
+    assert beds > 3
+
+
 def test_who_lies_down_on_a_bed_is_as_high_as_the_bed() -> None:
     motion = draw_look_alike("lie_down_on_bed", np.random.default_rng(1), PLACE)
     assert motion.support is not None

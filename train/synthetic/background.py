@@ -27,7 +27,7 @@ def draw_background_kind(rng: np.random.Generator) -> str:
     other kinds are for `draw_background_people`.
     """
     kinds = ["hold", "hold", "idle", "empty", "towards", "glimpse", "glimpse", "turn"]
-    kinds += ["pair", "pair", "look_alike", "look_alike", "look_alike", "look_alike"]
+    kinds += ["pair", "pair", "pair", "look_alike", "look_alike", "look_alike", "look_alike"]
     return str(rng.choice(kinds))
 
 

@@ -157,12 +157,12 @@ def _lie_down_on_bed(rng: np.random.Generator, start: Figure) -> Motion:
 
 
 def _lie_still(rng: np.random.Generator, start: Figure) -> Motion:
-    lying = _lying(rng, start)
-    return Motion(_LABEL, float(rng.uniform(2.0, 4.0)), lambda u: lying)
+    lying, bed = _lying(rng, start)
+    return Motion(_LABEL, float(rng.uniform(2.0, 4.0)), lambda u: lying, support=bed)
 
 
 def _turn_over(rng: np.random.Generator, start: Figure) -> Motion:
-    lying = _lying(rng, start)
+    lying, bed = _lying(rng, start)
     turn = pose(roll=float(rng.choice([-1, 1]) * rng.uniform(1.0, 3.0)))
     knees = pose(hip_left=0.5, knee_left=1.0)
     begins = float(rng.uniform(0.0, 0.3))
@@ -172,7 +172,9 @@ def _turn_over(rng: np.random.Generator, start: Figure) -> Motion:
         (0.9, lying.angles + turn),
     )
     seconds = float(rng.uniform(1.8, 3.5))
-    return Motion(_LABEL, seconds, lambda u: dataclasses.replace(lying, angles=angles(u)))
+    return Motion(
+        _LABEL, seconds, lambda u: dataclasses.replace(lying, angles=angles(u)), support=bed
+    )
 
 
 def _push_ups(rng: np.random.Generator, start: Figure) -> Motion:
@@ -203,7 +205,8 @@ def _sitting_on_floor(rng: np.random.Generator) -> FloatArray:
     )
 
 
-def _lying(rng: np.random.Generator, start: Figure) -> Figure:
+def _lying(rng: np.random.Generator, start: Figure) -> tuple[Figure, Support | None]:
+    """Draw a person who lies on the back or a side, on the floor or on a bed."""
     roll = float(rng.choice([0.0, 0.0, -1.4, 1.4]))
     knees = rng.uniform(0, 0.5, 2)
     angles = pose(
@@ -217,7 +220,13 @@ def _lying(rng: np.random.Generator, start: Figure) -> Figure:
         abduction_right=rng.uniform(0, 0.3),
         elbow_left=rng.uniform(0, 1.5),
     )
-    return dataclasses.replace(start, angles=angles)
+    lying = dataclasses.replace(start, angles=angles)
+    if rng.random() < 0.5:
+        return lying, None
+    height = float(rng.uniform(0.35, 0.6))
+    facing = float(rng.choice([-1, 1]))
+    bed = Support("bed", start.x - 0.8 * facing, start.z + 0.15, 2.05, 1.1, height)
+    return dataclasses.replace(lying, yaw=facing * np.pi / 2, lift=height), bed
 
 
 def _down_and_up(
