@@ -27,11 +27,13 @@ def test_a_hand_reaches_every_point_in_front_that_is_near_enough(hand: int, seed
         np.testing.assert_array_equal(moved[other], world_joints(figure, body)[other])
 
 
-def test_an_arm_points_straight_at_what_is_too_far() -> None:
+@pytest.mark.parametrize("aside", [-0.5, 0.0, 0.8])
+def test_an_arm_points_straight_at_what_is_too_far(aside: float) -> None:
     body = random_body(np.random.default_rng(1))
     figure = Figure(pose(lean=0.1), 0.0, 5.0, 0.7)
     shoulder = world_joints(figure, body)[SHOULDERS[1]]
-    target = shoulder + 4.0 * np.array([np.sin(0.7), 0.2, -np.cos(0.7)])
+    ahead = np.array([np.sin(0.7), 0.2, -np.cos(0.7)])
+    target = shoulder + 4.0 * (ahead + aside * np.array([np.cos(0.7), 0.0, np.sin(0.7)]))
     arm = world_joints(reach(figure, body, 1, target), body)[HANDS[1]] - shoulder
     away = target - shoulder
     cosine = arm @ away / (np.linalg.norm(arm) * np.linalg.norm(away))

@@ -22,6 +22,7 @@ __all__ = ["over_pelvis", "reach", "world_joints"]
 # Lengths as fractions of the body's height, as in `joint_positions`.
 _UPPER_ARM = 0.165
 _FOREARM = 0.18
+_REACH = _UPPER_ARM + _FOREARM
 _MAX_ACROSS = 0.8  # radians by which an arm can cross the chest
 _MAX_ASIDE = 1.5
 _LEAN = JOINT_ANGLES.index("lean")
@@ -59,6 +60,8 @@ def reach(
         return figure
     shoulder = world_joints(figure, body)[SHOULDERS[hand]]
     offset = (target - shoulder) / body.height_metres
+    # A point that is too far gives the direction of a straight arm.
+    offset = offset * min(1.0, _REACH / max(float(np.linalg.norm(offset)), 1e-9))
     sine, cosine = np.sin(figure.yaw), np.cos(figure.yaw)
     outward = (-offset[0] * cosine - offset[2] * sine) * (1.0 if hand == 0 else -1.0)
     forward = offset[0] * sine - offset[2] * cosine
@@ -75,7 +78,7 @@ def _arm_angles(outward: float, up: float, forward: float, lean: float) -> Float
     Upper arm and forearm have the same abduction, so that it follows from the offset to the side;
     the other two angles are those of a triangle in the plane of the arm.
     """
-    part = np.clip(outward / (_UPPER_ARM + _FOREARM), -1.0, 1.0)
+    part = np.clip(outward / _REACH, -1.0, 1.0)
     abduction = float(np.clip(np.arcsin(part), -_MAX_ACROSS, _MAX_ASIDE))
     upper = _UPPER_ARM * np.cos(abduction)
     lower = _FOREARM * np.cos(abduction)
