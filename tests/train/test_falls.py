@@ -12,7 +12,7 @@ from train.synthetic.script import clip_script
 
 PLACE = Place(0.2, 4.5, 0.5, 5.4)
 BODY = random_body(np.random.default_rng(0))
-FALLS = [fall(np.random.default_rng(seed), PLACE, furniture=True) for seed in range(120)]
+FALLS = [fall(np.random.default_rng(seed), PLACE, furniture=True) for seed in range(160)]
 
 
 def heads(motion: Motion, progress: FloatArray) -> FloatArray:

@@ -16,6 +16,8 @@ from train.synthetic.walks import gait
 __all__ = ["before_wall", "fall"]
 
 _STANDING_KINDS = ("stiff", "buckle", "buckle", "slip", "catch", "slide", "trip")
+_FROM_CHAIR = 0.14  # fractions of the falls in rooms with furniture
+_FROM_BED = 0.1
 _FLAT = 1.5  # radians by which the body turns from upright to lying
 _WALL_GAP = 0.15  # metres that a lying person stays in front of the wall
 # Arms that are spread out would prop up a body that rolls over.
@@ -33,9 +35,9 @@ def fall(rng: np.random.Generator, place: Place, *, furniture: bool = False) -> 
         furniture: also draw falls from a chair and from a bed, which need the motion's `support`.
     """
     choice = rng.random()
-    if furniture and choice < 0.15:
+    if furniture and choice < _FROM_CHAIR:
         motion = _from_chair(rng, place)
-    elif furniture and choice < 0.3:
+    elif furniture and choice < _FROM_CHAIR + _FROM_BED:
         motion = _from_bed(rng, place)
     else:
         motion = _from_feet(str(rng.choice(_STANDING_KINDS)), rng, place)
