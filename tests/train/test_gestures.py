@@ -155,7 +155,7 @@ def test_the_same_generator_state_gives_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_gestures_are_written_beside_the_other_clips(tmp_path: Path) -> None:
     options = ScenesOptions(
-        tmp_path, clips_per_action=1, background_ratio=1, recordings=0, gestures=1
+        tmp_path, clips_per_action=1, background_ratio=1, recordings=0, clips_per_gesture=1
     )
     write_scenes(options, quiet=True)
     with (tmp_path / "clips/manifest.csv").open(encoding="utf-8") as file:

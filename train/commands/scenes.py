@@ -23,6 +23,12 @@ def add_commands(commands: Any) -> None:
         default=4.0,
         help="number of background clips for each clip of one action",
     )
+    parser.add_argument(
+        "--interactions",
+        type=int,
+        default=0,
+        help="number of trimmed clips per interaction of two people, such as a push",
+    )
     parser.add_argument("--recordings", type=int, default=4, help="number of untrimmed recordings")
     parser.add_argument(
         "--quiet-recordings",
@@ -61,7 +67,8 @@ def _scenes(options: argparse.Namespace) -> int:
             minutes=options.minutes,
             jobs=options.jobs,
             boxes=options.boxes,
-            gestures=options.gestures,
+            clips_per_interaction=options.interactions,
+            clips_per_gesture=options.gestures,
         )
     )
     print(f"wrote clips, recordings and their lists into {options.out}")

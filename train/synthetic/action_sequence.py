@@ -1,4 +1,7 @@
-"""Draws the actions that one person performs in a recording, with pauses between them."""
+"""Draws the actions that one person performs in a recording, with pauses between them.
+
+Movements that only look like actions happen between them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from train.synthetic.actions import draw_motion, reverse
+from train.synthetic.actions import BACKGROUND, draw_motion, reverse
+from train.synthetic.falls import before_wall
+from train.synthetic.look_alikes import IN_PLACE, draw_look_alike
 from train.synthetic.motion import Figure, Motion, Place
 from train.synthetic.people import objects_on_floor
 from train.synthetic.truth import Interval
@@ -25,6 +30,8 @@ _STATE_AFTER: dict[str, _State] = {
 # Before its next action the person moves from the held pose to the first pose of that action.
 _CHANGE_BEGINS_SECONDS = 1.1
 _CHANGE_SECONDS = 0.9
+# A standing person sometimes makes another movement (`look_alikes.py`); it has no interval.
+_LOOK_ALIKE_FRACTION = 0.2
 
 
 class ActionSequence:
@@ -58,19 +65,21 @@ class ActionSequence:
         clock = float(rng.uniform(1.0, 3.0))
         while True:
             motion = self._next()
+            clock += motion.lead_seconds
             if clock + motion.seconds > seconds - 1.0:
                 break
             self._motions.append((clock, motion))
-            self.intervals.append(Interval(motion.label, clock, clock + motion.seconds))
+            if motion.label != BACKGROUND:
+                self.intervals.append(Interval(motion.label, clock, clock + motion.seconds))
             clock += motion.seconds + float(rng.uniform(2.2, 4.5))
 
     def at(self, t: float) -> Figure | None:
         """Return the person's figure at time t in seconds, or None while the person is away."""
         for index, (start, motion) in enumerate(self._motions):
-            if t < start:
+            if t < start - motion.lead_seconds:
                 return self._rest(index, t)
             if t < start + motion.seconds:
-                return motion.at((t - start) / motion.seconds)
+                return motion.at_time(t - start)
         return self._rest(len(self._motions), t)
 
     def on_floor(self, t: float) -> list[tuple[float, float]]:
@@ -86,9 +95,10 @@ class ActionSequence:
         if index == len(self._motions):
             return held
         start, motion = self._motions[index]
+        start -= motion.lead_seconds
         part = float(np.clip((t - (start - _CHANGE_BEGINS_SECONDS)) / _CHANGE_SECONDS, 0, 1))
         part = part * part * (3 - 2 * part)
-        first = motion.at(0.0)
+        first = motion.at_time(-motion.lead_seconds)
         turn = (first.yaw - held.yaw + np.pi) % (2 * np.pi) - np.pi
         return dataclasses.replace(
             first if part > 0.5 else held,
@@ -101,6 +111,7 @@ class ActionSequence:
     def _next(self) -> Motion:
         if self._state in ("lying", "sitting", "raised") and self._last is not None:
             motion = _at_another_speed(reverse(self._last), self._rng)
+            motion = dataclasses.replace(motion, trail_seconds=0.0)
             self._state = "standing"
         else:
             motion = self._from_standing()
@@ -112,13 +123,21 @@ class ActionSequence:
             self._state = "standing"
             self._spot = "door"
             return draw_motion("enter", self._rng, self._here())
+        if self._rng.random() < _LOOK_ALIKE_FRACTION:
+            return draw_look_alike(str(self._rng.choice(IN_PLACE)), self._rng, self._here())
         action = self._choose()
         if action == "walk":
             return self._walk()
         if action in ("pick_up", "put_down"):
             self._carrying = action == "pick_up"
         self._state = _STATE_AFTER.get(action, "standing")
-        return draw_motion(action, self._rng, self._here())
+        motion = draw_motion(action, self._rng, self._here())
+        return self._from_here(motion) if motion.lead_seconds else motion
+
+    def _from_here(self, motion: Motion) -> Motion:
+        """Move a fall so that the walk before it starts where the person is."""
+        here, first = self._here(), motion.at_time(-motion.lead_seconds)
+        return before_wall(motion.moved(here.x - first.x, here.z - first.z), here.wall_z)
 
     def _choose(self) -> str:
         options = ["walk", "raise_arm", "fall", "put_down" if self._carrying else "pick_up"]

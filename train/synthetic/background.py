@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from train.synthetic.actions import draw_motion
+from train.synthetic.look_alikes import IN_PLACE, draw_look_alike
 from train.synthetic.motion import Figure, Motion, Place
 from train.synthetic.people import PeopleAt, actor, play
 from train.synthetic.truth import MAX_BACKGROUND_FRACTION
@@ -20,8 +21,13 @@ __all__ = ["draw_background_kind", "draw_background_people", "draw_quiet_people"
 
 
 def draw_background_kind(rng: np.random.Generator) -> str:
-    """Draw the kind of a background video."""
+    """Draw the kind of a background video.
+
+    "pair" is two people (`pairs_background.py`), "look_alike" a movement of `look_alikes.py`; the
+    other kinds are for `draw_background_people`.
+    """
     kinds = ["hold", "hold", "idle", "empty", "towards", "glimpse", "glimpse", "turn"]
+    kinds += ["pair", "pair", "pair", "look_alike", "look_alike", "look_alike", "look_alike"]
     return str(rng.choice(kinds))
 
 
@@ -37,7 +43,8 @@ def draw_quiet_people(
 ) -> PeopleAt:
     """Draw the people of a recording in which nothing happens: nobody, or one person who stays.
 
-    The person keeps a pose and sways; if `turns`, it also turns around now and then.
+    The person keeps a pose and sways; if `turns`, it stands, and turns around now and then. Some
+    standing people move in ways that are no action, such as kneeling (`look_alikes.py`).
     """
     if rng.random() < 0.25:
         return lambda t: []
@@ -46,6 +53,8 @@ def draw_quiet_people(
     angles = rng.choice([-1, 1], size=len(middles)) * rng.uniform(0.5, 2.5, size=len(middles))
     if not turns:
         return actor(rng, lambda t: pose)
+    if rng.random() < 0.5:
+        return actor(rng, _moves_now_and_then(rng, pose, seconds))
     start = float(rng.uniform(-3, 3))
 
     def at(t: float) -> Figure:
@@ -53,6 +62,23 @@ def draw_quiet_people(
         return dataclasses.replace(pose, yaw=float(start + (angles * turned).sum()))
 
     return actor(rng, at)
+
+
+def _moves_now_and_then(
+    rng: np.random.Generator, pose: Figure, seconds: float
+) -> Callable[[float], Figure]:
+    place = Place(pose.x, pose.z, 0.0, 0.0)
+    moves: list[tuple[float, Motion]] = []
+    clock = float(rng.uniform(1.0, 10.0))
+    while clock < seconds:
+        moves.append((clock, draw_look_alike(str(rng.choice(IN_PLACE)), rng, place, start=pose)))
+        clock += moves[-1][1].seconds + float(rng.uniform(2.0, 20.0))
+
+    def at(t: float) -> Figure:
+        shown = [play(motion, start) for start, motion in moves if start <= t]
+        return shown[-1](t) if shown else pose
+
+    return at
 
 
 def _hold(rng: np.random.Generator, place: Place, motion: Motion, seconds: float) -> PeopleAt:

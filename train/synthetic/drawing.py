@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from train.synthetic.body import FloatArray
 
-__all__ = ["Colour", "Frame", "colour_of", "draw_line", "draw_polygon", "shaded"]
+__all__ = ["Colour", "Frame", "colour_of", "draw_disc", "draw_line", "draw_polygon", "shaded"]
 
 Frame = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -24,6 +24,12 @@ def draw_line(
     """Draw a line, `width` pixels wide."""
     thickness = max(1, round(width))
     cv2.line(frame, _fixed(start), _fixed(end), colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def draw_disc(frame: Frame, centre: FloatArray, radius: float, colour: Colour) -> None:
+    """Draw a filled circle, `radius` in pixels."""
+    size = max(1, int(radius * (1 << _SUBPIXEL_BITS)))
+    cv2.circle(frame, _fixed(centre), size, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def draw_polygon(frame: Frame, corners: FloatArray, colour: Colour) -> None:

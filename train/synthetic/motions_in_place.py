@@ -1,4 +1,4 @@
-"""Draws motions at one position: falling, sitting down, raising an arm and picking up."""
+"""Draws motions at one position: sitting down, raising an arm and picking up."""
 
 from __future__ import annotations
 
@@ -8,60 +8,25 @@ import numpy as np
 
 from train.synthetic.body import FloatArray, pose
 from train.synthetic.motion import DURATION_SECONDS, Figure, Motion, Place
+from train.synthetic.poses import smooth, standing
 
-__all__ = ["fall", "pick_up", "raise_arm", "sit_down"]
-
-
-def fall(rng: np.random.Generator, place: Place) -> Motion:
-    """Draw a fall forwards, backwards or sideways; the knees bend in the middle of the fall."""
-    stand = _standing(rng)
-    heavy = rng.uniform(1.0, 1.9)
-    direction = rng.choice(["forward", "backward", "side"])
-    turn = {
-        "forward": (1.5, 0.0),
-        "backward": (-1.5, 0.0),
-        "side": (0.0, float(rng.choice([-1.5, 1.5]))),
-    }[str(direction)]
-    buckle = rng.uniform(0.3, 1.0)
-    middle = stand + pose(
-        pitch=turn[0] * 0.3,
-        roll=turn[1] * 0.3,
-        lean=0.4 * np.sign(turn[0]) * buckle,
-        hip_left=buckle,
-        hip_right=buckle * 0.8,
-        knee_left=1.6 * buckle,
-        knee_right=1.4 * buckle,
-        shoulder_left=0.8,
-        shoulder_right=0.6,
-        abduction_left=0.5,
-        abduction_right=0.5,
-    )
-    # A person on the back may keep the knees up; face down or sideways, the legs are nearly flat.
-    knees = rng.uniform(0, 0.7, 2) if direction == "backward" else rng.uniform(0, 0.12, 2)
-    lying = pose(
-        pitch=turn[0],
-        roll=turn[1],
-        lean=rng.uniform(-0.1, 0.1),
-        hip_left=knees[0],
-        hip_right=knees[1],
-        knee_left=2 * knees[0],
-        knee_right=2 * knees[1],
-        shoulder_left=rng.uniform(0, 2.0),
-        shoulder_right=rng.uniform(0, 1.2),
-        abduction_left=rng.uniform(0, 0.6),
-        abduction_right=rng.uniform(0, 0.6),
-    )
-    yaw = rng.uniform(-np.pi, np.pi)
-    return _in_place("fall", rng, place, yaw, [stand, middle, lying], power=float(heavy))
+__all__ = ["pick_up", "raise_arm", "seated", "sit_down"]
 
 
 def sit_down(rng: np.random.Generator, place: Place) -> Motion:
     """Draw a motion in which a person bends and sits down."""
-    stand = _standing(rng)
+    stand = standing(rng)
     bend = stand + pose(
         lean=rng.uniform(0.4, 0.8), hip_left=0.8, hip_right=0.8, knee_left=0.9, knee_right=0.9
     )
-    seated = pose(
+    sitting = seated(rng)
+    yaw = rng.choice([-1.2, -0.7, 0.0, 0.7, 1.2]) + rng.normal(0, 0.15)
+    return _in_place("sit_down", rng, place, float(yaw), [stand, bend, sitting])
+
+
+def seated(rng: np.random.Generator) -> FloatArray:
+    """Draw a pose of sitting on a chair."""
+    return pose(
         lean=rng.uniform(-0.15, 0.15),
         hip_left=1.5,
         hip_right=1.5,
@@ -72,13 +37,11 @@ def sit_down(rng: np.random.Generator, place: Place) -> Motion:
         elbow_left=0.4,
         elbow_right=0.5,
     )
-    yaw = rng.choice([-1.2, -0.7, 0.0, 0.7, 1.2]) + rng.normal(0, 0.15)
-    return _in_place("sit_down", rng, place, float(yaw), [stand, bend, seated])
 
 
 def raise_arm(rng: np.random.Generator, place: Place) -> Motion:
     """Draw a motion in which a person raises one arm, forwards or sideways."""
-    stand = _standing(rng)
+    stand = standing(rng)
     side = str(rng.choice(["left", "right"]))
     sideways = rng.random() < 0.5
     joint, other = ("abduction", "shoulder") if sideways else ("shoulder", "abduction")
@@ -94,7 +57,7 @@ def raise_arm(rng: np.random.Generator, place: Place) -> Motion:
 
 def pick_up(rng: np.random.Generator, place: Place) -> Motion:
     """Draw a motion in which a person bends, takes an object from the floor and stands up."""
-    stand = _standing(rng)
+    stand = standing(rng)
     hand = int(rng.integers(2))
     side = ("left", "right")[hand]
     squat = rng.uniform(0.2, 1.0)
@@ -128,36 +91,15 @@ def _in_place(
     place: Place,
     yaw: float,
     keys: list[FloatArray],
-    power: float = 1.0,
 ) -> Motion:
-    """Return a motion through key poses at one position; `power` above 1 makes the end faster."""
+    """Return a motion through key poses at one position."""
     seconds = float(rng.uniform(*DURATION_SECONDS[label]))
 
     def at(u: float) -> Figure:
         clamped = float(np.clip(u, 0.0, 1.0))
-        eased = _smooth(clamped) ** power * (len(keys) - 1)
+        eased = smooth(clamped) * (len(keys) - 1)
         index = min(int(eased), len(keys) - 2)
-        part = _smooth(eased - index) if len(keys) > 2 else eased - index
+        part = smooth(eased - index) if len(keys) > 2 else eased - index
         return Figure(keys[index] * (1 - part) + keys[index + 1] * part, place.x, place.z, yaw)
 
     return Motion(label, seconds, at)
-
-
-def _standing(rng: np.random.Generator) -> FloatArray:
-    """Draw a relaxed standing pose."""
-    return pose(
-        lean=rng.uniform(-0.05, 0.1),
-        hip_left=rng.uniform(-0.1, 0.1),
-        hip_right=rng.uniform(-0.1, 0.1),
-        shoulder_left=rng.uniform(-0.15, 0.25),
-        shoulder_right=rng.uniform(-0.15, 0.25),
-        abduction_left=rng.uniform(0.05, 0.25),
-        abduction_right=rng.uniform(0.05, 0.25),
-        elbow_left=rng.uniform(0, 0.5),
-        elbow_right=rng.uniform(0, 0.5),
-    )
-
-
-def _smooth(u: float) -> float:
-    """Ease progress in and out: slow at 0 and 1, fast in the middle."""
-    return u * u * (3 - 2 * u)

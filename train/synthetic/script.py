@@ -8,24 +8,32 @@ from collections.abc import Callable
 import numpy as np
 
 from train.synthetic.action_sequence import ActionSequence
-from train.synthetic.actions import BACKGROUND, draw_motion, reverse
+from train.synthetic.actions import BACKGROUND, INTERACTIONS, draw_motion, reverse
 from train.synthetic.background import (
     draw_background_kind,
     draw_background_people,
     draw_quiet_people,
 )
 from train.synthetic.camera import Camera, random_camera
-from train.synthetic.drawing import Frame
-from train.synthetic.motion import Motion, Place
+from train.synthetic.drawing import Frame, colour_of
+from train.synthetic.encounters import Encounter
+from train.synthetic.framing import draw_pair_place, frame_pair, in_view
+from train.synthetic.interactions import draw_interaction
+from train.synthetic.look_alikes import LOOK_ALIKES, draw_look_alike
+from train.synthetic.motion import Motion, Place, Support
+from train.synthetic.pairs_background import draw_pair_background
 from train.synthetic.people import (
     PeopleAt,
     SpotsAt,
     actor,
     objects_on_floor,
+    pair,
     play,
+    with_bystander,
+    with_company,
     with_passers_by,
 )
-from train.synthetic.room import Room, random_room
+from train.synthetic.room import Block, Room, random_room
 from train.synthetic.truth import CLIP_SECONDS, MIN_ACTION_FRACTION, Interval
 
 __all__ = ["Script", "clip_script", "quiet_script", "recording_script"]
@@ -48,18 +56,28 @@ class Script:
 
 
 def clip_script(label: str, rng: np.random.Generator) -> Script:
-    """Draw a trimmed video; `label` is correct for every clip of 32 frames in the video."""
+    """Draw a trimmed video; `label` is correct for every clip of 32 frames in the video.
+
+    Args:
+        label: one of `ALL_LABELS`.
+    """
+    if label in INTERACTIONS:
+        return _interaction_script(label, rng)
     return _background_script(rng) if label == BACKGROUND else _action_script(label, rng)
 
 
 def recording_script(seconds: float, rng: np.random.Generator) -> Script:
     """Draw an untrimmed recording: one person performs several actions, and others pass by."""
-    place, camera = _draw_place(rng)
+    # The person moves from side to side: a camera too close would lose sight of it.
+    place, camera = _draw_place(rng, max_fraction=0.75)
     spots = _draw_spots(rng, place)
     place = dataclasses.replace(place, door_x=spots["door"][0])
     room = random_room(rng, place, chair_at=spots["chair"], door=True)
     sequence = ActionSequence(rng, place, spots, seconds)
-    people = with_passers_by(rng, place, actor(rng, sequence.at), seconds)
+    people = actor(rng, sequence.at)
+    if rng.random() < 0.4:
+        people = with_company(rng, place, people, seconds)
+    people = with_passers_by(rng, place, people, seconds)
     return Script(camera, room, seconds, people, tuple(sequence.intervals), sequence.on_floor)
 
 
@@ -76,35 +94,88 @@ def quiet_script(seconds: float, rng: np.random.Generator) -> Script:
 
 def _action_script(label: str, rng: np.random.Generator) -> Script:
     place, camera = _draw_place(rng)
-    motion = _centred(draw_motion(label, rng, place))
+    motion = _centred(draw_motion(label, rng, place, furniture=True))
+    if label in ("fall", "get_up") and rng.random() < 0.85:
+        motion = in_view(motion, camera)
     visible = min(motion.seconds, CLIP_SECONDS)
     before = CLIP_SECONDS - MIN_ACTION_FRACTION * visible
     seconds = 2 * before + motion.seconds
     people = with_passers_by(rng, place, actor(rng, play(motion, before)), seconds)
-    room = _room_for(label, rng, place)
+    room = _room_for(label, rng, place, motion.support)
     interval = Interval(label, before, before + motion.seconds)
     on_floor = objects_on_floor([(before, motion)])
     return Script(camera, room, seconds, people, (interval,), on_floor)
 
 
+def _interaction_script(label: str, rng: np.random.Generator) -> Script:
+    place = draw_pair_place(rng)
+    encounter = draw_interaction(label, rng, place)
+    before = CLIP_SECONDS - MIN_ACTION_FRACTION * min(encounter.seconds, CLIP_SECONDS)
+    seconds = 2 * before + encounter.seconds
+    interval = Interval(label, before, before + encounter.seconds)
+    return _pair_script(encounter, rng, place, before, seconds, (interval,))
+
+
+def _pair_background_script(rng: np.random.Generator) -> Script:
+    place = draw_pair_place(rng)
+    seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
+    encounter = draw_pair_background(rng, place, seconds)
+    return _pair_script(encounter, rng, place, 0.0, seconds, ())
+
+
+def _pair_script(
+    encounter: Encounter,
+    rng: np.random.Generator,
+    place: Place,
+    start: float,
+    seconds: float,
+    intervals: tuple[Interval, ...],
+) -> Script:
+    """Film an encounter that starts at `start` seconds, sometimes with others behind."""
+    camera = frame_pair(rng, encounter, place, start, seconds)
+    people = pair(rng, encounter, start)
+    if rng.random() < 0.2:
+        people = with_bystander(rng, place, people)
+    people = with_passers_by(rng, place, people, seconds)
+    room = random_room(rng, place, chair_at=None, door=bool(rng.random() < 0.3))
+    return Script(camera, room, seconds, people, intervals, lambda t: [])
+
+
 def _background_script(rng: np.random.Generator) -> Script:
     kind = draw_background_kind(rng)
+    if kind == "pair":
+        return _pair_background_script(rng)
+    if kind == "look_alike":
+        return _look_alike_script(rng)
     place, camera = _draw_place(rng)
     label = str(rng.choice(["fall", "sit_down", "raise_arm", "pick_up", "enter", "walk_right"]))
     seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
     motion = _centred(draw_motion(label, rng, place))
     if rng.random() < 0.5:
         motion = reverse(motion)
+    # A walk before or after a fall would be an action of its own here.
+    motion = dataclasses.replace(motion, lead_seconds=0.0, trail_seconds=0.0)
     background = draw_background_people(kind, rng, place, motion, seconds)
     people = with_passers_by(rng, place, background, seconds, rate=0.5)
     room = _room_for(label, rng, place)
     return Script(camera, room, seconds, people, (), lambda t: [])
 
 
-def _draw_place(rng: np.random.Generator) -> tuple[Place, Camera]:
+def _look_alike_script(rng: np.random.Generator) -> Script:
+    place, camera = _draw_place(rng)
+    place = dataclasses.replace(place, wall_z=place.wall_z + float(rng.uniform(0.4, 1.2)))
+    motion = draw_look_alike(str(rng.choice(LOOK_ALIKES)), rng, place)
+    seconds = CLIP_SECONDS + float(rng.uniform(0.3, 1.5))
+    start = float(rng.uniform(0, 1)) * (seconds - motion.seconds)
+    people = with_passers_by(rng, place, actor(rng, play(motion, start)), seconds)
+    room = _room_for(BACKGROUND, rng, place, motion.support)
+    return Script(camera, room, seconds, people, (), objects_on_floor([(start, motion)]))
+
+
+def _draw_place(rng: np.random.Generator, *, max_fraction: float = 1.0) -> tuple[Place, Camera]:
     width, height = _SIZES[int(rng.integers(len(_SIZES)))]
     z = float(rng.uniform(4.0, 5.8))
-    camera = random_camera(rng, width, height, z)
+    camera = random_camera(rng, width, height, z, max_fraction=max_fraction)
     reach = 0.25 * width / camera.focal_pixels * z
     place = Place(
         x=float(rng.uniform(-reach, reach)),
@@ -125,14 +196,24 @@ def _draw_spots(rng: np.random.Generator, place: Place) -> dict[str, tuple[float
     }
 
 
-def _room_for(label: str, rng: np.random.Generator, place: Place) -> Room:
-    """Draw a room with the chair or door that the action needs; others may be added at random."""
+def _room_for(
+    label: str, rng: np.random.Generator, place: Place, support: Support | None = None
+) -> Room:
+    """Draw a room with the furniture or door that the action needs; others are added at random."""
     needs_chair = label in ("sit_down", "stand_up")
     chair_at = (place.x, place.z) if needs_chair or rng.random() < 0.25 else None
     door = label in ("enter", "leave") or rng.random() < 0.6
     if chair_at is not None and not needs_chair:
         chair_at = (place.x + float(rng.choice([-1, 1]) * rng.uniform(0.7, 1.4)), place.z + 0.2)
-    return random_room(rng, place, chair_at=chair_at, door=door)
+    if support is not None and support.kind == "chair":
+        chair_at = (support.x, support.z)
+    # Random furniture could stand in front of a bed, or where somebody rolls out of it.
+    room = random_room(rng, place, chair_at=chair_at, door=door, furniture=support is None)
+    if support is None or support.kind != "bed":
+        return room
+    colour = colour_of(rng.uniform(40, 235, 3))
+    bed = Block(support.x, support.z, support.width, support.depth, support.height, colour)
+    return dataclasses.replace(room, chair=None, blocks=(*room.blocks, bed))
 
 
 def _centred(motion: Motion) -> Motion:

@@ -29,7 +29,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from configs import ConfigError, replaced_file, shows_progress
-from train.synthetic.actions import BACKGROUND, LABELS
+from train.synthetic.actions import BACKGROUND, INTERACTIONS, LABELS
 from train.synthetic.boxes import boxes_path, write_boxes
 from train.synthetic.film import film
 from train.synthetic.gestures import GESTURES, gesture_script
@@ -44,8 +44,14 @@ _KIND_KEYS = {"clip": 1, "recording": 2, "quiet": 3, "gesture": 5}
 
 
 _COUNTS = (
-    *("seed", "clips_per_action", "recordings", "quiet_recordings", "jobs", "background_ratio"),
-    "gestures",
+    "seed",
+    "clips_per_action",
+    "clips_per_interaction",
+    "clips_per_gesture",
+    "recordings",
+    "quiet_recordings",
+    "jobs",
+    "background_ratio",
 )
 
 
@@ -54,9 +60,11 @@ class ScenesOptions:
     """The options of `write_scenes`.
 
     `background_ratio` is the number of background videos for each video of one action.
-    `quiet_recordings` is the number of recordings in which none of the actions happens. `jobs` is
-    the number of processes; 0 uses one per core. `boxes` also writes the boxes of all people, as
-    `NAME.boxes.csv` beside each video. `gestures` is the number of videos per hand gesture.
+    `clips_per_interaction` and `clips_per_gesture` are the numbers of videos of each interaction of
+    two people and of each hand gesture; 0 leaves their labels out. `quiet_recordings` is the number
+    of recordings in which none of the actions happens. `jobs` is the number of processes; 0 uses
+    one per core. `boxes` also writes the boxes of all people, as `NAME.boxes.csv` beside each
+    video.
 
     Raises:
         ConfigError: a number is out of range.
@@ -71,7 +79,8 @@ class ScenesOptions:
     minutes: float = 2.0
     jobs: int = 0
     boxes: bool = False
-    gestures: int = 0
+    clips_per_interaction: int = 0
+    clips_per_gesture: int = 0
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -123,24 +132,25 @@ def write_scenes(options: ScenesOptions, *, quiet: bool = False) -> None:
 
 
 def _clip_jobs(options: ScenesOptions) -> Iterator[_Job]:
-    number = 0
-    for label in LABELS:
-        ratio = options.background_ratio if label == BACKGROUND else 1.0
-        for index in range(round(options.clips_per_action * ratio)):
-            path = options.out / "clips" / label / f"{index:04d}.mp4"
-            yield _Job(path, "clip", number, options.seed, label, boxes=options.boxes)
-            number += 1
+    background = round(options.clips_per_action * options.background_ratio)
+    counts = dict.fromkeys(LABELS, options.clips_per_action) | {BACKGROUND: background}
+    # Interactions come last, so that they change no other file.
+    counts |= dict.fromkeys(INTERACTIONS, options.clips_per_interaction)
+    names = [(label, index) for label, count in counts.items() for index in range(count)]
+    for number, (label, index) in enumerate(names):
+        path = options.out / "clips" / label / f"{index:04d}.mp4"
+        yield _Job(path, "clip", number, options.seed, label, boxes=options.boxes)
 
 
 def _gesture_jobs(options: ScenesOptions) -> Iterator[_Job]:
     """Yield the clips of gestures; their background clips follow the other background clips."""
-    if options.gestures == 0:
+    if options.clips_per_gesture == 0:
         return
     number = 0
     for label in (BACKGROUND, *GESTURES):
         ratio = options.background_ratio if label == BACKGROUND else 1.0
         others = round(options.clips_per_action * ratio) if label == BACKGROUND else 0
-        for index in range(round(options.gestures * ratio)):
+        for index in range(round(options.clips_per_gesture * ratio)):
             path = options.out / "clips" / label / f"{others + index:04d}.mp4"
             yield _Job(path, "gesture", number, options.seed, label, boxes=options.boxes)
             number += 1
@@ -225,11 +235,18 @@ def _write_summary(options: ScenesOptions, clips: int, recordings: int) -> None:
         "recordings": recordings - options.quiet_recordings,
         "quiet_recordings": options.quiet_recordings,
         "recording_minutes": options.minutes,
-        "labels": [*LABELS, *(GESTURES if options.gestures else ())],
+        "labels": _labels(options),
+        "clips_per_interaction": options.clips_per_interaction,
+        "clips_per_gesture": options.clips_per_gesture,
         "versions": {"av": av.__version__, "numpy": np.__version__, "opencv": cv2.__version__},
     }
     with replaced_file(options.out / "scenes.json") as partial:
         partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _labels(options: ScenesOptions) -> list[str]:
+    interactions = INTERACTIONS if options.clips_per_interaction else ()
+    return [*LABELS, *interactions, *(GESTURES if options.clips_per_gesture else ())]
 
 
 def _write_csv(path: Path, header: list[str], rows: Iterable[list[str]]) -> None:
