@@ -13,9 +13,9 @@ from train.evaluation.attention import map_figures
 from train.evaluation.channel_facts import channel_facts
 from train.synthetic.attention_clips import AttentionClip, attention_clips
 from train.synthetic.boxes import Box, person_box, write_boxes
-from train.synthetic.render import render
-from train.synthetic.room_painting import draw_room
 from train.synthetic.script import clip_script
+from train.synthetic.view.render import render
+from train.synthetic.view.room_painting import draw_room
 
 FRAMING = PreprocessConfig(short_side=80, height=80, width=144)
 

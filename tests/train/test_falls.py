@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from train.synthetic.actions import draw_motion
-from train.synthetic.body import ANKLES, HEAD, FloatArray, random_body
-from train.synthetic.falls import fall
-from train.synthetic.motion import Motion, Place
-from train.synthetic.reach import world_joints
+from train.synthetic.motions.body import ANKLES, HEAD, FloatArray, random_body
+from train.synthetic.motions.falls import fall
+from train.synthetic.motions.motion import Motion, Place
+from train.synthetic.motions.reach import world_joints
 from train.synthetic.script import clip_script
 
 PLACE = Place(0.2, 4.5, 0.5, 5.4)

@@ -168,5 +168,5 @@ def test_gestures_are_written_beside_the_other_clips(tmp_path: Path) -> None:
 
 
 def test_a_negative_number_of_gestures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="gestures"):
-        ScenesOptions(tmp_path, gestures=-1)
+    with pytest.raises(ConfigError, match="clips_per_gesture"):
+        ScenesOptions(tmp_path, clips_per_gesture=-1)

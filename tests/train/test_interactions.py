@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.synthetic.actions import ALL_LABELS, INTERACTIONS, LABELS
-from train.synthetic.body import (
+from train.synthetic.motions.body import (
     ANKLES,
     HANDS,
     HEAD,
@@ -14,11 +14,11 @@ from train.synthetic.body import (
     SHOULDERS,
     FloatArray,
 )
-from train.synthetic.encounters import Encounter
-from train.synthetic.interactions import draw_interaction
-from train.synthetic.motion import Place
-from train.synthetic.pairs_background import draw_pair_background
-from train.synthetic.reach import world_joints
+from train.synthetic.motions.encounters import Encounter
+from train.synthetic.motions.interactions import draw_interaction
+from train.synthetic.motions.motion import Place
+from train.synthetic.motions.pairs_background import draw_pair_background
+from train.synthetic.motions.reach import world_joints
 from train.synthetic.script import clip_script
 from train.synthetic.truth import CLIP_SECONDS, MIN_ACTION_FRACTION
 
@@ -182,7 +182,7 @@ def test_in_the_background_nobody_is_touched() -> None:
 
 def test_the_natural_gait_bends_the_knee_of_the_leg_that_swings_forward() -> None:
     """Played backwards, the knee would bend while the leg goes back."""
-    from train.synthetic.walks import forward_gait
+    from train.synthetic.motions.walks import forward_gait
 
     for seed in range(5):
         moves = forward_gait(np.random.default_rng(seed))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from train.synthetic.action_sequence import ActionSequence
-from train.synthetic.body import HEAD, random_body
-from train.synthetic.look_alikes import IN_PLACE, LOOK_ALIKES, draw_look_alike
-from train.synthetic.motion import Place
-from train.synthetic.reach import world_joints
+from train.synthetic.motions.body import HEAD, random_body
+from train.synthetic.motions.look_alikes import IN_PLACE, LOOK_ALIKES, draw_look_alike
+from train.synthetic.motions.motion import Place
+from train.synthetic.motions.reach import world_joints
 from train.synthetic.script import clip_script
 
 PLACE = Place(0.2, 4.5, 0.5, 6.5)

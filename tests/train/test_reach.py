@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from train.synthetic.body import HANDS, PELVIS, SHOULDERS, pose, random_body
-from train.synthetic.motion import Figure
-from train.synthetic.reach import over_pelvis, reach, world_joints
+from train.synthetic.motions.body import HANDS, PELVIS, SHOULDERS, pose, random_body
+from train.synthetic.motions.motion import Figure
+from train.synthetic.motions.reach import over_pelvis, reach, world_joints
 
 
 @pytest.mark.parametrize("hand", [0, 1])

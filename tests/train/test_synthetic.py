@@ -24,11 +24,11 @@ from train.synthetic import (
 )
 from train.synthetic.actions import draw_motion, reverse
 from train.synthetic.film import Look, film, frame_times
-from train.synthetic.motion import Place
-from train.synthetic.render import render
-from train.synthetic.room_painting import draw_room
+from train.synthetic.motions.motion import Place
 from train.synthetic.script import clip_script, quiet_script, recording_script
 from train.synthetic.truth import CLIP_SECONDS, training_segments
+from train.synthetic.view.render import render
+from train.synthetic.view.room_painting import draw_room
 
 PLACE = Place(0.0, 4.5, 0.5, 5.5)
 PLAIN = Look(15.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 0.0, 24, "ultrafast", 2.0, 0)

@@ -5,19 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from train.synthetic import body as bodies
-from train.synthetic.camera import Camera, random_camera
-from train.synthetic.exposure import exposure
-from train.synthetic.figures import figure_points
 from train.synthetic.film import Look, frames_at
-from train.synthetic.furniture import block_mask
-from train.synthetic.looks import random_look
-from train.synthetic.motion import Figure, Place
+from train.synthetic.motions import body as bodies
+from train.synthetic.motions.motion import Figure, Place
 from train.synthetic.people import Person
-from train.synthetic.render import render
-from train.synthetic.room import Block, Room, random_room
-from train.synthetic.room_painting import draw_room
 from train.synthetic.script import clip_script
+from train.synthetic.view.camera import Camera, random_camera
+from train.synthetic.view.exposure import exposure
+from train.synthetic.view.figures import figure_points
+from train.synthetic.view.furniture import block_mask
+from train.synthetic.view.looks import random_look
+from train.synthetic.view.render import render
+from train.synthetic.view.room import Block, Room, random_room
+from train.synthetic.view.room_painting import draw_room
 
 PLAIN = Look(15.0, False, 1.0, 1.0, (0.0, 1.0), (0.0, 1.0), 0.0, 24, "ultrafast", 2.0, 0)
 FRONT = Camera(640, 360, 500.0, 1.2, 0.0, 0.0)

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 
 from train.synthetic.actions import BACKGROUND, draw_motion, reverse
-from train.synthetic.falls import before_wall
-from train.synthetic.look_alikes import IN_PLACE, draw_look_alike
-from train.synthetic.motion import Figure, Motion, Place
+from train.synthetic.motions.falls import before_wall
+from train.synthetic.motions.look_alikes import IN_PLACE, draw_look_alike
+from train.synthetic.motions.motion import Figure, Motion, Place
 from train.synthetic.people import objects_on_floor
 from train.synthetic.truth import Interval
 

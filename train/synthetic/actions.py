@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic.falls import fall
-from train.synthetic.motion import Motion, Place
-from train.synthetic.motions_in_place import pick_up, raise_arm, sit_down
-from train.synthetic.walks import enter, walk
+from train.synthetic.motions.falls import fall
+from train.synthetic.motions.motion import Motion, Place
+from train.synthetic.motions.motions_in_place import pick_up, raise_arm, sit_down
+from train.synthetic.motions.walks import enter, walk
 
 __all__ = [
     "ACTIONS",

@@ -14,14 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic import body as bodies
 from train.synthetic.boxes import Box, person_box
-from train.synthetic.camera import Camera
 from train.synthetic.film import frames_at, random_look
-from train.synthetic.motion import Figure
+from train.synthetic.motions import body as bodies
+from train.synthetic.motions.motion import Figure
 from train.synthetic.people import Person, actor
 from train.synthetic.script import Script, clip_script
 from train.synthetic.truth import CLIP_SECONDS
+from train.synthetic.view.camera import Camera
 
 __all__ = ["DISTRACTORS", "AttentionClip", "Distractor", "attention_clips"]
 

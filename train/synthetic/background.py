@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from train.synthetic.actions import draw_motion
-from train.synthetic.look_alikes import IN_PLACE, draw_look_alike
-from train.synthetic.motion import Figure, Motion, Place
+from train.synthetic.motions.look_alikes import IN_PLACE, draw_look_alike
+from train.synthetic.motions.motion import Figure, Motion, Place
 from train.synthetic.people import PeopleAt, actor, play
 from train.synthetic.truth import MAX_BACKGROUND_FRACTION
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from configs import replaced_file
-from train.synthetic import body as bodies
-from train.synthetic.camera import Camera
-from train.synthetic.figures import figure_points
+from train.synthetic.motions import body as bodies
 from train.synthetic.people import Person
 from train.synthetic.script import Script
+from train.synthetic.view.camera import Camera
+from train.synthetic.view.figures import figure_points
 
 __all__ = ["Box", "boxes_path", "person_box", "write_boxes"]
 

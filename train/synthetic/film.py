@@ -10,12 +10,12 @@ from typing import Any
 import av
 import numpy as np
 
-from train.synthetic.drawing import Frame
-from train.synthetic.exposure import Exposure, exposure
-from train.synthetic.looks import Look, random_look
-from train.synthetic.render import render
-from train.synthetic.room_painting import draw_room
 from train.synthetic.script import Script
+from train.synthetic.view.drawing import Frame
+from train.synthetic.view.exposure import Exposure, exposure
+from train.synthetic.view.looks import Look, random_look
+from train.synthetic.view.render import render
+from train.synthetic.view.room_painting import draw_room
 
 __all__ = ["Look", "film", "frame_times", "frames_at", "random_look"]
 

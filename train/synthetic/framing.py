@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.body import Body, FloatArray
-from train.synthetic.camera import Camera, random_camera
-from train.synthetic.encounters import Encounter
-from train.synthetic.motion import Motion, Place
-from train.synthetic.reach import world_joints
+from train.synthetic.motions.body import Body, FloatArray
+from train.synthetic.motions.encounters import Encounter
+from train.synthetic.motions.motion import Motion, Place
+from train.synthetic.motions.reach import world_joints
+from train.synthetic.view.camera import Camera, random_camera
 
 __all__ = ["draw_pair_place", "frame_pair", "in_view"]
 

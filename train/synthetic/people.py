@@ -9,12 +9,12 @@ from typing import TypeAlias
 import numpy as np
 
 from train.synthetic.actions import draw_motion
-from train.synthetic.body import Body, FloatArray, random_body
-from train.synthetic.encounters import Encounter
-from train.synthetic.motion import Figure, Motion, Place, idle_sway
-from train.synthetic.motions_in_place import seated
-from train.synthetic.poses import standing, track
-from train.synthetic.walks import forward_gait
+from train.synthetic.motions.body import Body, FloatArray, random_body
+from train.synthetic.motions.encounters import Encounter
+from train.synthetic.motions.motion import Figure, Motion, Place, idle_sway
+from train.synthetic.motions.motions_in_place import seated
+from train.synthetic.motions.poses import standing, track
+from train.synthetic.motions.walks import forward_gait
 
 __all__ = [
     "PeopleAt",

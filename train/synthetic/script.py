@@ -14,14 +14,12 @@ from train.synthetic.background import (
     draw_background_people,
     draw_quiet_people,
 )
-from train.synthetic.camera import Camera, random_camera
-from train.synthetic.drawing import Frame, colour_of
-from train.synthetic.encounters import Encounter
 from train.synthetic.framing import draw_pair_place, frame_pair, in_view
-from train.synthetic.interactions import draw_interaction
-from train.synthetic.look_alikes import LOOK_ALIKES, draw_look_alike
-from train.synthetic.motion import Motion, Place, Support
-from train.synthetic.pairs_background import draw_pair_background
+from train.synthetic.motions.encounters import Encounter
+from train.synthetic.motions.interactions import draw_interaction
+from train.synthetic.motions.look_alikes import LOOK_ALIKES, draw_look_alike
+from train.synthetic.motions.motion import Motion, Place, Support
+from train.synthetic.motions.pairs_background import draw_pair_background
 from train.synthetic.people import (
     PeopleAt,
     SpotsAt,
@@ -33,8 +31,10 @@ from train.synthetic.people import (
     with_company,
     with_passers_by,
 )
-from train.synthetic.room import Block, Room, random_room
 from train.synthetic.truth import CLIP_SECONDS, MIN_ACTION_FRACTION, Interval
+from train.synthetic.view.camera import Camera, random_camera
+from train.synthetic.view.drawing import Frame, colour_of
+from train.synthetic.view.room import Block, Room, random_room
 
 __all__ = ["Script", "clip_script", "quiet_script", "recording_script"]
 

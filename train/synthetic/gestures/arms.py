@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.body import FloatArray
-from train.synthetic.drawing import (
+from train.synthetic.motions.body import FloatArray
+from train.synthetic.view.drawing import (
     Colour,
     Frame,
     colour_of,

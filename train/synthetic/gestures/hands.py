@@ -12,8 +12,8 @@ import itertools
 import cv2
 import numpy as np
 
-from train.synthetic.body import FloatArray
-from train.synthetic.drawing import Colour, Frame, colour_of, draw_line, draw_polygon, shaded
+from train.synthetic.motions.body import FloatArray
+from train.synthetic.view.drawing import Colour, Frame, colour_of, draw_line, draw_polygon, shaded
 
 __all__ = ["HAND_LENGTH", "Hand", "HandLook", "blend", "draw_hand", "hand_joints", "random_skin"]
 

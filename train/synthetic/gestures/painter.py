@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic.body import FloatArray
-from train.synthetic.drawing import Colour, Frame, draw_disc, draw_polygon
 from train.synthetic.gestures.arms import (
     ArmLook,
     Tool,
@@ -20,6 +18,8 @@ from train.synthetic.gestures.hands import HAND_LENGTH, Hand, HandLook, draw_han
 from train.synthetic.gestures.motions import HandsAt
 from train.synthetic.gestures.scene import FrameAt
 from train.synthetic.gestures.sitter import Sitter, draw_sitter
+from train.synthetic.motions.body import FloatArray
+from train.synthetic.view.drawing import Colour, Frame, draw_disc, draw_polygon
 
 __all__ = ["Cast", "painter"]
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from train.synthetic.body import FloatArray
+from train.synthetic.motions.body import FloatArray
 
 __all__ = [
     "Path",

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 
-from train.synthetic.drawing import Colour, Frame, colour_of, shaded
+from train.synthetic.view.drawing import Colour, Frame, colour_of, shaded
 
 __all__ = ["FrameAt", "draw_background", "random_colour", "texture"]
 

@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 
 from train.synthetic.actions import BACKGROUND
-from train.synthetic.camera import Camera
 from train.synthetic.gestures.arms import random_arm, random_tool
 from train.synthetic.gestures.hands import Hand, HandLook, blend, random_skin
 from train.synthetic.gestures.idle import draw_idle, resting
@@ -18,9 +17,10 @@ from train.synthetic.gestures.painter import Cast, painter
 from train.synthetic.gestures.paths import minimum_jerk, tremor
 from train.synthetic.gestures.scene import draw_background, random_colour
 from train.synthetic.gestures.sitter import Sitter, random_sitter
-from train.synthetic.room import Room
 from train.synthetic.script import Script
 from train.synthetic.truth import CLIP_SECONDS, MIN_ACTION_FRACTION, Interval
+from train.synthetic.view.camera import Camera
+from train.synthetic.view.room import Room
 
 __all__ = ["gesture_script"]
 

@@ -7,9 +7,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-from train.synthetic.body import FloatArray
-from train.synthetic.drawing import Colour, Frame, colour_of, draw_disc, draw_polygon, shaded
 from train.synthetic.gestures.paths import Path, tremor
+from train.synthetic.motions.body import FloatArray
+from train.synthetic.view.drawing import Colour, Frame, colour_of, draw_disc, draw_polygon, shaded
 
 __all__ = ["Sitter", "draw_sitter", "random_sitter"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic.body import FloatArray, pose
-from train.synthetic.encounters import Encounter, Plan, stage
-from train.synthetic.motion import Figure, Place
-from train.synthetic.poses import bump, track
+from train.synthetic.motions.body import FloatArray, pose
+from train.synthetic.motions.encounters import Encounter, Plan, stage
+from train.synthetic.motions.motion import Figure, Place
+from train.synthetic.motions.poses import bump, track
 
 __all__ = ["draw_pair_background"]
 

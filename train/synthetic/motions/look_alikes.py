@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic.body import FloatArray, pose
-from train.synthetic.motion import Figure, Motion, Place, Support
-from train.synthetic.motions_in_place import seated
-from train.synthetic.poses import standing, track
+from train.synthetic.motions.body import FloatArray, pose
+from train.synthetic.motions.motion import Figure, Motion, Place, Support
+from train.synthetic.motions.motions_in_place import seated
+from train.synthetic.motions.poses import standing, track
 
 __all__ = ["IN_PLACE", "LOOK_ALIKES", "draw_look_alike"]
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic.body import Body, FloatArray, pose, random_body
-from train.synthetic.motion import Figure, Place
-from train.synthetic.poses import smooth, track
-from train.synthetic.reach import over_pelvis, reach, world_joints
-from train.synthetic.walks import forward_gait
+from train.synthetic.motions.body import Body, FloatArray, pose, random_body
+from train.synthetic.motions.motion import Figure, Place
+from train.synthetic.motions.poses import smooth, track
+from train.synthetic.motions.reach import over_pelvis, reach, world_joints
+from train.synthetic.motions.walks import forward_gait
 
 __all__ = ["Encounter", "Hold", "Plan", "stage", "still"]
 

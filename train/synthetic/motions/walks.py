@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic.body import FloatArray, pose
-from train.synthetic.motion import DURATION_SECONDS, Figure, Motion, Place
-from train.synthetic.poses import bump
+from train.synthetic.motions.body import FloatArray, pose
+from train.synthetic.motions.motion import DURATION_SECONDS, Figure, Motion, Place
+from train.synthetic.motions.poses import bump
 
 __all__ = ["enter", "forward_gait", "gait", "walk"]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic import touch
-from train.synthetic.body import FloatArray, pose
-from train.synthetic.encounters import Encounter, Hold, Plan, stage, still
-from train.synthetic.motion import Place
-from train.synthetic.poses import bump, smooth, track
-from train.synthetic.reactions import doubled_over, jerked, thrown_back
+from train.synthetic.motions import touch
+from train.synthetic.motions.body import FloatArray, pose
+from train.synthetic.motions.encounters import Encounter, Hold, Plan, stage, still
+from train.synthetic.motions.motion import Place
+from train.synthetic.motions.poses import bump, smooth, track
+from train.synthetic.motions.reactions import doubled_over, jerked, thrown_back
 
 __all__ = ["draw_interaction"]
 

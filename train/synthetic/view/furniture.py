@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.body import FloatArray
-from train.synthetic.camera import Camera
-from train.synthetic.drawing import Frame, draw_polygon, shaded
-from train.synthetic.room import Block
+from train.synthetic.motions.body import FloatArray
+from train.synthetic.view.camera import Camera
+from train.synthetic.view.drawing import Frame, draw_polygon, shaded
+from train.synthetic.view.room import Block
 
 __all__ = ["block_mask", "cuboid_faces", "draw_block", "hides"]
 

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic import body as bodies
-from train.synthetic.body import FloatArray
-from train.synthetic.camera import Camera
-from train.synthetic.drawing import Colour, Frame, draw_polygon, shaded
-from train.synthetic.figures import Part, figure_parts, figure_points
-from train.synthetic.furniture import block_mask, hides
+from train.synthetic.motions import body as bodies
+from train.synthetic.motions.body import FloatArray
 from train.synthetic.people import Person
-from train.synthetic.room import Block, Room
-from train.synthetic.room_painting import opening_polygon
+from train.synthetic.view.camera import Camera
+from train.synthetic.view.drawing import Colour, Frame, draw_polygon, shaded
+from train.synthetic.view.figures import Part, figure_parts, figure_points
+from train.synthetic.view.furniture import block_mask, hides
+from train.synthetic.view.room import Block, Room
+from train.synthetic.view.room_painting import opening_polygon
 
 __all__ = ["render"]
 

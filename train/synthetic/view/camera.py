@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.body import FloatArray
+from train.synthetic.motions.body import FloatArray
 
 __all__ = ["Camera", "random_camera"]
 

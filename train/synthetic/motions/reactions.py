@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from train.synthetic.body import FloatArray, pose
-from train.synthetic.poses import track
+from train.synthetic.motions.body import FloatArray, pose
+from train.synthetic.motions.poses import track
 
 __all__ = ["doubled_over", "jerked", "thrown_back"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.synthetic.body import HEAD, NECK, PELVIS, SHOULDERS, FloatArray
+from train.synthetic.motions.body import HEAD, NECK, PELVIS, SHOULDERS, FloatArray
 
 __all__ = ["ahead", "back", "between", "chest", "head"]
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from train.synthetic.body import FloatArray, pose
+from train.synthetic.motions.body import FloatArray, pose
 
 __all__ = ["bump", "smooth", "standing", "track"]
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.drawing import Frame
-from train.synthetic.looks import Look
+from train.synthetic.view.drawing import Frame
+from train.synthetic.view.looks import Look
 
 __all__ = ["Exposure", "exposure"]
 

@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.drawing import shaded
-from train.synthetic.room import Opening, Room
-from train.synthetic.textures import FLOORS, GROUNDS, WALLS, ImageArray, noise, textured
+from train.synthetic.view.drawing import shaded
+from train.synthetic.view.room import Opening, Room
+from train.synthetic.view.textures import FLOORS, GROUNDS, WALLS, ImageArray, noise, textured
 
 __all__ = ["HALF_WIDTH_METRES", "SCALE", "Surfaces", "paint_surfaces"]
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from train.synthetic.body import FloatArray, pose
+from train.synthetic.motions.body import FloatArray, pose
 
 __all__ = ["DURATION_SECONDS", "Figure", "Motion", "Place", "Support", "idle_sway"]
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.body import (
+from train.synthetic.motions.body import (
     JOINT_ANGLES,
     PELVIS,
     SHOULDERS,
@@ -15,7 +15,7 @@ from train.synthetic.body import (
     joint_positions,
     world_positions,
 )
-from train.synthetic.motion import Figure
+from train.synthetic.motions.motion import Figure
 
 __all__ = ["over_pelvis", "reach", "world_joints"]
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.body import FloatArray, pose
-from train.synthetic.motion import DURATION_SECONDS, Figure, Motion, Place
-from train.synthetic.poses import smooth, standing
+from train.synthetic.motions.body import FloatArray, pose
+from train.synthetic.motions.motion import DURATION_SECONDS, Figure, Motion, Place
+from train.synthetic.motions.poses import smooth, standing
 
 __all__ = ["pick_up", "raise_arm", "seated", "sit_down"]
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.drawing import Colour
+from train.synthetic.view.drawing import Colour
 
 __all__ = ["FLOORS", "GROUNDS", "WALLS", "ImageArray", "noise", "textured"]
 

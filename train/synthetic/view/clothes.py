@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from train.synthetic.body import Body
-from train.synthetic.drawing import Colour, shaded
+from train.synthetic.motions.body import Body
+from train.synthetic.view.drawing import Colour, shaded
 
 __all__ = ["Clothes", "clothes_of"]
 

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic import body as bodies
-from train.synthetic.body import FloatArray
-from train.synthetic.camera import Camera
-from train.synthetic.clothes import Clothes, clothes_of
-from train.synthetic.drawing import Colour, shaded
+from train.synthetic.motions import body as bodies
+from train.synthetic.motions.body import FloatArray
 from train.synthetic.people import Person
+from train.synthetic.view.camera import Camera
+from train.synthetic.view.clothes import Clothes, clothes_of
+from train.synthetic.view.drawing import Colour, shaded
 
 __all__ = ["LIMB_RADII", "Part", "figure_parts", "figure_points"]
 

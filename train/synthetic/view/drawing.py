@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.body import FloatArray
+from train.synthetic.motions.body import FloatArray
 
 __all__ = ["Colour", "Frame", "colour_of", "draw_disc", "draw_line", "draw_polygon", "shaded"]
 

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.camera import Camera
-from train.synthetic.drawing import Frame, draw_line, draw_polygon, shaded
-from train.synthetic.furniture import cuboid_faces, draw_block
-from train.synthetic.room import Block, Chair, Opening, Room, Thing
-from train.synthetic.surfaces import HALF_WIDTH_METRES, SCALE, Surfaces, paint_surfaces
-from train.synthetic.textures import ImageArray, noise
+from train.synthetic.view.camera import Camera
+from train.synthetic.view.drawing import Frame, draw_line, draw_polygon, shaded
+from train.synthetic.view.furniture import cuboid_faces, draw_block
+from train.synthetic.view.room import Block, Chair, Opening, Room, Thing
+from train.synthetic.view.surfaces import HALF_WIDTH_METRES, SCALE, Surfaces, paint_surfaces
+from train.synthetic.view.textures import ImageArray, noise
 
 __all__ = ["draw_room", "opening_polygon"]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.synthetic import body as bodies
-from train.synthetic.body import FloatArray, joint_positions, pose, world_positions
-from train.synthetic.motion import Figure, Motion, Place, Support
-from train.synthetic.motions_in_place import seated
-from train.synthetic.poses import bump, smooth, standing
-from train.synthetic.walks import gait
+from train.synthetic.motions import body as bodies
+from train.synthetic.motions.body import FloatArray, joint_positions, pose, world_positions
+from train.synthetic.motions.motion import Figure, Motion, Place, Support
+from train.synthetic.motions.motions_in_place import seated
+from train.synthetic.motions.poses import bump, smooth, standing
+from train.synthetic.motions.walks import gait
 
 __all__ = ["before_wall", "fall"]
 

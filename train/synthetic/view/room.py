@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from train.synthetic.body import FloatArray
-from train.synthetic.drawing import Colour, colour_of
-from train.synthetic.motion import Place
+from train.synthetic.motions.body import FloatArray
+from train.synthetic.motions.motion import Place
+from train.synthetic.view.drawing import Colour, colour_of
 
 __all__ = ["Block", "Chair", "Opening", "Room", "Thing", "random_room"]
 
