@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from configs import exit_status, log_handler, program_name
-from train.commands import arrow, attention, data, evaluation, events, scenes, training
+from train.commands import arrow, attention, data, evaluation, events, results, scenes, training
 
 __all__ = ["main"]
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     training.add_training_options(parser)
     commands = parser.add_subparsers(title="other commands")
-    for group in (evaluation, training, scenes, arrow, data, events, attention):
+    for group in (evaluation, training, results, scenes, arrow, data, events, attention):
         group.add_commands(commands)
     return parser
 
