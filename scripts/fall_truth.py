@@ -47,7 +47,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         )
     rows: list[tuple[object, ...]] = []
     for row in taken:
-        path = (options.list.parent / row["path"]).absolute()
+        path = options.list.parent.resolve() / row["path"]
         spans = spans_of(row.get("notes") or "")
         rows += [(path, "fall", start, end) for start, end in spans]
         if not spans:

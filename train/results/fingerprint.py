@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,15 @@ def event_fingerprint(run: EventRun) -> Fingerprint:
         CidcError: weights, truth or the stream configuration cannot be used.
     """
     detection, stride = read_detection(run.weights.stream)
-    found: Fingerprint = {
+    parents = {entry.path.parent.absolute() for entry in read_manifest(run.set.truth).entries}
+    return {
         "events": detection.model_dump(mode="json"),
         "stride": stride,
         "only": sorted(run.set.only),
         "tolerance_seconds": run.set.tolerance_seconds,
-        "videos": hash_of_videos(run.set.truth.parent, run.set.truth),
+        "videos": hash_of_videos(Path(os.path.commonpath(parents)), run.set.truth),
         "starts": {"weights": hash_of_weights(run.weights.weights)},
     }
-    return found
 
 
 def hash_of_weights(weights: str | Path) -> str:

@@ -40,7 +40,8 @@ def results_page(plan: ResultsPlan, statuses: Statuses, *, command: str) -> str:
         " seeds and folds ± the standard deviation. In parentheses: the number of runs, and of"
         f" test videos in the folds that were held out. Each test video counts with {clips} clips"
         f" x {crops} crops. The weights of the last epoch are measured. *Not run* means"
-        " that the present recipe has no result.",
+        " that the present recipe has no result. Where a class has fewer training clips than a"
+        " column says, all are taken.",
         "",
         "## Networks",
         "",
@@ -55,12 +56,19 @@ def results_page(plan: ResultsPlan, statuses: Statuses, *, command: str) -> str:
 
 def _network_rows(plan: ResultsPlan) -> list[list[str]]:
     rows = [["", "row of the paper", f"differs from `{plan.config.name}` in", "starts from"]]
+    used = {network.id for found in _trained(plan) for network in plan.networks_of(found)}
     for network in plan.networks:
+        if network.id not in used:
+            continue
         changes = ", ".join(f"`{change}`" for change in network.changes) or "nothing"
         paper = network.paper
         row = "" if paper is None else f"table {paper.table}, {paper.row}"
         rows.append([network.title, row, changes, _start(plan, network)])
     return rows
+
+
+def _trained(plan: ResultsPlan) -> list[TrainedSet]:
+    return [found for found in plan.sets if not isinstance(found, EventSet)]
 
 
 def _start(plan: ResultsPlan, network: NetworkConfig) -> str:
