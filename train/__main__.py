@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    stream = sys.stdout if training.prints_its_log(options) else sys.stderr
+    is_output = training.prints_its_log(options) or results.prints_its_log(options)
+    stream = sys.stdout if is_output else sys.stderr
     logging.basicConfig(level=logging.INFO, handlers=[log_handler(stream)])
     return int(options.run(options))
 

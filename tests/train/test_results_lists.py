@@ -64,6 +64,7 @@ def test_the_hash_of_videos_is_that_of_content_and_not_of_place(tmp_path: Path) 
     assert len(set(hashes.values())) == 3
 
 
+@pytest.mark.slow
 def test_scenes_are_written_once(tmp_path: Path) -> None:
     found = ScenesSet(kind="scenes", id="s", title="S", clips=1, validation_clips=1)
     nothing = set_lists(found, 1, data_root=tmp_path, out=tmp_path / "out", make=False)

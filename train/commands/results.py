@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from train.results import ResultRuns, ResultsPlan, RunStatus
     from train.results.plan import PlannedRun
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "prints_its_log"]
+
+# Overrides of these settings say where files lie on one machine; the page does not repeat them.
+_PATHS = ("data_root", "folder", "annotations", "truth", "train", "validation", "labels_from")
 
 
 def add_commands(commands: Any) -> None:
@@ -52,6 +56,11 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--write-only", action="store_true", help="write the page; start nothing")
     parser.set_defaults(run=_results)
+
+
+def prints_its_log(options: argparse.Namespace) -> bool:
+    """Return whether the log is the output of the command, and not a result that it prints."""
+    return options.run is _results and not (options.list or options.write_only)
 
 
 def _minutes(text: str) -> float:
@@ -148,8 +157,15 @@ def _write_page(
 ) -> None:
     from train.results import results_page
 
-    command = f"python -m train results --config {options.config}"
-    write_file(options.page, results_page(plan, statuses, command=command))
+    write_file(options.page, results_page(plan, statuses, command=_command(options)))
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = ["python", "-m", "train", "results", "--config", str(options.config)]
+    for override in options.set:
+        if override.partition("=")[0].rpartition(".")[2] not in _PATHS:
+            words += ["--set", override]
+    return shlex.join(words)
 
 
 def _print_list(statuses: dict[PlannedRun, RunStatus]) -> None:

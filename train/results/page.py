@@ -119,8 +119,8 @@ def _recipe(plan: ResultsPlan, found: TrainedSet) -> str:
     return (
         f"Recipe: `{plan.config.name}`"
         + (f" with {changes}" if changes else "")
-        + f", {optimiser.epochs} epochs in batches of {optimiser.batch}; seeds"
-        f" {', '.join(map(str, plan.seeds))}; held out: "
+        + f", {optimiser.epochs} epoch{'s' * (optimiser.epochs > 1)} in batches of"
+        f" {optimiser.batch}; seeds {', '.join(map(str, plan.seeds))}; held out: "
         + (f"folds {', '.join(map(str, folds))}" if len(folds) > 1 else f"fold {folds[0]}")
         + "."
     )
