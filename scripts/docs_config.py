@@ -11,8 +11,10 @@ from scripts.docs_tables import code, schema_type, table
 from stream.config import StreamConfig
 from train.ablations import AblationConfig
 from train.config import TrainConfig
+from train.results import ResultsPlan
+from train.results import config as plan
 
-__all__ = ["ablations", "renamed", "stream", "train"]
+__all__ = ["ablations", "renamed", "results", "stream", "train"]
 
 _HEADS = ("key", "type", "default", "meaning")
 _LIMITS = {
@@ -40,6 +42,27 @@ def ablations() -> str:
     """Return the settings of a set of ablations; each run has the sections of a training run."""
     schema = AblationConfig.model_json_schema()
     return _section(schema, {})
+
+
+def results() -> str:
+    """Return the settings of a plan of results: the top level, networks, and each kind of set."""
+    parts = {
+        "Top level": ResultsPlan,
+        "`networks[]`": plan.NetworkConfig,
+        "`networks[].weights_of`": plan.WeightsOf,
+        "`networks[].paper`": plan.PaperLink,
+        "`sets[]` with `kind: folder`": plan.FolderSet,
+        "`sets[]` with `kind: arrow`": plan.ArrowSet,
+        "`sets[]` with `kind: scenes`": plan.ScenesSet,
+        "`sets[]` with `kind: manifests`": plan.ManifestSet,
+        "`sets[]` with `kind: events`": plan.EventSet,
+        "`sets[].weights[]` with `kind: events`": plan.EventWeights,
+    }
+    schemas = {title: settings.model_json_schema() for title, settings in parts.items()}
+    return "\n\n".join(
+        f"### {title}\n\n{_first_line(schema)}\n\n{_section(schema, {})}"
+        for title, schema in schemas.items()
+    )
 
 
 def renamed() -> str:

@@ -31,6 +31,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cli-train": docs_cli.train_commands,
     "configuration-ablations": docs_config.ablations,
     "configuration-renamed": docs_config.renamed,
+    "configuration-results": docs_config.results,
     "configuration-stream": docs_config.stream,
     "configuration-train": docs_config.train,
     "event-fields": docs_tables.event_fields,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from configs import exit_status, log_handler, program_name
-from train.commands import arrow, attention, data, evaluation, events, scenes, training
+from train.commands import arrow, attention, data, evaluation, events, results, scenes, training
 
 __all__ = ["main"]
 
@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    stream = sys.stdout if training.prints_its_log(options) else sys.stderr
+    is_output = training.prints_its_log(options) or results.prints_its_log(options)
+    stream = sys.stdout if is_output else sys.stderr
     logging.basicConfig(level=logging.INFO, handlers=[log_handler(stream)])
     return int(options.run(options))
 
@@ -36,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     training.add_training_options(parser)
     commands = parser.add_subparsers(title="other commands")
-    for group in (evaluation, training, scenes, arrow, data, events, attention):
+    for group in (evaluation, training, results, scenes, arrow, data, events, attention):
         group.add_commands(commands)
     return parser
 

@@ -18,7 +18,7 @@ from train.features.config import FeaturesConfig
 from train.optimiser_config import OptimiserConfig
 from train.regularisation_config import RegularisationConfig
 
-__all__ = ["DataConfig", "OptimiserConfig", "TrainConfig", "load_training"]
+__all__ = ["DataConfig", "OptimiserConfig", "TrainConfig", "labels_in", "load_training"]
 
 # Manifests clean their labels in the same way, so that both agree.
 Label = Annotated[str, AfterValidator(clean_label)]
@@ -251,13 +251,26 @@ def load_training(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
             f"{path}: data.labels_from names {source}, which is not there; write it with"
             " `python -m train manifest`"
         )
-    described = load_config(source, _Described).data
+    described = _described(source)
     tree = config.model_dump()
     tree["data"] |= {
         "labels_from": None,
         **described.model_dump(include={"labels", "flip_labels", "no_flip_labels"}),
     }
     return check_tree(tree, TrainConfig, name=f"{path} with {source}")
+
+
+def labels_in(path: Path) -> tuple[str, ...]:
+    """Return the labels in a file that `python -m train manifest` wrote.
+
+    Raises:
+        ConfigError: the file is missing or malformed.
+    """
+    return _described(path).labels
+
+
+def _described(path: Path) -> _DescribedData:
+    return load_config(path, _Described).data
 
 
 class _DescribedData(StrictModel):

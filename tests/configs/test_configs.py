@@ -18,6 +18,7 @@ from train.ablations import AblationConfig
 from train.config import TrainConfig, load_training
 from train.data.datasets import mirrored_labels
 from train.engine.step import learning_rate_at
+from train.results import ResultsPlan
 
 CAMERA = "cameras: [{id: a, url: x.mp4}]\n"
 CONFIGS = sorted(Path(example_path("demo.yaml")).parent.glob("*.yaml"))
@@ -35,10 +36,9 @@ class Outer(StrictModel):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_file_that_ships_loads(path: Path) -> None:
     text = path.read_text()
-    schema = (
-        StreamConfig if "cameras:" in text else AblationConfig if "seeds:" in text else TrainConfig
-    )
-    load_config(path, schema)
+    marks = {"cameras:": StreamConfig, "tables:": AblationConfig, "networks:": ResultsPlan}
+    found = (schema for mark, schema in marks.items() if f"\n{mark}" in f"\n{text}")
+    load_config(path, next(found, TrainConfig))
 
 
 def test_the_full_example_names_every_setting_with_its_default() -> None:

@@ -161,37 +161,16 @@ def _predict(
     checkpoint: Path, config: TrainConfig, options: argparse.Namespace
 ) -> tuple[Predictions, ModelSpec]:
     """Return the predictions for the manifest's videos, and the description of the weights."""
-    from model.checkpoints.weights import load_model
-    from model.runtime import pick_device, pick_dtype
-    from train.data.clip_store import ClipStore
-    from train.data.manifest import read_manifest
-    from train.data.readable import readable_entries
-    from train.data.readers import InProcessReader
-    from train.evaluation.clip_accuracy import evaluate_network, parse_views
+    from train.evaluation.clip_accuracy import parse_views
+    from train.evaluation.weights_accuracy import evaluate_weights
 
-    views = parse_views(options.views)
-    device = pick_device(config.device)
-    network = load_model(checkpoint).to(device)
-    spec = network.spec
-    assert spec is not None
-    # A left-out video changes the accuracy, so it is an error without --allow-missing.
-    max_bad = config.data.max_bad_fraction if options.allow_missing else 0.0
-    data = config.data.model_copy(update={"labels": spec.labels, "max_bad_fraction": max_bad})
-    # Decode at the videos' own size and without the cache, as the live pipeline does.
-    store = ClipStore(fps=spec.fps, frames=spec.model.frames, short_side=None, cache=None)
-    manifest = read_manifest(options.manifest or config.data.validation)
-    predictions = evaluate_network(
-        network,
-        readable_entries(manifest, data, store, use_report=False),
-        views,
-        labels=spec.labels,
-        background=spec.background,
-        reader=InProcessReader(store),
-        preprocess=spec.preprocess,
-        dtype=pick_dtype(config.precision, device),
-        temperature=spec.temperature,
+    return evaluate_weights(
+        checkpoint,
+        options.manifest or config.data.validation,
+        parse_views(options.views),
+        config=config,
+        max_bad_fraction=config.data.max_bad_fraction if options.allow_missing else 0.0,
     )
-    return predictions, spec
 
 
 def _print_comparison(comparison: ModelComparison, names: tuple[str, str]) -> None:
