@@ -11,7 +11,8 @@ import pytest
 from configs import example_path, load_config
 from train.__main__ import main
 from train.config import TrainConfig
-from train.synthetic import LABELS
+from train.synthetic import ALL_LABELS
+from train.synthetic.gestures import FLIPS, GESTURES
 
 
 @pytest.mark.slow
@@ -121,9 +122,16 @@ def test_the_old_name_of_a_setting_works(tmp_path: Path) -> None:
 
 
 def test_files_that_ship_load_as_training_configurations() -> None:
-    for name in ("scenes-cidc.yaml", "scenes-cidc-recordings.yaml", "scenes-average-pooling.yaml"):
-        loaded = load_config(example_path(name), TrainConfig)
-        assert loaded.data.labels == LABELS
+    first_stage = (*ALL_LABELS, *GESTURES)
+    for name, labels in (
+        ("scenes-cidc.yaml", first_stage),
+        ("scenes-average-pooling.yaml", first_stage),
+        ("scenes-cidc-recordings.yaml", ALL_LABELS),
+    ):
+        data = load_config(example_path(name), TrainConfig).data
+        assert data.labels == labels
+        flips = {label: data.flip_labels.get(label, label) for label in GESTURES if label in labels}
+        assert all(FLIPS[label] == mirrored for label, mirrored in flips.items())
 
 
 def test_all_files_of_the_recipe_for_few_videos_agree() -> None:

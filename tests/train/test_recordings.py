@@ -274,7 +274,7 @@ def test_the_commands(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_falls_of_real_people(
     shared_files: list[dict[str, str]], shared_data: Path, tmp_path: Path
 ) -> None:
-    """The weights that ship were trained on generated people; they find some real falls."""
+    """The weights that ship were trained on generated people; they find most real falls."""
     lines = ["path,label,start_seconds,end_seconds"]
     for row in shared_files:
         if "gmdcsa24" in row["path"]:
@@ -297,5 +297,5 @@ def test_falls_of_real_people(
     assert main(command.split()) == 0
     facts = json.loads(found.read_text())
     assert facts["true_events"] >= 7
-    assert facts["found"] >= 3
+    assert facts["found"] >= 6
     assert facts["false"] <= 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs import DataError
+from train.config import labels_in
 from train.data.manifest import ManifestEntry, read_manifest
 from train.results.config import ScenesSet
 from train.results.lists import draw_clips, hash_of_videos, set_lists, write_entries
@@ -73,7 +74,9 @@ def test_scenes_are_written_once(tmp_path: Path) -> None:
     assert lists is not None
     clip = read_manifest(lists.train).entries[0].path
     written = clip.stat().st_mtime_ns
-    assert len(read_manifest(lists.validation).entries) == 12
+    labels = labels_in(lists.labels_from)
+    assert len(labels) == 12
+    assert set(read_manifest(lists.validation).counts) == set(labels)
     again = set_lists(found, 1, data_root=tmp_path, out=tmp_path / "out", make=False)
     assert again == lists
     assert clip.stat().st_mtime_ns == written

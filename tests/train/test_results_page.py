@@ -1,5 +1,6 @@
 """The page of results: its arithmetic, its cells, and that no figure in it is typed."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from configs import ConfigError, example_path, load_config, parse_config
+from model.checkpoints.shipped import find_weights
 from tests import ROOT
 from train.ablations import PAPER_TABLES
 from train.results import (
@@ -108,7 +110,9 @@ def test_a_page_without_results_has_no_figure_but_the_papers(plan: ResultsPlan) 
     assert measured
     assert {cell.strip() for cell in measured} <= known
     assert "Nothing was run." in text
-    assert "6d6f2373" in text  # the start of the SHA-256 of the weights that ship
+    shipped = find_weights("scenes-r2d18-cidc")
+    assert shipped is not None
+    assert hashlib.sha256(shipped.read_bytes()).hexdigest()[:8] in text
 
 
 def test_the_page_in_the_docs_follows_the_plan_that_ships(plan: ResultsPlan) -> None:

@@ -223,6 +223,21 @@ def test_a_network_starts_from_the_weights_of_another_run(plan_path: Path, tmp_p
         load_config(plan_path, ResultsPlan)
 
 
+def test_manifests_give_the_figures_of_their_folder(plan_path: Path, tmp_path: Path) -> None:
+    tree = yaml.safe_load(plan_path.read_text())
+    lists = tmp_path / "out/sets/takes/fold1"
+    files = {"train": "train.csv", "validation": "validation.csv", "labels_from": "data.yaml"}
+    listed = {"kind": "manifests", "id": "listed", "title": "Listed"}
+    listed |= {key: str(lists / name) for key, name in files.items()}
+    tree["sets"].append(listed)
+    tree["networks"].pop()
+    plan_path.write_text(yaml.safe_dump(tree))
+    first, second = finish(plan_path, tmp_path / "out").values()
+    assert first.result is not None
+    assert second.result is not None
+    assert first.result["figures"] == second.result["figures"]
+
+
 def test_recordings_are_measured_with_given_weights(
     scenes: Path, tiny_weights: Path, plan_path: Path, tmp_path: Path
 ) -> None:
