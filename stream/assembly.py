@@ -178,7 +178,7 @@ def build_announcer(
     recogniser: Recogniser,
     *,
     snapshots: SnapshotStore | None,
-    next_sequence: Callable[[str], int],
+    next_sequence: Callable[[str, int | None], int],
     subscribers: Sequence[Subscriber],
 ) -> Announcer:
     """The part that makes events of results."""

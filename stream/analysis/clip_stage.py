@@ -256,7 +256,7 @@ class ClipStage(Stage):
             self._send_batch()
         has_emitted = session.has_emitted
         self._restart(session)
-        if broken.reason is not BreakReason.REMOVED:
+        if not broken.reason.is_departure:
             self._metrics.resets.labels(broken.camera_id, broken.reason.value).inc()
         if broken.reason.is_final:
             self._close(session)

@@ -82,7 +82,7 @@ class Outbox:
         """
         if not events:
             return
-        last = {event.camera_id: event.sequence for event in events}
+        last = {event.numbering: event.sequence for event in events}
         with self._database.transaction() as change:
             for event in events:
                 self._add(change.connection, event)
@@ -108,7 +108,9 @@ class Outbox:
     def close_open_events(self) -> list[ActionEvent]:
         """End the events that a killed process left open, with reason `crash`.
 
-        Each event ends where its action had got to, in the stream, at its last stored event.
+        Each event ends where its action had got to, in the stream, at its last stored event. If
+        workers share the cameras, the next worker ends what has reached Kafka: such an event is
+        left alone once its start is no longer stored here.
 
         Returns:
             The `ended` events that were added.
@@ -123,30 +125,34 @@ class Outbox:
         with self._database.reading() as connection:
             query = "select event_id, cast(payload as blob) from open_events order by rowid"
             rows = connection.execute(query).fetchall()
+            query = "select event_id from events where kind = 'started'"
+            stored = {event_id for (event_id,) in connection.execute(query)}
         closing = []
-        unreadable = []
+        forgotten = []
         last = dict(self._database.sequences)
         for event_id, payload in rows:
             try:
                 event = ActionEvent.from_json(payload)
             except DataError as error:
-                unreadable.append((event_id,))
+                forgotten.append((event_id,))
                 _log.error(
                     "open event %s cannot be read; it will not be ended: %s", event_id, error
                 )
                 continue
-            last[event.camera_id] = last.get(event.camera_id, event.sequence) + 1
+            if event.epoch is not None and event_id not in stored:
+                forgotten.append((event_id,))
+                continue
+            last[event.numbering] = last.get(event.numbering, event.sequence) + 1
             until = _latest_moment(payload)
-            closing.append(_ended_by_crash(event, last[event.camera_id], until))
-        if unreadable:
-            with self._database.transaction() as change:
-                change.connection.executemany(_END_EVENT, unreadable)
+            closing.append(ended_by_crash(event, last[event.numbering], until))
+        with self._database.transaction() as change:
+            change.connection.executemany(_END_EVENT, forgotten)
         self.append(closing)
         return closing
 
-    def next_sequence(self, camera_id: str) -> int:
-        """Return the sequence number of the camera's next event."""
-        return self._database.sequences.get(camera_id, 0) + 1
+    def next_sequence(self, camera_id: str, epoch: int | None = None) -> int:
+        """Return the sequence number of the camera's next event, in an epoch if it has one."""
+        return self._database.sequences.get(numbering(camera_id, epoch), 0) + 1
 
     def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
         """Return up to `max_events` events with an id above `after_id`, in order.
