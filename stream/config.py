@@ -20,6 +20,7 @@ from stream.cameras.config import CameraConfig
 from stream.console.config import LogConfig
 from stream.events.config import EventConfig, KafkaConfig, OutboxConfig, SnapshotConfig
 from stream.events.start_check import check_authorities, check_certificates
+from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
 
@@ -35,6 +36,9 @@ class StreamConfig(StrictModel):
 
     cameras: tuple[CameraConfig, ...] = Field(
         description="the cameras; more may come over HTTP", max_length=1024
+    )
+    cameras_from: CamerasFrom = Field(
+        CamerasFrom(), description="cameras that live in a topic, for many machines"
     )
     source: SourceConfig = Field(SourceConfig(), description="opening and reopening cameras")
     clip: ClipConfig = Field(ClipConfig(), description="sampling")
@@ -61,6 +65,9 @@ class StreamConfig(StrictModel):
             for name, section in tree.items()
             if section is not None or name not in optional
         }
+        cameras_from = tree.get("cameras_from")
+        if isinstance(cameras_from, dict) and cameras_from.get("topic") is not None:
+            tree.setdefault("cameras", [])
         if not isinstance(tree.get("cameras"), (list, tuple)):
             return tree
         try:
@@ -77,17 +84,37 @@ class StreamConfig(StrictModel):
             raise ValueError(
                 f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own"
             )
-        if not self.cameras and not self.http.enabled:
+        if self.cameras_from.topic is not None:
+            self._check_fleet()
+        elif not self.cameras and not self.http.enabled:
             raise ValueError("cameras: there are none, and without http.enabled none can be added")
         return self
+
+    def _check_fleet(self) -> None:
+        if self.cameras:
+            raise ValueError(
+                f"cameras and cameras_from.topic are both given ({len(self.cameras)} cameras, topic"
+                f" {self.cameras_from.topic!r}); import the cameras into the topic with"
+                " `cidc-stream cameras import FILE` and remove them here, or remove"
+                " cameras_from.topic"
+            )
+        if self.cameras_from.topic == self.kafka.topic:
+            raise ValueError(
+                f"cameras_from.topic and kafka.topic are both {self.kafka.topic!r}; cameras and"
+                " events need topics of their own"
+            )
+        if not broker_of_cameras(self.cameras_from, self.kafka).bootstrap:
+            raise ValueError(
+                "cameras_from.topic needs a broker: set kafka.bootstrap, or cameras_from.bootstrap"
+            )
 
 
 def overrides_path(config: StreamConfig) -> Path | None:
     """The file of changes made over HTTP, beside the outbox unless the configuration names one.
 
-    None if no changes can be made.
+    None if no changes can be made, or if they are written to the topic of the cameras.
     """
-    if not config.http.enabled:
+    if not config.http.enabled or config.cameras_from.topic is not None:
         return None
     beside_outbox = config.outbox.path.with_name(config.outbox.path.name + ".cameras.json")
     return config.http.changes or beside_outbox
@@ -145,4 +172,6 @@ def check_settings(
 
 def max_views(config: StreamConfig) -> int:
     """Cameras, or their regions, that can be analysed at once."""
+    if config.cameras_from.topic is not None:
+        return config.batch.max_views or MAX_VIEWS
     return config.batch.max_views or max(_MIN_VIEWS, count_views(config.cameras))

@@ -36,6 +36,7 @@ class EventSections(StrictModel):
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
     # The names of the other sections are listed so that a misspelt section is an error.
     cameras: Any = None
+    cameras_from: Any = None
     source: Any = None
     clip: Any = None
     batch: Any = None
