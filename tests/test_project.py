@@ -29,9 +29,11 @@ MAY_IMPORT = {
 VALUES = {
     "stream.types",
     "stream.metrics",
+    "stream.metric_registry",
     "stream.old_metric_names",
     "stream.stage",
     "stream.events.event",
+    "stream.events.kafka",
 }
 # The wiring, and what stands above it: these alone know the rooms.
 WIRING = {

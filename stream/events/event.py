@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -12,7 +13,17 @@ from typing import Any, Literal, get_args
 
 from configs import DataError
 
-__all__ = ["SCHEMA", "ActionEvent", "EventKind", "StoredEvent", "numbering", "rfc3339"]
+__all__ = [
+    "SCHEMA",
+    "ActionEvent",
+    "EventKind",
+    "StoredEvent",
+    "ended_by_crash",
+    "latest_moment",
+    "numbering",
+    "open_json",
+    "rfc3339",
+]
 SCHEMA = "action-event/1"
 _MAX_SHOWN = 300
 EventKind = Literal["started", "updated", "ended"]  # as `model.detection.DetectionKind`
@@ -219,6 +230,47 @@ class StoredEvent:
 
     id: int
     event: ActionEvent
+
+
+def open_json(event: ActionEvent) -> str:
+    """Return the JSON of an open event, with the moment until which it was seen."""
+    fields = json.loads(event.to_json())
+    return json.dumps(fields | {"seen_until": event.seen_until}, separators=(",", ":"))
+
+
+def latest_moment(payload: bytes) -> tuple[str, float] | None:
+    """Return until when an open event was seen; None if that was not stored or is damaged."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        ended_at, pts_end = json.loads(payload)["seen_until"]
+        if datetime.datetime.fromisoformat(ended_at).tzinfo and math.isfinite(pts_end):
+            return str(ended_at), float(pts_end)
+    return None
+
+
+def ended_by_crash(
+    event: ActionEvent, sequence: int, until: tuple[str, float] | None
+) -> ActionEvent:
+    """Return the `ended` event of an action whose process was killed.
+
+    Args:
+        until: `ended_at` and `pts_end_seconds`; None for the time at which its last stored event
+            was produced, by the clock.
+    """
+    if until is None:
+        parse = datetime.datetime.fromisoformat
+        lasted = parse(event.produced_at) - parse(event.started_at)
+        # The clock may have been set back since the start.
+        ended_at = max(event.produced_at, event.started_at, key=parse)
+        pts_end = round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3)
+        until = (ended_at, pts_end)
+    return dataclasses.replace(
+        event,
+        kind="ended",
+        reason="crash",
+        sequence=sequence,
+        ended_at=until[0],
+        pts_end_seconds=until[1],
+    )
 
 
 def numbering(camera_id: str, epoch: int | None) -> str:

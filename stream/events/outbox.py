@@ -7,12 +7,7 @@ killed, the next start ends those events. Events that the broker refuses are kep
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import datetime
-import json
 import logging
-import math
 import sqlite3
 import threading
 import time
@@ -20,7 +15,14 @@ from collections.abc import Callable, Sequence
 
 from configs import DataError
 from stream.events.config import OutboxConfig
-from stream.events.event import ActionEvent, StoredEvent
+from stream.events.event import (
+    ActionEvent,
+    StoredEvent,
+    ended_by_crash,
+    latest_moment,
+    numbering,
+    open_json,
+)
 from stream.events.outbox_database import BUSY_SECONDS, OutboxDatabase
 from stream.events.outbox_reader import read_events
 
@@ -103,7 +105,7 @@ class Outbox:
         if event.kind == "ended":
             connection.execute(_END_EVENT, (event.event_id,))
         else:
-            connection.execute(_OPEN_EVENT, (event.event_id, _with_latest_moment(event)))
+            connection.execute(_OPEN_EVENT, (event.event_id, open_json(event)))
 
     def close_open_events(self) -> list[ActionEvent]:
         """End the events that a killed process left open, with reason `crash`.
@@ -143,7 +145,7 @@ class Outbox:
                 forgotten.append((event_id,))
                 continue
             last[event.numbering] = last.get(event.numbering, event.sequence) + 1
-            until = _latest_moment(payload)
+            until = latest_moment(payload)
             closing.append(ended_by_crash(event, last[event.numbering], until))
         with self._database.transaction() as change:
             change.connection.executemany(_END_EVENT, forgotten)
@@ -244,44 +246,3 @@ def _drop_oldest(connection: sqlite3.Connection, excess: int) -> list[str]:
         rows += connection.execute(others, (excess - len(rows),)).fetchall()
     connection.executemany(_REMOVE_EVENT, [(event_id,) for event_id, _ in rows])
     return [kind for _, kind in rows]
-
-
-def _with_latest_moment(event: ActionEvent) -> str:
-    """Return the JSON of an open event, with the moment until which it was seen."""
-    fields = json.loads(event.to_json())
-    return json.dumps(fields | {"seen_until": event.seen_until}, separators=(",", ":"))
-
-
-def _latest_moment(payload: bytes) -> tuple[str, float] | None:
-    """Return until when an open event was seen; None if that was not stored or is damaged."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        ended_at, pts_end = json.loads(payload)["seen_until"]
-        if datetime.datetime.fromisoformat(ended_at).tzinfo and math.isfinite(pts_end):
-            return str(ended_at), float(pts_end)
-    return None
-
-
-def _ended_by_crash(
-    event: ActionEvent, sequence: int, until: tuple[str, float] | None
-) -> ActionEvent:
-    """Return the `ended` event of an action whose process was killed.
-
-    Args:
-        until: `ended_at` and `pts_end_seconds`; None for the time at which its last stored event
-            was produced, by the clock.
-    """
-    if until is None:
-        parse = datetime.datetime.fromisoformat
-        lasted = parse(event.produced_at) - parse(event.started_at)
-        # The clock may have been set back since the start.
-        ended_at = max(event.produced_at, event.started_at, key=parse)
-        pts_end = round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3)
-        until = (ended_at, pts_end)
-    return dataclasses.replace(
-        event,
-        kind="ended",
-        reason="crash",
-        sequence=sequence,
-        ended_at=until[0],
-        pts_end_seconds=until[1],
-    )
