@@ -162,14 +162,20 @@ def connect_admin(config: KafkaConfig) -> Any:
     return admin
 
 
-def connect_reader(config: KafkaConfig) -> Any:
+def connect_reader(config: KafkaConfig, *, max_wait_ms: int = 500) -> Any:
     """Create a consumer without a group that reads from the beginning; needs no reachable broker.
+
+    Args:
+        max_wait_ms: how long the broker may wait for new records before it answers that there are
+            none.
 
     Raises:
         BrokerError: the settings cannot be used.
     """
     with explained(config):
-        return kafka.KafkaConsumer(**config.connection(), **_READING, group_id=None)
+        return kafka.KafkaConsumer(
+            **config.connection(), **_READING, group_id=None, fetch_max_wait_ms=max_wait_ms
+        )
 
 
 def connect_member(

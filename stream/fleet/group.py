@@ -124,7 +124,11 @@ class Group:
         """
         named = [self._named(number) for number in sorted(partitions)]
         ends = self._reader.end_offsets(named, timeout_ms=_ANSWER_MS)
-        return {partition.partition: end for partition, end in ends.items()}
+        # Some brokers answer with an older end than they sent with the records.
+        return {
+            partition.partition: max(end, self._reader.highwater(partition) or 0)
+            for partition, end in ends.items()
+        }
 
     def claim(self, partition: int) -> Any:
         """Send a claim; its future gives the offset."""

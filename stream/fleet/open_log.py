@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -25,12 +26,20 @@ from typing import Any
 from configs import DataError
 from stream.events.config import KafkaConfig
 from stream.events.event import ActionEvent
-from stream.events.kafka import connect_reader, kafka
+from stream.events.kafka import abandon_producer, connect_producer, connect_reader, kafka
 
-__all__ = ["MARK_KEY", "LogRecord", "OpenAction", "headers_of", "open_actions", "read_partitions"]
+__all__ = [
+    "MARK_KEY",
+    "LogRecord",
+    "OpenAction",
+    "OpenLogWriter",
+    "open_actions",
+    "read_partitions",
+]
 
 MARK_KEY = b"#taken-over"
 _POLL_MS = 100
+_WAIT_MS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +62,47 @@ class OpenAction:
     epoch: int
 
 
-def headers_of(epoch: int) -> list[tuple[str, bytes]]:
-    """Return the headers of a record."""
-    return [("epoch", str(epoch).encode())]
+class OpenLogWriter:
+    """Writes records of the topic. Any thread may call its methods.
+
+    Args:
+        config: the broker of the events.
+        connect, abandon: how producers are made and dropped; tests replace them.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        topic: str,
+        connect: Callable[[KafkaConfig], Any] = connect_producer,
+        abandon: Callable[[Any], None] = abandon_producer,
+    ) -> None:
+        self.topic = topic
+        self._config = config
+        self._connect = connect
+        self._abandon = abandon
+        self._producer: Any = None
+        self._lock = threading.Lock()
+
+    def send(self, partition: int, key: bytes, value: bytes | None, epoch: int) -> Any:
+        """Send a record; returns its future.
+
+        Raises:
+            BrokerError, KafkaError: it cannot be sent now; nothing was sent.
+        """
+        with self._lock:
+            if self._producer is None:
+                self._producer = self._connect(self._config)
+            producer = self._producer
+        headers = [("epoch", str(epoch).encode())]
+        return producer.send(self.topic, value, key=key, headers=headers, partition=partition)
+
+    def start_over(self) -> None:
+        """Drop the producer, with what it has not delivered."""
+        with self._lock:
+            if self._producer is not None:
+                self._abandon(self._producer)
+            self._producer = None
 
 
 def open_actions(
@@ -77,7 +124,7 @@ def open_actions(
         if record.key == MARK_KEY:
             mark = max(mark, record.epoch)
         elif record.epoch < mark:
-            void.add(event_id)
+            (void.discard if record.value is None else void.add)(event_id)
         elif record.value is None:
             found.pop(event_id, None)
             void.discard(event_id)
@@ -95,7 +142,7 @@ def read_partitions(
     partitions: Iterable[int],
     *,
     timeout_seconds: float,
-    connect: Callable[[KafkaConfig], Any] = connect_reader,
+    connect: Callable[..., Any] = connect_reader,
 ) -> Mapping[int, list[LogRecord]]:
     """Read partitions from their beginning to the end that they have now.
 
@@ -105,11 +152,11 @@ def read_partitions(
     deadline = time.monotonic() + timeout_seconds
     named = [kafka.TopicPartition(topic, number) for number in sorted(partitions)]
     found: dict[int, list[LogRecord]] = {partition.partition: [] for partition in named}
-    with contextlib.closing(connect(config)) as reader:
+    with contextlib.closing(connect(config, max_wait_ms=_WAIT_MS)) as reader:
         reader.assign(named)
         reader.seek_to_beginning(*named)
         ends = reader.end_offsets(named, timeout_ms=int(timeout_seconds * 1000))
-        left = {partition: end for partition, end in ends.items() if end > 0}
+        left = dict(ends)
         while left:
             if time.monotonic() > deadline:
                 raise kafka.errors.KafkaTimeoutError(f"topic {topic!r} could not be read in time")
@@ -118,9 +165,16 @@ def read_partitions(
             left = {
                 partition: end
                 for partition, end in left.items()
-                if (reader.position(partition, timeout_ms=_POLL_MS) or 0) < end
+                if not _is_read(reader, partition, end)
             }
     return found
+
+
+def _is_read(reader: Any, partition: Any, end: int) -> bool:
+    """Whether a partition was read to its end: by what the broker said, also with the records."""
+    newest = reader.highwater(partition)
+    position = reader.position(partition, timeout_ms=_POLL_MS)
+    return newest is not None and position is not None and position >= max(newest, end)
 
 
 def _log_records(batch: Iterable[Any]) -> Iterator[LogRecord]:
