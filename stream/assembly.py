@@ -23,12 +23,20 @@ from stream.cameras.manager import CameraManager
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
-from stream.config import StreamConfig, allowed_files, max_views
+from stream.config import (
+    StreamConfig,
+    allowed_files,
+    camera_check,
+    completed_camera,
+    max_views,
+)
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
 from stream.events.outbox import Outbox
 from stream.events.publisher import Publisher
 from stream.events.snapshots import SnapshotStore
+from stream.fleet.config import broker_of_cameras, worker_name
+from stream.fleet.topic_cameras import TopicCameras
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
 from stream.types import CameraSnapshot
@@ -39,6 +47,7 @@ __all__ = [
     "build_manager",
     "build_ring",
     "build_supervisor",
+    "open_camera_topic",
     "open_http",
     "open_outbox",
     "open_publisher",
@@ -101,8 +110,12 @@ def open_http(
     cameras: Callable[[], CameraManager | None],
     statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
     checks: Mapping[str, Callable[[], str | None]],
+    topic: TopicCameras | None = None,
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.
+
+    Args:
+        topic: takes the changes of cameras that live in a topic, from `open_camera_topic`.
 
     Raises:
         ConfigError: its address cannot be listened on, or its token cannot be read.
@@ -117,6 +130,19 @@ def open_http(
         statuses=statuses,
         checks=checks,
         snapshots=pictures,
+        topic=topic,
+    )
+
+
+def open_camera_topic(config: StreamConfig, spec: ModelSpec) -> TopicCameras | None:
+    """What writes changes over HTTP to the topic of the cameras; None without a topic."""
+    if config.cameras_from.topic is None:
+        return None
+    return TopicCameras(
+        broker_of_cameras(config.cameras_from, config.kafka),
+        complete=completed_camera(config),
+        check=camera_check(config, spec),
+        worker=worker_name(config.cameras_from, config.outbox.path),
     )
 
 

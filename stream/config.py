@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,12 @@ from model.calibration import threshold_warning
 from model.checkpoints.weights import ModelSpec, read_spec
 from stream.analysis.config import BatchConfig, InferConfig, check_spec, weights_path
 from stream.cameras.allowed_files import AllowedFiles
-from stream.cameras.checks import check_camera, count_views, with_shared_settings
+from stream.cameras.checks import (
+    SHARED_SECTIONS,
+    check_camera,
+    count_views,
+    with_shared_settings,
+)
 from stream.cameras.config import CameraConfig
 from stream.console.config import LogConfig
 from stream.events.config import EventConfig, KafkaConfig, OutboxConfig, SnapshotConfig
@@ -24,7 +29,15 @@ from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
 
-__all__ = ["StreamConfig", "allowed_files", "check_settings", "max_views", "overrides_path"]
+__all__ = [
+    "StreamConfig",
+    "allowed_files",
+    "camera_check",
+    "check_settings",
+    "completed_camera",
+    "max_views",
+    "overrides_path",
+]
 
 _log = logging.getLogger(__name__)
 # Room for cameras that are added while the pipeline runs.
@@ -123,6 +136,30 @@ def overrides_path(config: StreamConfig) -> Path | None:
 def allowed_files(config: StreamConfig) -> AllowedFiles:
     """The files of this machine that cameras added or changed over HTTP may name."""
     return AllowedFiles(config.http.files, config.cameras, config.source)
+
+
+def camera_check(config: StreamConfig, spec: ModelSpec) -> Callable[[CameraConfig], None]:
+    """Return the check of a camera that is not in the file: it comes over HTTP or from a topic.
+
+    The check raises a ConfigError for a camera that cannot be used.
+    """
+    allowed = allowed_files(config)
+
+    def check(camera: CameraConfig) -> None:
+        check_camera(camera, spec, allowed)
+        if len(camera.views) > max_views(config):
+            raise ConfigError(
+                f"camera {camera.id}: it has more regions than batch.max_views:"
+                f" {max_views(config)}; raise it"
+            )
+
+    return check
+
+
+def completed_camera(config: StreamConfig) -> Callable[[Mapping[str, Any]], Any]:
+    """Return what completes a camera's own sections by those of all cameras."""
+    shared = {name: getattr(config, name) for name in SHARED_SECTIONS}
+    return lambda fields: with_shared_settings(fields, shared)
 
 
 def check_settings(

@@ -9,11 +9,19 @@ from pydantic import Field, field_validator, model_validator
 
 from configs import StrictModel, exists
 from stream.cameras.address import check_address, kind_of_address
-from stream.cameras.redaction import redact_url
+from stream.cameras.redaction import SECRET_REFERENCE, plain_secrets, redact_url
 from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
 
-__all__ = ["CameraConfig", "RegionConfig", "View", "redact_url"]
+__all__ = [
+    "SECRET_REFERENCE",
+    "CameraConfig",
+    "RegionConfig",
+    "View",
+    "kind_of_address",
+    "plain_secrets",
+    "redact_url",
+]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _MIN_REGION = 0.05

@@ -35,6 +35,12 @@ class CameraTable:
     claims: Mapping[int, ClaimRecord]
     places: Mapping[str, frozenset[int]]
 
+    def home(self, camera_id: str) -> int | None:
+        """Return the partition of a camera's newest record; None if it has none."""
+        if (record := self.cameras.get(camera_id)) is not None:
+            return record.place.partition
+        return min(self.places.get(camera_id, ()), default=None)
+
 
 def table_of(records: Iterable[Record]) -> CameraTable:
     """Return the newest record of each key; the records may come in any order.

@@ -19,6 +19,7 @@ __all__ = [
     "Camera",
     "CameraChange",
     "CameraProblem",
+    "CameraWritten",
     "Error",
     "HealthReport",
     "NewCamera",
@@ -39,12 +40,14 @@ _MEANING = {
     415: "the request was not sent as JSON",
     421: "the Host header names another machine; http.hosts can allow its name",
     422: "a setting is wrong; the error names it",
-    503: "the pipeline is still loading, or is stopping",
+    503: "the pipeline is still loading or is stopping, or the broker with the topic of the cameras"
+    " cannot be reached",
     507: "the change cannot be saved to disk",
 }
 _MEANING_IF_CAMERA_STARTS = (
     "the pipeline is still loading, or is stopping; or too many readers of cameras that were"
-    " stopped have not ended, and Retry-After says when to try again"
+    " stopped have not ended, or the broker with the topic of the cameras cannot be reached, and"
+    " Retry-After says when to try again"
 )
 
 
@@ -59,8 +62,11 @@ class CameraChange(CameraConfig):
 
 
 def _require_all(schema: dict[str, Any]) -> None:
-    """Mark every field as always present, including fields with a default."""
-    schema["required"] = list(schema["properties"])
+    """Mark every field as always present, including fields with a default.
+
+    Only `worker` is left out where there is one worker.
+    """
+    schema["required"] = [name for name in schema["properties"] if name != "worker"]
 
 
 class Blind(BaseModel):
@@ -89,6 +95,19 @@ class Camera(CameraConfig):
     blind: Blind | None = Field(
         description="set if the camera runs and has given no clip for clip.blind_after_seconds"
     )
+    worker: str = Field("", description="with cameras_from.topic: name of the worker that runs it")
+
+
+class CameraWritten(BaseModel):
+    """What was written to the topic of the cameras, and what happens next."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(description="name of the camera")
+    change: Literal["added", "changed", "unchanged", "removed"] = Field(
+        description="what became of the camera in the topic"
+    )
+    detail: str = Field(description="what happens next")
 
 
 class CameraProblem(BaseModel):

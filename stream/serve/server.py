@@ -17,7 +17,7 @@ from stream.serve.access import Access, is_local
 from stream.serve.app import create_app, create_probe_app
 from stream.serve.config import HttpConfig
 from stream.serve.connections import limited_to
-from stream.serve.dependencies import CameraControl, Services
+from stream.serve.dependencies import CameraControl, Services, TopicControl
 from stream.serve.health import Check, health_router
 from stream.serve.hosts import HostRule
 from stream.types import CameraSnapshot
@@ -55,6 +55,7 @@ class HttpServer:
         cameras: function called at each request; it returns None while the pipeline is loading.
         statuses: function that returns the status of every camera, for `/health`.
         snapshots: folder of the pictures of events, served under `/snapshots`; None for none.
+        topic: takes changes of cameras if they live in a topic; None if they do not.
 
     Raises:
         ConfigError: the server cannot listen on an address, or the token cannot be read.
@@ -69,6 +70,7 @@ class HttpServer:
         cameras: Callable[[], CameraControl | None],
         statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
         snapshots: Path | None = None,
+        topic: TopicControl | None = None,
     ) -> None:
         token = config.secret()
         hosts = HostRule(config.hosts)
@@ -77,7 +79,7 @@ class HttpServer:
         with contextlib.ExitStack() as opened:
             main = opened.enter_context(_listen(config.host, config.port, "http.port"))
             access = Access(token, listens_locally=is_local(main.getsockname()[0]))
-            services = Services(cameras, access, config.max_body_bytes, snapshots)
+            services = Services(cameras, access, config.max_body_bytes, snapshots, topic)
             app = create_app(services, health, hosts)
             self._main = _Listener(main, app, config, thread_name="http")
             self._listeners.append(self._main)
