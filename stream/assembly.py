@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -21,21 +22,19 @@ from stream.cameras.checks import check_camera, check_room
 from stream.cameras.config import CameraConfig
 from stream.cameras.manager import CameraManager
 from stream.cameras.overrides import CameraOverrides
+from stream.cameras.shared_manager import SharedCameraManager
 from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import (
     StreamConfig,
     allowed_files,
-    camera_check,
-    completed_camera,
     max_views,
 )
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
 from stream.events.outbox import Outbox
-from stream.events.publisher import Publisher
+from stream.events.publisher import EventStore, Publisher
 from stream.events.snapshots import SnapshotStore
-from stream.fleet.config import broker_of_cameras, worker_name
 from stream.fleet.topic_cameras import TopicCameras
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
@@ -47,7 +46,6 @@ __all__ = [
     "build_manager",
     "build_ring",
     "build_supervisor",
-    "open_camera_topic",
     "open_http",
     "open_outbox",
     "open_publisher",
@@ -86,7 +84,7 @@ def open_snapshots(config: StreamConfig, metrics: Metrics) -> SnapshotStore | No
     )
 
 
-def open_publisher(config: StreamConfig, outbox: Outbox, metrics: Metrics) -> Publisher | None:
+def open_publisher(config: StreamConfig, outbox: EventStore, metrics: Metrics) -> Publisher | None:
     """The publisher to Kafka; None without a broker.
 
     Raises:
@@ -111,11 +109,13 @@ def open_http(
     statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
     checks: Mapping[str, Callable[[], str | None]],
     topic: TopicCameras | None = None,
+    worker: Callable[[], Mapping[str, Any] | None] = lambda: None,
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.
 
     Args:
-        topic: takes the changes of cameras that live in a topic, from `open_camera_topic`.
+        topic: takes the changes of cameras that live in a topic, from `Fleet.open_topic`.
+        worker: describes this worker's share in them, for `/health`.
 
     Raises:
         ConfigError: its address cannot be listened on, or its token cannot be read.
@@ -131,18 +131,7 @@ def open_http(
         checks=checks,
         snapshots=pictures,
         topic=topic,
-    )
-
-
-def open_camera_topic(config: StreamConfig, spec: ModelSpec) -> TopicCameras | None:
-    """What writes changes over HTTP to the topic of the cameras; None without a topic."""
-    if config.cameras_from.topic is None:
-        return None
-    return TopicCameras(
-        broker_of_cameras(config.cameras_from, config.kafka),
-        complete=completed_camera(config),
-        check=camera_check(config, spec),
-        worker=worker_name(config.cameras_from, config.outbox.path),
+        worker=worker,
     )
 
 
@@ -204,6 +193,7 @@ def build_announcer(
     recogniser: Recogniser,
     *,
     snapshots: SnapshotStore | None,
+    worker: str | None,
     next_sequence: Callable[[str, int | None], int],
     subscribers: Sequence[Subscriber],
 ) -> Announcer:
@@ -219,6 +209,7 @@ def build_announcer(
         subscribers=subscribers,
         metrics=metrics,
         pictures=pictures,
+        worker=worker,
     )
 
 
@@ -259,7 +250,8 @@ def build_manager(
         check_camera(camera, spec, allowed)
         check_decoder(camera)
 
-    manager = CameraManager(
+    kind = CameraManager if config.cameras_from.topic is None else SharedCameraManager
+    manager = kind(
         supervisor,
         overrides,
         metrics,

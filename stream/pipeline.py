@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from model.runtime import release_freed_memory
+from model.runtime import MemoryRelease
 from stream import assembly
 from stream.analysis.backlog import Backlog
 from stream.analysis.config import InferConfig
@@ -34,6 +34,7 @@ from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
+from stream.fleet_assembly import Fleet
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.gpu_watch import GpuWatch
 from stream.health import HANGS_SECONDS, Health
@@ -87,6 +88,7 @@ class Pipeline:
         self._subscribers: list[Subscriber] = [self._counter.take]
         self._overrides = CameraOverrides(overrides_path(config))
         self._cameras = self._overrides.apply(config.cameras)
+        self._fleet = Fleet(config, self.metrics)
         self._configured = self._overrides.unchanged(self._cameras)
         self.spec = check_settings(config, self._configured)
         with contextlib.ExitStack() as stack:
@@ -103,6 +105,8 @@ class Pipeline:
                 cameras=lambda: self.manager if self.health.started.is_set() else None,
                 statuses=self.cameras,
                 checks=self.health.checks,
+                topic=self._fleet.open_topic(self.spec),
+                worker=self._fleet.report,
             )
             if self._http is not None:
                 stack.callback(close_quietly, self._http.close)
@@ -140,12 +144,14 @@ class Pipeline:
             on_tick: called about ten times a second.
         """
         manager = self.manager
-        started_at = released_at = time.monotonic()
+        started_at = time.monotonic()
+        release = MemoryRelease(_RELEASE_MEMORY_SECONDS)
         # A process that died left these open; new events get later numbers.
         self._tell(Announcement(tuple(self.outbox.close_open_events())))
         for stage in self._stages:
             stage.start()
         manager.start()
+        self._fleet.start(manager, self.writer, self._counter)
         self.health.started.set()
         try:
             while not stop.is_set() and not manager.all_ended() and not self._has_failure():
@@ -153,10 +159,9 @@ class Pipeline:
                 if duration_seconds is not None and seconds >= duration_seconds:
                     break
                 on_tick()
+                self._fleet.tick()
                 self.supervisor.supervise()
-                if time.monotonic() - released_at >= _RELEASE_MEMORY_SECONDS:
-                    release_freed_memory()
-                    released_at = time.monotonic()
+                release.tick()
                 stop.wait(_TICK_SECONDS)
         finally:
             self._drain()
@@ -191,8 +196,10 @@ class Pipeline:
         self.manager = assembly.build_manager(
             *of, self._overrides, self._cameras, check_decoder=self.decoders.check
         )
-        self.metrics.before_scrape.append(self._refresh)
-        self._publisher = assembly.open_publisher(self.config, self.outbox, self.metrics)
+        self.metrics.before_scrape += [self._refresh, self._fleet.refresh]
+        self._stack.callback(self._fleet.close)
+        outbox = self._fleet.events_to_publish(self.outbox)
+        self._publisher = assembly.open_publisher(self.config, outbox, self.metrics)
         if self._publisher is not None:
             self._publisher.start()
             self._stack.callback(close_quietly, self._publisher.close)
@@ -207,6 +214,7 @@ class Pipeline:
             self.metrics,
             self._recogniser,
             snapshots=self._snapshots,
+            worker=self._fleet.worker,
             next_sequence=self.writer.next_sequence,
             subscribers=(self._store, self._tell),
         )
@@ -258,18 +266,13 @@ class Pipeline:
         self.health.draining.set()
         self.manager.stop()
         self.supervisor.stop()
+        self._fleet.stop()
         self.decoding.stop()
         self.inbox.close()
+        silence = self._max_silence_seconds
         for stage in (self.clips, self.inference, self.decoding):
-            while (
-                not stage.join(_TICK_SECONDS) and stage.silent_seconds < self._max_silence_seconds
-            ):
-                if self._has_failure():
-                    self._abort()
-            if stage.is_alive:
+            if not stage.join_while_moving(silence, self._has_failure, self._abort):
                 self.failed = True
-                self._abort()
-                _log.error("the thread %s hangs; what waits for it is lost", stage.name)
         self.writer.close()
         self.writer.join(self._max_silence_seconds)
         self.failed = self.failed or self._has_failure() or self.writer.lost > 0
@@ -296,4 +299,5 @@ class Pipeline:
             network=describe_engine(self._recogniser.engine, self.metrics),
             gpu=self._gpu.summary(),
             http=None if self._http is None else self._http.address,
+            worker=self._fleet.report(),
         )

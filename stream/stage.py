@@ -13,6 +13,7 @@ from configs import CidcError
 __all__ = ["Stage", "close_quietly"]
 
 _log = logging.getLogger(__name__)
+_LOOK_SECONDS = 0.1
 
 
 class Stage(abc.ABC):
@@ -57,6 +58,26 @@ class Stage(abc.ABC):
         """Wait for the thread; whether it has ended, or never ran."""
         if self._thread is not None and self._thread.is_alive():
             self._thread.join(timeout_seconds)
+        return not self.is_alive
+
+    def join_while_moving(
+        self,
+        max_silence_seconds: float,
+        has_failure: Callable[[], bool],
+        abort: Callable[[], None],
+    ) -> bool:
+        """Wait for the thread as long as it gives signs of life; whether it has ended.
+
+        Args:
+            has_failure: whether a stage has failed, so that this one waits in vain.
+            abort: gives up what waits, so that no stage waits in vain.
+        """
+        while not self.join(_LOOK_SECONDS) and self.silent_seconds < max_silence_seconds:
+            if has_failure():
+                abort()
+        if self.is_alive:
+            abort()
+            _log.error("the thread %s hangs; what waits for it is lost", self.name)
         return not self.is_alive
 
     @property

@@ -33,7 +33,6 @@ VALUES = {
     "stream.old_metric_names",
     "stream.stage",
     "stream.events.event",
-    "stream.events.kafka",
 }
 # The connection to Kafka: the rooms of the events and of many machines have one between them.
 CONNECTION = {"stream.events.broker_addresses", "stream.events.kafka"}
@@ -46,6 +45,7 @@ WIRING = {
     "stream.config",
     "stream.events_command",
     "stream.file_locks",
+    "stream.fleet_assembly",
     "stream.pipeline",
     "stream.runtime_report",
     "stream.start_check",

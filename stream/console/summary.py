@@ -60,6 +60,7 @@ def build_summary(
     network: Mapping[str, Any] | None = None,
     gpu: Mapping[str, Any] | None = None,
     http: str | None = None,
+    worker: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build the summary of a run.
 
@@ -75,11 +76,13 @@ def build_summary(
         network: what ran the network, how often, and the memory it took; None if not known.
         gpu: what was watched of the GPU; None without a GPU, and then the summary has no `gpu`.
         http: address of the HTTP server; None if it is disabled.
+        worker: this worker's share in the cameras of a topic; None if they do not come from one,
+            and then the summary has no `worker`.
     """
     events: dict[str, dict[str, int]] = {}
     for (action, kind), count in counts.items():
         events.setdefault(action, {})[kind] = count
-    summary = {
+    summary: dict[str, Any] = {
         "duration_seconds": round(seconds, 3),
         "runtime": runtime,
         "network": None if network is None else dict(network),
@@ -91,6 +94,8 @@ def build_summary(
         "outbox_left": outbox_left,
         "events_lost": lost,
     }
+    if worker is not None:
+        summary["worker"] = dict(worker)
     return summary if gpu is None else summary | {"gpu": dict(gpu)}
 
 

@@ -35,6 +35,7 @@ with warnings.catch_warnings():
     import kafka.future
     import kafka.structs
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+    from kafka.partitioner.default import murmur2
 from kafka.errors import IncompatibleBrokerVersion, KafkaConfigurationError, KafkaError
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "explained",
     "kafka",
     "last_heartbeat",
+    "partition_of_key",
     "silence_log",
 ]
 
@@ -209,6 +211,11 @@ def connect_member(
 def last_heartbeat(member: Any) -> float:
     """Return when the group last answered a heartbeat, by the monotonic clock; -inf: never."""
     return float(member._coordinator.heartbeat.last_receive)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """Return the partition, of so many, that Kafka's own producers choose for a key."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def advertised_brokers(client: Any) -> list[tuple[str, int]]:

@@ -18,10 +18,12 @@ from stream.serve.hosts import HostRule
 from stream.serve.schemas import HealthReport, errors
 from stream.types import CameraSnapshot
 
-__all__ = ["Check", "health_router"]
+__all__ = ["Check", "Worker", "health_router"]
 
 # A health check: returns None if healthy, otherwise a one-line problem.
 Check = Callable[[], str | None]
+# Describes this worker's share in the cameras of a topic: at least `problem` and `not_taken`.
+Worker = Callable[[], Mapping[str, Any] | None]
 
 _SUMMARIES = {
     "startup": "Check whether warm-up has finished",
@@ -38,6 +40,7 @@ def health_router(
     metrics: Callable[[], bytes],
     checks: Mapping[str, Check],
     cameras: Callable[[], Sequence[CameraSnapshot]] = tuple,
+    worker: Worker = lambda: None,
     *,
     hosts: HostRule,
 ) -> APIRouter:
@@ -47,6 +50,8 @@ def health_router(
         metrics: function that returns the text of `/metrics`.
         checks: health check of each probe, by its name: `startup`, `ready`, `live`.
         cameras: function that returns the status of every camera.
+        worker: function that describes this worker's share in the cameras of a topic; it returns
+            None if cameras do not come from a topic.
         hosts: rule that decides which requests may see names of cameras.
     """
     router = APIRouter()
@@ -62,7 +67,7 @@ def health_router(
     )
     router.add_api_route(
         "/health",
-        _health(checks, cameras),
+        _health(checks, cameras, worker),
         name="health",
         summary="Report the health of the pipeline and of its cameras",
         response_model=HealthReport,
@@ -94,19 +99,35 @@ def _exposition(metrics: Callable[[], bytes]) -> Callable[[], Response]:
 
 
 def _health(
-    checks: Mapping[str, Check], cameras: Callable[[], Sequence[CameraSnapshot]]
+    checks: Mapping[str, Check],
+    cameras: Callable[[], Sequence[CameraSnapshot]],
+    worker: Worker,
 ) -> Callable[[], Awaitable[Response]]:
     async def answer() -> Response:
         found = {name: check() for name, check in checks.items()}
         snapshots = cameras()
         problems = [problem for camera in snapshots if (problem := _problem(camera)) is not None]
+        share = worker()
+        if share is not None:
+            problems += [
+                {
+                    "camera": name,
+                    "state": "ended",
+                    "reason": each["reason"],
+                    "detail": each["detail"],
+                }
+                for name, each in share["not_taken"].items()
+            ]
+        is_degraded = bool(problems) or (share is not None and share["problem"] is not None)
         is_failing = any(problem is not None for problem in found.values())
-        report = {
-            "status": "failing" if is_failing else "degraded" if problems else "ok",
+        report: dict[str, Any] = {
+            "status": "failing" if is_failing else "degraded" if is_degraded else "ok",
             "checks": found,
             "cameras": collections.Counter(camera.state for camera in snapshots),
             "problems": problems,
         }
+        if share is not None:
+            report["worker"] = share
         return JSONResponse(report, 503 if is_failing else 200)
 
     return answer

@@ -121,6 +121,35 @@ class CameraProblem(BaseModel):
     detail: str = Field(description="what happens, and what to do about it")
 
 
+class NotTaken(BaseModel):
+    """Why this worker does not run a camera of its partitions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(
+        description="invalid, secret, no_room, hanging, stopping, or twice: in two partitions"
+    )
+    detail: str = Field(description="what is wrong and what to do")
+
+
+class WorkerReport(BaseModel):
+    """A worker's share in the cameras of a topic."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    worker: str = Field(description="name of this worker")
+    problem: str | None = Field(
+        description="what keeps the worker from running its cameras; null if nothing does"
+    )
+    partitions: dict[str, int] = Field(
+        description="its partitions: reading, claiming, taking_over, running, or waiting after it"
+        " was cut from the broker"
+    )
+    epochs: dict[str, int] = Field(description="epoch of each partition whose cameras run")
+    not_taken: dict[str, NotTaken] = Field(description="cameras that it cannot run, by their ids")
+    unreadable: list[str] = Field(description="records of cameras that cannot be used, and why")
+
+
 class HealthReport(BaseModel):
     """The health of the pipeline and of its cameras."""
 
@@ -134,6 +163,9 @@ class HealthReport(BaseModel):
     )
     cameras: dict[str, int] = Field(description="number of cameras in each state")
     problems: list[CameraProblem] = Field(description="the cameras with a problem")
+    worker: WorkerReport | None = Field(
+        None, description="where workers share the cameras of a topic: this worker's share"
+    )
 
 
 class Error(BaseModel):

@@ -18,7 +18,7 @@ from stream.serve.app import create_app, create_probe_app
 from stream.serve.config import HttpConfig
 from stream.serve.connections import limited_to
 from stream.serve.dependencies import CameraControl, Services, TopicControl
-from stream.serve.health import Check, health_router
+from stream.serve.health import Check, Worker, health_router
 from stream.serve.hosts import HostRule
 from stream.types import CameraSnapshot
 
@@ -56,6 +56,7 @@ class HttpServer:
         statuses: function that returns the status of every camera, for `/health`.
         snapshots: folder of the pictures of events, served under `/snapshots`; None for none.
         topic: takes changes of cameras if they live in a topic; None if they do not.
+        worker: describes this worker's share in the cameras of a topic, for `/health`.
 
     Raises:
         ConfigError: the server cannot listen on an address, or the token cannot be read.
@@ -71,10 +72,11 @@ class HttpServer:
         statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
         snapshots: Path | None = None,
         topic: TopicControl | None = None,
+        worker: Worker = lambda: None,
     ) -> None:
         token = config.secret()
         hosts = HostRule(config.hosts)
-        health = health_router(metrics, checks, statuses, hosts=hosts)
+        health = health_router(metrics, checks, statuses, worker, hosts=hosts)
         self._listeners: list[_Listener] = []
         with contextlib.ExitStack() as opened:
             main = opened.enter_context(_listen(config.host, config.port, "http.port"))
