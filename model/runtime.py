@@ -86,7 +86,7 @@ class MemoryRelease:
     Without this, the memory use of a process that runs for weeks never shrinks.
     """
 
-    def __init__(self, every_seconds: float) -> None:
+    def __init__(self, every_seconds: float = 60.0) -> None:
         self._every_seconds = every_seconds
         self._released_monotonic = time.monotonic()
 

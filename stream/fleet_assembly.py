@@ -68,10 +68,11 @@ class Fleet:
             worker=self.worker,
         )
 
-    def events_to_publish(self, outbox: EventStore) -> EventStore:
-        """Return the outbox as the publisher is to see it."""
+    def events_to_publish(self, outbox: EventStore, stack: contextlib.ExitStack) -> EventStore:
+        """Return the outbox as the publisher is to see it; the stack closes what that needs."""
         if not self._is_on:
             return outbox
+        stack.callback(self._close)
         self._open_events = OpenEvents(
             outbox,
             self._config.kafka,
@@ -145,13 +146,6 @@ class Fleet:
             self._membership.stop()
             self._membership.join(_LEAVE_SECONDS)
 
-    def close(self) -> None:
-        """Close what the publisher needed."""
-        if self._is_on:
-            with contextlib.suppress(kafka.errors.KafkaError, OSError):
-                self._open_log.start_over()
-                self._claims.close()
-
     def refresh(self) -> None:
         """Bring the gauges up to date."""
         if self._membership is None:
@@ -179,6 +173,11 @@ class Fleet:
             },
             "unreadable": [str(bad) for bad in self._holdings.unreadable()],
         }
+
+    def _close(self) -> None:
+        with contextlib.suppress(kafka.errors.KafkaError, OSError):
+            self._open_log.start_over()
+            self._claims.close()
 
     def _find_topics(self) -> str | None:
         """Find or create both topics; returns what is wrong, in one line."""

@@ -46,7 +46,6 @@ from stream.types import CameraSnapshot
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger(__name__)
-_RELEASE_MEMORY_SECONDS = 60.0
 _TICK_SECONDS = 0.1
 
 
@@ -144,8 +143,7 @@ class Pipeline:
             on_tick: called about ten times a second.
         """
         manager = self.manager
-        started_at = time.monotonic()
-        release = MemoryRelease(_RELEASE_MEMORY_SECONDS)
+        started_at, release = time.monotonic(), MemoryRelease()
         # A process that died left these open; new events get later numbers.
         self._tell(Announcement(tuple(self.outbox.close_open_events())))
         for stage in self._stages:
@@ -197,8 +195,7 @@ class Pipeline:
             *of, self._overrides, self._cameras, check_decoder=self.decoders.check
         )
         self.metrics.before_scrape += [self._refresh, self._fleet.refresh]
-        self._stack.callback(self._fleet.close)
-        outbox = self._fleet.events_to_publish(self.outbox)
+        outbox = self._fleet.events_to_publish(self.outbox, self._stack)
         self._publisher = assembly.open_publisher(self.config, outbox, self.metrics)
         if self._publisher is not None:
             self._publisher.start()
