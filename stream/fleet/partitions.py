@@ -83,6 +83,7 @@ class Partition:
             self.unreadable.pop(record.camera_id, None)
         elif isinstance(record, Unreadable):
             self.unreadable[record.camera_id] = record
+            self.cameras.pop(record.camera_id, None)  # as if the topic was compacted
 
     @property
     def is_read(self) -> bool:

@@ -1,0 +1,183 @@
+"""Workers that share the cameras of a topic, as real processes on one broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stream.events.config import KafkaConfig
+from stream.events.kafka import connect_producer
+from stream.fleet.records import encode_camera
+from tests import ROOT
+from tests.support.broker import Proxy, free_port
+from tests.support.command_line import command
+
+PARTITIONS = 12
+SESSION_SECONDS = 10.0
+CAMERAS_TOPIC = "cameras"
+
+
+class Worker:
+    """One process `python -m stream run`; its folder keeps its outbox over restarts."""
+
+    def __init__(self, name: str, folder: Path, weights: Path, videos: Path, broker: str) -> None:
+        self.name = name
+        self.folder = folder / name
+        self.folder.mkdir()
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        config = {
+            "cameras_from": {
+                "topic": CAMERAS_TOPIC,
+                "partitions": PARTITIONS,
+                "worker": name,
+                "session_seconds": SESSION_SECONDS,
+            },
+            "kafka": {"bootstrap": broker, "partitions": 4},
+            "infer": {"weights": str(weights), "device": "cpu", "precision": "float32"},
+            "events": {
+                "smoothing": 1,
+                "update_seconds": 1,
+                "default": {"enter": 0.3, "exit": 0.2},
+            },
+            "clip": {"hop": 15},
+            "outbox": {"path": str(self.folder / "outbox.db")},
+            "http": {"port": self.port, "files": [str(videos)]},
+        }
+        self.config = self.folder / "c.yaml"
+        self.config.write_text(yaml.safe_dump(config))
+
+    def start(self) -> None:
+        """Start the process; its log goes on in the folder."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command("run", "--config", self.config, "--summary", self.folder / "summary.json"),
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        """End the process without a word."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End the process in an orderly way; returns its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        status = self._process.wait(60)
+        self._process = None
+        return status
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def get(self, path: str) -> Any:
+        """Return the JSON at a path; None while nobody answers."""
+        with (
+            contextlib.suppress(OSError, ValueError),
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer,
+        ):
+            return json.loads(answer.read())
+        return None
+
+    def running(self) -> set[str]:
+        """The cameras that run here now."""
+        cameras = self.get("/cameras") or []
+        cameras = cameras.get("cameras", []) if isinstance(cameras, dict) else cameras
+        return {each["id"] for each in cameras if each["state"] in ("running", "blocked")}
+
+    def share(self) -> dict[str, Any]:
+        """What `/health` says of this worker's share; empty while nobody answers."""
+        return (self.get("/health") or {}).get("worker") or {}
+
+    def log(self) -> str:
+        """Return the log lines of all its processes."""
+        return (self.folder / "log").read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def ended_at_last(workers: list[Worker]) -> Iterator[None]:
+    """Kill what still runs when the block ends."""
+    try:
+        yield
+    finally:
+        for worker in workers:
+            if worker.is_alive:
+                worker.kill()
+
+
+class SelectiveProxy(Proxy):
+    """A proxy that can cut one process from the broker, and leave the others alone."""
+
+    _refused: int | None = None
+
+    def is_let_in(self, client: socket.socket, server: socket.socket) -> bool:
+        """Refuse the process that was cut."""
+        return self._refused is None or not _has_socket(self._refused, client.getpeername()[1])
+
+    def cut_process(self, pid: int) -> None:
+        """Reset the connections of a process, and refuse new ones."""
+        self._refused = pid
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            with contextlib.suppress(OSError):
+                if _has_socket(pid, pair[0].getpeername()[1]):
+                    self._drop(pair)
+
+    def restore_process(self) -> None:
+        """Let it in again."""
+        self._refused = None
+
+
+def _has_socket(pid: int, port: int) -> bool:
+    """Whether a process has a TCP socket at this local port, by what Linux shows in /proc."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    inodes = {
+        f"socket:[{fields[9]}]"
+        for fields in map(str.split, lines)
+        if int(fields[1].rpartition(":")[2], 16) == port
+    }
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(entry.readlink()) in inodes:
+                return True
+    return False
+
+
+def put_cameras(broker: str, cameras: dict[str, dict[str, object] | None]) -> None:
+    """Write cameras into the topic, by their ids; None removes one."""
+    producer = connect_producer(KafkaConfig.model_validate({"bootstrap": broker}), 20.0)
+    futures = []
+    for camera_id, fields in cameras.items():
+        key, value = (camera_id.encode(), None)
+        if fields is not None:
+            key, value = encode_camera({"id": camera_id, **fields})
+        futures.append(producer.send(CAMERAS_TOPIC, value, key=key))
+    for future in futures:
+        future.get(20)
+    producer.close(timeout=1)
