@@ -1,4 +1,4 @@
-"""`python -m stream`: run the pipeline, check a configuration, read events."""
+"""`python -m stream`: run the pipeline, check a configuration, read events, change cameras."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs import ConfigError, exit_status, program_name, readable
+from stream.cameras_command import add_cameras_command
 from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
 from stream.events_command import add_events_command
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.set_defaults(run=_check)
     add_events_command(commands)
+    add_cameras_command(commands, _need_pipeline)
     return parser
 
 
@@ -82,8 +84,8 @@ def _need_pipeline() -> None:
     """
     if not Path(__file__).with_name("pipeline.py").is_file():
         raise ConfigError(
-            "cidc-stream-client only reads events; to analyse cameras, uninstall it and install"
-            " cidc-stream, which contains it"
+            "cidc-stream-client only reads events; to analyse or change cameras, uninstall it and"
+            " install cidc-stream, which contains it"
         )
 
 

@@ -42,6 +42,8 @@ WIRING = {
     "stream.__main__",
     "stream.assembly",
     "stream.camera_assembly",
+    "stream.cameras_actions",
+    "stream.cameras_command",
     "stream.config",
     "stream.events_command",
     "stream.file_locks",

@@ -138,13 +138,22 @@ class TopicCameras:
         Raises:
             CameraError: the topic has no such camera, or the broker cannot be reached.
         """
+        return self.remove_all([camera_id])[0].as_dict()
+
+    def remove_all(self, camera_ids: Sequence[str]) -> list[CameraChange]:
+        """Remove some cameras, or none of them if one is unknown.
+
+        Raises:
+            CameraError: as for `remove`.
+        """
         with self._lock:
             table = self._table()
-            if camera_id not in table.places:
-                raise _unknown(camera_id, table, self._config.topic)
+            for camera_id in camera_ids:
+                if camera_id not in table.places:
+                    raise _unknown(camera_id, table, self._config.topic)
             with _as_camera_error():
-                self._topic.remove([camera_id], table)
-        return CameraChange(camera_id, "removed", self._config.topic).as_dict()
+                self._topic.remove(camera_ids, table)
+        return [CameraChange(each, "removed", self._config.topic) for each in camera_ids]
 
     def put_all(self, cameras: Sequence[Mapping[str, Any]]) -> list[CameraChange]:
         """Add or replace many cameras, which `checked_camera` returned.

@@ -7,8 +7,11 @@ import logging
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
 
 from configs import ConfigError, DataError
+from stream.cameras.config import CameraConfig
+from stream.events.config import EventConfig
 from stream.fleet.records import (
     CLAIM_KEY,
     MAX_VALUE_BYTES,
@@ -21,6 +24,7 @@ from stream.fleet.records import (
     encode_camera,
     encode_claim,
 )
+from tests import ROOT
 
 CAMERA: dict[str, Any] = {"id": "door", "url": "rtsp://h/1", "events": {"smoothing": 3}}
 PLACE = Place(3, 17, 1_000)
@@ -144,3 +148,18 @@ def test_a_camera_that_no_reader_would_take_is_not_written() -> None:
     fields = {"id": "door", "url": "rtsp://h/1", "note": "x" * MAX_VALUE_BYTES}
     with pytest.raises(DataError, match="camera door: its settings need"):
         encode_camera(fields)
+
+
+def test_the_published_schema_describes_records() -> None:
+    schema = json.loads((ROOT / "docs/camera.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    whole = CameraConfig(
+        id="door", url="rtsp://h/1", events=EventConfig(smoothing=3), loop=True
+    ).model_dump(mode="json")
+    for camera in (CAMERA, whole, CAMERA | {"of a newer release": 1}):
+        validator.validate(json.loads(encode_camera(camera)[1]))
+    wrong = ({"id": "a"}, {**CAMERA, "hop": "8"}, {**CAMERA, "id": "#a"})
+    for value in (value_of(schema="camera/2"), *map(value_of, wrong)):
+        with pytest.raises(ValidationError):
+            validator.validate(json.loads(value))
