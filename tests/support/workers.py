@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from stream.events.config import KafkaConfig
-from stream.events.kafka import connect_producer
-from stream.fleet.records import encode_camera
+from stream.fleet.registry import CameraTopic, read_table
+from stream.fleet.table import table_of
+from stream.fleet.topic import find_compacted_topic
 from tests import ROOT
 from tests.support.broker import Proxy, free_port
 from tests.support.command_line import command
@@ -50,7 +51,7 @@ class Worker:
                 "update_seconds": 1,
                 "default": {"enter": 0.3, "exit": 0.2},
             },
-            "clip": {"hop": 15},
+            "clip": {"hop": 30},
             "outbox": {"path": str(self.folder / "outbox.db")},
             "http": {"port": self.port, "files": [str(videos)]},
         }
@@ -169,15 +170,25 @@ def _has_socket(pid: int, port: int) -> bool:
     return False
 
 
-def put_cameras(broker: str, cameras: dict[str, dict[str, object] | None]) -> None:
-    """Write cameras into the topic, by their ids; None removes one."""
-    producer = connect_producer(KafkaConfig.model_validate({"bootstrap": broker}), 20.0)
-    futures = []
-    for camera_id, fields in cameras.items():
-        key, value = (camera_id.encode(), None)
-        if fields is not None:
-            key, value = encode_camera({"id": camera_id, **fields})
-        futures.append(producer.send(CAMERAS_TOPIC, value, key=key))
-    for future in futures:
-        future.get(20)
-    producer.close(timeout=1)
+def put_cameras(broker: str, cameras: dict[str, dict[str, object]]) -> None:
+    """Write cameras into the topic, by their ids."""
+    fields = [{"id": camera_id, **camera} for camera_id, camera in cameras.items()]
+    with contextlib.closing(CameraTopic(_cameras_at(broker), timeout_seconds=30)) as topic:
+        topic.put(fields, table_of([]))
+
+
+def remove_camera(broker: str, camera_id: str) -> None:
+    """Write a tombstone into the topic."""
+    config = _cameras_at(broker)
+    with contextlib.closing(CameraTopic(config, timeout_seconds=30)) as topic:
+        topic.remove([camera_id], read_table(config))
+
+
+def create_topic(broker: str) -> None:
+    """Create the topic of the cameras."""
+    find_compacted_topic(_cameras_at(broker))
+
+
+def _cameras_at(broker: str) -> KafkaConfig:
+    fields = {"bootstrap": broker, "topic": CAMERAS_TOPIC, "partitions": PARTITIONS}
+    return KafkaConfig.model_validate(fields)

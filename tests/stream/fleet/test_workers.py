@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from stream.events.config import KafkaConfig
 from stream.events.event import ActionEvent
 from stream.events.kafka import partition_of_key
-from stream.fleet.topic import find_compacted_topic
 from tests.support.broker import free_port, running_broker
+from tests.support.coded_video import write_video
 from tests.support.topics import all_records
 from tests.support.workers import (
-    CAMERAS_TOPIC,
     PARTITIONS,
     SESSION_SECONDS,
     SelectiveProxy,
     Worker,
+    create_topic,
     ended_at_last,
     put_cameras,
+    remove_camera,
 )
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -59,10 +59,11 @@ def shared_once(workers: list[Worker], cameras: set[str]) -> bool:
 
 
 def test_workers_share_cameras_and_lose_no_end_of_an_action(
-    scenes: Path, tiny_weights: Path, tmp_path: Path
+    tiny_weights: Path, tmp_path: Path
 ) -> None:
-    videos = scenes / "recordings"
-    video = next(videos.glob("*.mp4"))
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    video = write_video(videos / "loop.mp4", "mpeg4", range(120))
     port = free_port()
     with running_broker(advertised_port=port) as upstream:
         proxy = SelectiveProxy(int(upstream.rpartition(":")[2]), port)
@@ -70,9 +71,7 @@ def test_workers_share_cameras_and_lose_no_end_of_an_action(
         a, b, c = (Worker(name, tmp_path, tiny_weights, videos, broker) for name in "abc")
         ids = [camera for camera, _ in zip(one_camera_per_partition(), range(6), strict=False)]
         cameras = set(ids)
-        find_compacted_topic(
-            KafkaConfig(bootstrap=(broker,), topic=CAMERAS_TOPIC, partitions=PARTITIONS)
-        )
+        create_topic(broker)
         put_cameras(broker, {name: {"url": str(video), "loop": True} for name in ids})
         with ended_at_last([a, b, c]):
             begins_with_two([a, b], cameras)
@@ -116,7 +115,7 @@ def a_joiner_takes_its_part(workers: list[Worker], joiner: Worker, cameras: set[
 def a_tombstone_stops_its_camera(
     workers: list[Worker], removed: str, cameras: set[str], broker: str
 ) -> None:
-    put_cameras(broker, {removed: None})
+    remove_camera(broker, removed)
     seconds_until(lambda: shared_once(workers, cameras), 10)
 
 
