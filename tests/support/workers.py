@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +20,14 @@ from stream.events.config import KafkaConfig
 from stream.fleet.registry import CameraTopic, read_table
 from stream.fleet.table import table_of
 from stream.fleet.topic import find_compacted_topic
-from tests import ROOT
 from tests.support.broker import Proxy, free_port
-from tests.support.command_line import command
 
 PARTITIONS = 12
 SESSION_SECONDS = 10.0
 CAMERAS_TOPIC = "cameras"
+# Workers are forked from a process that has imported everything: imports take most of a start.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["stream.pipeline", "stream.__main__", "tests.support.workers"])
 
 
 class Worker:
@@ -36,7 +38,7 @@ class Worker:
         self.folder = folder / name
         self.folder.mkdir()
         self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Any = None
         config = {
             "cameras_from": {
                 "topic": CAMERAS_TOPIC,
@@ -60,41 +62,30 @@ class Worker:
 
     def start(self) -> None:
         """Start the process; its log goes on in the folder."""
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command("run", "--config", self.config, "--summary", self.folder / "summary.json"),
-                cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        arguments = ["run", "--config", str(self.config)]
+        self._process = _FORKS.Process(target=_run, args=(arguments, self.folder / "log"))
+        self._process.start()
 
     def kill(self) -> None:
         """End the process without a word."""
-        self._end(signal.SIGKILL)
+        self._process.kill()
+        self._process.join(60)
 
     def stop(self) -> int:
         """End the process in an orderly way; returns its exit status."""
-        return self._end(signal.SIGTERM)
-
-    def _end(self, number: int) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        status = self._process.wait(60)
-        self._process = None
-        return status
+        os.kill(self.pid, signal.SIGTERM)
+        self._process.join(90)
+        return int(self._process.exitcode)
 
     @property
     def pid(self) -> int:
         """The process's number."""
-        assert self._process is not None
-        return self._process.pid
+        return int(self._process.pid)
 
     @property
     def is_alive(self) -> bool:
         """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.is_alive()
 
     def get(self, path: str) -> Any:
         """Return the JSON at a path; None while nobody answers."""
@@ -118,6 +109,20 @@ class Worker:
     def log(self) -> str:
         """Return the log lines of all its processes."""
         return (self.folder / "log").read_text(errors="replace")
+
+
+def _run(arguments: list[str], log: Path) -> None:
+    """Run the command line in this process, with its output in a file."""
+    import torch
+
+    from stream.__main__ import main
+
+    with log.open("ab", buffering=0) as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    torch.set_num_threads(1)
+    sys.exit(main(arguments))
 
 
 @contextlib.contextmanager
