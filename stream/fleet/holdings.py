@@ -153,8 +153,10 @@ class Holdings:
             partition = self._held.get(raw.partition)
             if partition is not None:
                 self._take(partition, self._decode(raw))
+                partition.position = raw.offset + 1
         for partition in self._held.values():
-            partition.position = self._calls.position(partition.number)
+            if partition.is_behind:  # by offsets that compaction left out, for instance
+                partition.position = self._calls.position(partition.number)
 
     def _take(self, partition: Partition, record: Record) -> None:
         if isinstance(record, Unreadable):

@@ -91,6 +91,12 @@ class Partition:
         return self.end is not None and self.position >= self.end
 
     @property
+    def is_behind(self) -> bool:
+        """Whether there is more to read before the next step."""
+        asked = -1 if self._asked is None else self._asked[1]
+        return not self.is_read or self.position < asked or self.position <= (self.epoch or -1)
+
+    @property
     def has_read_claim(self) -> bool:
         """Whether this worker's claim was read."""
         return self.epoch is not None and self.position > self.epoch

@@ -19,7 +19,7 @@ from stream.fleet.open_log import MARK_KEY, OpenAction, OpenLogWriter, open_acti
 __all__ = ["OpenActionsTakeover"]
 
 _log = logging.getLogger(__name__)
-_MARK_SECONDS = 2.0
+_MARK_SECONDS = 3.0
 _READ_SECONDS = 3.0
 
 

@@ -25,7 +25,7 @@ from tests.support.workers import (
     remove_camera,
 )
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # With some brokers, joining a group takes half a minute.
 JOIN_SECONDS = 90.0
