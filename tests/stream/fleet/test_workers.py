@@ -44,12 +44,12 @@ def one_camera_per_partition() -> Iterator[str]:
 
 def seconds_until(condition: Callable[[], bool], limit: float) -> float:
     """Wait for a condition, at most so long; returns how long it took."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while not condition():
-        waited = time.monotonic() - begun
+        waited = time.monotonic() - started_at
         assert waited < limit, f"not within {limit:g} s"
         time.sleep(0.2)
-    return time.monotonic() - begun
+    return time.monotonic() - started_at
 
 
 def shared_once(workers: list[Worker], cameras: set[str]) -> bool:
