@@ -110,7 +110,7 @@ def test_plain_secrets_are_found_where_they_stand() -> None:
     found = {
         "rtsp://u:pw@h/1": [("pw", "password")],
         "rtsp://token@h/1": [("token", "login")],
-        "http://u:pw@h/v?user=u&api_key=k&n=1": [("pw", "password"), ("k", "api_key")],
+        "http://u:pw@h/v?user=u&api_key=k&n=1": [("pw", "password"), ("k", "key")],
         "http://h/v?src=rtsp://u:pw@x/1": [("/v?src=rtsp://u:pw@x/1", "path")],
         "rtsp://u:${secret:pw}@h/1?key=${secret:k}": [],
         "rtsp://u:@h/1": [],
