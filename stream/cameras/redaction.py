@@ -41,8 +41,8 @@ _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d{0,5})?|[0-9A-Fa-f:.]+")
 class PlainSecret(NamedTuple):
     """Characters `start` to `end` of an address, which hold a secret as it is.
 
-    `name` says what it is: `login`, `password`, the end of a parameter's name, or `path` for a login
-    inside the path or the query.
+    `name` says what it is: `login`, `password`, the end of a parameter's name, or `path` for a
+    login inside the path or the query.
     """
 
     start: int
