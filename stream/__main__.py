@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from configs import ConfigError, exit_status, program_name, readable
 from stream.console.config import LogConfig
@@ -48,7 +49,34 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(check)
     check.set_defaults(run=_check)
     add_events_command(commands)
+    _add_outbox_command(commands)
     return parser
+
+
+def _add_outbox_command(commands: Any) -> None:
+    outbox = commands.add_parser("outbox", help="send the events of an outbox without a pipeline")
+    actions = outbox.add_subparsers(title="commands", required=True)
+    drain = actions.add_parser(
+        "drain", help="send the waiting events to Kafka, and remove what the broker acknowledges"
+    )
+    drain.add_argument("file", type=Path, metavar="FILE", help="outbox database")
+    drain.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
+    drain.add_argument(
+        "--topic", help="Kafka topic; action-events unless the configuration names another"
+    )
+    drain.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="pipeline configuration with the kafka section to connect by",
+    )
+    drain.add_argument(
+        "--seconds",
+        type=_positive_seconds,
+        metavar="SECONDS",
+        help="stop after this long; kafka.drain_seconds unless given",
+    )
+    drain.set_defaults(run=_drain)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +179,13 @@ def _check(options: argparse.Namespace) -> int:
         print(readable(differs))
     print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
     return 0
+
+
+def _drain(options: argparse.Namespace) -> int:
+    _need_pipeline()
+    from stream.outbox_command import drain
+
+    return drain(options)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig, check_settings, overrides_path
 from stream.console.summary import LatencyLog, build_summary
+from stream.draining import announce_draining, end_stages, end_writer, report_unsent
 from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
@@ -260,30 +261,16 @@ class Pipeline:
         self.supervisor.stop()
         self.decoding.stop()
         self.inbox.close()
-        for stage in (self.clips, self.inference, self.decoding):
-            while (
-                not stage.join(_TICK_SECONDS) and stage.silent_seconds < self._max_silence_seconds
-            ):
-                if self._has_failure():
-                    self._abort()
-            if stage.is_alive:
-                self.failed = True
-                self._abort()
-                _log.error("the thread %s hangs; what waits for it is lost", stage.name)
-        self.writer.close()
-        self.writer.join(self._max_silence_seconds)
-        self.failed = self.failed or self._has_failure() or self.writer.lost > 0
-        if self.writer.lost:
-            _log.error("%d events could not be stored and are lost", self.writer.lost)
-
-    def _abort(self) -> None:
-        self._backlog.cancel()
-        for stage in (self.clips, self.inference):
-            stage.stop()
+        working = (self.clips, self.inference, self.decoding)
+        is_complete = end_stages(working, self._backlog, self._max_silence_seconds)
+        is_stored = end_writer(self.writer, self._max_silence_seconds)
+        self.failed = self.failed or not (is_complete and is_stored)
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         if self._publisher is not None:
+            announce_draining(len(self.outbox), self.config.kafka)
             close_quietly(self._publisher.close)
+        report_unsent(len(self.outbox), self.config.outbox.path, self.config.kafka)
         return build_summary(
             self.cameras(),
             self.metrics,
