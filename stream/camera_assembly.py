@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -20,6 +21,8 @@ from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.decode_stage import DecodeStage
 from stream.ingest.decoder_pool import DecoderPool, open_pool
 from stream.ingest.handle import Outlet
+from stream.ingest.pushed_camera import PushedCamera
+from stream.ingest.pushed_frames import PushedFrames
 from stream.metrics import Metrics
 
 __all__ = ["CameraDecoders", "check_decoders", "nvdec_problem"]
@@ -109,20 +112,27 @@ class CameraDecoders:
         """
         check_decoders(self._config, [camera], self._problem)
 
-    def worker(self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet) -> CameraWorker:
-        """Make the worker of a camera, for one opening."""
+    def worker(
+        self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet, pushed: PushedFrames
+    ) -> CameraWorker | PushedCamera:
+        """Make the worker of a camera, for one opening.
+
+        Args:
+            pushed: brings frames to cameras whose frames a program pushes.
+        """
         camera = threads.status.camera
         config = self._config
-        return CameraWorker(
-            threads,
-            source=camera.source or config.source,
-            clip=_clip_settings(config, camera),
-            metrics=self._metrics,
-            outlet=outlet,
-            short_side=_short_side(config, spec, camera),
-            decoding=self.dali,
-            pool=self.pool,
-        )
+        settings: dict[str, Any] = {
+            "source": camera.source or config.source,
+            "clip": _clip_settings(config, camera),
+            "metrics": self._metrics,
+            "outlet": outlet,
+            "short_side": _short_side(config, spec, camera),
+        }
+        if camera.kind == "push":
+            opens: dict[str, Any] = {"on_open": pushed.open, "on_close": pushed.close}
+            return PushedCamera(threads, **settings, **opens)
+        return CameraWorker(threads, **settings, decoding=self.dali, pool=self.pool)
 
 
 def _show(metrics: Metrics, pool: DecoderPool) -> None:

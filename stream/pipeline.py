@@ -26,6 +26,7 @@ from stream.analysis.inbox import Inbox
 from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
 from stream.camera_assembly import CameraDecoders
+from stream.cameras.config import CameraConfig
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig, check_settings, overrides_path
@@ -35,9 +36,11 @@ from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
+from stream.frame_entry import FrameEntry
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.gpu_watch import GpuWatch
 from stream.health import HANGS_SECONDS, Health
+from stream.ingest.pushed_frames import PushedFrames
 from stream.metrics import Metrics
 from stream.runtime_report import describe_runtime
 from stream.stage import close_quietly
@@ -50,7 +53,7 @@ _RELEASE_MEMORY_SECONDS = 60.0
 _TICK_SECONDS = 0.1
 
 
-class Pipeline:
+class Pipeline(FrameEntry):
     """Everything that `python -m stream run` runs.
 
     Construction checks the configuration and claims the outbox and the address. Entering it as a
@@ -90,6 +93,8 @@ class Pipeline:
         self._cameras = self._overrides.apply(config.cameras)
         self._configured = self._overrides.unchanged(self._cameras)
         self.spec = check_settings(config, self._configured)
+        is_over = self.health.draining.is_set
+        self._pushed = PushedFrames(self._find_camera, config.source, self.metrics, is_over)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked_files(config))
             # Before the outbox: if pictures fill the disk, they make room for it.
@@ -233,7 +238,13 @@ class Pipeline:
 
     def run_camera(self, threads: WorkerThreads) -> None:
         """Run one opening of a camera, in a thread of its own; called by the supervisor."""
-        self.decoders.worker(self.spec, threads, self.inbox).run()
+        self.decoders.worker(self.spec, threads, self.inbox, self._pushed).run()
+
+    def _find_camera(self, camera_id: str) -> CameraConfig | None:
+        if self.health.started.is_set():
+            status = self.supervisor.status(camera_id)
+            return None if status is None else status.camera
+        return next((camera for camera in self._cameras if camera.id == camera_id), None)
 
     def _store(self, announcement: Announcement) -> None:
         self.writer.put(announcement.events, announcement.arrived_monotonic)

@@ -43,6 +43,7 @@ WIRING = {
     "stream.draining",
     "stream.events_command",
     "stream.file_locks",
+    "stream.frame_entry",
     "stream.outbox_command",
     "stream.pipeline",
     "stream.runtime_report",
