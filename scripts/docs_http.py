@@ -46,7 +46,7 @@ def document() -> dict[str, Any]:
     """Return the OpenAPI document without starting a server."""
     hosts = HostRule()
     checks = {name: lambda: None for name in ("startup", "ready", "live")}
-    health = health_router(bytes, checks, hosts=hosts)
+    health = health_router(bytes, checks, dict, hosts=hosts)
     services = Services(lambda: None, Access(None, listens_locally=True), 0, None)
     return create_app(services, health, hosts).openapi()
 

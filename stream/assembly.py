@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -20,6 +21,7 @@ from stream.analysis.ring import ClipRing
 from stream.cameras.checks import check_camera, check_room
 from stream.cameras.config import CameraConfig
 from stream.cameras.manager import CameraManager
+from stream.cameras.not_taken import NotTaken, NotTakenReason
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
@@ -29,13 +31,18 @@ from stream.events.event_pictures import EventPictures
 from stream.events.outbox import Outbox
 from stream.events.publisher import Publisher
 from stream.events.snapshots import SnapshotStore
+from stream.ingest.decoder_pool import DecoderPool
+from stream.load import LoadMeter
 from stream.metrics import Metrics
+from stream.serve.health import health_report
 from stream.serve.server import HttpServer
+from stream.stage import Stage
 from stream.types import CameraSnapshot
 
 __all__ = [
     "build_announcer",
     "build_clip_stage",
+    "build_load_meter",
     "build_manager",
     "build_ring",
     "build_supervisor",
@@ -59,6 +66,20 @@ def open_outbox(config: StreamConfig, metrics: Metrics) -> Outbox:
         lambda kind: metrics.outbox_dropped.labels(kind).inc(),
         metrics.outbox_damaged.inc,
     )
+
+
+def build_load_meter(
+    metrics: Metrics, stages: Sequence[Stage], pool: DecoderPool | None
+) -> LoadMeter:
+    """The measure of how much of its capacity the pipeline uses.
+
+    Args:
+        stages: DALI's thread, the analysis and the inference.
+        pool: NVDEC's threads; None: they do not decode.
+    """
+    dali, analysis, network = (stage.busy_seconds for stage in stages)
+    decoder = dali if pool is None else lambda: max(dali(), pool.busy_seconds())
+    return LoadMeter(metrics, {"network": network, "analysis": analysis, "decoder": decoder})
 
 
 def open_snapshots(config: StreamConfig, metrics: Metrics) -> SnapshotStore | None:
@@ -100,6 +121,7 @@ def open_http(
     metrics: Callable[[], bytes],
     cameras: Callable[[], CameraManager | None],
     statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
+    load: Callable[[], Mapping[str, float]] = dict,
     checks: Mapping[str, Callable[[], str | None]],
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.
@@ -109,12 +131,18 @@ def open_http(
     """
     if not config.http.enabled:
         return None
-    pictures = config.snapshots.path if config.snapshots.enabled else None
+    pictures = (config.snapshots.path,) if config.snapshots.enabled else ()
+
+    def report() -> Mapping[str, Any]:
+        manager = cameras()
+        not_taken = () if manager is None else manager.not_taken.cameras
+        return health_report(checks, statuses(), load=load(), not_taken=not_taken)
+
     return HttpServer(
         config.http,
         metrics=metrics,
         cameras=cameras,
-        statuses=statuses,
+        report=report,
         checks=checks,
         snapshots=pictures,
     )
@@ -241,7 +269,8 @@ def build_manager(
         shared={"events": config.events, "source": config.source},
         check=check,
     )
-    manager.load(cameras, _unusable(config, check, overrides, cameras))
+    unusable = _unusable(config, check, overrides, cameras, manager.not_taken)
+    manager.load(cameras, unusable)
     return manager
 
 
@@ -250,16 +279,20 @@ def _unusable(
     check: Callable[[CameraConfig], None],
     overrides: CameraOverrides,
     cameras: Sequence[CameraConfig],
+    not_taken: NotTaken,
 ) -> dict[str, str]:
     """Why cameras that were added or changed over HTTP cannot be started; the others start."""
     usable = overrides.unchanged(cameras)
     problems: dict[str, str] = {}
     for camera in (camera for camera in cameras if overrides.changed(camera.id)):
+        reason: NotTakenReason = "unusable"
         try:
             check(camera)
+            reason = "no_slot"
             check_room(camera, usable, max_views(config))
         except ConfigError as error:
             problems[camera.id] = str(error)
+            not_taken.note(camera.id, reason, str(error))
             about = {"camera": camera.id}
             _log.error("camera %s cannot be started: %s", camera.id, error, extra=about)
         else:

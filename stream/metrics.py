@@ -21,6 +21,7 @@ from prometheus_client.samples import Sample
 
 from stream.old_metric_names import OldMetricNames
 from stream.types import CameraState
+from stream.worker_metrics import WorkerMetrics
 
 __all__ = ["Metrics"]
 
@@ -45,6 +46,7 @@ class Metrics:
         self._add_cameras()
         self._add_analysis()
         self._add_events()
+        self.worker = WorkerMetrics(self.registry)
         self.registry.register(
             OldMetricNames(
                 {
@@ -109,7 +111,6 @@ class Metrics:
         self.dropped_frames = self._camera_counter(
             "dropped_frames", "Decoded frames not analysed, by reason", "reason"
         )
-
         self.decoder_fallbacks = self._counter(
             "decoder_fallbacks",
             "Cameras that software took over from NVDEC or DALI, by reason",

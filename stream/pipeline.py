@@ -85,7 +85,7 @@ class Pipeline(FrameEntry):
         self._max_silence_seconds = max_silence_seconds
         self.metrics = Metrics()
         self.failed = False
-        self.latency = LatencyLog()
+        self.latency = LatencyLog(self.metrics.latency.observe)
         self.health = Health()
         self._counter = EventCounter(self.metrics)
         self._subscribers: list[Subscriber] = [self._counter.take]
@@ -108,6 +108,7 @@ class Pipeline(FrameEntry):
                 metrics=self.metrics.exposition,
                 cameras=lambda: self.manager if self.health.started.is_set() else None,
                 statuses=self.cameras,
+                load=lambda: self.load.parts if self.health.started.is_set() else {},
                 checks=self.health.checks,
             )
             if self._http is not None:
@@ -160,6 +161,7 @@ class Pipeline(FrameEntry):
                     break
                 on_tick()
                 self.supervisor.supervise()
+                self.load.update()
                 if time.monotonic() - released_at >= _RELEASE_MEMORY_SECONDS:
                     release_freed_memory()
                     released_at = time.monotonic()
@@ -206,7 +208,7 @@ class Pipeline(FrameEntry):
     def _build_stages(self, max_batch: int) -> None:
         self.inbox = Inbox(self.config.batch.camera_queue)
         self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
-        self.writer = EventWriter(self.outbox, self.metrics, self._note_latency)
+        self.writer = EventWriter(self.outbox, self.metrics, self.latency.add)
         self.announcer = assembly.build_announcer(
             self.config,
             self.spec,
@@ -232,6 +234,7 @@ class Pipeline(FrameEntry):
         )
         self.decoding = self.decoders.dali
         self._stages = (self.decoding, self.clips, self.inference, self.writer)
+        self.load = assembly.build_load_meter(self.metrics, self._stages[:3], self.decoders.pool)
         self.health.watch(self._stages[:3], self.writer, lambda: self.outbox.is_recovering)
         self.runtime = describe_runtime(self.spec, self._recogniser, self.clips.preprocessor.upload)
         self.metrics.runtime.labels(**self.runtime).set(1)
@@ -252,10 +255,6 @@ class Pipeline(FrameEntry):
     def _tell(self, announcement: Announcement) -> None:
         for subscriber in self._subscribers:
             subscriber(announcement)
-
-    def _note_latency(self, seconds: float) -> None:
-        self.metrics.latency.observe(seconds)
-        self.latency.add(seconds)
 
     def _refresh(self) -> None:
         refresh_cameras(self.metrics, self.cameras)
@@ -293,5 +292,6 @@ class Pipeline(FrameEntry):
             runtime=self.runtime,
             network=describe_engine(self._recogniser.engine, self.metrics),
             gpu=self._gpu.summary(),
+            load=self.load.summary(),
             http=None if self._http is None else self._http.address,
         )

@@ -31,6 +31,7 @@ VALUES = {
     "stream.metrics",
     "stream.old_metric_names",
     "stream.stage",
+    "stream.worker_metrics",
     "stream.events.event",
 }
 # The wiring, and what stands above it: these alone know the rooms.

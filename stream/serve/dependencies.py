@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -21,7 +21,7 @@ __all__ = [
     "CameraSettings",
     "RunningCameras",
     "Services",
-    "SnapshotFolder",
+    "SnapshotFolders",
     "check_access",
 ]
 
@@ -59,13 +59,13 @@ class Services:
         cameras: function called at each request; it returns None while the pipeline is loading.
         access: rule that decides which requests may use the cameras.
         max_body_bytes: maximum size of a request body in bytes.
-        snapshots: folder of the pictures of events; None if no pictures are stored.
+        snapshots: folders of the pictures of events; empty if no pictures are stored.
     """
 
     cameras: Callable[[], CameraControl | None]
     access: Access
     max_body_bytes: int
-    snapshots: Path | None
+    snapshots: Sequence[Path]
 
 
 def _services(request: Request) -> Services:
@@ -91,11 +91,11 @@ async def _running_cameras(request: Request) -> CameraControl:
     return cameras
 
 
-async def _snapshot_folder(request: Request) -> Path:
-    folder = _services(request).snapshots
-    if folder is None:
+async def _snapshot_folders(request: Request) -> Sequence[Path]:
+    folders = _services(request).snapshots
+    if not folders:
         raise HTTPException(404, "no pictures are kept; set snapshots.enabled: true to keep them")
-    return folder
+    return folders
 
 
 async def _camera_settings(request: Request) -> dict[str, Any]:
@@ -138,4 +138,4 @@ async def _body(request: Request, max_bytes: int) -> bytes:
 
 RunningCameras = Annotated[CameraControl, Depends(_running_cameras)]
 CameraSettings = Annotated[dict[str, Any], Depends(_camera_settings)]
-SnapshotFolder = Annotated[Path, Depends(_snapshot_folder)]
+SnapshotFolders = Annotated[Sequence[Path], Depends(_snapshot_folders)]

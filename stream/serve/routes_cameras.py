@@ -17,7 +17,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from stream.serve.dependencies import (
     CameraSettings,
     RunningCameras,
-    SnapshotFolder,
+    SnapshotFolders,
     check_access,
 )
 from stream.serve.schemas import Camera, CameraChange, NewCamera, errors, request_body_schema
@@ -128,10 +128,11 @@ def resume_camera(camera_id: CameraId, cameras: RunningCameras) -> Response:
     responses={200: _JPEG, **errors(404)},
 )
 def show_snapshot(
-    camera_id: CameraId, name: str, _cameras: RunningCameras, folder: SnapshotFolder
+    camera_id: CameraId, name: str, _cameras: RunningCameras, folders: SnapshotFolders
 ) -> Response:
     """Return the stored picture of an event as JPEG."""
-    path = _find_snapshot(folder, camera_id, name)
+    found = (_find_snapshot(folder, camera_id, name) for folder in folders)
+    path = next((path for path in found if path is not None), None)
     if path is None:
         raise HTTPException(
             404, "there is no such picture; it may have been deleted because it was too old"

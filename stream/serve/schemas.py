@@ -22,6 +22,7 @@ __all__ = [
     "Error",
     "HealthReport",
     "NewCamera",
+    "NotTakenCamera",
     "complete_document",
     "errors",
     "request_body_schema",
@@ -102,6 +103,18 @@ class CameraProblem(BaseModel):
     detail: str = Field(description="what happens, and what to do about it")
 
 
+class NotTakenCamera(BaseModel):
+    """A camera that should be analysed and cannot be taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    camera: str = Field(description="name of the camera")
+    reason: Literal["no_slot", "load", "unusable"] = Field(
+        description="reason, as in the metric cidc_cameras_not_taken"
+    )
+    detail: str = Field(description="what happens, and what to do about it")
+
+
 class HealthReport(BaseModel):
     """The health of the pipeline and of its cameras."""
 
@@ -115,6 +128,18 @@ class HealthReport(BaseModel):
     )
     cameras: dict[str, int] = Field(description="number of cameras in each state")
     problems: list[CameraProblem] = Field(description="the cameras with a problem")
+    load: float | None = Field(
+        description="fraction of the capacity that is used, as in the metric cidc_worker_load; with"
+        " several workers, of the busiest; null before it is known"
+    )
+    load_parts: dict[str, float] = Field(description="load of each part of the pipeline")
+    not_taken: list[NotTakenCamera] = Field(
+        description="cameras that should be analysed and cannot be taken"
+    )
+    workers: dict[str, str | None] = Field(
+        description="the problem of each worker process, by its name; null if it runs; empty if the"
+        " pipeline has no workers"
+    )
 
 
 class Error(BaseModel):
