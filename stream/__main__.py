@@ -8,12 +8,15 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from configs import ConfigError, exit_status, program_name, readable
+from configs import ConfigError, exit_status, printable, program_name, readable
 from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
 from stream.events_command import add_events_command
+
+if TYPE_CHECKING:
+    from stream.config import StreamConfig
 
 __all__ = ["main"]
 
@@ -43,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--summary", type=Path, metavar="FILE", help="write counts and latencies as JSON at the end"
+    )
+    run.add_argument(
+        "--devices",
+        metavar="DEVICE,...",
+        help="start one worker process per device, such as cuda:0,cuda:1 or cpu,cpu",
     )
     run.set_defaults(run=_run)
     check = commands.add_parser("check", help="validate a configuration without running it")
@@ -138,6 +146,8 @@ def _run(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
+    if options.devices is not None:
+        return _run_workers(options, config, stop)
     keep_freed_memory()
     printer = Printer()
     pipeline = Pipeline(config)
@@ -157,6 +167,23 @@ def _run(options: argparse.Namespace) -> int:
     finally:
         printer.close()
     return 1 if pipeline.failed else 0
+
+
+def _run_workers(options: argparse.Namespace, config: StreamConfig, stop: threading.Event) -> int:
+    from stream.console.summary import summary_lines, write_summary
+    from stream.local.dealing import parse_devices
+    from stream.local.run import LocalWorkers
+
+    with LocalWorkers(config, parse_devices(options.devices)) as workers:
+        if options.summary is not None:
+            write_summary({}, options.summary)
+        summary = workers.run(stop, duration_seconds=options.duration)
+    if options.summary is not None:
+        write_summary(summary, options.summary)
+    for name, of_worker in summary["workers"].items():
+        for line in summary_lines(of_worker) if of_worker else ["no summary: see the log"]:
+            print(printable(f"worker {name}: {line}"))
+    return 1 if summary["failed"] else 0
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -103,7 +103,7 @@ class Pipeline(FrameEntry):
                 stack.callback(self._snapshots.close)
             self.outbox = assembly.open_outbox(config, self.metrics)
             stack.callback(close_quietly, self.outbox.close)
-            self._http = assembly.open_http(
+            self.http = assembly.open_http(
                 config,
                 metrics=self.metrics.exposition,
                 cameras=lambda: self.manager if self.health.started.is_set() else None,
@@ -111,8 +111,8 @@ class Pipeline(FrameEntry):
                 load=lambda: self.load.parts if self.health.started.is_set() else {},
                 checks=self.health.checks,
             )
-            if self._http is not None:
-                stack.callback(close_quietly, self._http.close)
+            if self.http is not None:
+                stack.callback(close_quietly, self.http.close)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -139,23 +139,26 @@ class Pipeline(FrameEntry):
         stop: threading.Event,
         *,
         duration_seconds: float | None = None,
+        until_ended: bool = True,
         on_tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
         """Run until every source has ended, `stop` is set or the time is over; return the summary.
 
         Args:
+            until_ended: whether the end of every source ends the run.
             on_tick: called about ten times a second.
         """
-        manager = self.manager
         started_at = released_at = time.monotonic()
         # A process that died left these open; new events get later numbers.
         self._tell(Announcement(tuple(self.outbox.close_open_events())))
         for stage in self._stages:
             stage.start()
-        manager.start()
+        self.manager.start()
         self.health.started.set()
         try:
-            while not stop.is_set() and not manager.all_ended() and not self._has_failure():
+            while not stop.is_set() and not self._has_failure():
+                if until_ended and self.manager.all_ended():
+                    break
                 seconds = time.monotonic() - started_at
                 if duration_seconds is not None and seconds >= duration_seconds:
                     break
@@ -181,8 +184,8 @@ class Pipeline(FrameEntry):
         return self.announcer.active(camera_id)
 
     def _load(self) -> None:
-        if self._http is not None:
-            self._http.start()
+        if self.http is not None:
+            self.http.start()
         if self._snapshots is not None:
             self._snapshots.start()
         self._recogniser = self._open_recogniser(self.config.infer)
@@ -293,5 +296,5 @@ class Pipeline(FrameEntry):
             network=describe_engine(self._recogniser.engine, self.metrics),
             gpu=self._gpu.summary(),
             load=self.load.summary(),
-            http=None if self._http is None else self._http.address,
+            http=None if self.http is None else self.http.address,
         )
