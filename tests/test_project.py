@@ -46,6 +46,7 @@ WIRING = {
     "stream.file_locks",
     "stream.frame_entry",
     "stream.local.dealing",
+    "stream.local.moves",
     "stream.local.run",
     "stream.local.worker_process",
     "stream.outbox_command",

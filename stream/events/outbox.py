@@ -16,7 +16,7 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from configs import DataError
 from stream.events.config import OutboxConfig
@@ -147,6 +147,20 @@ class Outbox:
     def next_sequence(self, camera_id: str) -> int:
         """Return the sequence number of the camera's next event."""
         return self._database.sequences.get(camera_id, 0) + 1
+
+    def sequences(self) -> dict[str, int]:
+        """Return the sequence number of the last event of each camera."""
+        return dict(self._database.sequences)
+
+    def continue_sequences(self, sequences: Mapping[str, int]) -> None:
+        """Continue the numbers of cameras whose earlier events are in another outbox.
+
+        Raises:
+            OutboxError: they cannot be stored.
+        """
+        with self._database.transaction() as change:
+            change.connection.executemany(_SET_SEQUENCE, sequences.items())
+        self._database.sequences |= sequences
 
     def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
         """Return up to `max_events` events with an id above `after_id`, in order.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ from stream.events.outbox_lock import refuse_use
 from stream.local.dealing import Worker, deal
 from stream.local.merged_metrics import merge_metrics
 from stream.local.merged_report import merged_report, problem_of
-from stream.local.running_worker import RunningWorker
+from stream.local.moves import move_state
+from stream.local.running_worker import COMMAND, RunningWorker
 from stream.local.worker_cameras import WorkerCameras
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
@@ -41,23 +43,29 @@ class LocalWorkers:
     Args:
         config: of all; the cameras are dealt by their ids.
         devices: one for each worker.
+        command: starts a worker process; see `RunningWorker`.
 
     Raises:
         ConfigError: a device or the HTTP address cannot be used, or no worker has a camera.
         OutboxError: another process uses the outbox of a worker.
     """
 
-    def __init__(self, config: StreamConfig, devices: Sequence[str]) -> None:
+    def __init__(
+        self, config: StreamConfig, devices: Sequence[str], *, command: Sequence[str] = COMMAND
+    ) -> None:
         self._config = config
         self._metrics = Metrics()
         dealt = deal(config, devices)
         for worker in dealt:
             refuse_use(worker.config.outbox.path)
         self.workers = [
-            RunningWorker(worker, self._metrics.worker) for worker in dealt if _has_work(worker)
+            RunningWorker(worker, self._metrics.worker, command)
+            for worker in dealt
+            if _has_work(worker)
         ]
         if not self.workers:
             raise ConfigError("cameras: there are none, and without http.enabled none can be added")
+        move_state(dealt, config.outbox.path, config.http.changes)
         self._over = threading.Event()
         self._moved_monotonic = time.monotonic()
         self._http = self._open_http()
@@ -113,7 +121,10 @@ class LocalWorkers:
             "http": self.address,
             "workers": {each.worker.name: each.summary for each in self.workers},
             "restarts": {each.worker.name: each.restarts for each in self.workers},
-            "failed": [name for name, status in statuses.items() if status != 0],
+            # One that was stopped before it had read its configuration knows no other end.
+            "failed": [
+                name for name, status in statuses.items() if status not in (0, -signal.SIGTERM)
+            ],
         }
 
     def _stop(self) -> dict[str, int | None]:

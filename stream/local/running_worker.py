@@ -11,13 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from stream.local.dealing import Worker
 from stream.local.worker_client import WorkerClient
 from stream.worker_metrics import WorkerMetrics
 
-__all__ = ["RunningWorker"]
+__all__ = ["COMMAND", "RunningWorker"]
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 1.0
@@ -25,12 +26,16 @@ _MAX_PAUSE_SECONDS = 60.0
 # A worker that ran for this long did not fail because of its start.
 _HEALTHY_SECONDS = 120.0
 _CONFIG_STATUS = 2
+COMMAND = (sys.executable, "-m", "stream.local.worker_process")
 
 
 class RunningWorker:
     """Starts a worker, listens to it, and starts it again if it ends by itself.
 
     One thread calls `start`, `supervise`, `stop` and `wait`; others may read the attributes.
+
+    Args:
+        command: starts the process; the number of its pipe for messages is appended.
 
     Attributes:
         client: to its HTTP interface; None while it starts, and if it has none.
@@ -42,7 +47,9 @@ class RunningWorker:
         is_unusable: whether it refused its configuration at its first start.
     """
 
-    def __init__(self, worker: Worker, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, worker: Worker, metrics: WorkerMetrics, command: Sequence[str] = COMMAND
+    ) -> None:
         self.worker = worker
         self.client: WorkerClient | None = None
         self.health: dict[str, Any] | None = None
@@ -52,6 +59,7 @@ class RunningWorker:
         self.was_up = False
         self.is_unusable = False
         self.restarts = 0
+        self._command = command
         self._metrics = metrics
         self._process: subprocess.Popen[bytes] | None = None
         self._is_up = False
@@ -84,7 +92,7 @@ class RunningWorker:
         ours, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "stream.local.worker_process", str(theirs)],
+                [*self._command, str(theirs)],
                 stdin=subprocess.PIPE,
                 env=os.environ | self.worker.environment,
                 pass_fds=(theirs,),

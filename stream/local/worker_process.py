@@ -23,6 +23,7 @@ __all__ = ["main"]
 
 # A worker without a parent that has not stopped this long after its events were to be sent hangs.
 _STOP_SECONDS = 120.0
+_STDIN = 0
 
 
 def main(message_pipe: int) -> int:
@@ -34,7 +35,8 @@ def main(message_pipe: int) -> int:
 
 
 def _run(message_pipe: int, stop: threading.Event) -> int:
-    name, config = pickle.load(sys.stdin.buffer)
+    with os.fdopen(os.dup(_STDIN), "rb") as parent:
+        name, config = pickle.load(parent)
     from rich.console import Console
 
     from model.runtime import keep_freed_memory
@@ -89,7 +91,8 @@ class _Messages:
 
 def _follow_parent(stop: threading.Event, limit_seconds: float) -> None:
     """Stop when the parent is gone, and end the process if it then hangs."""
-    while sys.stdin.buffer.read(4096):
+    # Not through sys.stdin, whose lock this thread would hold while the interpreter ends.
+    while os.read(_STDIN, 4096):
         pass
     stop.set()
     threading.Event().wait(limit_seconds)
