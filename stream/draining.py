@@ -17,7 +17,9 @@ _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 
 
-def end_stages(stages: Sequence[Stage], backlog: Backlog, max_silence_seconds: float) -> bool:
+def end_stages(
+    stages: Sequence[Stage], backlog: Backlog, storing: Stage, max_silence_seconds: float
+) -> bool:
     """Wait until stages whose input is closed have used it up; return whether all did.
 
     If one fails or hangs, all are stopped and the backlog is cancelled.
@@ -25,6 +27,7 @@ def end_stages(stages: Sequence[Stage], backlog: Backlog, max_silence_seconds: f
     Args:
         stages: in the order in which their inputs end.
         backlog: between two of them.
+        storing: the stage behind them; without it, their work leads nowhere.
         max_silence_seconds: a stage without a heartbeat for longer hangs.
     """
 
@@ -36,7 +39,7 @@ def end_stages(stages: Sequence[Stage], backlog: Backlog, max_silence_seconds: f
     is_complete = True
     for stage in stages:
         while not stage.join(_TICK_SECONDS) and stage.silent_seconds < max_silence_seconds:
-            if any(each.failure is not None for each in stages):
+            if any(each.failure is not None for each in (*stages, storing)):
                 abort()
         if stage.is_alive:
             is_complete = False

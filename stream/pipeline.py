@@ -65,8 +65,8 @@ class Pipeline(FrameEntry):
         max_silence_seconds: a run that ends does not wait longer for a stage without a heartbeat.
 
     Attributes:
-        supervisor, manager, inbox, ring, decoding, decoders, clips, inference, announcer, writer:
-            once it is entered.
+        supervisor, manager, inbox, ring, decoding, decoders, clips, inference, announcer, writer,
+            load: once it is entered.
         latency: from the arrival of a clip's newest frame to its result.
 
     Raises:
@@ -275,7 +275,7 @@ class Pipeline(FrameEntry):
         self.decoding.stop()
         self.inbox.close()
         working = (self.clips, self.inference, self.decoding)
-        is_complete = end_stages(working, self._backlog, self._max_silence_seconds)
+        is_complete = end_stages(working, self._backlog, self.writer, self._max_silence_seconds)
         is_stored = end_writer(self.writer, self._max_silence_seconds)
         self.failed = self.failed or not (is_complete and is_stored)
 

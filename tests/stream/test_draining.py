@@ -46,7 +46,7 @@ def test_stages_use_up_what_they_hold() -> None:
     stages = [Counting(10), Counting(20)]
     for stage in stages:
         stage.start()
-    assert end_stages(stages, backlog(), 5.0)
+    assert end_stages(stages, backlog(), Counting(0), 5.0)
     assert [stage.left for stage in stages] == [0, 0]
 
 
@@ -59,7 +59,7 @@ def test_a_stage_that_fails_or_hangs_ends_the_others(
     for stage in (bad, other):
         stage.start()
     work = backlog()
-    assert not end_stages([bad, other], work, 0.3)
+    assert not end_stages([bad, other], work, Counting(0), 0.3)
     assert work.is_drained
     assert other.left > 0
     assert not other.is_alive
