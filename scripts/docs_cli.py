@@ -44,8 +44,8 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Argume
         if isinstance(action, argparse._SubParsersAction):
             summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
             for name, command in action.choices.items():
-                inner = list(_commands(command))
-                yield from inner or [(command, summaries.get(name, ""))]
+                nested = list(_commands(command))
+                yield from nested or [(command, summaries.get(name, ""))]
 
 
 def _command(title: str, summary: str, parser: argparse.ArgumentParser) -> str:

@@ -48,9 +48,9 @@ def document() -> dict[str, Any]:
     """Return the OpenAPI document of a worker, which has all routes, without starting a server."""
     hosts = HostRule()
     checks = {name: lambda: None for name in ("startup", "ready", "live")}
-    health = health_router(bytes, checks, hosts=hosts)
+    health = health_router(bytes, checks, dict, hosts=hosts)
     topic = TopicCameras(KafkaConfig())
-    services = Services(lambda: None, Access(None, listens_locally=True), 0, None, topic)
+    services = Services(lambda: None, Access(None, listens_locally=True), 0, (), topic)
     return create_app(services, health, hosts).openapi()
 
 

@@ -40,11 +40,14 @@ _LEAVE_SECONDS = 5.0
 class Fleet:
     """This worker's share in the cameras of a topic; without `cameras_from.topic` it does nothing.
 
+    Args:
+        worker: name of this worker where cameras do not come from a topic.
+
     Attributes:
-        worker: name of this worker; None without a topic.
+        worker: name of this worker, for its events; None if it is the only one.
     """
 
-    def __init__(self, config: StreamConfig, metrics: Metrics) -> None:
+    def __init__(self, config: StreamConfig, metrics: Metrics, worker: str | None = None) -> None:
         self._config = config
         self._settings = config.cameras_from
         self._metrics = metrics
@@ -52,15 +55,16 @@ class Fleet:
         self._broker = broker_of_cameras(self._settings, config.kafka)
         self._membership: Membership | None = None
         self._partitions = 0
-        self.worker = worker_name(self._settings, config.outbox.path) if self._is_on else None
+        self.worker = worker_name(self._settings, config.outbox.path) if self._is_on else worker
         if self._is_on:
             self._open_log = OpenLogWriter(config.kafka, self._settings.open_events_topic)
             self._claims = ClaimWatch(self._broker)
 
     def open_topic(self, spec: ModelSpec) -> TopicCameras | None:
         """What writes changes over HTTP to the topic of the cameras; None without a topic."""
-        if self.worker is None:
+        if not self._is_on:
             return None
+        assert self.worker is not None
         return TopicCameras(
             self._broker,
             complete=completed_camera(self._config),
@@ -100,7 +104,7 @@ class Fleet:
         assert isinstance(manager, SharedCameraManager)
         assert self.worker is not None
         secrets = SecretFiles(self._settings.secrets_dir)
-        self._cameras = WorkerCameras(manager, self._metrics, secrets.resolve)
+        self._cameras = WorkerCameras(manager, manager.not_taken, secrets.resolve)
         group = Group(
             self._broker,
             group=self._settings.group,
@@ -167,10 +171,6 @@ class Fleet:
             "problem": self._membership.problem,
             "partitions": dict(self._holdings.phases()),
             "epochs": {str(number): epoch for number, epoch in self._holdings.epochs().items()},
-            "not_taken": {
-                camera_id: {"reason": each.reason, "detail": each.detail}
-                for camera_id, each in self._cameras.not_taken.items()
-            },
             "unreadable": [str(bad) for bad in self._holdings.unreadable()],
         }
 

@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 from stream.metric_registry import MetricRegistry
 from stream.old_metric_names import OldMetricNames
 from stream.types import CameraState
+from stream.worker_metrics import WorkerMetrics
 
 __all__ = ["Metrics"]
 
@@ -28,6 +29,7 @@ class Metrics(MetricRegistry):
         self._add_analysis()
         self._add_events()
         self._add_fleet()
+        self.worker = WorkerMetrics(self.registry)
         self.registry.register(
             OldMetricNames(
                 {
@@ -92,7 +94,6 @@ class Metrics(MetricRegistry):
         self.dropped_frames = self._camera_counter(
             "dropped_frames", "Decoded frames not analysed, by reason", "reason"
         )
-
         self.decoder_fallbacks = self._counter(
             "decoder_fallbacks",
             "Cameras that software took over from NVDEC or DALI, by reason",
@@ -206,11 +207,6 @@ class Metrics(MetricRegistry):
         )
         self.fleet_unreadable = self._counter(
             "fleet_unreadable_records", "Records of cameras that cannot be used"
-        )
-        self.fleet_not_taken = self._camera_gauge(
-            "fleet_camera_not_taken",
-            "1 for a camera that this worker cannot run, by reason",
-            "reason",
         )
         self.fleet_contact_age = self._gauge(
             "fleet_contact_age_seconds", "How long ago this worker last made sure of its partitions"

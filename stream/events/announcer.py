@@ -48,7 +48,7 @@ class Announcer:
             stored events.
         subscribers: functions that are called with every announcement, in this order.
         pictures: chooser of the pictures of events; None for no pictures.
-        worker: name of this worker, for events of cameras that workers share.
+        worker: name of this worker, for its events; None if it is the only one.
     """
 
     def __init__(

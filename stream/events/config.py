@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -87,6 +88,8 @@ TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$"), AfterValid
 class KafkaConfig(StrictModel):
     """Settings of the Kafka broker; without `bootstrap`, events stay in the outbox."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"flush_seconds": "drain_seconds"}
+
     bootstrap: BrokerAddresses = Field((), description="host:port of one or more brokers")
     topic: TopicName = Field("action-events", description="topic to publish to")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -120,10 +123,10 @@ class KafkaConfig(StrictModel):
     request_timeout_seconds: float = Field(
         30.0, ge=1, le=600, description="time after which an unanswered request is sent again"
     )
-    flush_seconds: float = Field(
-        5.0,
+    drain_seconds: float = Field(
+        60.0,
         ge=0,
-        description="maximum time at shutdown to publish waiting events; the rest stay stored",
+        description="maximum time at shutdown to send the waiting events; the rest stay stored",
     )
 
     @field_validator("sasl_username")

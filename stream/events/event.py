@@ -35,11 +35,11 @@ class ActionEvent:
 
     `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are
     presentation times of the stream. All events of one action have the same `event_id`. `sequence`
-    is the event's number within its camera and epoch; it grows by one from event to event. `epoch`
-    grows each time that a worker takes the camera over, and `worker` is its name; without workers
-    that share cameras both are None. Optional fields (`snapshot`, `worker`, `epoch`) that are None
-    are not in the JSON. The constructor also accepts times as timezone-aware `datetime` objects,
-    and `top_k` as pairs or in its JSON form.
+    is the event's number within its camera and epoch; it grows by one from event to event. `worker`
+    is the name of the worker that made the event; None: it was the only one. `epoch` grows each
+    time that a worker takes the camera over; None: workers do not share cameras. Optional fields
+    (`snapshot`, `worker`, `epoch`) that are None are not in the JSON. The constructor also accepts
+    times as timezone-aware `datetime` objects, and `top_k` as pairs or in its JSON form.
 
     Raises:
         DataError: a field has a wrong type or value, or is not allowed for this `kind`.

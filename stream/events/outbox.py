@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from configs import DataError
 from stream.events.config import OutboxConfig
@@ -155,6 +155,21 @@ class Outbox:
     def next_sequence(self, camera_id: str, epoch: int | None = None) -> int:
         """Return the sequence number of the camera's next event, in an epoch if it has one."""
         return self._database.sequences.get(numbering(camera_id, epoch), 0) + 1
+
+    def sequences(self) -> dict[str, int]:
+        """Return the sequence number of the last event of each camera, outside of epochs."""
+        numbers = self._database.sequences.items()  # those of epochs are named camera@epoch
+        return {name: last for name, last in numbers if "@" not in name}
+
+    def continue_sequences(self, sequences: Mapping[str, int]) -> None:
+        """Continue the numbers of cameras whose earlier events are in another outbox.
+
+        Raises:
+            OutboxError: they cannot be stored.
+        """
+        with self._database.transaction() as change:
+            change.connection.executemany(_SET_SEQUENCE, sequences.items())
+        self._database.sequences |= sequences
 
     def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
         """Return up to `max_events` events with an id above `after_id`, in order.

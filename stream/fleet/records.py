@@ -39,6 +39,7 @@ __all__ = [
     "decode_record",
     "encode_camera",
     "encode_claim",
+    "refuse_pushed",
 ]
 
 _log = logging.getLogger(__name__)
@@ -147,6 +148,20 @@ def encode_claim(worker: str, claimed_at: str) -> bytes:
     return _json({"schema": CLAIM_SCHEMA, "worker": worker, "claimed_at": claimed_at})
 
 
+def refuse_pushed(camera: CameraConfig) -> None:
+    """Refuse a camera whose frames a program pushes: it can run on any worker, they come to one.
+
+    Raises:
+        ConfigError: its address is `push:`.
+    """
+    if camera.kind == "push":
+        raise ConfigError(
+            f"camera {camera.id}: url: {camera.url} cannot be used in a topic, because frames are"
+            " pushed to one pipeline and the topic gives its cameras to any worker; put the camera"
+            " into the configuration of a pipeline without cameras_from.topic"
+        )
+
+
 def decode_record(
     key: bytes | None,
     value: bytes | None,
@@ -193,6 +208,7 @@ def _decoded(key: bytes | None, value: bytes | None, place: Place, complete: Com
 def _camera(fields: dict[str, Any], place: Place, complete: Complete) -> CameraRecord:
     known, ignored = _without_unknown(fields)
     camera = check_tree(complete(known), CameraConfig, name="its settings", strict=True)
+    refuse_pushed(camera)
     if ignored:
         _log.warning(
             "camera %s: settings %s of its record are ignored, because this release does not know"

@@ -23,6 +23,7 @@ from configs import (
 )
 from stream.cameras.config import CameraConfig
 from stream.events.config import KafkaConfig
+from stream.fleet.records import refuse_pushed
 from stream.fleet.registry import CameraTopic, read_table
 from stream.fleet.secrets import refuse_plain_address
 from stream.fleet.table import CameraTable
@@ -203,6 +204,7 @@ def checked_camera(
     """
     current = dict(with_current_names(fields, CameraConfig))
     camera = check_tree(complete(current), CameraConfig, name="camera", strict=True)
+    refuse_pushed(camera)
     refuse_plain_address(camera.id, camera.url)
     check(camera)
     return current | {"url": camera.url}

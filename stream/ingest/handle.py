@@ -75,5 +75,7 @@ class Outlet(Protocol):
         item: StreamItem,
         stop: threading.Event | None = None,
         on_blocked: Callable[[bool], None] = ...,
+        *,
+        max_wait_seconds: float = ...,
     ) -> bool:
         """Take an item, waiting while there is no room; False if it was not taken."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -22,7 +22,7 @@ __all__ = [
     "CameraTopic",
     "RunningCameras",
     "Services",
-    "SnapshotFolder",
+    "SnapshotFolders",
     "TopicControl",
     "check_access",
 ]
@@ -85,14 +85,14 @@ class Services:
         cameras: function called at each request; it returns None while the pipeline is loading.
         access: rule that decides which requests may use the cameras.
         max_body_bytes: maximum size of a request body in bytes.
-        snapshots: folder of the pictures of events; None if no pictures are stored.
+        snapshots: folders of the pictures of events; empty if no pictures are stored.
         topic: takes the changes of cameras that live in a topic; None if they do not.
     """
 
     cameras: Callable[[], CameraControl | None]
     access: Access
     max_body_bytes: int
-    snapshots: Path | None
+    snapshots: Sequence[Path]
     topic: TopicControl | None = None
 
 
@@ -123,11 +123,11 @@ async def _camera_topic(request: Request) -> TopicControl | None:
     return _services(request).topic
 
 
-async def _snapshot_folder(request: Request) -> Path:
-    folder = _services(request).snapshots
-    if folder is None:
+async def _snapshot_folders(request: Request) -> Sequence[Path]:
+    folders = _services(request).snapshots
+    if not folders:
         raise HTTPException(404, "no pictures are kept; set snapshots.enabled: true to keep them")
-    return folder
+    return folders
 
 
 async def _camera_settings(request: Request) -> dict[str, Any]:
@@ -171,4 +171,4 @@ async def _body(request: Request, max_bytes: int) -> bytes:
 RunningCameras = Annotated[CameraControl, Depends(_running_cameras)]
 CameraTopic = Annotated[TopicControl | None, Depends(_camera_topic)]
 CameraSettings = Annotated[dict[str, Any], Depends(_camera_settings)]
-SnapshotFolder = Annotated[Path, Depends(_snapshot_folder)]
+SnapshotFolders = Annotated[Sequence[Path], Depends(_snapshot_folders)]

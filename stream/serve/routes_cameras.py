@@ -22,7 +22,7 @@ from stream.serve.dependencies import (
     CameraSettings,
     CameraTopic,
     RunningCameras,
-    SnapshotFolder,
+    SnapshotFolders,
     TopicControl,
     check_access,
 )
@@ -184,10 +184,11 @@ def replace_camera(
     responses={200: _JPEG, **errors(404)},
 )
 def show_snapshot(
-    camera_id: CameraId, name: str, _cameras: RunningCameras, folder: SnapshotFolder
+    camera_id: CameraId, name: str, _cameras: RunningCameras, folders: SnapshotFolders
 ) -> Response:
     """Return the stored picture of an event as JPEG."""
-    path = _find_snapshot(folder, camera_id, name)
+    found = (_find_snapshot(folder, camera_id, name) for folder in folders)
+    path = next((path for path in found if path is not None), None)
     if path is None:
         raise HTTPException(
             404, "there is no such picture; it may have been deleted because it was too old"

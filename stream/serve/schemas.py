@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from stream.cameras.config import CameraConfig
 from stream.types import BlindReason, CameraState
+from stream.worker_metrics import NotTakenReason
 
 __all__ = [
     "Blind",
@@ -23,6 +24,7 @@ __all__ = [
     "Error",
     "HealthReport",
     "NewCamera",
+    "NotTakenCamera",
     "complete_document",
     "errors",
     "request_body_schema",
@@ -121,17 +123,6 @@ class CameraProblem(BaseModel):
     detail: str = Field(description="what happens, and what to do about it")
 
 
-class NotTaken(BaseModel):
-    """Why this worker does not run a camera of its partitions."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str = Field(
-        description="invalid, secret, no_room, hanging, stopping, or twice: in two partitions"
-    )
-    detail: str = Field(description="what is wrong and what to do")
-
-
 class WorkerReport(BaseModel):
     """A worker's share in the cameras of a topic."""
 
@@ -146,8 +137,17 @@ class WorkerReport(BaseModel):
         " was cut from the broker"
     )
     epochs: dict[str, int] = Field(description="epoch of each partition whose cameras run")
-    not_taken: dict[str, NotTaken] = Field(description="cameras that it cannot run, by their ids")
     unreadable: list[str] = Field(description="records of cameras that cannot be used, and why")
+
+
+class NotTakenCamera(BaseModel):
+    """A camera that should be analysed and cannot be taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    camera: str = Field(description="name of the camera")
+    reason: NotTakenReason = Field(description="reason, as in the metric cidc_cameras_not_taken")
+    detail: str = Field(description="what happens, and what to do about it")
 
 
 class HealthReport(BaseModel):
@@ -163,6 +163,18 @@ class HealthReport(BaseModel):
     )
     cameras: dict[str, int] = Field(description="number of cameras in each state")
     problems: list[CameraProblem] = Field(description="the cameras with a problem")
+    load: float | None = Field(
+        description="fraction of the capacity that is used, as in the metric cidc_worker_load; with"
+        " several workers, of the busiest; null before it is known"
+    )
+    load_parts: dict[str, float] = Field(description="load of each part of the pipeline")
+    not_taken: list[NotTakenCamera] = Field(
+        description="cameras that should be analysed and cannot be taken"
+    )
+    workers: dict[str, str | None] = Field(
+        description="the problem of each worker process, by its name; null if it runs; empty if the"
+        " pipeline has no workers"
+    )
     worker: WorkerReport | None = Field(
         None, description="where workers share the cameras of a topic: this worker's share"
     )

@@ -6,6 +6,7 @@ import json
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,17 +67,19 @@ def test_a_worker_runs_the_cameras_of_the_topic_and_says_so(
     assert health["status"] == "degraded"
     assert health["worker"]["worker"] == "me"
     assert health["worker"]["problem"] is None
-    assert "gone.mp4" in health["worker"]["not_taken"]["gone"]["detail"]
+    (refused,) = health["not_taken"]
+    assert (refused["camera"], refused["reason"]) == ("gone", "unusable")
+    assert "gone.mp4" in refused["detail"]
     assert 'cidc_fleet_partitions{phase="running"} 2.0' in metrics
-    assert 'cidc_fleet_camera_not_taken{camera="gone",reason="invalid"} 1.0' in metrics
+    assert 'cidc_cameras_not_taken{reason="unusable"} 1.0' in metrics
     assert {(event.worker, event.camera_id) for event in events} == {("me", "good")}
     assert all(event.epoch is not None for event in events)
     assert summaries[0]["worker"]["worker"] == "me"  # type: ignore[index]
     assert summaries[0]["outbox_left"] == 0
 
 
-def read_health(pipeline: Pipeline) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
-    assert pipeline._http is not None
-    with urllib.request.urlopen(f"{pipeline._http.address}/health", timeout=10) as answer:
+def read_health(pipeline: Pipeline) -> dict[str, Any]:
+    assert pipeline.http is not None
+    with urllib.request.urlopen(f"{pipeline.http.address}/health", timeout=10) as answer:
         found: dict[str, dict[str, dict[str, dict[str, str]]]] = json.loads(answer.read())
     return found

@@ -95,6 +95,7 @@ def test_claims_are_recognised() -> None:
         (b"door", value_of({**CAMERA, "hop": "8"}), "hop: must be a number"),
         (b"door", value_of({**CAMERA, "url": "rtsp://u:hush@/"}), "host name"),
         (b"door", value_of({**CAMERA, "hop": float("nan")}), "hop"),
+        (b"door", value_of({**CAMERA, "url": "push:"}), "pushed to one pipeline"),
         (b"a b", value_of({**CAMERA, "id": "a b"}), "id"),
         (b"door", b" " * MAX_VALUE_BYTES + value_of(), "at most 262144"),
     ],

@@ -121,6 +121,11 @@ def test_a_record_that_cannot_be_read_is_repaired_or_removed(
     assert table.unreadable == ()
 
 
+def test_a_camera_whose_frames_are_pushed_is_not_written() -> None:
+    with pytest.raises(ConfigError, match=r"camera a: url: push: cannot be used in a topic"):
+        checked_camera({"id": "a", "url": "push:"})
+
+
 def test_an_absent_broker_is_a_refusal_of_its_own() -> None:
     config = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",), topic="cams")
     with contextlib.closing(TopicCameras(config, timeout_seconds=1.0)) as cameras:
