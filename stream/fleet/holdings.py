@@ -276,7 +276,7 @@ class Holdings:
             return
         stopped = self._cameras.stop(partition.number, EndReason.MOVED)
         self._metrics.fleet_stops.labels(reason).inc()
-        if reason == "cut":
+        if reason == "cut" and stopped:
             _log.error(
                 "the broker of the cameras did not answer for %.1f s; stopped %d cameras of"
                 " partition %d, because another worker may run them",
