@@ -78,7 +78,8 @@ class Membership(Stage):
             self._holdings.expire()
         except Exception as error:  # the edge of the stage: the broker may come back
             self._note_failure(error)
-            self.stopping.wait(_PAUSE_SECONDS)
+            if not isinstance(error, kafka.errors.KafkaTimeoutError):  # that has waited already
+                self.stopping.wait(_PAUSE_SECONDS)
             return
         self._failing_since = None
         idle = None if self._holdings.phases() else self._calls.why_idle()

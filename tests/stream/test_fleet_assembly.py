@@ -23,7 +23,7 @@ from tests.support.topics import all_records
 from tests.support.waiting import until
 
 # With some brokers, joining a group takes half a minute.
-JOIN_SECONDS = 90.0
+JOIN_SECONDS = 120.0
 
 
 @pytest.mark.broker
