@@ -151,7 +151,9 @@ def _check(options: argparse.Namespace) -> int:
         print(readable(f"note: {note}"))
     if (differs := changes.summary()) is not None:
         print(readable(differs))
-    print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
+    topic = config.cameras_from.topic
+    what = f"{len(cameras)} cameras" if topic is None else f"cameras of the topic {topic}"
+    print(f"ok: {what}, weights {spec.name} with {len(spec.labels)} labels")
     return 0
 
 

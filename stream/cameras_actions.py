@@ -126,6 +126,10 @@ def _target(options: argparse.Namespace, *, checks: bool) -> _Target:
     broker = broker_of_cameras(cameras_from, sections.kafka)
     if not broker.bootstrap:
         raise ConfigError("give --bootstrap HOST:PORT, or a --config that names a broker")
+    if broker.topic == sections.kafka.topic:
+        raise ConfigError(
+            f"the topic {broker.topic!r} is that of the events (kafka.topic); cameras need another"
+        )
     if options.config is not None and checks:
         return _checking_target(options, broker)
     shared = {name: getattr(sections, name, None) for name in SHARED_SECTIONS}

@@ -186,6 +186,8 @@ def check_settings(
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     check_certificates(config.kafka)
+    if config.cameras_from.topic is not None:
+        _check_topic_settings(config)
     for source in (config.source, *(camera.source for camera in cameras)):
         if source is not None and source.tls_ca_file is not None:
             check_authorities(source.tls_ca_file, "source.tls_ca_file")
@@ -205,6 +207,23 @@ def check_settings(
         config.http.secret()
         warn_of_exposed_file("http.token_file", config.http.token_file)
     return spec
+
+
+def _check_topic_settings(config: StreamConfig) -> None:
+    """Check the files that cameras of a topic need.
+
+    Raises:
+        ConfigError: the folder of secrets is missing.
+        BrokerError: the files for encryption and login of the broker cannot be used.
+    """
+    if config.cameras_from.bootstrap is not None and not config.kafka.bootstrap:
+        check_certificates(broker_of_cameras(config.cameras_from, config.kafka))
+    folder = config.cameras_from.secrets_dir
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(
+            f"cameras_from.secrets_dir: there is no folder {folder}; create it, or name the one"
+            " that has the files of secrets"
+        )
 
 
 def max_views(config: StreamConfig) -> int:

@@ -41,8 +41,8 @@ _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d{0,5})?|[0-9A-Fa-f:.]+")
 class PlainSecret(NamedTuple):
     """Characters `start` to `end` of an address, which hold a secret as it is.
 
-    `name` says what it is: `login`, `password`, the name of a parameter, or `path` for a login
-    inside the path.
+    `name` says what it is: `login`, `password`, the end of a parameter's name, or `path` for a
+    login inside the path or the query.
     """
 
     start: int
@@ -68,12 +68,14 @@ def plain_secrets(url: str) -> list[PlainSecret]:
     if _is_plain(password if colon else login):
         first = start + len(user) + 1 if colon else start
         found.append(PlainSecret(first, start + len(login), "password" if colon else "login"))
-    if _has_login(masked[path_start:]):
-        return [*found, PlainSecret(path_start, len(url), "path")]
-    in_path = sorted(_plain_parameters(masked, path_start))
-    for each in in_path:
+    rest = masked
+    for each in sorted(_plain_parameters(masked, path_start)):
         if not found or each.start >= found[-1].end:
             found.append(each)
+            rest = rest[: each.start] + "\0" * (each.end - each.start) + rest[each.end :]
+    if _has_login(rest[path_start:]):
+        found = [each for each in found if each.start < path_start]
+        found.append(PlainSecret(path_start, len(url), "path"))
     return found
 
 

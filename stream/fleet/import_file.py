@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from stream.fleet.topic_cameras import checked_camera
 
 __all__ = ["prepare_cameras", "read_cameras"]
 
+_log = logging.getLogger(__name__)
 _MAX_PROBLEMS = 10
 
 
@@ -28,7 +30,10 @@ def read_cameras(path: Path) -> list[dict[str, Any]]:
         ConfigError: the file has no list of cameras, or an id twice.
     """
     tree = load_tree(path)
-    found = tree.get("cameras") if isinstance(tree, dict) else tree
+    found = tree
+    if isinstance(tree, dict):
+        found = tree.get("cameras")
+        _note_shared_sections(path, tree)
     if isinstance(found, dict):
         found = [camera for camera in found.values() if camera is not None]
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
@@ -41,6 +46,17 @@ def read_cameras(path: Path) -> list[dict[str, Any]]:
     if twice:
         raise ConfigError(f"{path}: the id {twice[0]!r} is used more than once")
     return found
+
+
+def _note_shared_sections(path: Path, tree: dict[str, Any]) -> None:
+    """Log that settings of all cameras stay in the file."""
+    shared = [name for name in ("events", "source") if tree.get(name)]
+    if shared:
+        _log.warning(
+            "%s: only its cameras are imported; give the workers its %s in their configuration",
+            path,
+            " and ".join(f"section {name}" for name in shared),
+        )
 
 
 def prepare_cameras(

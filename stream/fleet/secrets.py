@@ -42,9 +42,11 @@ def refuse_plain_address(camera_id: str, url: str) -> None:
     found = plain_secrets(url)
     if not found:
         return
-    what = {"login": "a login", "password": "a password", "path": "a login in its path"}.get(
-        found[0].name, f"the secret {found[0].name!r}"
-    )
+    what = {
+        "login": "a login",
+        "password": "a password",
+        "path": "a login in its path or query",
+    }.get(found[0].name, f"the secret {found[0].name!r}")
     remedy = f"write ${{secret:{camera_id}-{_kind(found[0].name)}}} in its place"
     if found[0].name == "path":
         remedy = "give the server that passes the video on an address without a login"
@@ -64,8 +66,8 @@ def move_secrets(camera: CameraConfig) -> tuple[CameraConfig, dict[str, str]]:
         The camera, and the secrets by their names.
 
     Raises:
-        ConfigError: the address has a login inside its path, or a secret made of a reference and
-            more.
+        ConfigError: the address has a login inside its path or query, or a secret made of a
+            reference and more.
     """
     secrets: dict[str, str] = {}
     url = camera.url

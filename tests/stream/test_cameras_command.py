@@ -112,6 +112,11 @@ def test_the_topic_is_created_for_many_workers(cameras: Command) -> None:
     consumer.close()
 
 
+def test_the_topic_of_the_events_is_not_taken_for_cameras(cameras: Command) -> None:
+    cameras.config = cameras.config.model_copy(update={"topic": "action-events"})
+    assert "is that of the events" in cameras.refused("add", "--id", "a", "--url", "rtsp://h/1")
+
+
 def test_an_import_reports_what_it_changes(cameras: Command, tmp_path: Path) -> None:
     listed = [{"id": f"cam{n}", "url": f"rtsp://10.0.0.1/{n}"} for n in range(2000)]
     file = tmp_path / "cameras.json"
@@ -222,3 +227,7 @@ def test_the_configuration_of_the_workers_leads_to_the_topic_and_checks_cameras(
     assert read_table(read).cameras.keys() == {"a"}
     status, text = run("list")
     assert (status, "rtsp://h/1" in text) == (0, True)
+    done = stream("check", "--config", config)
+    assert done.stdout == f"ok: cameras of the topic {topic}, weights tiny with 13 labels\n"
+    done = stream("check", "--config", config, "--set", "cameras_from.secrets_dir=/nowhere")
+    assert "there is no folder /nowhere" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ def test_other_files_are_refused(text: str, part: str, tmp_path: Path) -> None:
         read_cameras(file)
     with pytest.raises(ConfigError, match="not found"):
         read_cameras(tmp_path / "none")
+
+
+def test_settings_of_all_cameras_are_named_because_they_stay_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "stream.yaml"
+    file.write_text("cameras: [{id: a, url: rtsp://h/1}]\nevents: {smoothing: 3}\nsource: {}\n")
+    with caplog.at_level(logging.WARNING):
+        read_cameras(file)
+    assert "give the workers its section events in their configuration" in caplog.text
 
 
 def test_all_problems_are_named_once() -> None:

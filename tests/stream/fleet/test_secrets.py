@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from configs import ConfigError
 from stream.cameras.config import CameraConfig, redact_url
@@ -118,6 +120,8 @@ def test_exposed_files_are_reported_once(tmp_path: Path, caplog: pytest.LogCaptu
         ("rtsp://h/user=u_password=hush_channel=1.sdp", "${secret:door-password}"),
         ("rtsp://h/token/hush/main", "${secret:door-token}"),
         ("rtsp://h/rtsp://u:hush@x/1", "without a login"),
+        ("http://h/v?src=rtsp://u:hush@x/1", "without a login"),
+        ("http://h/v?pwd=${secret:k}&src=rtsp%3A//u%3Ahush%40x/1", "without a login"),
     ],
 )
 def test_a_plain_secret_is_refused_with_the_remedy(url: str, part: str) -> None:
@@ -168,6 +172,25 @@ def test_moved_secrets_come_back_as_they_were(url: str, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
     with pytest.raises(ConfigError, match="holds another secret"):
         files.write({next(iter(secrets)): "other"})
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=4)
+
+
+@settings(deadline=None, database=None)
+@given(user=TEXTS, password=TEXTS, key=TEXTS)
+def test_no_part_of_any_secret_stays_in_a_moved_address(user: str, password: str, key: str) -> None:
+    name, word, value = (quote(each, safe="") for each in (user, password, key))
+    made = camera(f"http://{name}:{word}@h/v?n=1&key={value}")
+    with pytest.raises(ConfigError):
+        refuse_plain_address("door", made.url)
+    moved, secrets = move_secrets(made)
+    refuse_plain_address("door", moved.url)
+    assert secrets == {"door-password": password, "door-key": key}
+    assert moved.url == (
+        f"http://{name}:${{secret:door-password}}@h/v?n=1&key=${{secret:door-key}}"
+    )
+    assert redact_url(moved.url) == "http://h/v"
 
 
 def test_what_cannot_be_moved_is_refused() -> None:
