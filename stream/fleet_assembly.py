@@ -30,6 +30,7 @@ from stream.fleet.secrets import SecretFiles
 from stream.fleet.takeover import OpenActionsTakeover
 from stream.fleet.topic import find_compacted_topic
 from stream.fleet.topic_cameras import TopicCameras
+from stream.health import HANGS_SECONDS
 from stream.metrics import Metrics
 
 __all__ = ["Fleet"]
@@ -126,6 +127,7 @@ class Fleet:
             session_seconds=self._settings.session_seconds,
             decode=self._decode,
             takeover=takeover,
+            min_partitions=self._settings.min_partitions_per_worker,
         )
         self._membership = Membership(
             group,
@@ -164,7 +166,7 @@ class Fleet:
             return None
         return {
             "worker": self.worker,
-            "problem": self._membership.problem,
+            "problem": self._problem(),
             "partitions": dict(self._holdings.phases()),
             "epochs": {str(number): epoch for number, epoch in self._holdings.epochs().items()},
             "not_taken": {
@@ -178,6 +180,13 @@ class Fleet:
         with contextlib.suppress(kafka.errors.KafkaError, OSError):
             self._open_log.start_over()
             self._claims.close()
+
+    def _problem(self) -> str | None:
+        assert self._membership is not None
+        silent = self._membership.silent_seconds
+        if self._membership.is_alive and silent > HANGS_SECONDS:
+            return f"the thread {self._membership.name} has not moved for {silent:.0f} s"
+        return self._membership.problem
 
     def _find_topics(self) -> str | None:
         """Find or create both topics; returns what is wrong, in one line."""

@@ -199,7 +199,7 @@ class Metrics(MetricRegistry):
             "fleet_epoch", "Epoch of each partition whose cameras this worker runs", "partition"
         )
         self.fleet_rebalances = self._counter(
-            "fleet_rebalances", "Times the group of workers shared out its partitions again"
+            "fleet_rebalances", "Times this worker got or lost partitions"
         )
         self.fleet_stops = self._counter(
             "fleet_stops", "Times the cameras of a partition stopped here, by reason", "reason"

@@ -59,14 +59,15 @@ _NEVER_MS = 2**31 - 1
 # does not need to ask a broker for it and returns even if the broker cannot be reached.
 _API_VERSION = (3, 9)
 _SENDER_END_SECONDS = 2.0
-# Consumers of topics whose newest records count. A broker that does not answer for three seconds is
-# asked again, because cameras must stop before others take them over.
+# A reader asks a broker that does not answer for three seconds again. A member waits longer: while
+# its group shares partitions out, some brokers answer late.
+_READER_REQUEST_MS = 3_000
+_MEMBER_REQUEST_MS = 30_000
 _READING: dict[str, Any] = {
     "api_version": _API_VERSION,
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "allow_auto_create_topics": False,
-    "request_timeout_ms": 3_000,
     "metadata_max_age_ms": 10_000,
     "reconnect_backoff_ms": 50,
     "reconnect_backoff_max_ms": 1_000,
@@ -176,7 +177,11 @@ def connect_reader(config: KafkaConfig, *, max_wait_ms: int = 500) -> Any:
     """
     with explained(config):
         return kafka.KafkaConsumer(
-            **config.connection(), **_READING, group_id=None, fetch_max_wait_ms=max_wait_ms
+            **config.connection(),
+            **_READING,
+            group_id=None,
+            request_timeout_ms=_READER_REQUEST_MS,
+            fetch_max_wait_ms=max_wait_ms,
         )
 
 
@@ -199,6 +204,7 @@ def connect_member(
             **_READING,
             group_id=group,
             group_instance_id=instance,
+            request_timeout_ms=_MEMBER_REQUEST_MS,
             session_timeout_ms=int(session_seconds * 1000),
             heartbeat_interval_ms=int(session_seconds * 1000 / 5),
             max_poll_interval_ms=int(max(30.0, 3 * session_seconds) * 1000),

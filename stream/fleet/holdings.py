@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+from configs import CidcError
+from stream.events.kafka import kafka
 from stream.fleet.partitions import Partition, Phase
 from stream.fleet.protocols import PartitionCalls, PartitionCameras, Takeover
-from stream.fleet.records import CameraRecord, Record, Tombstone, Unreadable
+from stream.fleet.records import Record, Unreadable
 from stream.metrics import Metrics
 from stream.types import EndReason
 
@@ -38,6 +40,7 @@ class Holdings:
         session_seconds: after this long without a sign of life the group takes the partitions away.
         decode: makes a record of what the topic holds.
         takeover: None if there is no broker for events.
+        min_partitions: with fewer, a warning says that the cameras are spread unevenly.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Holdings:
         session_seconds: float,
         decode: Callable[[Any], Record],
         takeover: Takeover | None,
+        min_partitions: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._calls = calls
@@ -57,10 +61,12 @@ class Holdings:
         self._session_seconds = session_seconds
         self._decode = decode
         self._takeover = takeover
+        self._min_partitions = min_partitions
         self._clock = clock
         self._held: dict[int, Partition] = {}
         self._lock = threading.Lock()  # around the phases and the cameras
         self._asked_monotonic = float("-inf")
+        self._trouble: str | None = None  # with what other workers left open
 
     def work(self) -> None:
         """Read records, make sure of the partitions, and bring each one step further.
@@ -128,6 +134,13 @@ class Holdings:
             _log.info("partitions %s of the cameras went to other workers", _shown(lost))
         if new:
             _log.info("this worker takes partitions %s of the cameras", _shown(new))
+        if 0 < len(assigned) < self._min_partitions:
+            self._min_partitions = 0  # say it once
+            _log.warning(
+                "this worker has only %d partitions of the cameras, so they may be spread unevenly;"
+                " a topic with more partitions helps",
+                len(assigned),
+            )
 
     def clear(self) -> None:
         """Give up everything."""
@@ -144,7 +157,10 @@ class Holdings:
         if waiting:
             return f"partitions {_shown(waiting)} were given up and are not claimed again yet"
         starting = [number for number, phase in phases.items() if phase is not Phase.RUNNING]
-        return f"partitions {_shown(starting)} are being taken over" if starting else None
+        if not starting:
+            return None
+        trouble = "" if self._trouble is None else f" ({self._trouble})"
+        return f"partitions {_shown(starting)} are being taken over{trouble}"
 
     # Records --------------------------------------------------------------------------------------
 
@@ -163,13 +179,12 @@ class Holdings:
             self._metrics.fleet_unreadable.inc()
             _log.error("a record of the cameras cannot be used: %s", record)
         with self._lock:
-            before = partition.cameras.get(getattr(record, "camera_id", ""))
-            partition.note(record)
+            change = partition.note(record)
             if partition.phase is not Phase.RUNNING or partition.epoch is None:
                 return
             if partition.rival is not None:
                 self._fence(partition)
-            elif (change := _change(before, record)) is not None:
+            elif change is not None:
                 self._cameras.change(partition.number, partition.epoch, change)
 
     def _ask_if_due(self) -> None:
@@ -224,7 +239,7 @@ class Holdings:
                 ready[partition.number] = partition.epoch
         if not ready:
             return
-        done = set(ready) if self._takeover is None else self._takeover.finish(ready)
+        done = self._finished(ready)
         limit = self._clock() - _LEASE * self._session_seconds
         for number in sorted(done):
             partition = self._held[number]
@@ -232,6 +247,17 @@ class Holdings:
                 with self._lock:
                     partition.phase = Phase.RUNNING
                     self._cameras.start(number, ready[number], list(partition.cameras.values()))
+
+    def _finished(self, ready: dict[int, int]) -> set[int]:
+        """End what others left open; a failure holds only these partitions up."""
+        if self._takeover is None:
+            return set(ready)
+        self._trouble = None
+        try:
+            return self._takeover.finish(ready)
+        except (kafka.errors.KafkaError, CidcError) as error:
+            self._trouble = f"{type(error).__name__}: {error}"
+            return set()
 
     def _fence(self, partition: Partition) -> None:
         _log.warning(
@@ -258,15 +284,6 @@ class Holdings:
                 stopped,
                 partition.number,
             )
-
-
-def _change(before: CameraRecord | None, record: Record) -> CameraRecord | Tombstone | None:
-    """Return a record that changes which cameras run, or how; None for any other."""
-    if isinstance(record, Tombstone):
-        return record
-    if isinstance(record, CameraRecord) and (before is None or before.camera != record.camera):
-        return record
-    return None
 
 
 def _shown(numbers: Collection[int]) -> str:

@@ -69,21 +69,27 @@ class Partition:
         self._newest_claim: ClaimRecord | None = None
         self._asked: tuple[float, int] | None = None
 
-    def note(self, record: Record) -> None:
-        """Take the next record; later ones replace earlier ones, compacted or not."""
+    def note(self, record: Record) -> CameraRecord | Tombstone | None:
+        """Take the next record; later ones replace earlier ones, compacted or not.
+
+        Returns:
+            The record if it changes which cameras are to run, or how.
+        """
         if isinstance(record, Unreadable) and record.key == CLAIM_KEY:
             record = ClaimRecord("a worker of another release", None, record.place)
         if isinstance(record, ClaimRecord):
             self._newest_claim = record
-        elif isinstance(record, CameraRecord):
-            self.cameras[record.camera_id] = record
-            self.unreadable.pop(record.camera_id, None)
-        elif isinstance(record, Tombstone):
-            self.cameras.pop(record.camera_id, None)
-            self.unreadable.pop(record.camera_id, None)
-        elif isinstance(record, Unreadable):
+            return None
+        before = self.cameras.pop(record.camera_id, None)
+        self.unreadable.pop(record.camera_id, None)
+        if isinstance(record, Unreadable):
             self.unreadable[record.camera_id] = record
-            self.cameras.pop(record.camera_id, None)  # as if the topic was compacted
+            return None
+        if isinstance(record, CameraRecord):
+            self.cameras[record.camera_id] = record
+            if before is not None and before.camera == record.camera:
+                return None
+        return record
 
     @property
     def is_read(self) -> bool:

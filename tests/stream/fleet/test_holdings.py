@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from configs import BrokerError
 from stream.fleet.holdings import Holdings
 from stream.fleet.partitions import Phase
 from stream.fleet.records import CameraRecord, Place, Record, Tombstone, decode_record
@@ -54,8 +55,11 @@ class Takeover:
     def __init__(self) -> None:
         self.epochs: list[dict[int, int]] = []
         self.is_stuck = False
+        self.error: Exception | None = None
 
     def finish(self, epochs: Mapping[int, int]) -> set[int]:
+        if self.error is not None:
+            raise self.error
         if self.is_stuck:
             return set()
         self.epochs.append(dict(epochs))
@@ -153,6 +157,19 @@ def test_no_camera_starts_before_the_predecessors_actions_have_ended(topic: Fake
     rig.takeover.is_stuck = False
     rig.work()
     assert rig.cameras.running.keys() == {"a", "b"}
+
+
+def test_trouble_with_open_actions_holds_up_new_partitions_only(rig: Rig) -> None:
+    rig.topic.camera(2, "late")
+    rig.takeover.error = BrokerError("the topic has too few partitions")
+    rig.holdings.share({0, 1, 2})
+    rig.work(10)
+    assert rig.cameras.running.keys() == {"a", "b", "c"}
+    assert "too few partitions" in str(rig.holdings.problem())
+    rig.takeover.error = None
+    rig.work()
+    assert "late" in rig.cameras.running
+    assert rig.holdings.problem() is None
 
 
 def test_records_are_followed_and_only_their_camera_is_touched(rig: Rig) -> None:
