@@ -61,6 +61,7 @@ class InjectedWorker(Pipeline):
             moment = number / _GRID_FPS
             frame = SampledFrame(camera.id, frame_HWC, moment, time.monotonic(), time.time())
             self._put(frame, threads)
+            threads.status.touch()
             if number == 0:
                 self._note("open", threads)
         if number > 0:
