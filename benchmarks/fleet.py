@@ -60,6 +60,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fps", type=float, default=4.0, help="frames per second of each camera")
     parser.add_argument("--session-seconds", type=float, default=10.0)
+    parser.add_argument(
+        "--limit-seconds", type=float, default=240.0, help="longest wait after a change"
+    )
     parser.add_argument("--quick", action="store_true", help="24 cameras, 12 partitions, one round")
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker without other users")
     options = parser.parse_args()
@@ -76,6 +79,7 @@ def main() -> None:
             rounds=options.rounds,
             fps=options.fps,
             session_seconds=options.session_seconds,
+            limit_seconds=options.limit_seconds,
         )
         records = _QUICK_RECORDS if options.quick else _RECORDS
         rate = read_rate(bootstrap, records, options.partitions)
@@ -99,6 +103,7 @@ def run_fleet(
     rounds: int,
     fps: float,
     session_seconds: float,
+    limit_seconds: float = 240.0,
 ) -> tuple[dict[str, list[Change]], int]:
     """Run the rounds; return what each kind of change did, and the number of events.
 
@@ -128,7 +133,7 @@ def run_fleet(
     }
     ids = spread_ids(cameras, partitions)
     _put_cameras(tree, ids)
-    fleet = Fleet(folder, tree, ids, fps)
+    fleet = Fleet(folder, tree, ids, fps=fps, limit_seconds=limit_seconds)
     with fleet.running():
         changes = fleet.play(rounds)
     events = _events(KafkaConfig.model_validate(kafka), fleet)

@@ -20,7 +20,6 @@ from benchmarks.fleet_times import Change, Interval, change, parse_times, watche
 __all__ = ["Fleet"]
 
 _WORKERS = "abc"
-_STEP_SECONDS = 240.0
 _END_SECONDS = 90.0
 _POLL_SECONDS = 0.25
 _QUIET_SECONDS = 2.0
@@ -91,13 +90,21 @@ class Fleet:
         tree: the configuration of all workers, without names and outboxes.
         ids: of the cameras in the topic.
         fps: frames per second that each camera delivers.
+        limit_seconds: longest wait for the workers to share the cameras.
     """
 
     def __init__(
-        self, folder: Path, tree: Mapping[str, Any], ids: Sequence[str], fps: float
+        self,
+        folder: Path,
+        tree: Mapping[str, Any],
+        ids: Sequence[str],
+        *,
+        fps: float,
+        limit_seconds: float,
     ) -> None:
         self.workers = [_Process(name, folder, tree, fps) for name in _WORKERS]
         self._ids = ids
+        self._limit_seconds = limit_seconds
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -134,14 +141,14 @@ class Fleet:
 
     def _wait_until_settled(self) -> float:
         """Wait until the cameras have been shared for a moment; return when that moment began."""
-        deadline = time.monotonic() + _STEP_SECONDS
+        deadline = time.monotonic() + self._limit_seconds
         since: float | None = None
         while since is None or time.monotonic() - since < _QUIET_SECONDS:
             now = time.monotonic()
             if now > deadline:
                 logs = "\n".join(worker.last_lines() for worker in self.workers)
                 raise TimeoutError(
-                    f"not shared within {_STEP_SECONDS:g} s: {self._state()}\n{logs}"
+                    f"not shared within {self._limit_seconds:g} s: {self._state()}\n{logs}"
                 )
             since = (since or now) if self._is_shared(now) else None
             time.sleep(_POLL_SECONDS)
