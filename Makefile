@@ -12,6 +12,7 @@
 # make bench           the stages of the live pipeline
 # make bench-cameras   cameras that this machine can analyse
 # make bench-decoders  Python's time for each packet that NVDEC decodes
+# make bench-fleet     how long cameras are unwatched when one of three workers dies, joins or leaves
 # make bench-loader    clips that training loads in a second
 # make bench-mixing    directional mixing, beside PyTorch's operators
 # make bench-network   the network, beside public networks (make public-nets installs them)
@@ -26,7 +27,7 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-scaling bench-outbox bench-staging soak gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-fleet bench-scaling bench-outbox bench-staging soak gpu-wheels gpu-check clean
 
 help:
 	@sed -n '/^# make help/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -82,6 +83,9 @@ bench-cameras: setup
 
 bench-decoders: setup
 	@.venv/bin/python -m benchmarks.decoder_pool
+
+bench-fleet: setup
+	@.venv/bin/python -m benchmarks.fleet
 
 bench-scaling: setup
 	@.venv/bin/python -m benchmarks.scaling

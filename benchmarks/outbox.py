@@ -91,7 +91,7 @@ def _publish(events: list[ActionEvent], bootstrap: str) -> float:
         outbox.append(events)
         started = time.perf_counter()
         publisher = Publisher(
-            KafkaConfig(bootstrap=(bootstrap,), topic="bench-outbox", flush_seconds=600), outbox
+            KafkaConfig(bootstrap=(bootstrap,), topic="bench-outbox", drain_seconds=600), outbox
         )
         publisher.start()
         while len(outbox):

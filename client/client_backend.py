@@ -38,6 +38,7 @@ FILES = (
     "configs/yaml_loader.py",
     "stream/__init__.py",
     "stream/__main__.py",
+    "stream/cameras_command.py",
     "stream/console/__init__.py",
     "stream/console/config.py",
     "stream/console/event_lines.py",

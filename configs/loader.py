@@ -25,7 +25,7 @@ from configs.settings import (
 )
 from configs.yaml_loader import UniqueKeyLoader, check_extent
 
-__all__ = ["example_path", "load_config", "parse_config"]
+__all__ = ["example_path", "load_config", "load_tree", "parse_config"]
 _MAX_CHARACTERS = 4 << 20  # a thousand cameras need a quarter of a million; YAML is read slowly
 
 
@@ -40,22 +40,16 @@ def load_config(path: str | Path, schema: type[Model], overrides: Iterable[str] 
     Raises:
         ConfigError: the file is missing or is not YAML, or a key or value is invalid.
     """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_CHARACTERS + 1)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"configuration file not found: {path}; give --config an existing YAML file"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error}") from None
-    if len(text) > _MAX_CHARACTERS:
-        raise ConfigError(
-            f"configuration file {path} has more than {_MAX_CHARACTERS >> 20} million characters;"
-            " is it a YAML file?"
-        )
-    return parse_config(text, schema, overrides, name=str(path))
+    return parse_config(_read(Path(path)), schema, overrides, name=str(path))
+
+
+def load_tree(path: Path) -> Any:
+    """Read a YAML or JSON file into plain values: a mapping, a list, or None for an empty file.
+
+    Raises:
+        ConfigError: the file is missing, or is not YAML.
+    """
+    return _parse_yaml(_read(path), str(path))
 
 
 def parse_config(
@@ -63,6 +57,10 @@ def parse_config(
 ) -> Model:
     """Parse YAML text as `load_config` does; error messages start with `name`."""
     tree = _parse_yaml(text, name)
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{name} must be a mapping of settings, not {type(tree).__name__}")
     with old_names_reported_once():
         if overrides := list(overrides):
             # If a setting is given under both its old and its new name, check_tree reports the
@@ -90,7 +88,25 @@ def example_path(file_name: str) -> Path:
     return path
 
 
-def _parse_yaml(text: str, name: str) -> dict[str, Any]:
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MAX_CHARACTERS + 1)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"configuration file not found: {path}; give --config an existing YAML file"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error}") from None
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(
+            f"configuration file {path} has more than {_MAX_CHARACTERS >> 20} million characters;"
+            " is it a YAML file?"
+        )
+    return text
+
+
+def _parse_yaml(text: str, name: str) -> Any:
     try:
         tree = yaml.load(text, Loader=UniqueKeyLoader)  # a SafeLoader: builds plain values only
     except ConfigError as error:
@@ -102,9 +118,5 @@ def _parse_yaml(text: str, name: str) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or "malformed value, or nested too deeply"
         where = f" in line {mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{name} is not valid YAML: {problem}{where}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{name} must be a mapping of settings, not {type(tree).__name__}")
     check_extent(tree, name)
     return tree

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import time
 from typing import Literal
 
 import torch
@@ -13,11 +14,11 @@ from configs import ConfigError
 
 __all__ = [
     "DeviceChoice",
+    "MemoryRelease",
     "Precision",
     "keep_freed_memory",
     "pick_device",
     "pick_dtype",
-    "release_freed_memory",
 ]
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -79,13 +80,22 @@ def keep_freed_memory() -> None:
     _ask_for_huge_pages()
 
 
-def release_freed_memory() -> None:
-    """Return freed memory to the operating system.
+class MemoryRelease:
+    """Returns freed memory to the operating system, from time to time.
 
-    Without this call, the memory use of a process that runs for weeks never shrinks.
+    Without this, the memory use of a process that runs for weeks never shrinks.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+
+    def __init__(self, every_seconds: float = 60.0) -> None:
+        self._every_seconds = every_seconds
+        self._released_monotonic = time.monotonic()
+
+    def tick(self) -> None:
+        """Release memory if it is time; call this regularly."""
+        if time.monotonic() - self._released_monotonic >= self._every_seconds:
+            with contextlib.suppress(OSError, AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)
+            self._released_monotonic = time.monotonic()
 
 
 def _ask_for_huge_pages() -> None:

@@ -39,11 +39,13 @@ def _program(parser: argparse.ArgumentParser) -> str:
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, str]]:
+    """Yield each command with its summary; instead of one that has commands of its own, those."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
             for name, command in action.choices.items():
-                yield command, summaries.get(name, "")
+                nested = list(_commands(command))
+                yield from nested or [(command, summaries.get(name, ""))]
 
 
 def _command(title: str, summary: str, parser: argparse.ArgumentParser) -> str:

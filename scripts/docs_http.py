@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from scripts.docs_tables import schema_type, table
+from stream.events.config import KafkaConfig
+from stream.fleet.topic_cameras import TopicCameras
 from stream.serve.access import Access
 from stream.serve.app import create_app
 from stream.serve.dependencies import Services
@@ -15,7 +17,7 @@ __all__ = ["document", "paths", "schemas"]
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 # The configuration page describes these schemas; the HTTP interface uses them unchanged.
-_FIELDS_OF = ("Camera",)
+_FIELDS_OF = ("Camera", "CameraWritten")
 
 
 def paths() -> str:
@@ -43,11 +45,12 @@ def schemas() -> str:
 
 
 def document() -> dict[str, Any]:
-    """Return the OpenAPI document without starting a server."""
+    """Return the OpenAPI document of a worker, which has all routes, without starting a server."""
     hosts = HostRule()
     checks = {name: lambda: None for name in ("startup", "ready", "live")}
-    health = health_router(bytes, checks, hosts=hosts)
-    services = Services(lambda: None, Access(None, listens_locally=True), 0, None)
+    health = health_router(bytes, checks, dict, hosts=hosts)
+    topic = TopicCameras(KafkaConfig())
+    services = Services(lambda: None, Access(None, listens_locally=True), 0, (), topic)
     return create_app(services, health, hosts).openapi()
 
 

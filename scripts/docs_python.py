@@ -52,13 +52,22 @@ def _entry(name: str, value: Any) -> str:
 
 
 def _members(value: type) -> Iterator[str]:
-    """Yield a settings class's fields, then the public members that the class itself defines."""
+    """Yield a settings class's fields, then the public members that the class defines.
+
+    Members of a base class from the same package count as its own, unless it holds settings.
+    """
     if issubclass(value, BaseModel):
         rows = [
             (f"`{name}`", field.description or "") for name, field in value.model_fields.items()
         ]
         yield table(("field", "meaning"), rows)
-    for name, member in vars(value).items():
+    package = value.__module__.partition(".")[0]
+    bases = [
+        base
+        for base in value.__bases__
+        if base.__module__.startswith(f"{package}.") and not issubclass(base, BaseModel)
+    ]
+    for name, member in (item for owner in (value, *bases) for item in vars(owner).items()):
         if name.startswith("_") or name in ("model_config", "model_post_init"):
             continue
         if isinstance(member, property):

@@ -1,8 +1,8 @@
-"""Write the generated parts of docs/reference/: `python -m scripts.generate_docs`.
+"""Write the generated parts of docs/: `python -m scripts.generate_docs`.
 
 A reference page is a Markdown file in which this script writes the generated blocks. Each block
 starts with the line `<!-- generated: NAME -->` and ends with `<!-- end -->`. The text around the
-blocks is written by hand.
+blocks is written by hand. A few files are generated as a whole.
 
 With `--check`, no file is written. The script prints each page that is out of date and exits with
 status 1 if there is one.
@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts import docs_cli, docs_config, docs_http, docs_python, docs_tables
+from scripts import docs_cli, docs_config, docs_http, docs_python, docs_schema, docs_tables
 
-__all__ = ["BLOCKS", "fill", "main", "outdated", "pages"]
+__all__ = ["BLOCKS", "FILES", "fill", "main", "outdated", "pages"]
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -43,6 +43,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "python-stream-reader": docs_python.reader_names,
 }
 
+# Files that are generated as a whole -> the function that returns their text.
+FILES: dict[Path, Callable[[], str]] = {
+    ROOT / "docs" / "camera.schema.json": docs_schema.camera_schema,
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check the pages; return the exit status: 1 if `--check` finds an old page."""
@@ -65,8 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def outdated() -> dict[Path, str]:
-    """Map each page that is out of date to its new text."""
+    """Map each page or file that is out of date to its new text."""
     found = {}
+    for file, make in FILES.items():
+        current = make()
+        if not file.exists() or file.read_text(encoding="utf-8") != current:
+            found[file] = current
     for page in pages():
         text = page.read_text(encoding="utf-8")
         current = fill(text, BLOCKS)

@@ -16,23 +16,32 @@ check_packages(__file__, "configs", *(["model"] if sys.argv[:1] == ["-m"] else [
 
 if TYPE_CHECKING:
     from stream.analysis.ring import ClipRing
+    from stream.config import StreamConfig
     from stream.events.config import EventConfig
     from stream.events.detector import EventDetector
     from stream.events.event import ActionEvent
+    from stream.pipeline import Pipeline
 
-__all__ = ["ActionEvent", "ClipRing", "EventConfig", "EventDetector"]
+__all__ = [
+    "ActionEvent",
+    "ClipRing",
+    "EventConfig",
+    "EventDetector",
+    "Pipeline",
+    "StreamConfig",
+]
 
 
 if not TYPE_CHECKING:
+    _MODULES = {
+        "ClipRing": "stream.analysis.ring",
+        "Pipeline": "stream.pipeline",
+        "StreamConfig": "stream.config",
+    }
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'stream' has no attribute {name!r}")
         if name != "ActionEvent":
             check_packages(__file__, "model")
-        return getattr(
-            importlib.import_module(
-                "stream.analysis.ring" if name == "ClipRing" else "stream.events"
-            ),
-            name,
-        )
+        return getattr(importlib.import_module(_MODULES.get(name, "stream.events")), name)

@@ -1,4 +1,4 @@
-"""`python -m stream`: run the pipeline, check a configuration, read events."""
+"""`python -m stream`: run the pipeline, check a configuration, read events, change cameras."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from configs import ConfigError, exit_status, program_name, readable
+from configs import ConfigError, exit_status, printable, program_name, readable
+from stream.cameras_command import add_cameras_command
 from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
 from stream.events_command import add_events_command
+
+if TYPE_CHECKING:
+    from stream.config import StreamConfig
 
 __all__ = ["main"]
 
@@ -43,12 +48,45 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--summary", type=Path, metavar="FILE", help="write counts and latencies as JSON at the end"
     )
+    run.add_argument(
+        "--devices",
+        metavar="DEVICE,...",
+        help="start one worker process per device, such as cuda:0,cuda:1 or cpu,cpu",
+    )
     run.set_defaults(run=_run)
     check = commands.add_parser("check", help="validate a configuration without running it")
     _add_config(check)
     check.set_defaults(run=_check)
     add_events_command(commands)
+    add_cameras_command(commands, _need_pipeline)
+    _add_outbox_command(commands)
     return parser
+
+
+def _add_outbox_command(commands: Any) -> None:
+    outbox = commands.add_parser("outbox", help="send the events of an outbox without a pipeline")
+    actions = outbox.add_subparsers(title="commands", required=True)
+    drain = actions.add_parser(
+        "drain", help="send the waiting events to Kafka, and remove what the broker acknowledges"
+    )
+    drain.add_argument("file", type=Path, metavar="FILE", help="outbox database")
+    drain.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
+    drain.add_argument(
+        "--topic", help="Kafka topic; action-events unless the configuration names another"
+    )
+    drain.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="pipeline configuration with the kafka section to connect by",
+    )
+    drain.add_argument(
+        "--seconds",
+        type=_positive_seconds,
+        metavar="SECONDS",
+        help="stop after this long; kafka.drain_seconds unless given",
+    )
+    drain.set_defaults(run=_drain)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +120,8 @@ def _need_pipeline() -> None:
     """
     if not Path(__file__).with_name("pipeline.py").is_file():
         raise ConfigError(
-            "cidc-stream-client only reads events; to analyse cameras, uninstall it and install"
-            " cidc-stream, which contains it"
+            "cidc-stream-client only reads events; to analyse or change cameras, uninstall it and"
+            " install cidc-stream, which contains it"
         )
 
 
@@ -110,6 +148,8 @@ def _run(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
+    if options.devices is not None:
+        return _run_workers(options, config, stop)
     keep_freed_memory()
     printer = Printer()
     pipeline = Pipeline(config)
@@ -131,6 +171,23 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if pipeline.failed else 0
 
 
+def _run_workers(options: argparse.Namespace, config: StreamConfig, stop: threading.Event) -> int:
+    from stream.console.summary import summary_lines, write_summary
+    from stream.local.dealing import parse_devices
+    from stream.local.run import LocalWorkers
+
+    with LocalWorkers(config, parse_devices(options.devices)) as workers:
+        if options.summary is not None:
+            write_summary({}, options.summary)
+        summary = workers.run(stop, duration_seconds=options.duration)
+    if options.summary is not None:
+        write_summary(summary, options.summary)
+    for name, of_worker in summary["workers"].items():
+        for line in summary_lines(of_worker) if of_worker else ["no summary: see the log"]:
+            print(printable(f"worker {name}: {line}"))
+    return 1 if summary["failed"] else 0
+
+
 def _check(options: argparse.Namespace) -> int:
     _need_pipeline()
     from configs import load_config
@@ -149,8 +206,17 @@ def _check(options: argparse.Namespace) -> int:
         print(readable(f"note: {note}"))
     if (differs := changes.summary()) is not None:
         print(readable(differs))
-    print(f"ok: {len(cameras)} cameras, weights {spec.name} with {len(spec.labels)} labels")
+    topic = config.cameras_from.topic
+    what = f"{len(cameras)} cameras" if topic is None else f"cameras of the topic {topic}"
+    print(f"ok: {what}, weights {spec.name} with {len(spec.labels)} labels")
     return 0
+
+
+def _drain(options: argparse.Namespace) -> int:
+    _need_pipeline()
+    from stream.outbox_command import drain
+
+    return drain(options)
 
 
 if __name__ == "__main__":

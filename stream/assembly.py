@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
-from configs import ConfigError
 from model.checkpoints.weights import ModelSpec
 from model.device_streams import DeviceStream
 from model.media.preprocess import Preprocessor
@@ -17,35 +17,32 @@ from stream.analysis.clip_stage import ClipStage
 from stream.analysis.inbox import Inbox
 from stream.analysis.recogniser import Recogniser
 from stream.analysis.ring import ClipRing
-from stream.cameras.checks import check_camera, check_room
-from stream.cameras.config import CameraConfig
 from stream.cameras.manager import CameraManager
-from stream.cameras.overrides import CameraOverrides
-from stream.cameras.supervisor import Supervisor
-from stream.cameras.worker_threads import WorkerThreads
-from stream.config import StreamConfig, allowed_files, max_views
+from stream.config import StreamConfig, max_views
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
 from stream.events.outbox import Outbox
-from stream.events.publisher import Publisher
+from stream.events.publisher import EventStore, Publisher
 from stream.events.snapshots import SnapshotStore
+from stream.fleet.topic_cameras import TopicCameras
+from stream.ingest.decoder_pool import DecoderPool
+from stream.load import LoadMeter
 from stream.metrics import Metrics
+from stream.serve.health import health_report
 from stream.serve.server import HttpServer
+from stream.stage import Stage, close_quietly
 from stream.types import CameraSnapshot
 
 __all__ = [
     "build_announcer",
     "build_clip_stage",
-    "build_manager",
+    "build_load_meter",
     "build_ring",
-    "build_supervisor",
     "open_http",
     "open_outbox",
-    "open_publisher",
     "open_snapshots",
+    "start_publisher",
 ]
-
-_log = logging.getLogger(__name__)
 
 
 def open_outbox(config: StreamConfig, metrics: Metrics) -> Outbox:
@@ -61,37 +58,60 @@ def open_outbox(config: StreamConfig, metrics: Metrics) -> Outbox:
     )
 
 
-def open_snapshots(config: StreamConfig, metrics: Metrics) -> SnapshotStore | None:
-    """The store of pictures; None if none are kept.
+def build_load_meter(
+    metrics: Metrics, stages: Sequence[Stage], pool: DecoderPool | None
+) -> LoadMeter:
+    """The measure of how much of its capacity the pipeline uses.
+
+    Args:
+        stages: DALI's thread, the analysis and the inference.
+        pool: NVDEC's threads; None: they do not decode.
+    """
+    dali, analysis, network = (stage.busy_seconds for stage in stages)
+    decoder = dali if pool is None else lambda: max(dali(), pool.busy_seconds())
+    return LoadMeter(metrics, {"network": network, "analysis": analysis, "decoder": decoder})
+
+
+def open_snapshots(
+    config: StreamConfig, metrics: Metrics, stack: contextlib.ExitStack
+) -> SnapshotStore | None:
+    """The store of pictures, which the stack closes; None if none are kept.
 
     Raises:
         ConfigError: its folder cannot be written.
     """
     if not config.snapshots.enabled:
         return None
-    return SnapshotStore(
+    store = SnapshotStore(
         config.snapshots,
         on_written=metrics.snapshots.labels("written").inc,
         on_lost=metrics.snapshots.labels("lost").inc,
         on_deleted=metrics.snapshots.labels("deleted").inc,
     )
+    stack.callback(store.close)
+    return store
 
 
-def open_publisher(config: StreamConfig, outbox: Outbox, metrics: Metrics) -> Publisher | None:
-    """The publisher to Kafka; None without a broker.
+def start_publisher(
+    config: StreamConfig, outbox: EventStore, metrics: Metrics, stack: contextlib.ExitStack
+) -> Publisher | None:
+    """Start the publisher to Kafka, which the stack closes; None without a broker.
 
     Raises:
         BrokerError: its settings cannot be used.
     """
     if not config.kafka.bootstrap:
         return None
-    return Publisher(
+    publisher = Publisher(
         config.kafka,
         outbox,
         metrics.published.inc,
         lambda error: metrics.publish_failures.labels(error).inc(),
         metrics.outbox_rejected.inc,
     )
+    publisher.start()
+    stack.callback(close_quietly, publisher.close)
+    return publisher
 
 
 def open_http(
@@ -100,23 +120,37 @@ def open_http(
     metrics: Callable[[], bytes],
     cameras: Callable[[], CameraManager | None],
     statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
+    load: Callable[[], Mapping[str, float]] = dict,
     checks: Mapping[str, Callable[[], str | None]],
+    topic: TopicCameras | None = None,
+    worker: Callable[[], Mapping[str, Any] | None] = lambda: None,
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.
+
+    Args:
+        topic: takes the changes of cameras that live in a topic, from `Fleet.open_topic`.
+        worker: describes this worker's share in them, for `/health`.
 
     Raises:
         ConfigError: its address cannot be listened on, or its token cannot be read.
     """
     if not config.http.enabled:
         return None
-    pictures = config.snapshots.path if config.snapshots.enabled else None
+    pictures = (config.snapshots.path,) if config.snapshots.enabled else ()
+
+    def report() -> Mapping[str, Any]:
+        manager = cameras()
+        not_taken = () if manager is None else manager.not_taken.cameras
+        return health_report(checks, statuses(), load=load(), not_taken=not_taken, worker=worker())
+
     return HttpServer(
         config.http,
         metrics=metrics,
         cameras=cameras,
-        statuses=statuses,
+        report=report,
         checks=checks,
         snapshots=pictures,
+        topic=topic,
     )
 
 
@@ -178,7 +212,8 @@ def build_announcer(
     recogniser: Recogniser,
     *,
     snapshots: SnapshotStore | None,
-    next_sequence: Callable[[str], int],
+    worker: str | None,
+    next_sequence: Callable[[str, int | None], int],
     subscribers: Sequence[Subscriber],
 ) -> Announcer:
     """The part that makes events of results."""
@@ -193,75 +228,5 @@ def build_announcer(
         subscribers=subscribers,
         metrics=metrics,
         pictures=pictures,
+        worker=worker,
     )
-
-
-def build_supervisor(
-    config: StreamConfig,
-    metrics: Metrics,
-    run: Callable[[WorkerThreads], None],
-    inbox: Inbox,
-) -> Supervisor:
-    """The supervisor of the cameras, without cameras."""
-    return Supervisor(
-        config.source,
-        metrics,
-        run,
-        inbox.put,
-        blind_after_seconds=config.clip.blind_after_seconds,
-    )
-
-
-def build_manager(
-    config: StreamConfig,
-    spec: ModelSpec,
-    metrics: Metrics,
-    supervisor: Supervisor,
-    overrides: CameraOverrides,
-    cameras: Sequence[CameraConfig],
-    *,
-    check_decoder: Callable[[CameraConfig], None] = lambda camera: None,
-) -> CameraManager:
-    """The manager of the cameras, with all that exist from the start.
-
-    Args:
-        check_decoder: raises `ConfigError` if a camera's decoder cannot be used.
-    """
-    allowed = allowed_files(config)
-
-    def check(camera: CameraConfig) -> None:
-        check_camera(camera, spec, allowed)
-        check_decoder(camera)
-
-    manager = CameraManager(
-        supervisor,
-        overrides,
-        metrics,
-        max_views=max_views(config),
-        shared={"events": config.events, "source": config.source},
-        check=check,
-    )
-    manager.load(cameras, _unusable(config, check, overrides, cameras))
-    return manager
-
-
-def _unusable(
-    config: StreamConfig,
-    check: Callable[[CameraConfig], None],
-    overrides: CameraOverrides,
-    cameras: Sequence[CameraConfig],
-) -> dict[str, str]:
-    """Why cameras that were added or changed over HTTP cannot be started; the others start."""
-    usable = overrides.unchanged(cameras)
-    problems: dict[str, str] = {}
-    for camera in (camera for camera in cameras if overrides.changed(camera.id)):
-        try:
-            check(camera)
-            check_room(camera, usable, max_views(config))
-        except ConfigError as error:
-            problems[camera.id] = str(error)
-            about = {"camera": camera.id}
-            _log.error("camera %s cannot be started: %s", camera.id, error, extra=about)
-        else:
-            usable.append(camera)
-    return problems

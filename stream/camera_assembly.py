@@ -1,28 +1,45 @@
-"""Build the decoders and the workers of the cameras from the configuration."""
+"""Build what runs the cameras from the configuration: decoders, workers, supervisor, manager."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 
 from configs import ConfigError, MediaError
 from model.checkpoints.weights import ModelSpec
 from model.media.nvdec import decoder_caps, nvdec_module, why_not_nvdec
+from stream.analysis.inbox import Inbox
+from stream.cameras.checks import check_camera, check_room
 from stream.cameras.config import CameraConfig
+from stream.cameras.manager import CameraManager
+from stream.cameras.not_taken import NotTaken
+from stream.cameras.overrides import CameraOverrides
+from stream.cameras.shared_manager import SharedCameraManager
+from stream.cameras.supervisor import Supervisor
 from stream.cameras.worker_threads import WorkerThreads
-from stream.config import StreamConfig
+from stream.config import StreamConfig, allowed_files, max_views
 from stream.ingest.camera_worker import CameraWorker
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.decode_stage import DecodeStage
 from stream.ingest.decoder_pool import DecoderPool, open_pool
 from stream.ingest.handle import Outlet
+from stream.ingest.pushed_camera import PushedCamera
+from stream.ingest.pushed_frames import PushedFrames
 from stream.metrics import Metrics
+from stream.worker_metrics import NotTakenReason
 
-__all__ = ["CameraDecoders", "check_decoders", "nvdec_problem"]
+__all__ = [
+    "CameraDecoders",
+    "build_manager",
+    "build_supervisor",
+    "check_decoders",
+    "nvdec_problem",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -109,20 +126,104 @@ class CameraDecoders:
         """
         check_decoders(self._config, [camera], self._problem)
 
-    def worker(self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet) -> CameraWorker:
-        """Make the worker of a camera, for one opening."""
+    def worker(
+        self, spec: ModelSpec, threads: WorkerThreads, outlet: Outlet, pushed: PushedFrames
+    ) -> CameraWorker | PushedCamera:
+        """Make the worker of a camera, for one opening.
+
+        Args:
+            pushed: brings frames to cameras whose frames a program pushes.
+        """
         camera = threads.status.camera
         config = self._config
-        return CameraWorker(
-            threads,
-            source=camera.source or config.source,
-            clip=_clip_settings(config, camera),
-            metrics=self._metrics,
-            outlet=outlet,
-            short_side=_short_side(config, spec, camera),
-            decoding=self.dali,
-            pool=self.pool,
-        )
+        settings: dict[str, Any] = {
+            "source": camera.source or config.source,
+            "clip": _clip_settings(config, camera),
+            "metrics": self._metrics,
+            "outlet": outlet,
+            "short_side": _short_side(config, spec, camera),
+        }
+        if camera.kind == "push":
+            opens: dict[str, Any] = {"on_open": pushed.open, "on_close": pushed.close}
+            return PushedCamera(threads, **settings, **opens)
+        return CameraWorker(threads, **settings, decoding=self.dali, pool=self.pool)
+
+
+def build_supervisor(
+    config: StreamConfig,
+    metrics: Metrics,
+    run: Callable[[WorkerThreads], None],
+    inbox: Inbox,
+) -> Supervisor:
+    """The supervisor of the cameras, without cameras."""
+    return Supervisor(
+        config.source,
+        metrics,
+        run,
+        inbox.put,
+        blind_after_seconds=config.clip.blind_after_seconds,
+    )
+
+
+def build_manager(
+    config: StreamConfig,
+    spec: ModelSpec,
+    metrics: Metrics,
+    supervisor: Supervisor,
+    overrides: CameraOverrides,
+    cameras: Sequence[CameraConfig],
+    *,
+    check_decoder: Callable[[CameraConfig], None] = lambda camera: None,
+) -> CameraManager:
+    """The manager of the cameras, with all that exist from the start.
+
+    Args:
+        check_decoder: raises `ConfigError` if a camera's decoder cannot be used.
+    """
+    allowed = allowed_files(config)
+
+    def check(camera: CameraConfig) -> None:
+        check_camera(camera, spec, allowed)
+        check_decoder(camera)
+
+    kind = CameraManager if config.cameras_from.topic is None else SharedCameraManager
+    manager = kind(
+        supervisor,
+        overrides,
+        metrics,
+        max_views=max_views(config),
+        shared={"events": config.events, "source": config.source},
+        check=check,
+    )
+    unusable = _unusable(config, check, overrides, cameras, manager.not_taken)
+    manager.load(cameras, unusable)
+    return manager
+
+
+def _unusable(
+    config: StreamConfig,
+    check: Callable[[CameraConfig], None],
+    overrides: CameraOverrides,
+    cameras: Sequence[CameraConfig],
+    not_taken: NotTaken,
+) -> dict[str, str]:
+    """Why cameras that were added or changed over HTTP cannot be started; the others start."""
+    usable = overrides.unchanged(cameras)
+    problems: dict[str, str] = {}
+    for camera in (camera for camera in cameras if overrides.changed(camera.id)):
+        reason: NotTakenReason = "unusable"
+        try:
+            check(camera)
+            reason = "no_slot"
+            check_room(camera, usable, max_views(config))
+        except ConfigError as error:
+            problems[camera.id] = str(error)
+            not_taken.note(camera.id, reason, str(error))
+            about = {"camera": camera.id}
+            _log.error("camera %s cannot be started: %s", camera.id, error, extra=about)
+        else:
+            usable.append(camera)
+    return problems
 
 
 def _show(metrics: Metrics, pool: DecoderPool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,29 @@ from model.calibration import threshold_warning
 from model.checkpoints.weights import ModelSpec, read_spec
 from stream.analysis.config import BatchConfig, InferConfig, check_spec, weights_path
 from stream.cameras.allowed_files import AllowedFiles
-from stream.cameras.checks import check_camera, count_views, with_shared_settings
+from stream.cameras.checks import (
+    SHARED_SECTIONS,
+    check_camera,
+    count_views,
+    with_shared_settings,
+)
 from stream.cameras.config import CameraConfig
 from stream.console.config import LogConfig
 from stream.events.config import EventConfig, KafkaConfig, OutboxConfig, SnapshotConfig
 from stream.events.start_check import check_authorities, check_certificates
+from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
 
-__all__ = ["StreamConfig", "allowed_files", "check_settings", "max_views", "overrides_path"]
+__all__ = [
+    "StreamConfig",
+    "allowed_files",
+    "camera_check",
+    "check_settings",
+    "completed_camera",
+    "max_views",
+    "overrides_path",
+]
 
 _log = logging.getLogger(__name__)
 # Room for cameras that are added while the pipeline runs.
@@ -35,6 +49,9 @@ class StreamConfig(StrictModel):
 
     cameras: tuple[CameraConfig, ...] = Field(
         description="the cameras; more may come over HTTP", max_length=1024
+    )
+    cameras_from: CamerasFrom = Field(
+        CamerasFrom(), description="cameras that live in a topic, for many machines"
     )
     source: SourceConfig = Field(SourceConfig(), description="opening and reopening cameras")
     clip: ClipConfig = Field(ClipConfig(), description="sampling")
@@ -61,6 +78,9 @@ class StreamConfig(StrictModel):
             for name, section in tree.items()
             if section is not None or name not in optional
         }
+        cameras_from = tree.get("cameras_from")
+        if isinstance(cameras_from, dict) and cameras_from.get("topic") is not None:
+            tree.setdefault("cameras", [])
         if not isinstance(tree.get("cameras"), (list, tuple)):
             return tree
         try:
@@ -77,17 +97,37 @@ class StreamConfig(StrictModel):
             raise ValueError(
                 f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own"
             )
-        if not self.cameras and not self.http.enabled:
+        if self.cameras_from.topic is not None:
+            self._check_fleet()
+        elif not self.cameras and not self.http.enabled:
             raise ValueError("cameras: there are none, and without http.enabled none can be added")
         return self
+
+    def _check_fleet(self) -> None:
+        if self.cameras:
+            raise ValueError(
+                f"cameras and cameras_from.topic are both given ({len(self.cameras)} cameras, topic"
+                f" {self.cameras_from.topic!r}); import the cameras into the topic with"
+                " `cidc-stream cameras import FILE` and remove them here, or remove"
+                " cameras_from.topic"
+            )
+        if self.cameras_from.topic == self.kafka.topic:
+            raise ValueError(
+                f"cameras_from.topic and kafka.topic are both {self.kafka.topic!r}; cameras and"
+                " events need topics of their own"
+            )
+        if not broker_of_cameras(self.cameras_from, self.kafka).bootstrap:
+            raise ValueError(
+                "cameras_from.topic needs a broker: set kafka.bootstrap, or cameras_from.bootstrap"
+            )
 
 
 def overrides_path(config: StreamConfig) -> Path | None:
     """The file of changes made over HTTP, beside the outbox unless the configuration names one.
 
-    None if no changes can be made.
+    None if no changes can be made, or if they are written to the topic of the cameras.
     """
-    if not config.http.enabled:
+    if not config.http.enabled or config.cameras_from.topic is not None:
         return None
     beside_outbox = config.outbox.path.with_name(config.outbox.path.name + ".cameras.json")
     return config.http.changes or beside_outbox
@@ -96,6 +136,30 @@ def overrides_path(config: StreamConfig) -> Path | None:
 def allowed_files(config: StreamConfig) -> AllowedFiles:
     """The files of this machine that cameras added or changed over HTTP may name."""
     return AllowedFiles(config.http.files, config.cameras, config.source)
+
+
+def camera_check(config: StreamConfig, spec: ModelSpec) -> Callable[[CameraConfig], None]:
+    """Return the check of a camera that is not in the file: it comes over HTTP or from a topic.
+
+    The check raises a ConfigError for a camera that cannot be used.
+    """
+    allowed = allowed_files(config)
+
+    def check(camera: CameraConfig) -> None:
+        check_camera(camera, spec, allowed)
+        if len(camera.views) > max_views(config):
+            raise ConfigError(
+                f"camera {camera.id}: it has more regions than batch.max_views:"
+                f" {max_views(config)}; raise it"
+            )
+
+    return check
+
+
+def completed_camera(config: StreamConfig) -> Callable[[Mapping[str, Any]], Any]:
+    """Return what completes a camera's own sections by those of all cameras."""
+    shared = {name: getattr(config, name) for name in SHARED_SECTIONS}
+    return lambda fields: with_shared_settings(fields, shared)
 
 
 def check_settings(
@@ -122,6 +186,8 @@ def check_settings(
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     check_certificates(config.kafka)
+    if config.cameras_from.topic is not None:
+        _check_topic_settings(config)
     for source in (config.source, *(camera.source for camera in cameras)):
         if source is not None and source.tls_ca_file is not None:
             check_authorities(source.tls_ca_file, "source.tls_ca_file")
@@ -143,6 +209,25 @@ def check_settings(
     return spec
 
 
+def _check_topic_settings(config: StreamConfig) -> None:
+    """Check the files that cameras of a topic need.
+
+    Raises:
+        ConfigError: the folder of secrets is missing.
+        BrokerError: the files for encryption and login of the broker cannot be used.
+    """
+    if config.cameras_from.bootstrap is not None and not config.kafka.bootstrap:
+        check_certificates(broker_of_cameras(config.cameras_from, config.kafka))
+    folder = config.cameras_from.secrets_dir
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(
+            f"cameras_from.secrets_dir: there is no folder {folder}; create it, or name the one"
+            " that has the files of secrets"
+        )
+
+
 def max_views(config: StreamConfig) -> int:
     """Cameras, or their regions, that can be analysed at once."""
+    if config.cameras_from.topic is not None:
+        return config.batch.max_views or MAX_VIEWS
     return config.batch.max_views or max(_MIN_VIEWS, count_views(config.cameras))

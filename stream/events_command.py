@@ -24,7 +24,7 @@ from stream.console.event_lines import event_line, place
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.event import ActionEvent
 
-__all__ = ["EventSections", "add_events_command"]
+__all__ = ["EventSections", "add_events_command", "read_sections"]
 
 _COLUMNS = ("started at", "camera", "kind", "action", "confidence", "stream seconds", "reason")
 
@@ -36,6 +36,7 @@ class EventSections(StrictModel):
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
     # The names of the other sections are listed so that a misspelt section is an error.
     cameras: Any = None
+    cameras_from: Any = None
     source: Any = None
     clip: Any = None
     batch: Any = None
@@ -135,7 +136,7 @@ def _check_options(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: options that do not go together.
     """
-    sections = _sections(options.config) if options.config else None
+    sections = read_sections(options.config) if options.config else None
     kafka = sections.kafka.model_dump() if sections else {}
     kafka |= {"bootstrap": options.bootstrap} if options.bootstrap else {}
     kafka |= {"topic": options.topic} if options.topic else {}
@@ -159,7 +160,12 @@ def _check_options(options: argparse.Namespace) -> None:
         )
 
 
-def _sections(path: Path) -> EventSections:
+def read_sections(path: Path) -> EventSections:
+    """Read the sections `outbox` and `kafka` of a pipeline configuration.
+
+    Raises:
+        ConfigError: the file cannot be read, a setting is wrong, or PyYAML is not installed.
+    """
     try:
         from configs import load_config
 

@@ -5,46 +5,31 @@ Each pipeline has its own registry, so two pipelines in one process never share 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
 from typing import get_args
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.samples import Sample
+from prometheus_client import Histogram
 
+from stream.metric_registry import MetricRegistry
 from stream.old_metric_names import OldMetricNames
 from stream.types import CameraState
+from stream.worker_metrics import WorkerMetrics
 
 __all__ = ["Metrics"]
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 _RUNS = ("engine", "size")
 
 
-class Metrics:
+class Metrics(MetricRegistry):
     """The metrics of one pipeline, as attributes. Methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        # Memory, descriptors and processor time of this process.
-        ProcessCollector(registry=self.registry)
-        self.before_scrape: list[Callable[[], None]] = []
-        self._of_cameras: list[Counter | Gauge] = []
-        self._generations: dict[str, int] = {}
-        self._forgotten: set[str] | None = None  # during a scrape: cameras forgotten meanwhile
-        self._lock = threading.Lock()
-        self._scraping = threading.Lock()
+        super().__init__()
         self._add_cameras()
         self._add_analysis()
         self._add_events()
+        self._add_fleet()
+        self.worker = WorkerMetrics(self.registry)
         self.registry.register(
             OldMetricNames(
                 {
@@ -109,7 +94,6 @@ class Metrics:
         self.dropped_frames = self._camera_counter(
             "dropped_frames", "Decoded frames not analysed, by reason", "reason"
         )
-
         self.decoder_fallbacks = self._counter(
             "decoder_fallbacks",
             "Cameras that software took over from NVDEC or DALI, by reason",
@@ -205,95 +189,33 @@ class Metrics:
             "publish_failures", "Failures to publish, by error", "error"
         )
 
+    def _add_fleet(self) -> None:
+        """Cameras that workers share; all zero or absent without `cameras_from.topic`."""
+        self.fleet_partitions = self._gauge(
+            "fleet_partitions",
+            "Partitions of the topic of cameras, by what this worker does",
+            "phase",
+        )
+        self.fleet_epoch = self._gauge(
+            "fleet_epoch", "Epoch of each partition whose cameras this worker runs", "partition"
+        )
+        self.fleet_rebalances = self._counter(
+            "fleet_rebalances", "Times this worker got or lost partitions"
+        )
+        self.fleet_stops = self._counter(
+            "fleet_stops", "Times the cameras of a partition stopped here, by reason", "reason"
+        )
+        self.fleet_unreadable = self._counter(
+            "fleet_unreadable_records", "Records of cameras that cannot be used"
+        )
+        self.fleet_contact_age = self._gauge(
+            "fleet_contact_age_seconds", "How long ago this worker last made sure of its partitions"
+        )
+        self.fleet_superseded = self._counter(
+            "fleet_superseded_events", "Ends of actions that another worker had ended already"
+        )
+
     def set_camera_state(self, camera_id: str, state: CameraState) -> None:
         """Mark one state of a camera as the current one."""
         for name in get_args(CameraState):
             self.camera_state.labels(camera_id, name).set(name == state)
-
-    def note_generation(self, camera_id: str, generation: int) -> None:
-        """Note that a camera was added or reopened; its series belong to this generation now."""
-        with self._lock:
-            self._generations[camera_id] = generation
-            if self._forgotten is not None:
-                self._forgotten.discard(camera_id)
-
-    def forget(self, camera_id: str, generation: int) -> None:
-        """Drop every series of a camera that is gone, unless it was added again since."""
-        with self._lock:
-            if self._generations.get(camera_id, generation) > generation:
-                return
-            self._generations.pop(camera_id, None)
-            if self._forgotten is not None:
-                self._forgotten.add(camera_id)
-            self._drop(camera_id)
-
-    def _drop(self, camera_id: str) -> None:
-        for metric in self._of_cameras:
-            metric.remove_by_labels({"camera": camera_id})
-
-    def total(self, metric: Counter, **labels: str) -> int:
-        """Sum of a counter over all samples that carry `labels`."""
-        return round(sum(sample.value for sample in self.matching(metric, **labels)))
-
-    def by_camera(self, metric: Counter) -> dict[str, int]:
-        """Sums of a counter by camera."""
-        sums: dict[str, float] = {}
-        for sample in self.matching(metric):
-            camera_id = sample.labels["camera"]
-            sums[camera_id] = sums.get(camera_id, 0) + sample.value
-        return {camera_id: round(value) for camera_id, value in sums.items()}
-
-    def by_label(self, metric: Counter, label: str, **labels: str) -> dict[str, int]:
-        """Sums of a counter by one label, over the samples that carry `labels`, without zeros."""
-        found: dict[str, int] = {}
-        for sample in self.matching(metric, **labels):
-            if sample.value:
-                key = sample.labels[label]
-                found[key] = found.get(key, 0) + round(sample.value)
-        return found
-
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus's text format."""
-        with self._scraping:
-            self._refresh()
-            return generate_latest(self.registry)
-
-    def _refresh(self) -> None:
-        """Update gauges; a camera that goes away meanwhile leaves no series behind."""
-        with self._lock:
-            self._forgotten = set()
-        try:
-            for refresh in self.before_scrape:
-                refresh()
-        finally:
-            with self._lock:
-                for camera_id in self._forgotten:
-                    self._drop(camera_id)
-                self._forgotten = None
-
-    @staticmethod
-    def matching(metric: Counter, **labels: str) -> Iterator[Sample]:
-        """The values of a counter that carry `labels`, one per set of labels."""
-        for family in metric.collect():
-            for sample in family.samples:
-                if sample.name.endswith("_total") and labels.items() <= sample.labels.items():
-                    yield sample
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"cidc_{name}", text, labels, registry=self.registry)
-
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"cidc_{name}", text, labels, registry=self.registry)
-
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(f"cidc_{name}", text, labels, registry=self.registry, buckets=_SECONDS)
-
-    def _camera_counter(self, name: str, text: str, *labels: str) -> Counter:
-        counter = self._counter(name, text, "camera", *labels)
-        self._of_cameras.append(counter)
-        return counter
-
-    def _camera_gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        gauge = self._gauge(name, text, "camera", *labels)
-        self._of_cameras.append(gauge)
-        return gauge

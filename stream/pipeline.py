@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from model.runtime import release_freed_memory
+from model.runtime import MemoryRelease
 from stream import assembly
 from stream.analysis.backlog import Backlog
 from stream.analysis.config import InferConfig
@@ -25,18 +25,23 @@ from stream.analysis.engines import describe_engine
 from stream.analysis.inbox import Inbox
 from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
-from stream.camera_assembly import CameraDecoders
+from stream.camera_assembly import CameraDecoders, build_manager, build_supervisor
+from stream.cameras.config import CameraConfig
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig, check_settings, overrides_path
 from stream.console.summary import LatencyLog, build_summary
+from stream.draining import end_stages, end_writer, send_last_events
 from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
+from stream.fleet_assembly import Fleet
+from stream.frame_entry import FrameEntry
 from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.gpu_watch import GpuWatch
 from stream.health import HANGS_SECONDS, Health
+from stream.ingest.pushed_frames import PushedFrames
 from stream.metrics import Metrics
 from stream.runtime_report import describe_runtime
 from stream.stage import close_quietly
@@ -45,11 +50,10 @@ from stream.types import CameraSnapshot
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger(__name__)
-_RELEASE_MEMORY_SECONDS = 60.0
 _TICK_SECONDS = 0.1
 
 
-class Pipeline:
+class Pipeline(FrameEntry):
     """Everything that `python -m stream run` runs.
 
     Construction checks the configuration and claims the outbox and the address. Entering it as a
@@ -59,10 +63,11 @@ class Pipeline:
     Args:
         open_recogniser: loads the network.
         max_silence_seconds: a run that ends does not wait longer for a stage without a heartbeat.
+        worker: name of this worker, for its events, if it is one of several on this machine.
 
     Attributes:
-        supervisor, manager, inbox, ring, decoding, decoders, clips, inference, announcer, writer:
-            once it is entered.
+        supervisor, manager, inbox, ring, decoding, decoders, clips, inference, announcer, writer,
+            load: once it is entered.
         latency: from the arrival of a clip's newest frame to its result.
 
     Raises:
@@ -75,37 +80,42 @@ class Pipeline:
         *,
         open_recogniser: Callable[[InferConfig], Recogniser] = Recogniser,
         max_silence_seconds: float = HANGS_SECONDS,
+        worker: str | None = None,
     ) -> None:
         self.config = config
         self._open_recogniser = open_recogniser
         self._max_silence_seconds = max_silence_seconds
         self.metrics = Metrics()
         self.failed = False
-        self.latency = LatencyLog()
+        self.latency = LatencyLog(self.metrics.latency.observe)
         self.health = Health()
         self._counter = EventCounter(self.metrics)
         self._subscribers: list[Subscriber] = [self._counter.take]
         self._overrides = CameraOverrides(overrides_path(config))
         self._cameras = self._overrides.apply(config.cameras)
+        self._fleet = Fleet(config, self.metrics, worker)
         self._configured = self._overrides.unchanged(self._cameras)
         self.spec = check_settings(config, self._configured)
+        is_over = self.health.draining.is_set
+        self._pushed = PushedFrames(self._find_camera, config.source, self.metrics, is_over)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked_files(config))
             # Before the outbox: if pictures fill the disk, they make room for it.
-            self._snapshots = assembly.open_snapshots(config, self.metrics)
-            if self._snapshots is not None:
-                stack.callback(self._snapshots.close)
+            self._snapshots = assembly.open_snapshots(config, self.metrics, stack)
             self.outbox = assembly.open_outbox(config, self.metrics)
             stack.callback(close_quietly, self.outbox.close)
-            self._http = assembly.open_http(
+            self.http = assembly.open_http(
                 config,
                 metrics=self.metrics.exposition,
                 cameras=lambda: self.manager if self.health.started.is_set() else None,
                 statuses=self.cameras,
+                load=lambda: self.load.parts if self.health.started.is_set() else {},
                 checks=self.health.checks,
+                topic=self._fleet.open_topic(self.spec),
+                worker=self._fleet.report,
             )
-            if self._http is not None:
-                stack.callback(close_quietly, self._http.close)
+            if self.http is not None:
+                stack.callback(close_quietly, self.http.close)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -132,31 +142,35 @@ class Pipeline:
         stop: threading.Event,
         *,
         duration_seconds: float | None = None,
+        until_ended: bool = True,
         on_tick: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
         """Run until every source has ended, `stop` is set or the time is over; return the summary.
 
         Args:
+            until_ended: whether the end of every source ends the run.
             on_tick: called about ten times a second.
         """
-        manager = self.manager
-        started_at = released_at = time.monotonic()
+        started_at, release = time.monotonic(), MemoryRelease()
         # A process that died left these open; new events get later numbers.
         self._tell(Announcement(tuple(self.outbox.close_open_events())))
         for stage in self._stages:
             stage.start()
-        manager.start()
+        self.manager.start()
+        self._fleet.start(self.manager, self.writer, self._counter)
         self.health.started.set()
         try:
-            while not stop.is_set() and not manager.all_ended() and not self._has_failure():
+            while not stop.is_set() and not self._has_failure():
+                if until_ended and self.manager.all_ended():
+                    break
                 seconds = time.monotonic() - started_at
                 if duration_seconds is not None and seconds >= duration_seconds:
                     break
                 on_tick()
+                self._fleet.tick()
                 self.supervisor.supervise()
-                if time.monotonic() - released_at >= _RELEASE_MEMORY_SECONDS:
-                    release_freed_memory()
-                    released_at = time.monotonic()
+                self.load.update()
+                release.tick()
                 stop.wait(_TICK_SECONDS)
         finally:
             self._drain()
@@ -173,8 +187,8 @@ class Pipeline:
         return self.announcer.active(camera_id)
 
     def _load(self) -> None:
-        if self._http is not None:
-            self._http.start()
+        if self.http is not None:
+            self.http.start()
         if self._snapshots is not None:
             self._snapshots.start()
         self._recogniser = self._open_recogniser(self.config.infer)
@@ -185,28 +199,26 @@ class Pipeline:
         max_batch = self.config.batch.sizes(device).max_batch
         self._recogniser.warm_up(max_batch)
         self._build_stages(max_batch)
-        cameras = assembly.build_supervisor(self.config, self.metrics, self.run_camera, self.inbox)
-        self.supervisor = cameras
+        self.supervisor = build_supervisor(self.config, self.metrics, self.run_camera, self.inbox)
         of = (self.config, self.spec, self.metrics, self.supervisor)
-        self.manager = assembly.build_manager(
+        self.manager = build_manager(
             *of, self._overrides, self._cameras, check_decoder=self.decoders.check
         )
-        self.metrics.before_scrape.append(self._refresh)
-        self._publisher = assembly.open_publisher(self.config, self.outbox, self.metrics)
-        if self._publisher is not None:
-            self._publisher.start()
-            self._stack.callback(close_quietly, self._publisher.close)
+        self.metrics.before_scrape += [self._refresh, self._fleet.refresh]
+        outbox = self._fleet.events_to_publish(self.outbox, self._stack)
+        self._publisher = assembly.start_publisher(self.config, outbox, self.metrics, self._stack)
 
     def _build_stages(self, max_batch: int) -> None:
         self.inbox = Inbox(self.config.batch.camera_queue)
         self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
-        self.writer = EventWriter(self.outbox, self.metrics, self._note_latency)
+        self.writer = EventWriter(self.outbox, self.metrics, self.latency.add)
         self.announcer = assembly.build_announcer(
             self.config,
             self.spec,
             self.metrics,
             self._recogniser,
             snapshots=self._snapshots,
+            worker=self._fleet.worker,
             next_sequence=self.writer.next_sequence,
             subscribers=(self._store, self._tell),
         )
@@ -226,13 +238,20 @@ class Pipeline:
         )
         self.decoding = self.decoders.dali
         self._stages = (self.decoding, self.clips, self.inference, self.writer)
+        self.load = assembly.build_load_meter(self.metrics, self._stages[:3], self.decoders.pool)
         self.health.watch(self._stages[:3], self.writer, lambda: self.outbox.is_recovering)
         self.runtime = describe_runtime(self.spec, self._recogniser, self.clips.preprocessor.upload)
         self.metrics.runtime.labels(**self.runtime).set(1)
 
     def run_camera(self, threads: WorkerThreads) -> None:
         """Run one opening of a camera, in a thread of its own; called by the supervisor."""
-        self.decoders.worker(self.spec, threads, self.inbox).run()
+        self.decoders.worker(self.spec, threads, self.inbox, self._pushed).run()
+
+    def _find_camera(self, camera_id: str) -> CameraConfig | None:
+        if self.health.started.is_set():
+            status = self.supervisor.status(camera_id)
+            return None if status is None else status.camera
+        return next((camera for camera in self._cameras if camera.id == camera_id), None)
 
     def _store(self, announcement: Announcement) -> None:
         self.writer.put(announcement.events, announcement.arrived_monotonic)
@@ -240,10 +259,6 @@ class Pipeline:
     def _tell(self, announcement: Announcement) -> None:
         for subscriber in self._subscribers:
             subscriber(announcement)
-
-    def _note_latency(self, seconds: float) -> None:
-        self.metrics.latency.observe(seconds)
-        self.latency.add(seconds)
 
     def _refresh(self) -> None:
         refresh_cameras(self.metrics, self.cameras)
@@ -258,32 +273,16 @@ class Pipeline:
         self.health.draining.set()
         self.manager.stop()
         self.supervisor.stop()
+        self._fleet.stop()
         self.decoding.stop()
         self.inbox.close()
-        for stage in (self.clips, self.inference, self.decoding):
-            while (
-                not stage.join(_TICK_SECONDS) and stage.silent_seconds < self._max_silence_seconds
-            ):
-                if self._has_failure():
-                    self._abort()
-            if stage.is_alive:
-                self.failed = True
-                self._abort()
-                _log.error("the thread %s hangs; what waits for it is lost", stage.name)
-        self.writer.close()
-        self.writer.join(self._max_silence_seconds)
-        self.failed = self.failed or self._has_failure() or self.writer.lost > 0
-        if self.writer.lost:
-            _log.error("%d events could not be stored and are lost", self.writer.lost)
-
-    def _abort(self) -> None:
-        self._backlog.cancel()
-        for stage in (self.clips, self.inference):
-            stage.stop()
+        working = (self.clips, self.inference, self.decoding)
+        is_complete = end_stages(working, self._backlog, self.writer, self._max_silence_seconds)
+        is_stored = end_writer(self.writer, self._max_silence_seconds)
+        self.failed = self.failed or not (is_complete and is_stored)
 
     def _finish(self, seconds: float) -> dict[str, Any]:
-        if self._publisher is not None:
-            close_quietly(self._publisher.close)
+        send_last_events(self._publisher, self.outbox, self.config)
         return build_summary(
             self.cameras(),
             self.metrics,
@@ -295,5 +294,7 @@ class Pipeline:
             runtime=self.runtime,
             network=describe_engine(self._recogniser.engine, self.metrics),
             gpu=self._gpu.summary(),
-            http=None if self._http is None else self._http.address,
+            load=self.load.summary(),
+            http=None if self.http is None else self.http.address,
+            worker=self._fleet.report(),
         )

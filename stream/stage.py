@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from configs import CidcError
 
@@ -32,6 +33,9 @@ class Stage(abc.ABC):
         self.stopping = threading.Event()
         self._heartbeat_monotonic = time.monotonic()
         self._thread: threading.Thread | None = None
+        self._started_monotonic: float | None = None
+        self._waited_seconds = 0.0
+        self._waiting_since: float | None = None
 
     @abc.abstractmethod
     def run(self) -> None:
@@ -46,6 +50,7 @@ class Stage(abc.ABC):
         if self._thread is not None:
             raise RuntimeError(f"stage {self.name} was started before")
         self.beat()
+        self._started_monotonic = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
@@ -73,12 +78,32 @@ class Stage(abc.ABC):
         """Give a sign of life."""
         self._heartbeat_monotonic = time.monotonic()
 
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside the block, the stage waits for others: the time does not count as busy."""
+        self._waiting_since = since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
+            self._waited_seconds += time.monotonic() - since
+
+    def busy_seconds(self) -> float:
+        """Seconds since the start for which the stage did not wait for others."""
+        if self._started_monotonic is None:
+            return 0.0
+        now = time.monotonic()
+        since = self._waiting_since
+        waited = self._waited_seconds + (0.0 if since is None else now - since)
+        return max(0.0, now - self._started_monotonic - waited)
+
     def _run(self) -> None:
         try:
             self.run()
         except Exception as error:  # the edge of the stage
             _log.exception("stage %s failed", self.name)
             self.failure = error
+        self._waiting_since = time.monotonic()  # it works no more
 
 
 def close_quietly(close: Callable[[], object]) -> None:

@@ -63,6 +63,7 @@ class BreakReason(enum.StrEnum):
     PAUSED = "paused"
     CHANGED = "changed"
     REMOVED = "removed"
+    MOVED = "moved"
     SHUTDOWN = "shutdown"
     CRASH = "crash"
 
@@ -71,8 +72,19 @@ class BreakReason(enum.StrEnum):
         """Whether nothing more comes of the camera unless it is opened again."""
         return self in _FINAL
 
+    @property
+    def is_departure(self) -> bool:
+        """Whether this pipeline no longer has the camera."""
+        return self in (BreakReason.REMOVED, BreakReason.MOVED)
 
-_FINAL = (BreakReason.ENDED, BreakReason.PAUSED, BreakReason.CHANGED, BreakReason.REMOVED)
+
+_FINAL = (
+    BreakReason.ENDED,
+    BreakReason.PAUSED,
+    BreakReason.CHANGED,
+    BreakReason.REMOVED,
+    BreakReason.MOVED,
+)
 
 
 class EndReason(enum.StrEnum):
@@ -82,6 +94,7 @@ class EndReason(enum.StrEnum):
     STOPPED = "stopped"
     REMOVED = "removed"
     CHANGED = "changed"
+    MOVED = "moved"
     PAUSED = "paused"
     FAILED = "failed"
 
@@ -195,12 +208,14 @@ class CameraOpened:
     """A camera begins, with these settings; the first item of its stream.
 
     Every opening of a camera has a `generation` of its own, higher than those before. The video of
-    a recording ends. A recording waits for the analysis; a camera does not.
+    a recording ends. A recording waits for the analysis; a camera does not. Where workers share
+    cameras, `epoch` grows each time that one takes the camera over.
     """
 
     config: CameraConfig
     generation: int
     is_recording: bool = False
+    epoch: int | None = None
 
     @property
     def camera_id(self) -> str:

@@ -70,6 +70,13 @@ def test_generated_pages_are_current(page: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("file", generate_docs.FILES, ids=lambda file: file.name)
+def test_generated_files_are_current(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") == generate_docs.FILES[file](), (
+        "run: python -m scripts.generate_docs"
+    )
+
+
 def test_every_block_is_on_exactly_one_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in generate_docs.pages())
     named = re.findall(r"<!-- generated: ([\w-]+) -->", text)
@@ -168,7 +175,8 @@ def test_configurations_on_a_page_can_be_used(page: Path, tmp_path: Path) -> Non
     for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S):
         tree = yaml.safe_load(block)
         if "cameras" in tree or set(tree) <= set(StreamConfig.model_fields):
-            StreamConfig.model_validate({"cameras": [{"id": "a", "url": "a.mp4"}]} | tree)
+            cameras = [] if "cameras_from" in tree else [{"id": "a", "url": "a.mp4"}]
+            StreamConfig.model_validate({"cameras": cameras} | tree)
         else:
             assert set(tree) <= set(TrainConfig.model_fields), block
             assert set(tree["data"]) <= set(DataConfig.model_fields), block

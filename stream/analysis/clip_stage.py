@@ -100,7 +100,8 @@ class ClipStage(Stage):
         while not self.stopping.is_set():
             self.beat()
             is_over = self._inbox.is_closed
-            items = self._take_items(is_over)
+            with self.waiting():
+                items = self._take_items(is_over)
             self._process(items)
             if self._batcher.is_due():
                 self._send_batch()
@@ -237,8 +238,9 @@ class ClipStage(Stage):
         places = self._ring.places([slot for slot, _ in due])
         with self._metrics.stage.labels("gather").time():
             clips_BCTHW = self._gather(self._ring.buffer_STHWC, places)
-        refs = tuple(ref for _, ref in due)
-        self._backlog.put(ClipBatch(clips_BCTHW, refs, self._stream.record()))
+        batch = ClipBatch(clips_BCTHW, tuple(ref for _, ref in due), self._stream.record())
+        with self.waiting():
+            self._backlog.put(batch)
 
     # Interruptions --------------------------------------------------------------------------------
 
@@ -256,7 +258,7 @@ class ClipStage(Stage):
             self._send_batch()
         has_emitted = session.has_emitted
         self._restart(session)
-        if broken.reason is not BreakReason.REMOVED:
+        if not broken.reason.is_departure:
             self._metrics.resets.labels(broken.camera_id, broken.reason.value).inc()
         if broken.reason.is_final:
             self._close(session)

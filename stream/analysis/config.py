@@ -87,7 +87,8 @@ class BatchConfig(StrictModel):
         ge=1,
         le=4096,
         description=(
-            "cameras, or their regions, at once; null: as many as are configured, at least 64"
+            "cameras, or their regions, at once; null: as many as are configured, at least 64, or"
+            " 256 with cameras_from.topic"
         ),
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import math
 import threading
+import time
 from collections.abc import Callable
 
 from stream.types import SampledFrame, StreamBreak, StreamItem
@@ -37,15 +39,19 @@ class Inbox:
         item: StreamItem,
         stop: threading.Event | None = None,
         on_blocked: Callable[[bool], None] = lambda blocked: None,
+        *,
+        max_wait_seconds: float = math.inf,
     ) -> bool:
         """Add an item of its camera. A frame waits for room; other items never wait.
 
         Args:
             stop: set when the camera should end; nothing is added after that.
             on_blocked: called with True when the camera begins to wait, with False afterwards.
+            max_wait_seconds: a frame waits for no longer than this.
 
         Returns:
-            Whether the item was taken: False if `stop` was set first or the inbox is closed.
+            Whether the item was taken: False if `stop` was set first, the inbox is closed, or there
+            was no room in time.
         """
         stop = stop or threading.Event()
         with self._lock:
@@ -53,7 +59,9 @@ class Inbox:
                 return False
             if self._is_repeated_break(item):
                 return True
-            if isinstance(item, SampledFrame) and not self._wait_for_room(item, stop, on_blocked):
+            if isinstance(item, SampledFrame) and not self._wait_for_room(
+                item, stop, on_blocked, max_wait_seconds
+            ):
                 return False
             queue = self._queues.setdefault(item.camera_id, collections.deque())
             if not queue:
@@ -118,16 +126,25 @@ class Inbox:
         return queue is not None and len(queue) > 0 and isinstance(queue[-1], StreamBreak)
 
     def _wait_for_room(
-        self, item: SampledFrame, stop: threading.Event, on_blocked: Callable[[bool], None]
+        self,
+        item: SampledFrame,
+        stop: threading.Event,
+        on_blocked: Callable[[bool], None],
+        max_seconds: float,
     ) -> bool:
         if not self._is_full(item.camera_id):
             return True
+        if max_seconds <= 0:
+            return False
         on_blocked(True)
+        deadline = time.monotonic() + max_seconds
         room = self._room.setdefault(item.camera_id, threading.Condition(self._lock))
         while self._is_full(item.camera_id) and not self._refuses(stop):
-            room.wait(_LOOK_SECONDS)
+            if (seconds := deadline - time.monotonic()) <= 0:
+                break
+            room.wait(min(_LOOK_SECONDS, seconds))
         on_blocked(False)
-        return not self._refuses(stop)
+        return not self._refuses(stop) and not self._is_full(item.camera_id)
 
     def _is_full(self, camera_id: str) -> bool:
         return len(self._queues.get(camera_id, ())) >= self._max_frames

@@ -71,7 +71,8 @@ class InferenceStage(Stage):
     def _work(self) -> None:
         while not self.stopping.is_set() and not self._backlog.is_drained:
             self.beat()
-            work = self._backlog.take(_LOOK_SECONDS)
+            with self.waiting():
+                work = self._backlog.take(_LOOK_SECONDS)
             if isinstance(work, ClipBatch):
                 self._infer(work)
             elif isinstance(work, CameraOpened):

@@ -10,8 +10,9 @@ from configs import has_controls, readable
 from stream.cameras.address_login import describe_escapes, describe_mistake
 from stream.cameras.redaction import redact_url, scheme_of, shown_with_mark
 
-__all__ = ["check_address", "kind_of_address"]
+__all__ = ["PUSHED", "check_address", "kind_of_address"]
 
+PUSHED = "push:"  # the address of a camera whose frames a program pushes
 _NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
 _MAX_FIFO_PACKETS = 1_000_000  # 188 MB of a camera's UDP packets that wait to be read
 
@@ -30,6 +31,8 @@ def check_address(url: str) -> str:
     if not url:
         raise ValueError("an address must not be empty")
     scheme = scheme_of(url)
+    if url.lower() == PUSHED:
+        return PUSHED
     if scheme is None:
         return url
     if scheme == "file":
@@ -131,8 +134,13 @@ def _ascii_form(host: str) -> str:
     return f"its ASCII form {encoded}"
 
 
-def kind_of_address(url: str) -> Literal["file", "device", "network"]:
-    """Whether an address names a file, a device of this machine or something on the network."""
+def kind_of_address(url: str) -> Literal["file", "device", "network", "push"]:
+    """Whether an address names a file, a device of this machine or something on the network.
+
+    `push` if it names nothing: a program pushes the frames.
+    """
+    if url == PUSHED:
+        return "push"
     if scheme_of(url) is not None:
         return "network"
     return "device" if re.fullmatch(r"/dev/video\d+", url) else "file"

@@ -61,7 +61,8 @@ class AllowedFiles:
     def _new_paths(self, camera: CameraConfig) -> Iterator[tuple[str, str]]:
         """Yield each path that the configuration file does not give, and how messages show it."""
         before = self._configured.get(camera.id)
-        if camera.kind != "network" and (before is None or camera.url != before.url):
+        is_new = before is None or camera.url != before.url
+        if camera.kind in ("file", "device") and is_new:
             yield camera.url, redact_url(camera.url)
         authorities = _authorities(camera)
         known = {self._authorities, _authorities(before)}

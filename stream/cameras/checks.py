@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs import ConfigError, StrictModel, merged, with_current_names
-from model.checkpoints.weights import ModelSpec
 from stream.cameras.allowed_files import AllowedFiles
 from stream.cameras.config import CameraConfig
 from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
+
+if TYPE_CHECKING:  # the command `cameras` needs no network, and so no PyTorch
+    from model.checkpoints.weights import ModelSpec
 
 __all__ = ["SHARED_SECTIONS", "check_camera", "check_room", "count_views", "with_shared_settings"]
 

@@ -9,11 +9,19 @@ from pydantic import Field, field_validator, model_validator
 
 from configs import StrictModel, exists
 from stream.cameras.address import check_address, kind_of_address
-from stream.cameras.redaction import redact_url
+from stream.cameras.redaction import SECRET_REFERENCE, plain_secrets, redact_url
 from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
 
-__all__ = ["CameraConfig", "RegionConfig", "View", "redact_url"]
+__all__ = [
+    "SECRET_REFERENCE",
+    "CameraConfig",
+    "RegionConfig",
+    "View",
+    "kind_of_address",
+    "plain_secrets",
+    "redact_url",
+]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _MIN_REGION = 0.05
@@ -59,14 +67,20 @@ class CameraConfig(StrictModel):
     id: str = Field(description="name in events and metrics", pattern=NAME)
     url: str = Field(
         repr=False,
-        description="file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address",
+        description=(
+            "file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address; push: if a"
+            " program pushes the frames (Pipeline.push)"
+        ),
         min_length=1,
         max_length=4096,
     )
     transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries its packets")
     pace: Literal["realtime", "fast"] = Field(
         "realtime",
-        description="recordings: at the speed of their timestamps, or as fast as possible",
+        description=(
+            "recordings: at the speed of their timestamps, or as fast as possible; pushed frames:"
+            " realtime for those of a live camera, fast for those of a recording"
+        ),
     )
     loop: bool = Field(False, description="recordings: start again at the end")
     hop: int | None = Field(
@@ -104,7 +118,7 @@ class CameraConfig(StrictModel):
         return regions
 
     @property
-    def kind(self) -> Literal["file", "device", "network"]:
+    def kind(self) -> Literal["file", "device", "network", "push"]:
         """What `url` names."""
         return kind_of_address(self.url)
 

@@ -20,6 +20,7 @@ from configs import (
 from stream.cameras.checks import SHARED_SECTIONS, check_room, with_shared_settings
 from stream.cameras.config import CameraConfig
 from stream.cameras.description import describe_camera
+from stream.cameras.not_taken import NotTaken
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.status import CameraStatus
 from stream.cameras.supervisor import Supervisor
@@ -31,6 +32,8 @@ __all__ = ["CameraManager"]
 
 class CameraManager:
     """The cameras of a running pipeline. Methods may be called from any thread, one at a time.
+
+    `not_taken` has those that cannot be taken, although they should be analysed.
 
     Args:
         max_views: slots of the ring.
@@ -55,6 +58,7 @@ class CameraManager:
         self._max_views = max_views
         self._shared = shared
         self._check = check
+        self.not_taken = NotTaken(metrics)
         self._cameras: dict[str, CameraConfig] = {}
         self._paused: set[str] = set()
         self._unusable: set[str] = set()
@@ -227,10 +231,12 @@ class CameraManager:
             self._supervisor.halt(camera_id, EndReason.REMOVED)
             self._paused.discard(camera_id)
             self._unusable.discard(camera_id)
+            self.not_taken.forget(camera_id)
             self._supervisor.forget(camera_id)
 
     def _start(self, camera_id: str) -> None:
         self._unusable.discard(camera_id)
+        self.not_taken.forget(camera_id)
         self._metrics.paused.labels(camera_id).set(camera_id in self._paused)
         if camera_id in self._paused:
             status = self._supervisor.status(camera_id)

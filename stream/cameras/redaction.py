@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from stream.cameras.address_login import describe_mistake
 
-__all__ = ["redact_url", "scheme_of", "shown_with_mark"]
+__all__ = [
+    "SECRET_REFERENCE",
+    "PlainSecret",
+    "plain_secrets",
+    "redact_url",
+    "scheme_of",
+    "shown_with_mark",
+]
+
+# In an address, this stands for the content of a file of secrets.
+SECRET_REFERENCE = re.compile(r"\$\{secret:([A-Za-z0-9_-][A-Za-z0-9._-]{0,199})\}")
 
 _AT = re.compile("@|%40")
 _COLON = re.compile(":|%3a", re.IGNORECASE)
@@ -22,7 +34,65 @@ _PARAMETER = re.compile(rf"({_SECRET}(?:=|%3d))(?:(?!{_NEXT})[^/])*", re.IGNOREC
 _SEGMENT = re.compile(
     r"((?:^|/)(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key)/)[^/]+", re.IGNORECASE
 )
+_USER_NAME = re.compile(r"(?:user(?:name|id)?|usr|login(?:use)?)(?:=|%3d)$", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d{0,5})?|[0-9A-Fa-f:.]+")
+
+
+class PlainSecret(NamedTuple):
+    """Characters `start` to `end` of an address, which hold a secret as it is.
+
+    `name` says what it is: `login`, `password`, the end of a parameter's name, or `path` for a
+    login inside the path or the query.
+    """
+
+    start: int
+    end: int
+    name: str
+
+
+def plain_secrets(url: str) -> list[PlainSecret]:
+    """Return the secrets of a network address, in order, that no reference stands for.
+
+    A user name is not a secret if a colon follows it. The address was checked by `check_address`.
+    """
+    if scheme_of(url) in (None, "file"):
+        return []
+    masked = SECRET_REFERENCE.sub(lambda found: "\0" * len(found[0]), url)
+    start = masked.index(":") + 1
+    start += len(masked[start:]) - len(masked[start:].lstrip("/"))
+    authority = re.split(r"[/?#]", masked[start:], maxsplit=1)[0]
+    path_start = start + len(authority)
+    login = authority.rpartition("@")[0]
+    user, colon, password = login.partition(":")
+    found = []
+    if _is_plain(password if colon else login):
+        first = start + len(user) + 1 if colon else start
+        found.append(PlainSecret(first, start + len(login), "password" if colon else "login"))
+    rest = masked
+    for each in sorted(_plain_parameters(masked, path_start)):
+        if not found or each.start >= found[-1].end:
+            found.append(each)
+            rest = rest[: each.start] + "\0" * (each.end - each.start) + rest[each.end :]
+    if _has_login(rest[path_start:]):
+        found = [each for each in found if each.start < path_start]
+        found.append(PlainSecret(path_start, len(url), "path"))
+    return found
+
+
+def _plain_parameters(masked: str, start: int) -> Iterator[PlainSecret]:
+    """Yield the secrets in the path and the query of an address."""
+    for match in _PARAMETER.finditer(masked, start):
+        value = re.split("[&;]", match[0][len(match[1]) :], maxsplit=1)[0]
+        if _is_plain(value) and not _USER_NAME.search(match[1]):
+            name = re.sub(r"(?:=|%3d)$", "", match[1], flags=re.IGNORECASE)
+            yield PlainSecret(match.end(1), match.end(1) + len(value), name)
+    for match in _SEGMENT.finditer(masked, start):
+        if _is_plain(match[0][len(match[1]) :]):
+            yield PlainSecret(match.end(1), match.end(), match[1].strip("/"))
+
+
+def _is_plain(text: str) -> bool:
+    return bool(text.replace("\0", ""))
 
 
 def redact_url(url: str) -> str:

@@ -24,6 +24,7 @@ class CameraStatus:
 
     Args:
         on_change: told every change of the state or its detail.
+        epoch: grows each time that a worker takes the camera over; None unless workers share it.
 
     Attributes:
         is_recording: whether the video ends, as far as it is known.
@@ -35,8 +36,11 @@ class CameraStatus:
         camera: CameraConfig,
         metrics: Metrics,
         on_change: Callable[[CameraState, str], None] = lambda state, detail: None,
+        *,
+        epoch: int | None = None,
     ) -> None:
         self.camera = camera
+        self.epoch = epoch
         self._on_change = on_change
         self.state: CameraState = "connecting"
         self.detail = ""

@@ -31,6 +31,7 @@ _BREAK_OF_END = {
     EndReason.REMOVED: BreakReason.REMOVED,
     EndReason.CHANGED: BreakReason.CHANGED,
     EndReason.PAUSED: BreakReason.PAUSED,
+    EndReason.MOVED: BreakReason.MOVED,
 }
 
 
@@ -82,11 +83,12 @@ class Supervisor:
         with self._lock:
             return self._statuses.get(camera_id)
 
-    def add(self, camera: CameraConfig) -> CameraStatus:
-        """Add a camera; `start` runs it."""
+    def add(self, camera: CameraConfig, *, epoch: int | None = None) -> CameraStatus:
+        """Add a camera; `start` runs it. Its events carry the epoch."""
         with self._lock:
             self._next_generation(camera.id)
-            status = self._statuses[camera.id] = CameraStatus(camera, self._metrics, self._on_state)
+            status = CameraStatus(camera, self._metrics, self._on_state, epoch=epoch)
+            self._statuses[camera.id] = status
             return status
 
     def start(self, camera_id: str) -> None:

@@ -20,7 +20,7 @@ class JsonFormatter(logging.Formatter):
     """Formats a log record as one JSON object.
 
     The fields are `time` (RFC 3339, UTC), `level`, `logger` and `message`; `camera` for lines about
-    one camera, and `error` for lines with a traceback.
+    one camera, `worker` for lines of a worker process, and `error` for lines with a traceback.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -30,8 +30,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if (camera := getattr(record, "camera", None)) is not None:
-            fields["camera"] = camera
+        for name in ("camera", "worker"):
+            if (value := getattr(record, name, None)) is not None:
+                fields[name] = value
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
         return json.dumps(fields)

@@ -6,7 +6,7 @@ import collections
 import json
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,25 @@ __all__ = ["LatencyLog", "build_summary", "summary_lines", "write_summary"]
 
 
 class LatencyLog:
-    """Keeps the latest latencies in seconds for exact percentiles; the metrics count all."""
+    """Keeps the latest latencies in seconds for exact percentiles; the metrics count all.
 
-    def __init__(self, max_values: int = 200_000) -> None:
+    Args:
+        on_value: told of each latency, for the metrics.
+        max_values: number of latencies that are kept.
+    """
+
+    def __init__(
+        self,
+        on_value: Callable[[float], object] = lambda seconds: None,
+        max_values: int = 200_000,
+    ) -> None:
+        self._on_value = on_value
         self._values: collections.deque[float] = collections.deque(maxlen=max_values)
         self._lock = threading.Lock()
 
     def add(self, seconds: float) -> None:
         """Add one latency in seconds."""
+        self._on_value(seconds)
         with self._lock:
             self._values.append(seconds)
 
@@ -60,6 +71,8 @@ def build_summary(
     network: Mapping[str, Any] | None = None,
     gpu: Mapping[str, Any] | None = None,
     http: str | None = None,
+    load: Mapping[str, Any] | None = None,
+    worker: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build the summary of a run.
 
@@ -75,11 +88,14 @@ def build_summary(
         network: what ran the network, how often, and the memory it took; None if not known.
         gpu: what was watched of the GPU; None without a GPU, and then the summary has no `gpu`.
         http: address of the HTTP server; None if it is disabled.
+        load: used fraction of the capacity, at last and at most; None if not known.
+        worker: this worker's share in the cameras of a topic; None if they do not come from one,
+            and then the summary has no `worker`.
     """
     events: dict[str, dict[str, int]] = {}
     for (action, kind), count in counts.items():
         events.setdefault(action, {})[kind] = count
-    summary = {
+    summary: dict[str, Any] = {
         "duration_seconds": round(seconds, 3),
         "runtime": runtime,
         "network": None if network is None else dict(network),
@@ -90,7 +106,10 @@ def build_summary(
         "published": metrics.total(metrics.published),
         "outbox_left": outbox_left,
         "events_lost": lost,
+        "load": None if load is None else dict(load),
     }
+    if worker is not None:
+        summary["worker"] = dict(worker)
     return summary if gpu is None else summary | {"gpu": dict(gpu)}
 
 

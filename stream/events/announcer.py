@@ -44,9 +44,11 @@ class Announcer:
     Args:
         spec: description of the network, with its labels and clip length.
         events: event settings for cameras without their own `events` section.
-        next_sequence: function that returns a camera's next event number, from the stored events.
+        next_sequence: function that returns the next event number of a camera in an epoch, from the
+            stored events.
         subscribers: functions that are called with every announcement, in this order.
         pictures: chooser of the pictures of events; None for no pictures.
+        worker: name of this worker, for its events; None if it is the only one.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class Announcer:
         spec: ModelSpec,
         *,
         events: EventConfig,
-        next_sequence: Callable[[str], int],
+        next_sequence: Callable[[str, int | None], int],
         subscribers: Sequence[Subscriber],
         metrics: Metrics,
         pictures: EventPictures | None = None,
+        worker: str | None = None,
     ) -> None:
         self._spec = spec
         self._events = events
@@ -65,6 +68,7 @@ class Announcer:
         self._subscribers = subscribers
         self._metrics = metrics
         self._pictures = pictures
+        self._worker = worker
         self._detectors: dict[View, EventDetector] = {}
         self._sequences: dict[str, Iterator[int]] = {}
         self._has_warned = False
@@ -110,7 +114,7 @@ class Announcer:
                 del self._detectors[view]
         if broken.reason.is_final:
             self._sequences.pop(broken.camera_id, None)
-        if broken.reason is BreakReason.REMOVED:
+        if broken.reason.is_departure:
             self._metrics.forget(broken.camera_id, broken.generation)
 
     def finish(self) -> None:
@@ -134,7 +138,7 @@ class Announcer:
 
     def _new_detector(self, view: View, opened: CameraOpened) -> EventDetector:
         if view.camera_id not in self._sequences:
-            first = self._next_sequence(view.camera_id)
+            first = self._next_sequence(view.camera_id, opened.epoch)
             self._sequences[view.camera_id] = itertools.count(first)
         return EventDetector(
             opened.config.events or self._events,
@@ -146,6 +150,7 @@ class Announcer:
             region=view.region,
             sequence=self._sequences[view.camera_id],
             is_live=not opened.waits,
+            epoch=opened.epoch,
         )
 
     def _count_invalid(self, view: View, error: DataError) -> None:
@@ -163,6 +168,7 @@ class Announcer:
                 event,
                 produced_at=produced_at,
                 snapshot=None if self._pictures is None else self._pictures.picture_of(event),
+                worker=self._worker,
             )
             for event in events
         ]

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from configs import BrokerError, OutputPath, StrictModel, is_file, no_controls
 from stream.events.broker_addresses import bootstrap_problem, login_problem
@@ -19,7 +27,14 @@ from stream.events.broker_addresses import bootstrap_problem, login_problem
 if TYPE_CHECKING:
     from stream.events.event_config import EventConfig
 
-__all__ = ["EventConfig", "KafkaConfig", "OutboxConfig", "SnapshotConfig"]
+__all__ = [
+    "BrokerAddresses",
+    "EventConfig",
+    "KafkaConfig",
+    "OutboxConfig",
+    "SnapshotConfig",
+    "TopicName",
+]
 _MIN_HIDDEN = 3  # a shorter password is not looked for in texts: it may be a part of any word
 
 
@@ -36,13 +51,47 @@ class OutboxConfig(StrictModel):
     )
 
 
+def _split_addresses(addresses: Any) -> Any:
+    """Split a text with several comma-separated addresses, as Kafka's own tools accept."""
+    if isinstance(addresses, (list, tuple)):
+        texts = [each if isinstance(each, str) else None for each in addresses]
+        if None in texts:
+            return addresses
+        addresses = ",".join(text or " " for text in texts)
+    if not isinstance(addresses, str):
+        return addresses
+    return [address.strip() for address in addresses.split(",") if address.strip()]
+
+
+def _check_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    if (problem := login_problem(addresses)) is not None:
+        raise ValueError(problem)
+    for address in addresses:
+        if (problem := bootstrap_problem(address)) is not None:
+            raise ValueError(problem)
+    return addresses
+
+
+def _check_topic(topic: str) -> str:
+    if topic in (".", ".."):
+        raise ValueError(f"topic {topic!r}: Kafka refuses this name; use another")
+    return topic
+
+
+# host:port of one or more brokers; a text with commas is accepted, too.
+BrokerAddresses = Annotated[
+    tuple[str, ...], BeforeValidator(_split_addresses), AfterValidator(_check_addresses)
+]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$"), AfterValidator(_check_topic)]
+
+
 class KafkaConfig(StrictModel):
     """Settings of the Kafka broker; without `bootstrap`, events stay in the outbox."""
 
-    bootstrap: tuple[str, ...] = Field((), description="host:port of one or more brokers")
-    topic: str = Field(
-        "action-events", description="topic to publish to", pattern=r"^[A-Za-z0-9._-]{1,249}$"
-    )
+    renamed: ClassVar[Mapping[str, str]] = {"flush_seconds": "drain_seconds"}
+
+    bootstrap: BrokerAddresses = Field((), description="host:port of one or more brokers")
+    topic: TopicName = Field("action-events", description="topic to publish to")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="whether to encrypt (SSL) and to log in (SASL)"
     )
@@ -74,34 +123,11 @@ class KafkaConfig(StrictModel):
     request_timeout_seconds: float = Field(
         30.0, ge=1, le=600, description="time after which an unanswered request is sent again"
     )
-    flush_seconds: float = Field(
-        5.0,
+    drain_seconds: float = Field(
+        60.0,
         ge=0,
-        description="maximum time at shutdown to publish waiting events; the rest stay stored",
+        description="maximum time at shutdown to send the waiting events; the rest stay stored",
     )
-
-    @field_validator("bootstrap", mode="before")
-    @classmethod
-    def _split(cls, addresses: Any) -> Any:
-        """Split a text with several comma-separated addresses, as Kafka's own tools accept."""
-        if isinstance(addresses, (list, tuple)):
-            texts = [each if isinstance(each, str) else None for each in addresses]
-            if None in texts:
-                return addresses
-            addresses = ",".join(text or " " for text in texts)
-        if not isinstance(addresses, str):
-            return addresses
-        return [address.strip() for address in addresses.split(",") if address.strip()]
-
-    @field_validator("bootstrap")
-    @classmethod
-    def _check_bootstrap(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
-        if (problem := login_problem(addresses)) is not None:
-            raise ValueError(problem)
-        for address in addresses:
-            if (problem := bootstrap_problem(address)) is not None:
-                raise ValueError(problem)
-        return addresses
 
     @field_validator("sasl_username")
     @classmethod
@@ -117,8 +143,6 @@ class KafkaConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> KafkaConfig:
-        if self.topic in (".", ".."):
-            raise ValueError(f"topic {self.topic!r}: Kafka refuses this name; use another")
         if 0 in (self.partitions, self.replication):
             raise ValueError(
                 "partitions and replication must be at least 1, or -1 to leave them to the broker"

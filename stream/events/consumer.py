@@ -1,8 +1,9 @@
 """Functions for consumers: read each event once, from an outbox or from Kafka.
 
 Kafka delivery is at least once: after a crash a record may be delivered again. A repeated record
-has the same `event_id`, `kind` and `sequence`. `Deduplicator` drops it. It only remembers the
-latest events, because a record is repeated soon after its first delivery.
+has the same `event_id`, `kind`, `epoch` and `sequence`. `Deduplicator` drops it. It only remembers
+the latest events, because a record is repeated soon after its first delivery. An action starts once
+and ends once: of two `ended` events of one action, from two workers, the first one counts.
 """
 
 from __future__ import annotations
@@ -57,11 +58,12 @@ class Deduplicator:
 
     def __init__(self, max_events: int = _MAX_REMEMBERED) -> None:
         self._max_events = max_events
-        self._seen: collections.OrderedDict[tuple[str, str, int], None] = collections.OrderedDict()
+        self._seen: collections.OrderedDict[tuple[object, ...], None] = collections.OrderedDict()
 
     def is_new(self, event: ActionEvent) -> bool:
         """Remember the event; return whether it was not seen before."""
-        key = (event.event_id, event.kind, event.sequence)
+        number = event.order if event.kind == "updated" else None
+        key = (event.event_id, event.kind, number)
         if key in self._seen:
             return False
         self._seen[key] = None

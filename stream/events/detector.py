@@ -49,6 +49,7 @@ class EventDetector:
         first_sequence: number of the first event.
         sequence: iterator of event numbers, used instead of `first_sequence`; several detectors
             can share it.
+        epoch: grows each time that a worker takes the camera over; a part of the events.
         is_live: whether the video arrives as fast as it was recorded. Otherwise it may be read
             faster than that, and no event ends later than its last clip by the clock.
 
@@ -69,6 +70,7 @@ class EventDetector:
         first_sequence: int = 1,
         sequence: Iterator[int] | None = None,
         is_live: bool = False,
+        epoch: int | None = None,
     ) -> None:
         if not isinstance(config, EventConfig):
             config = check_tree(dict(config or {}), EventConfig, name="events")
@@ -82,6 +84,7 @@ class EventDetector:
         self._model = model
         self._sequence = itertools.count(first_sequence) if sequence is None else sequence
         self._is_live = is_live
+        self._epoch = epoch
         self._open: dict[str, _Open] = {}
         self._wall_end = 0.0
 
@@ -128,6 +131,8 @@ class EventDetector:
         if found.kind == "started":
             started_at = self._wall_end - (found.at_seconds - found.start_seconds)
             name = f"{self._camera_id}/{self._region}/{found.action}/{started_at:.6f}/{number}"
+            if self._epoch is not None:  # two workers may see the same action
+                name += f"/{self._epoch}"
             self._open[found.action] = _Open(str(uuid.uuid5(_NAMESPACE, name)), started_at)
         of = self._open[found.action]
         end = found.at_seconds if found.end_seconds is None else found.end_seconds
@@ -151,6 +156,7 @@ class EventDetector:
             pts_end_seconds=until[1] if is_over else None,
             top_k=self._ranked(found),
             produced_at=rfc3339(self._wall_end),
+            epoch=self._epoch,
             seen_until=None if is_over else until,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -12,7 +13,17 @@ from typing import Any, Literal, get_args
 
 from configs import DataError
 
-__all__ = ["SCHEMA", "ActionEvent", "EventKind", "StoredEvent", "rfc3339"]
+__all__ = [
+    "SCHEMA",
+    "ActionEvent",
+    "EventKind",
+    "StoredEvent",
+    "ended_by_crash",
+    "latest_moment",
+    "numbering",
+    "open_json",
+    "rfc3339",
+]
 SCHEMA = "action-event/1"
 _MAX_SHOWN = 300
 EventKind = Literal["started", "updated", "ended"]  # as `model.detection.DetectionKind`
@@ -24,10 +35,11 @@ class ActionEvent:
 
     `started_at`, `ended_at` and `produced_at` are RFC 3339 times in UTC; `pts_*_seconds` are
     presentation times of the stream. All events of one action have the same `event_id`. `sequence`
-    is the event's number within its camera; it grows by one from event to event. `snapshot` is the
-    name of the action's picture; if there is none, the JSON does not contain this field. The
-    constructor also accepts times as timezone-aware `datetime` objects, and `top_k` as pairs or in
-    its JSON form.
+    is the event's number within its camera and epoch; it grows by one from event to event. `worker`
+    is the name of the worker that made the event; None: it was the only one. `epoch` grows each
+    time that a worker takes the camera over; None: workers do not share cameras. Optional fields
+    (`snapshot`, `worker`, `epoch`) that are None are not in the JSON. The constructor also accepts
+    times as timezone-aware `datetime` objects, and `top_k` as pairs or in its JSON form.
 
     Raises:
         DataError: a field has a wrong type or value, or is not allowed for this `kind`.
@@ -49,6 +61,8 @@ class ActionEvent:
     region: str | None = None
     reason: str | None = None
     snapshot: str | None = None
+    worker: str | None = None
+    epoch: int | None = None
     schema: str = SCHEMA
     # Not published: while the action goes on, `ended_at` and `pts_end_seconds` if it ended now.
     seen_until: tuple[str, float] | None = dataclasses.field(
@@ -74,9 +88,9 @@ class ActionEvent:
 
     def _normalise(self) -> None:
         """Check every field and convert it to the type that is declared for it."""
-        for name in ("event_id", "camera_id", "action", "model", "region", "reason", "snapshot"):
+        for name in ("event_id", "camera_id", "action", "model", *_OPTIONAL_TEXTS):
             value = getattr(self, name)
-            if value is not None or name not in ("region", "reason", "snapshot"):
+            if value is not None or name not in _OPTIONAL_TEXTS:
                 _check_text(name, value)
         for name in ("started_at", "produced_at", "ended_at"):
             if name != "ended_at" or self.ended_at is not None:
@@ -85,8 +99,20 @@ class ActionEvent:
         self._set("pts_start_seconds", _number("pts_start_seconds", self.pts_start_seconds))
         if self.pts_end_seconds is not None:
             self._set("pts_end_seconds", _number("pts_end_seconds", self.pts_end_seconds))
-        self._set("sequence", _sequence(self.sequence))
+        self._set("sequence", _whole("sequence", self.sequence, 1))
+        if self.epoch is not None:
+            self._set("epoch", _whole("epoch", self.epoch, 0))
         self._set("top_k", _top_k(self.top_k))
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """The event's place among those of its camera: epoch (0 if there is none) and sequence."""
+        return (self.epoch or 0, self.sequence)
+
+    @property
+    def numbering(self) -> str:
+        """What `sequence` counts within: the camera, or the camera in an epoch."""
+        return numbering(self.camera_id, self.epoch)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -94,8 +120,9 @@ class ActionEvent:
     def to_json(self) -> str:
         """Return the event as one line of JSON."""
         fields = {field: getattr(self, field) for field in _FIELDS}
-        if self.snapshot is None:
-            del fields["snapshot"]
+        for name in _LEFT_OUT:
+            if fields[name] is None:
+                del fields[name]
         fields["top_k"] = [
             {"action": action, "confidence": confidence} for action, confidence in self.top_k
         ]
@@ -142,7 +169,11 @@ _FIELDS = (
     "produced_at",
     "reason",
     "snapshot",
+    "worker",
+    "epoch",
 )
+_LEFT_OUT = ("snapshot", "worker", "epoch")  # if they are None
+_OPTIONAL_TEXTS = ("region", "reason", "snapshot", "worker")
 
 
 def _check_text(name: str, value: object) -> None:
@@ -151,10 +182,10 @@ def _check_text(name: str, value: object) -> None:
     value.encode()  # raises for a lone surrogate, which cannot be stored or sent
 
 
-def _sequence(value: Any) -> int:
+def _whole(name: str, value: Any, first: int) -> int:
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or not 1 <= value < 2**63:
-        raise ValueError(f"sequence is a whole number from 1 on, got {value!r}")
+    if not is_whole or not first <= value < 2**63:
+        raise ValueError(f"{name} is a whole number from {first} on, got {value!r}")
     return int(value)
 
 
@@ -199,6 +230,52 @@ class StoredEvent:
 
     id: int
     event: ActionEvent
+
+
+def open_json(event: ActionEvent) -> str:
+    """Return the JSON of an open event, with the moment until which it was seen."""
+    fields = json.loads(event.to_json())
+    return json.dumps(fields | {"seen_until": event.seen_until}, separators=(",", ":"))
+
+
+def latest_moment(payload: bytes) -> tuple[str, float] | None:
+    """Return until when an open event was seen; None if that was not stored or is damaged."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        ended_at, pts_end = json.loads(payload)["seen_until"]
+        if datetime.datetime.fromisoformat(ended_at).tzinfo and math.isfinite(pts_end):
+            return str(ended_at), float(pts_end)
+    return None
+
+
+def ended_by_crash(
+    event: ActionEvent, sequence: int, until: tuple[str, float] | None
+) -> ActionEvent:
+    """Return the `ended` event of an action whose process was killed.
+
+    Args:
+        until: `ended_at` and `pts_end_seconds`; None for the time at which its last stored event
+            was produced, by the clock.
+    """
+    if until is None:
+        parse = datetime.datetime.fromisoformat
+        lasted = parse(event.produced_at) - parse(event.started_at)
+        # The clock may have been set back since the start.
+        ended_at = max(event.produced_at, event.started_at, key=parse)
+        pts_end = round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3)
+        until = (ended_at, pts_end)
+    return dataclasses.replace(
+        event,
+        kind="ended",
+        reason="crash",
+        sequence=sequence,
+        ended_at=until[0],
+        pts_end_seconds=until[1],
+    )
+
+
+def numbering(camera_id: str, epoch: int | None) -> str:
+    """Name what sequence numbers count within; no id of a camera contains an `@`."""
+    return camera_id if epoch is None else f"{camera_id}@{epoch}"
 
 
 def rfc3339(seconds: float) -> str:

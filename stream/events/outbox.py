@@ -7,20 +7,22 @@ killed, the next start ends those events. Events that the broker refuses are kep
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import datetime
-import json
 import logging
-import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from configs import DataError
 from stream.events.config import OutboxConfig
-from stream.events.event import ActionEvent, StoredEvent
+from stream.events.event import (
+    ActionEvent,
+    StoredEvent,
+    ended_by_crash,
+    latest_moment,
+    numbering,
+    open_json,
+)
 from stream.events.outbox_database import BUSY_SECONDS, OutboxDatabase
 from stream.events.outbox_reader import read_events
 
@@ -82,7 +84,7 @@ class Outbox:
         """
         if not events:
             return
-        last = {event.camera_id: event.sequence for event in events}
+        last = {event.numbering: event.sequence for event in events}
         with self._database.transaction() as change:
             for event in events:
                 self._add(change.connection, event)
@@ -103,12 +105,14 @@ class Outbox:
         if event.kind == "ended":
             connection.execute(_END_EVENT, (event.event_id,))
         else:
-            connection.execute(_OPEN_EVENT, (event.event_id, _with_latest_moment(event)))
+            connection.execute(_OPEN_EVENT, (event.event_id, open_json(event)))
 
     def close_open_events(self) -> list[ActionEvent]:
         """End the events that a killed process left open, with reason `crash`.
 
-        Each event ends where its action had got to, in the stream, at its last stored event.
+        Each event ends where its action had got to, in the stream, at its last stored event. If
+        workers share the cameras, the next worker ends what has reached Kafka: such an event is
+        left alone once its start is no longer stored here.
 
         Returns:
             The `ended` events that were added.
@@ -123,30 +127,49 @@ class Outbox:
         with self._database.reading() as connection:
             query = "select event_id, cast(payload as blob) from open_events order by rowid"
             rows = connection.execute(query).fetchall()
+            query = "select event_id from events where kind = 'started'"
+            stored = {event_id for (event_id,) in connection.execute(query)}
         closing = []
-        unreadable = []
+        forgotten = []
         last = dict(self._database.sequences)
         for event_id, payload in rows:
             try:
                 event = ActionEvent.from_json(payload)
             except DataError as error:
-                unreadable.append((event_id,))
+                forgotten.append((event_id,))
                 _log.error(
                     "open event %s cannot be read; it will not be ended: %s", event_id, error
                 )
                 continue
-            last[event.camera_id] = last.get(event.camera_id, event.sequence) + 1
-            until = _latest_moment(payload)
-            closing.append(_ended_by_crash(event, last[event.camera_id], until))
-        if unreadable:
-            with self._database.transaction() as change:
-                change.connection.executemany(_END_EVENT, unreadable)
+            if event.epoch is not None and event_id not in stored:
+                forgotten.append((event_id,))
+                continue
+            last[event.numbering] = last.get(event.numbering, event.sequence) + 1
+            until = latest_moment(payload)
+            closing.append(ended_by_crash(event, last[event.numbering], until))
+        with self._database.transaction() as change:
+            change.connection.executemany(_END_EVENT, forgotten)
         self.append(closing)
         return closing
 
-    def next_sequence(self, camera_id: str) -> int:
-        """Return the sequence number of the camera's next event."""
-        return self._database.sequences.get(camera_id, 0) + 1
+    def next_sequence(self, camera_id: str, epoch: int | None = None) -> int:
+        """Return the sequence number of the camera's next event, in an epoch if it has one."""
+        return self._database.sequences.get(numbering(camera_id, epoch), 0) + 1
+
+    def sequences(self) -> dict[str, int]:
+        """Return the sequence number of the last event of each camera, outside of epochs."""
+        numbers = self._database.sequences.items()  # those of epochs are named camera@epoch
+        return {name: last for name, last in numbers if "@" not in name}
+
+    def continue_sequences(self, sequences: Mapping[str, int]) -> None:
+        """Continue the numbers of cameras whose earlier events are in another outbox.
+
+        Raises:
+            OutboxError: they cannot be stored.
+        """
+        with self._database.transaction() as change:
+            change.connection.executemany(_SET_SEQUENCE, sequences.items())
+        self._database.sequences |= sequences
 
     def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
         """Return up to `max_events` events with an id above `after_id`, in order.
@@ -238,44 +261,3 @@ def _drop_oldest(connection: sqlite3.Connection, excess: int) -> list[str]:
         rows += connection.execute(others, (excess - len(rows),)).fetchall()
     connection.executemany(_REMOVE_EVENT, [(event_id,) for event_id, _ in rows])
     return [kind for _, kind in rows]
-
-
-def _with_latest_moment(event: ActionEvent) -> str:
-    """Return the JSON of an open event, with the moment until which it was seen."""
-    fields = json.loads(event.to_json())
-    return json.dumps(fields | {"seen_until": event.seen_until}, separators=(",", ":"))
-
-
-def _latest_moment(payload: bytes) -> tuple[str, float] | None:
-    """Return until when an open event was seen; None if that was not stored or is damaged."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        ended_at, pts_end = json.loads(payload)["seen_until"]
-        if datetime.datetime.fromisoformat(ended_at).tzinfo and math.isfinite(pts_end):
-            return str(ended_at), float(pts_end)
-    return None
-
-
-def _ended_by_crash(
-    event: ActionEvent, sequence: int, until: tuple[str, float] | None
-) -> ActionEvent:
-    """Return the `ended` event of an action whose process was killed.
-
-    Args:
-        until: `ended_at` and `pts_end_seconds`; None for the time at which its last stored event
-            was produced, by the clock.
-    """
-    if until is None:
-        parse = datetime.datetime.fromisoformat
-        lasted = parse(event.produced_at) - parse(event.started_at)
-        # The clock may have been set back since the start.
-        ended_at = max(event.produced_at, event.started_at, key=parse)
-        pts_end = round(event.pts_start_seconds + max(0.0, lasted.total_seconds()), 3)
-        until = (ended_at, pts_end)
-    return dataclasses.replace(
-        event,
-        kind="ended",
-        reason="crash",
-        sequence=sequence,
-        ended_at=until[0],
-        pts_end_seconds=until[1],
-    )

@@ -42,7 +42,8 @@ class OutboxDatabase:
 
     Damage is detected when the database is used. That call fails; the next call replaces the
     database with a new one that contains all readable events. `count` is the number of events,
-    `last_id` the highest event id, and `sequences` the last sequence number of each camera.
+    `last_id` the highest event id, and `sequences` the last sequence number of each camera, or of
+    each camera in an epoch (`camera@epoch`).
     `last_id` and `sequences` never decrease, even after a damaged database is replaced.
 
     Args:

@@ -110,7 +110,7 @@ class Publisher(Stage):
         super().start()
 
     def close(self) -> bool:
-        """Publish waiting events for at most `flush_seconds`, then end the thread.
+        """Publish waiting events for at most `drain_seconds`, then end the thread.
 
         Returns:
             False if unpublished events remain in the outbox.
@@ -283,18 +283,16 @@ class Publisher(Stage):
         self.stopping.wait(self._timings.retry_seconds)
 
     def _flush(self) -> bool:
-        """Publish events until the outbox is empty or `flush_seconds` are over.
+        """Publish events until the outbox is empty or `drain_seconds` are over.
 
         Returns:
             Whether the broker has answered for every event that was sent.
         """
-        deadline = time.monotonic() + self._config.flush_seconds
+        deadline = time.monotonic() + self._config.drain_seconds
         while len(self._outbox) and time.monotonic() < deadline:
             try:
-                if not self._has_topic and not self._find_topic():
-                    break
                 self._pump()
             except Exception:  # shutdown must continue; unpublished events stay in the outbox
                 _log.exception("the last events could not be published; trying again")
-            time.sleep(0.02)
+            time.sleep(0.02 if self._has_topic else 0.2)
         return not self._pending

@@ -40,7 +40,7 @@ def recover(damaged: Path, sequences: dict[str, int], last_id: int) -> Path:
 
     Args:
         damaged: path of the damaged database.
-        sequences: last known sequence number of each camera.
+        sequences: last known sequence number of each camera, or of each camera in an epoch.
         last_id: last known event id.
 
     Returns:
@@ -102,8 +102,8 @@ def _copy(damaged: Path, recovered: Path, sequences: dict[str, int], last_id: in
     """Copy all readable rows into a new database."""
     known = dict(sequences)
 
-    def note(camera_id: str, sequence: int) -> None:
-        known[camera_id] = max(known.get(camera_id, 0), sequence)
+    def note(numbering: str, sequence: int) -> None:
+        known[numbering] = max(known.get(numbering, 0), sequence)
 
     with contextlib.closing(sqlite3.connect(recovered, isolation_level=None)) as database:
         migrate(database, recovered)
@@ -112,14 +112,14 @@ def _copy(damaged: Path, recovered: Path, sequences: dict[str, int], last_id: in
         for row, event in _events(damaged, "events", columns):
             values = (*row[1:5], bytes(row[0]).decode(), row[5])
             database.execute("insert or ignore into events values (?, ?, ?, ?, ?, ?)", values)
-            note(event.camera_id, event.sequence)
+            note(event.numbering, event.sequence)
         for row, event in _events(damaged, "open_events", "cast(payload as blob), event_id"):
             values = (row[1], bytes(row[0]).decode())
             database.execute("insert or ignore into open_events values (?, ?)", values)
-            note(event.camera_id, event.sequence)
-        for camera_id, last in _rows(damaged, "sequences", "camera_id, last"):
-            if isinstance(camera_id, str) and isinstance(last, int):
-                note(camera_id, last)
+            note(event.numbering, event.sequence)
+        for numbering, last in _rows(damaged, "sequences", "camera_id, last"):
+            if isinstance(numbering, str) and isinstance(last, int):
+                note(numbering, last)
         for row in _rows(damaged, "rejected", "id, cast(payload as text), error, rejected_at"):
             database.execute("insert or ignore into rejected values (?, ?, ?, ?)", row)
         database.executemany("insert into sequences values (?, ?)", known.items())

@@ -31,8 +31,8 @@ class EventSink(Protocol):
     def append(self, events: Sequence[ActionEvent]) -> None:
         """Store events, all or none, in order; raises OutboxError."""
 
-    def next_sequence(self, camera_id: str) -> int:
-        """Return the camera's next sequence number, based on the stored events."""
+    def next_sequence(self, camera_id: str, epoch: int | None = None) -> int:
+        """Return the camera's next sequence number in an epoch, based on the stored events."""
 
 
 class EventWriter(Stage):
@@ -86,15 +86,15 @@ class EventWriter(Stage):
                 self._drop_oldest()
             self._condition.notify()
 
-    def next_sequence(self, camera_id: str) -> int:
-        """Return the camera's next sequence number; events not yet stored are counted too."""
+    def next_sequence(self, camera_id: str, epoch: int | None = None) -> int:
+        """Return the next sequence number in an epoch; events not yet stored are counted too."""
         with self._condition:
             numbers = [
                 event.sequence
                 for event in itertools.chain(self._storing, self._waiting)
-                if event.camera_id == camera_id
+                if event.camera_id == camera_id and event.epoch == epoch
             ]
-        return max(numbers) + 1 if numbers else self._outbox.next_sequence(camera_id)
+        return max(numbers) + 1 if numbers else self._outbox.next_sequence(camera_id, epoch)
 
     @property
     def unsaved(self) -> int:

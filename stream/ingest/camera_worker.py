@@ -123,7 +123,8 @@ class CameraWorker:
         )
         self._frames = self._new_frames(is_live=not facts.is_recording)
         generation = self._threads.generation
-        self._emit(CameraOpened(self._camera, generation, facts.is_recording))
+        opened = (self._camera, generation, facts.is_recording, self._status.epoch)
+        self._emit(CameraOpened(*opened))
 
     def _new_frames(self, *, is_live: bool) -> CameraFrames:
         return CameraFrames(

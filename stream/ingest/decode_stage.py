@@ -130,7 +130,9 @@ class DecodeStage(Stage):
         try:
             while not self.stopping.is_set():
                 self.beat()
-                self._decode_all(self._take())
+                with self.waiting():
+                    batch = self._take()
+                self._decode_all(batch)
         finally:
             with self._changed:
                 self._has_ended = True

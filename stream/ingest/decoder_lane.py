@@ -90,12 +90,14 @@ class DecoderLane:
         stream: the CUDA stream of the lane's decoders, and of the conversion of their surfaces.
         is_given_up: whether the thread hangs or did so once; it is not used again.
         seats: number of cameras that use this lane; changed by the pool only.
+        busy_seconds: time that its calls took.
     """
 
     def __init__(self, number: int, device: torch.device, patience_seconds: float) -> None:
         self.stream = DeviceStream(device)
         self.is_given_up = False
         self.seats = 0
+        self.busy_seconds = 0.0
         self._patience_seconds = patience_seconds
         self._calls: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._busy_since: float | None = None
@@ -184,6 +186,7 @@ class DecoderLane:
         self._is_over = True
 
     def _run_timed(self, call: _Call[Any]) -> None:
-        self._busy_since = time.monotonic()
+        self._busy_since = since = time.monotonic()
         call.run()
         self._busy_since = None
+        self.busy_seconds += time.monotonic() - since

@@ -112,6 +112,12 @@ class DecoderPool:
             lanes = [*self._lanes, *self._given_up]
         return sum(lane.open_decoders for lane in lanes)
 
+    def busy_seconds(self) -> float:
+        """Seconds for which the threads made calls, divided by the number of threads."""
+        with self._lock:
+            lanes = [*self._lanes, *self._given_up]
+            return sum(lane.busy_seconds for lane in lanes) / len(self._lanes)
+
     @property
     def abandoned(self) -> int:
         """Number of threads that were given up and still hang in the decoder's library."""

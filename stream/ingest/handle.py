@@ -23,6 +23,10 @@ class Status(Protocol):
     def state(self) -> CameraState:
         """The state now."""
 
+    @property
+    def epoch(self) -> int | None:
+        """How often workers took the camera over; None unless they share cameras."""
+
     def set_source(self, *, is_recording: bool, read_timeout_seconds: float) -> None:
         """Note what the address turned out to be, and how long a read may take."""
 
@@ -71,5 +75,7 @@ class Outlet(Protocol):
         item: StreamItem,
         stop: threading.Event | None = None,
         on_blocked: Callable[[bool], None] = ...,
+        *,
+        max_wait_seconds: float = ...,
     ) -> bool:
         """Take an item, waiting while there is no room; False if it was not taken."""

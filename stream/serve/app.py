@@ -25,11 +25,12 @@ _STATUS = {
     "no_room": 409,
     "invalid": 422,
     "not_kept": 507,
+    "no_broker": 503,
     "hanging": 503,
     "stopping": 503,
 }
-# Readers that do not hang return within seconds.
-_RETRY_SECONDS = {"hanging": "5"}
+# Readers that do not hang return within seconds, and brokers restart in that time.
+_RETRY_SECONDS = {"hanging": "5", "no_broker": "5"}
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +56,8 @@ def create_app(services: Services, health: APIRouter, hosts: HostRule) -> FastAP
         dependencies=[Depends(hosts)],
     )
     app.include_router(routes_cameras.router)
+    if services.topic is not None:
+        app.include_router(routes_cameras.topic_router)
     return app
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -19,9 +19,11 @@ from stream.serve.access import BEARER, Access
 __all__ = [
     "CameraControl",
     "CameraSettings",
+    "CameraTopic",
     "RunningCameras",
     "Services",
-    "SnapshotFolder",
+    "SnapshotFolders",
+    "TopicControl",
     "check_access",
 ]
 
@@ -51,6 +53,30 @@ class CameraControl(Protocol):
         """Remove a camera."""
 
 
+class TopicControl(Protocol):
+    """Changes cameras that live in a topic; all methods may raise CameraError.
+
+    Each method returns the camera's id, its change (added, changed, unchanged, removed), and what
+    happens next. Repeated calls change nothing more.
+    """
+
+    @property
+    def worker(self) -> str:
+        """Name of this worker."""
+
+    def add(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a new camera."""
+
+    def replace(self, camera_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a camera, whether it is new or not."""
+
+    def change(self, camera_id: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some settings of a camera."""
+
+    def remove(self, camera_id: str) -> dict[str, Any]:
+        """Remove a camera."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Services:
     """The objects that the routes of one server use, stored in `app.state.services`.
@@ -59,13 +85,15 @@ class Services:
         cameras: function called at each request; it returns None while the pipeline is loading.
         access: rule that decides which requests may use the cameras.
         max_body_bytes: maximum size of a request body in bytes.
-        snapshots: folder of the pictures of events; None if no pictures are stored.
+        snapshots: folders of the pictures of events; empty if no pictures are stored.
+        topic: takes the changes of cameras that live in a topic; None if they do not.
     """
 
     cameras: Callable[[], CameraControl | None]
     access: Access
     max_body_bytes: int
-    snapshots: Path | None
+    snapshots: Sequence[Path]
+    topic: TopicControl | None = None
 
 
 def _services(request: Request) -> Services:
@@ -91,11 +119,15 @@ async def _running_cameras(request: Request) -> CameraControl:
     return cameras
 
 
-async def _snapshot_folder(request: Request) -> Path:
-    folder = _services(request).snapshots
-    if folder is None:
+async def _camera_topic(request: Request) -> TopicControl | None:
+    return _services(request).topic
+
+
+async def _snapshot_folders(request: Request) -> Sequence[Path]:
+    folders = _services(request).snapshots
+    if not folders:
         raise HTTPException(404, "no pictures are kept; set snapshots.enabled: true to keep them")
-    return folder
+    return folders
 
 
 async def _camera_settings(request: Request) -> dict[str, Any]:
@@ -137,5 +169,6 @@ async def _body(request: Request, max_bytes: int) -> bytes:
 
 
 RunningCameras = Annotated[CameraControl, Depends(_running_cameras)]
+CameraTopic = Annotated[TopicControl | None, Depends(_camera_topic)]
 CameraSettings = Annotated[dict[str, Any], Depends(_camera_settings)]
-SnapshotFolder = Annotated[Path, Depends(_snapshot_folder)]
+SnapshotFolders = Annotated[Sequence[Path], Depends(_snapshot_folders)]

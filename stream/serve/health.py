@@ -7,6 +7,7 @@ machine; the probes answer all, and their texts name no camera.
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from stream.serve.hosts import HostRule
 from stream.serve.schemas import HealthReport, errors
 from stream.types import CameraSnapshot
 
-__all__ = ["Check", "health_router"]
+__all__ = ["Check", "health_report", "health_router"]
 
 # A health check: returns None if healthy, otherwise a one-line problem.
 Check = Callable[[], str | None]
@@ -37,7 +38,7 @@ _UNHEALTHY: dict[int | str, dict[str, Any]] = {
 def health_router(
     metrics: Callable[[], bytes],
     checks: Mapping[str, Check],
-    cameras: Callable[[], Sequence[CameraSnapshot]] = tuple,
+    report: Callable[[], Mapping[str, Any]],
     *,
     hosts: HostRule,
 ) -> APIRouter:
@@ -46,7 +47,7 @@ def health_router(
     Args:
         metrics: function that returns the text of `/metrics`.
         checks: health check of each probe, by its name: `startup`, `ready`, `live`.
-        cameras: function that returns the status of every camera.
+        report: function that returns the answer of `/health`; see `health_report`.
         hosts: rule that decides which requests may see names of cameras.
     """
     router = APIRouter()
@@ -62,7 +63,7 @@ def health_router(
     )
     router.add_api_route(
         "/health",
-        _health(checks, cameras),
+        _health(report),
         name="health",
         summary="Report the health of the pipeline and of its cameras",
         response_model=HealthReport,
@@ -93,23 +94,48 @@ def _exposition(metrics: Callable[[], bytes]) -> Callable[[], Response]:
     return answer
 
 
-def _health(
-    checks: Mapping[str, Check], cameras: Callable[[], Sequence[CameraSnapshot]]
-) -> Callable[[], Awaitable[Response]]:
+def _health(report: Callable[[], Mapping[str, Any]]) -> Callable[[], Awaitable[Response]]:
     async def answer() -> Response:
-        found = {name: check() for name, check in checks.items()}
-        snapshots = cameras()
-        problems = [problem for camera in snapshots if (problem := _problem(camera)) is not None]
-        is_failing = any(problem is not None for problem in found.values())
-        report = {
-            "status": "failing" if is_failing else "degraded" if problems else "ok",
-            "checks": found,
-            "cameras": collections.Counter(camera.state for camera in snapshots),
-            "problems": problems,
-        }
-        return JSONResponse(report, 503 if is_failing else 200)
+        found = dict(report())
+        return JSONResponse(found, 503 if found["status"] == "failing" else 200)
 
     return answer
+
+
+def health_report(
+    checks: Mapping[str, Check],
+    cameras: Sequence[CameraSnapshot],
+    *,
+    load: Mapping[str, float],
+    not_taken: Sequence[Any] = (),
+    worker: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the answer of `/health`; the schema `HealthReport` describes it.
+
+    Args:
+        checks: health check of each probe, by its name.
+        cameras: the status of every camera.
+        load: the load of each part of the pipeline.
+        not_taken: cameras that cannot be taken: dataclasses with camera, reason and detail.
+        worker: this worker's share in the cameras of a topic, with its `problem`; None if cameras
+            do not come from one.
+    """
+    found = {name: check() for name, check in checks.items()}
+    problems = [problem for camera in cameras if (problem := _problem(camera)) is not None]
+    is_failing = any(problem is not None for problem in found.values())
+    has_problem = bool(problems) or bool(not_taken)
+    has_problem = has_problem or (worker is not None and worker["problem"] is not None)
+    report = {
+        "status": "failing" if is_failing else "degraded" if has_problem else "ok",
+        "checks": found,
+        "cameras": dict(collections.Counter(camera.state for camera in cameras)),
+        "problems": problems,
+        "load": max(load.values(), default=None),
+        "load_parts": dict(load),
+        "not_taken": [dataclasses.asdict(camera) for camera in not_taken],
+        "workers": {},
+    }
+    return report if worker is None else report | {"worker": dict(worker)}
 
 
 def _problem(camera: CameraSnapshot) -> dict[str, str] | None:

@@ -13,15 +13,18 @@ from pydantic.json_schema import models_json_schema
 
 from stream.cameras.config import CameraConfig
 from stream.types import BlindReason, CameraState
+from stream.worker_metrics import NotTakenReason
 
 __all__ = [
     "Blind",
     "Camera",
     "CameraChange",
     "CameraProblem",
+    "CameraWritten",
     "Error",
     "HealthReport",
     "NewCamera",
+    "NotTakenCamera",
     "complete_document",
     "errors",
     "request_body_schema",
@@ -39,12 +42,14 @@ _MEANING = {
     415: "the request was not sent as JSON",
     421: "the Host header names another machine; http.hosts can allow its name",
     422: "a setting is wrong; the error names it",
-    503: "the pipeline is still loading, or is stopping",
+    503: "the pipeline is still loading or is stopping, or the broker with the topic of the cameras"
+    " cannot be reached",
     507: "the change cannot be saved to disk",
 }
 _MEANING_IF_CAMERA_STARTS = (
     "the pipeline is still loading, or is stopping; or too many readers of cameras that were"
-    " stopped have not ended, and Retry-After says when to try again"
+    " stopped have not ended, or the broker with the topic of the cameras cannot be reached, and"
+    " Retry-After says when to try again"
 )
 
 
@@ -59,8 +64,11 @@ class CameraChange(CameraConfig):
 
 
 def _require_all(schema: dict[str, Any]) -> None:
-    """Mark every field as always present, including fields with a default."""
-    schema["required"] = list(schema["properties"])
+    """Mark every field as always present, including fields with a default.
+
+    Only `worker` is left out where there is one worker.
+    """
+    schema["required"] = [name for name in schema["properties"] if name != "worker"]
 
 
 class Blind(BaseModel):
@@ -89,6 +97,19 @@ class Camera(CameraConfig):
     blind: Blind | None = Field(
         description="set if the camera runs and has given no clip for clip.blind_after_seconds"
     )
+    worker: str = Field("", description="with cameras_from.topic: name of the worker that runs it")
+
+
+class CameraWritten(BaseModel):
+    """What was written to the topic of the cameras, and what happens next."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(description="name of the camera")
+    change: Literal["added", "changed", "unchanged", "removed"] = Field(
+        description="what became of the camera in the topic"
+    )
+    detail: str = Field(description="what happens next")
 
 
 class CameraProblem(BaseModel):
@@ -99,6 +120,33 @@ class CameraProblem(BaseModel):
     camera: str = Field(description="name of the camera")
     state: CameraState = Field(description="current state of the camera")
     reason: str = Field(description="the reason why it is blind; otherwise its state")
+    detail: str = Field(description="what happens, and what to do about it")
+
+
+class WorkerReport(BaseModel):
+    """A worker's share in the cameras of a topic."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    worker: str = Field(description="name of this worker")
+    problem: str | None = Field(
+        description="what keeps the worker from running its cameras; null if nothing does"
+    )
+    partitions: dict[str, int] = Field(
+        description="its partitions: reading, claiming, taking_over, running, or waiting after it"
+        " was cut from the broker"
+    )
+    epochs: dict[str, int] = Field(description="epoch of each partition whose cameras run")
+    unreadable: list[str] = Field(description="records of cameras that cannot be used, and why")
+
+
+class NotTakenCamera(BaseModel):
+    """A camera that should be analysed and cannot be taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    camera: str = Field(description="name of the camera")
+    reason: NotTakenReason = Field(description="reason, as in the metric cidc_cameras_not_taken")
     detail: str = Field(description="what happens, and what to do about it")
 
 
@@ -115,6 +163,21 @@ class HealthReport(BaseModel):
     )
     cameras: dict[str, int] = Field(description="number of cameras in each state")
     problems: list[CameraProblem] = Field(description="the cameras with a problem")
+    load: float | None = Field(
+        description="fraction of the capacity that is used, as in the metric cidc_worker_load; with"
+        " several workers, of the busiest; null before it is known"
+    )
+    load_parts: dict[str, float] = Field(description="load of each part of the pipeline")
+    not_taken: list[NotTakenCamera] = Field(
+        description="cameras that should be analysed and cannot be taken"
+    )
+    workers: dict[str, str | None] = Field(
+        description="the problem of each worker process, by its name; null if it runs; empty if the"
+        " pipeline has no workers"
+    )
+    worker: WorkerReport | None = Field(
+        None, description="where workers share the cameras of a topic: this worker's share"
+    )
 
 
 class Error(BaseModel):

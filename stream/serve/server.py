@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,10 +18,9 @@ from stream.serve.access import Access, is_local
 from stream.serve.app import create_app, create_probe_app
 from stream.serve.config import HttpConfig
 from stream.serve.connections import limited_to
-from stream.serve.dependencies import CameraControl, Services
-from stream.serve.health import Check, health_router
+from stream.serve.dependencies import CameraControl, Services, TopicControl
+from stream.serve.health import Check, health_report, health_router
 from stream.serve.hosts import HostRule
-from stream.types import CameraSnapshot
 
 __all__ = ["HttpServer"]
 
@@ -53,8 +53,9 @@ class HttpServer:
         metrics: function that returns the text of `/metrics`.
         checks: health check of each probe, by its name: `live`, `ready`, `startup`.
         cameras: function called at each request; it returns None while the pipeline is loading.
-        statuses: function that returns the status of every camera, for `/health`.
-        snapshots: folder of the pictures of events, served under `/snapshots`; None for none.
+        report: function that returns the answer of `/health`; None for a report of the checks.
+        snapshots: folders of the pictures of events, served under `/snapshots`; empty for none.
+        topic: takes changes of cameras if they live in a topic; None if they do not.
 
     Raises:
         ConfigError: the server cannot listen on an address, or the token cannot be read.
@@ -67,17 +68,22 @@ class HttpServer:
         metrics: Callable[[], bytes],
         checks: Mapping[str, Check],
         cameras: Callable[[], CameraControl | None],
-        statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
-        snapshots: Path | None = None,
+        report: Callable[[], Mapping[str, Any]] | None = None,
+        snapshots: Sequence[Path] = (),
+        topic: TopicControl | None = None,
     ) -> None:
         token = config.secret()
         hosts = HostRule(config.hosts)
-        health = health_router(metrics, checks, statuses, hosts=hosts)
+
+        def only_checks() -> Mapping[str, Any]:
+            return health_report(checks, (), load={})
+
+        health = health_router(metrics, checks, report or only_checks, hosts=hosts)
         self._listeners: list[_Listener] = []
         with contextlib.ExitStack() as opened:
             main = opened.enter_context(_listen(config.host, config.port, "http.port"))
             access = Access(token, listens_locally=is_local(main.getsockname()[0]))
-            services = Services(cameras, access, config.max_body_bytes, snapshots)
+            services = Services(cameras, access, config.max_body_bytes, snapshots, topic)
             app = create_app(services, health, hosts)
             self._main = _Listener(main, app, config, thread_name="http")
             self._listeners.append(self._main)

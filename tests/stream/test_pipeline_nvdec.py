@@ -48,9 +48,9 @@ def h264(path: Path, frames: int = 70, **options: Any) -> Path:
 
 
 def request(pipeline: Pipeline, method: str, path: str, body: object = None) -> int:
-    assert pipeline._http is not None
+    assert pipeline.http is not None
     data = None if body is None else json.dumps(body).encode()
-    url = f"{pipeline._http.address}{path}"
+    url = f"{pipeline.http.address}{path}"
     asked = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
         with urllib.request.urlopen(asked, timeout=30) as answer:

@@ -121,3 +121,18 @@ def test_a_closed_inbox_takes_nothing_and_wakes_whoever_waits() -> None:
     assert results == [False]
     assert not inbox.put(StreamBreak("a", BreakReason.REMOVED, 0))
     assert [item.camera_id for item in inbox.take(9, 0)] == ["a"]
+
+
+def test_a_frame_waits_for_room_no_longer_than_it_may(never: threading.Event) -> None:
+    inbox = Inbox(1)
+    blocked: list[bool] = []
+    assert inbox.put(frame("a", 0), never, blocked.append, max_wait_seconds=0.0)
+    assert not inbox.put(frame("a", 1), never, blocked.append, max_wait_seconds=0.0)
+    assert blocked == []  # it did not wait at all
+    started_at = time.monotonic()
+    assert not inbox.put(frame("a", 2), never, blocked.append, max_wait_seconds=0.2)
+    assert 0.2 <= time.monotonic() - started_at < 5
+    assert blocked == [True, False]
+    threading.Timer(0.1, inbox.take, (1, 0)).start()
+    assert inbox.put(frame("a", 3), never, blocked.append, max_wait_seconds=10)
+    assert [item.pts_seconds for item in inbox.take(9, 0)] == [3]  # type: ignore[union-attr]

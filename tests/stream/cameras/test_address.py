@@ -138,6 +138,18 @@ def test_a_legal_address_is_taken_as_it_is(url: str, shown: str) -> None:
     assert redact_url(url) == shown
 
 
+def test_the_address_of_pushed_frames_is_of_its_own_kind() -> None:
+    camera = CameraConfig(id="a", url=" PUSH: ")
+    assert (camera.url, camera.kind, camera.is_file, camera.problem()) == (
+        "push:",
+        "push",
+        False,
+        None,
+    )
+    with pytest.raises(ValueError, match="unknown scheme 'push'"):
+        CameraConfig(id="a", url="push://host/a")
+
+
 def test_a_scheme_in_capitals_is_written_small() -> None:
     assert check_address("RTSP://host/A") == "rtsp://host/A"
 

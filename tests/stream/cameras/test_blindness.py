@@ -159,8 +159,8 @@ def test_a_blind_camera_is_named_over_http_and_fails_no_probe(
             thread.start()
             try:
                 assert until(lambda: any(each.blind for each in pipeline.cameras()), 30)
-                assert pipeline._http is not None
-                base = pipeline._http.address
+                assert pipeline.http is not None
+                base = pipeline.http.address
                 report = ask(f"{base}/health")
                 assert report["status"] == "degraded"
                 assert report["cameras"] == {"running": 1}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.cameras.address import check_address
-from stream.cameras.redaction import redact_url
+from stream.cameras.redaction import plain_secrets, redact_url
 
 NAMES = (
     *("user", "username", "usr", "login", "pass", "password", "passwd", "passphrase", "pwd", "pw"),
@@ -104,3 +104,17 @@ def test_a_password_in_a_path_need_not_be_encoded(before: str, after: str) -> No
 )
 def test_the_rest_is_still_shown(url: str, text: str) -> None:
     assert redact_url(url) == text
+
+
+def test_plain_secrets_are_found_where_they_stand() -> None:
+    found = {
+        "rtsp://u:pw@h/1": [("pw", "password")],
+        "rtsp://token@h/1": [("token", "login")],
+        "http://u:pw@h/v?user=u&api_key=k&n=1": [("pw", "password"), ("k", "key")],
+        "http://h/v?src=rtsp://u:pw@x/1": [("/v?src=rtsp://u:pw@x/1", "path")],
+        "rtsp://u:${secret:pw}@h/1?key=${secret:k}": [],
+        "rtsp://u:@h/1": [],
+        "/videos/password/one.mp4": [],
+    }
+    for url, secrets in found.items():
+        assert [(url[each.start : each.end], each.name) for each in plain_secrets(url)] == secrets

@@ -210,7 +210,7 @@ def test_a_fleet_under_attack_leaks_no_memory_and_ends_every_event(
                     "bootstrap": [f"127.0.0.1:{port}"],
                     "topic": "fire",
                     "request_timeout_seconds": 2,
-                    "flush_seconds": 30,
+                    "drain_seconds": 30,
                 },
                 snapshots={"enabled": True, "path": tmp_path / "pictures", "keep_megabytes": 2.0},
             )

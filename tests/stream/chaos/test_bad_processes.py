@@ -86,7 +86,7 @@ def test_no_event_is_lost_when_the_broker_goes_away_and_the_process_is_killed(
             process.send_signal(signal.SIGKILL)
             process.communicate()
         proxy.restore()
-        last = start(tmp_path, environment, "--duration", "6", "--set", "kafka.flush_seconds=60")
+        last = start(tmp_path, environment, "--duration", "6", "--set", "kafka.drain_seconds=60")
         output = last.communicate(timeout=120)[0]
         assert last.returncode == 0, output
         records = list(raw_records(f"127.0.0.1:{port}", topic))

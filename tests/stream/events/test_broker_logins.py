@@ -129,7 +129,7 @@ def test_events_are_sent_over_tls_only_to_a_trusted_broker(tmp_path: Path) -> No
         outbox.append([make_event(1)])
         address = (f"127.0.0.1:{port}",)
         doubtful = Publisher(
-            KafkaConfig(bootstrap=address, security_protocol="SSL", flush_seconds=0.1),
+            KafkaConfig(bootstrap=address, security_protocol="SSL", drain_seconds=0.1),
             outbox,
             on_failure=lambda error: failures.update([error]),
         )
@@ -184,7 +184,7 @@ def test_only_a_publisher_with_the_right_password_gets_events_through(
                     "sasl_mechanism": mechanism,
                     "sasl_username": "cidc",
                     "sasl_password_file": tmp_path / password,
-                    "flush_seconds": 0.1,
+                    "drain_seconds": 0.1,
                 }
             )
 

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from stream.events.config import KafkaConfig
-from stream.events.kafka import abandon_producer, connect_admin, connect_producer, kafka
+from stream.events.kafka import (
+    abandon_producer,
+    connect_admin,
+    connect_member,
+    connect_producer,
+    kafka,
+    last_heartbeat,
+    partition_of_key,
+)
 from tests.support.broker import Proxy, free_port, running_broker
 from tests.support.waiting import until
 
@@ -23,6 +31,7 @@ PRODUCER_PARTS = (
     "_closed",
 )
 ADMIN_PARTS = ("_net",)
+MEMBER_PARTS = ("_coordinator.heartbeat.last_receive",)
 CLOSE_PARAMETERS = ["self", "timeout", "null_logger"]
 
 
@@ -139,3 +148,23 @@ def test_an_admin_client_that_cannot_connect_still_leaves_its_thread_behind() ->
         f"kafka-python {kafka.__version__}: KafkaAdminClient cleans up after itself; call it"
         " directly in connect_admin (stream/events/kafka.py)"
     )
+
+
+def test_a_member_tells_when_its_last_heartbeat_was_answered() -> None:
+    member = connect_member(absent_broker(), group="g", session_seconds=10, instance=None)
+    try:
+        assert not missing(member, MEMBER_PARTS)
+        assert last_heartbeat(member) == float("-inf")
+    finally:
+        member.close(timeout_ms=100)
+
+
+def test_a_key_belongs_where_other_producers_put_it() -> None:
+    # computed by Kafka's own client for Java: Utils.toPositive(Utils.murmur2(key)) % 64
+    assert [
+        partition_of_key(key, 2**31) for key in (b"21", b"foobar", b"a-little-bit-long-string")
+    ] == [
+        -973932308 & 0x7FFFFFFF,
+        -790332482 & 0x7FFFFFFF,
+        -985981536 & 0x7FFFFFFF,
+    ]

@@ -83,7 +83,7 @@ def test_a_missing_topic_is_created_with_its_partitions_or_waited_for(tmp_path: 
         outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
         outbox.append([make_event(1)])
         strict = Publisher(
-            KafkaConfig(bootstrap=(bootstrap,), topic=topic, create_topic=False, flush_seconds=0.1),
+            KafkaConfig(bootstrap=(bootstrap,), topic=topic, create_topic=False, drain_seconds=0.1),
             outbox,
             on_failure=lambda error: failures.update([error]),
         )

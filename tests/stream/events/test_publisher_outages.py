@@ -83,7 +83,7 @@ def test_without_a_broker_nothing_hangs_and_nothing_is_lost(tmp_path: Path) -> N
     outbox = Outbox(OutboxConfig(path=tmp_path / "o.db"))
     failures = Counter[str]()
     outbox.append([make_event(1)])
-    config = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",), flush_seconds=0.5)
+    config = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",), drain_seconds=0.5)
     publisher = Publisher(config, outbox, on_failure=lambda error: failures.update([error]))
     publisher.start()
     assert until(lambda: failures["no_metadata"] > 0, 10)

@@ -31,7 +31,8 @@ class Disk:
             raise OutboxError("the disk is full")
         self.stored += events
 
-    def next_sequence(self, camera_id: str) -> int:
+    def next_sequence(self, camera_id: str, epoch: int | None = None) -> int:
+        assert epoch is None
         return (
             max(
                 (event.sequence for event in self.stored if event.camera_id == camera_id), default=0

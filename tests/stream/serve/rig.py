@@ -22,6 +22,7 @@ from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
 from stream.metrics import Metrics
 from stream.serve.config import HttpConfig
+from stream.serve.dependencies import TopicControl
 from stream.serve.server import HttpServer
 from stream.types import StreamBreak
 
@@ -40,6 +41,7 @@ class Rig:
         ),
         run: Callable[[WorkerThreads], None] | None = None,
         max_views: int = 6,
+        topic: TopicControl | None = None,
         **http: Any,
     ) -> None:
         self.running: list[str] = []
@@ -66,6 +68,7 @@ class Rig:
             metrics=lambda: b"m 1\n",
             cameras=lambda: self.manager,
             checks={name: lambda: None for name in ("live", "ready", "startup")},
+            topic=topic,
         )
         self.server.start()
 

@@ -116,8 +116,8 @@ def running(
         thread.start()
         try:
             assert until(pipeline.health.started.is_set)
-            assert pipeline._http is not None
-            yield pipeline, pipeline._http.address
+            assert pipeline.http is not None
+            yield pipeline, pipeline.http.address
         finally:
             stop.set()
             thread.join()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 
+from stream.cameras.not_taken import NotTakenCamera
 from stream.serve.config import HttpConfig
+from stream.serve.health import health_report
 from stream.serve.server import HttpServer
 from tests.stream.serve.test_metrics import filled_metrics
 
@@ -36,3 +38,16 @@ def test_metrics_and_health_answer() -> None:
         assert get(server.port, "/nowhere")[0] == 404
     finally:
         server.close()
+
+
+def test_a_worker_with_a_problem_and_a_camera_that_is_not_taken_are_both_told() -> None:
+    share = {"worker": "w1", "problem": None}
+    assert health_report({}, (), load={}, worker=share)["status"] == "ok"
+    refused = NotTakenCamera("door", "secret", "the secret 'door' is missing")
+    report = health_report({}, (), load={}, not_taken=[refused], worker=share)
+    assert report["status"] == "degraded"
+    assert report["not_taken"][0]["camera"] == "door"
+    assert report["worker"] == share
+    cut = share | {"problem": "the broker is away"}
+    assert health_report({}, (), load={}, worker=cut)["status"] == "degraded"
+    assert "worker" not in health_report({}, (), load={})

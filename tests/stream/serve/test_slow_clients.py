@@ -49,7 +49,7 @@ def server(tmp_path: Path) -> Iterator[HttpServer]:
         metrics=lambda: metrics,
         checks={"live": lambda: None},
         cameras=lambda: SimpleNamespace(),
-        snapshots=tmp_path,
+        snapshots=(tmp_path,),
     )
     made.start()
     yield made

@@ -25,7 +25,7 @@ def test_pictures_are_served_to_whoever_may_see_cameras_and_no_other_file_is(
         metrics=bytes,
         checks={},
         cameras=lambda: SimpleNamespace(),
-        snapshots=folder,
+        snapshots=(folder,),
     )
     server.start()
 
