@@ -79,7 +79,7 @@ def test_workers_share_cameras_and_lose_no_end_of_an_action(
             a_joiner_takes_its_part([a, b], c, cameras)
             cameras.remove(ids[0])
             a_tombstone_stops_its_camera([a, b, c], ids[0], cameras, broker)
-            a_killed_worker_is_replaced([a, b], c, cameras)
+            a_killed_worker_is_replaced([a, b], c, cameras, broker)
             a_worker_that_is_cut_stops_its_cameras(a, b, proxy, cameras)
             a_restarted_cluster_resumes([a, b, c], cameras)
             assert [worker.stop() for worker in (a, b, c)] == [0, 0, 0]
@@ -120,8 +120,12 @@ def a_tombstone_stops_its_camera(
     seconds_until(lambda: shared_once(workers, cameras), 10)
 
 
-def a_killed_worker_is_replaced(others: list[Worker], victim: Worker, cameras: set[str]) -> None:
+def a_killed_worker_is_replaced(
+    others: list[Worker], victim: Worker, cameras: set[str], broker: str
+) -> None:
     assert victim.running()
+    # Its successor is to find an action that the worker left open.
+    seconds_until(lambda: bool(victim.running() & open_cameras(broker)), JOIN_SECONDS)
     victim.kill()
     took = seconds_until(lambda: shared_once(others, cameras), TAKEOVER_SECONDS)
     print(f"cameras of a killed worker ran again after {took:.1f} s")
@@ -173,6 +177,15 @@ def every_action_ended_once(broker: str) -> None:
         assert min(found) == 1
 
 
-def nothing_is_left_open(broker: str) -> None:
+def open_values(broker: str) -> list[bytes]:
+    """The events of the actions that go on, as the topic of open actions has them."""
     newest = {record.key: record.value for record in all_records(broker, "action-open")}
-    assert [key for key, value in newest.items() if value and not key.startswith(b"#")] == []
+    return [value for key, value in newest.items() if value and not key.startswith(b"#")]
+
+
+def open_cameras(broker: str) -> set[str]:
+    return {ActionEvent.from_json(value).camera_id for value in open_values(broker)}
+
+
+def nothing_is_left_open(broker: str) -> None:
+    assert open_values(broker) == []
