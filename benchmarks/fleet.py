@@ -21,7 +21,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.broker import broker_for
 from benchmarks.fleet_processes import Fleet
 from benchmarks.fleet_times import Change, describe, event_problems
 from model.checkpoints.weights import ModelSpec, save_model
@@ -70,7 +71,7 @@ def main() -> None:
         options.cameras, options.partitions, options.rounds = 24, 12, 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     load = os.getloadavg()[0]
-    with _broker(options.bootstrap) as bootstrap, tempfile.TemporaryDirectory() as folder:
+    with broker_for(options.bootstrap) as bootstrap, tempfile.TemporaryDirectory() as folder:
         changes, events = run_fleet(
             Path(folder),
             bootstrap,
@@ -224,17 +225,6 @@ def _table(changes: dict[str, list[Change]]) -> Table:
     for name, found in changes.items():
         table.add_row(name, *describe(found))
     return table
-
-
-@contextlib.contextmanager
-def _broker(named: str | None) -> Iterator[str]:
-    if named:
-        yield named
-        return
-    from tests.support.broker import running_broker
-
-    with running_broker() as bootstrap:
-        yield bootstrap
 
 
 if __name__ == "__main__":

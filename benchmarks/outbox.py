@@ -10,17 +10,16 @@ loses them if the process ends.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.broker import broker_for
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.event import SCHEMA, ActionEvent
 from stream.events.kafka import kafka
@@ -64,7 +63,7 @@ def main() -> None:
         table.add_row(
             f"outbox takes, {batch} a transaction", f"{_append(events[: 200 * batch], batch):.0f}"
         )
-    with _broker(options.bootstrap) as bootstrap:
+    with broker_for(options.bootstrap) as bootstrap:
         ours = _publish(events, bootstrap)
         producer = _produce(events, bootstrap)
     table.add_row("outbox to broker", f"{ours:.0f}")
@@ -126,17 +125,6 @@ def _produce(events: list[ActionEvent], bootstrap: str) -> float:
     seconds = time.perf_counter() - started
     producer.close()
     return len(events) / seconds
-
-
-@contextlib.contextmanager
-def _broker(named: str | None) -> Iterator[str]:
-    if named:
-        yield named
-        return
-    from tests.support.broker import running_broker
-
-    with running_broker() as bootstrap:
-        yield bootstrap
 
 
 if __name__ == "__main__":
