@@ -13,6 +13,7 @@ import stream.ingest.source
 from stream.ingest.config import SourceConfig
 from stream.ingest.connection import wall_seconds
 from tests.support.broker import Proxy, certificate, free_port
+from tests.support.coded_video import write_video
 from tests.support.live_cameras import QUICK, seen
 from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
@@ -70,7 +71,7 @@ def test_rtsps_checks_the_certificate_of_the_camera_when_asked_to(
 @pytest.mark.rtsp
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_rtsp_frames_are_dated_by_the_camera(
-    scenes: Path, transport: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if problem := missing_rtsp():
         pytest.skip(problem)
@@ -82,8 +83,9 @@ def test_rtsp_frames_are_dated_by_the_camera(
         return real(packet, arrived, max_difference)
 
     monkeypatch.setattr(stream.ingest.source, "wall_seconds", noted)
+    video = write_video(tmp_path / "live.mp4", "libx264", range(600), bf="0")
     with (
-        RtspServer({"/live": scenes / "clips/fall/0000.mp4"}) as server,
+        RtspServer({"/live": video}) as server,
         seen(server.url("/live"), transport=transport) as watched,
     ):
 
