@@ -1,14 +1,13 @@
-"""The benchmark of a fleet: its arithmetic against times made by hand, and a short run of it."""
+"""The benchmark of a fleet: its arithmetic against times made by hand."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet import run_fleet, spread_ids
+from benchmarks.fleet import spread_ids
 from benchmarks.fleet_times import (
     Change,
     Interval,
@@ -20,7 +19,6 @@ from benchmarks.fleet_times import (
 )
 from stream.events.event import ActionEvent
 from stream.events.kafka import partition_of_key
-from tests.support.broker import running_broker
 
 FOREVER = float("inf")
 EVENT = ActionEvent(
@@ -114,23 +112,3 @@ def test_cameras_are_spread_over_the_partitions(count: int, partitions: int) -> 
     assert len(set(ids)) == count
     found = collections.Counter(partition_of_key(each.encode(), partitions) for each in ids)
     assert max(found.values()) == -(-count // partitions)
-
-
-@pytest.mark.slow
-@pytest.mark.broker
-@pytest.mark.timeout(900)
-def test_a_short_run(tmp_path: Path) -> None:
-    with running_broker() as bootstrap:
-        changes, events = run_fleet(
-            tmp_path, bootstrap, cameras=12, partitions=12, rounds=1, fps=4, session_seconds=10
-        )
-    assert {name: len(found) for name, found in changes.items()} == {
-        "kill": 1,
-        "join": 2,
-        "leave": 1,
-    }
-    [killed] = changes["kill"]
-    # the others learn of it after a session at the latest, and not before something went missing
-    assert len(killed.unwatched) >= 2
-    assert min(killed.unwatched) > 1
-    assert events > 0

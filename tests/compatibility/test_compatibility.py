@@ -231,14 +231,7 @@ def schema_of(path: Path) -> Any:
 CHANGED = {
     "demo": {"events"},
     "ut-interaction": {"data", "optimiser", "regularisation", "weights_from"},
-    "scenes-cidc": {
-        *("name", "model", "data", "optimiser", "regularisation", "weights_from"),
-        "weights_format",
-    },
-    "scenes-cidc-recordings": {"model", "data", "optimiser", "regularisation"},
-    "scenes-average-pooling": {
-        *("model", "data", "optimiser", "regularisation", "backbone_from", "weights_format"),
-    },
+    "scenes-cidc-recordings": {"model", "data", "optimiser", "regularisation", "weights_from"},
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from configs import example_path, load_config
 from train.__main__ import main
 from train.config import TrainConfig
-from train.synthetic import ALL_LABELS
+from train.synthetic import ALL_LABELS, LABELS
 from train.synthetic.gestures import FLIPS, GESTURES
 
 
@@ -122,10 +122,10 @@ def test_the_old_name_of_a_setting_works(tmp_path: Path) -> None:
 
 
 def test_files_that_ship_load_as_training_configurations() -> None:
-    first_stage = (*ALL_LABELS, *GESTURES)
     for name, labels in (
-        ("scenes-cidc.yaml", first_stage),
-        ("scenes-average-pooling.yaml", first_stage),
+        ("scenes-cidc.yaml", LABELS),
+        ("scenes-average-pooling.yaml", LABELS),
+        ("transfer-cidc.yaml", (*ALL_LABELS, *GESTURES)),
         ("scenes-cidc-recordings.yaml", ALL_LABELS),
     ):
         data = load_config(example_path(name), TrainConfig).data
