@@ -21,8 +21,9 @@ from stream.cameras.manager import CameraManager
 from stream.config import StreamConfig, max_views
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
+from stream.events.event_store import EventStore
 from stream.events.outbox import Outbox
-from stream.events.publisher import EventStore, Publisher
+from stream.events.publisher import Publisher
 from stream.events.snapshots import SnapshotStore
 from stream.fleet.topic_cameras import TopicCameras
 from stream.ingest.decoder_pool import DecoderPool

@@ -14,6 +14,7 @@ from stream.config import StreamConfig, camera_check, completed_camera
 from stream.events.announcer import Announcement
 from stream.events.counter import EventCounter
 from stream.events.event import ActionEvent
+from stream.events.event_store import EventStore
 from stream.events.kafka import kafka, partition_of_key
 from stream.events.writer import EventWriter
 from stream.fleet.cameras import WorkerCameras
@@ -22,7 +23,7 @@ from stream.fleet.config import broker_of_cameras, worker_name
 from stream.fleet.group import Group
 from stream.fleet.holdings import Holdings
 from stream.fleet.membership import Membership
-from stream.fleet.open_events import EventStore, OpenEvents
+from stream.fleet.open_events import OpenEvents
 from stream.fleet.open_log import OpenLogWriter
 from stream.fleet.partitions import Phase
 from stream.fleet.records import Place, Record, decode_record

@@ -34,6 +34,7 @@ VALUES = {
     "stream.stage",
     "stream.worker_metrics",
     "stream.events.event",
+    "stream.events.event_store",
 }
 # The connection to Kafka: the rooms of the events and of many machines have one between them.
 CONNECTION = {"stream.events.broker_addresses", "stream.events.kafka"}

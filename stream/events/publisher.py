@@ -15,37 +15,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from stream.events.config import KafkaConfig
 from stream.events.event import SCHEMA, StoredEvent
+from stream.events.event_store import EventStore
 from stream.events.kafka import REFUSALS, abandon_producer, connect_producer, kafka, silence_log
 from stream.events.producer_watch import ProducerWatch, PublisherTimings
 from stream.events.topic import TopicProblem, find_topic
 from stream.stage import Stage
 
-__all__ = ["BrokerCalls", "EventStore", "Publisher"]
+__all__ = ["BrokerCalls", "Publisher"]
 
 _log = logging.getLogger(__name__)
 _MAX_UNACKNOWLEDGED = 2000  # events handed to the producer and not yet acknowledged
-
-
-class EventStore(Protocol):
-    """The methods of an outbox that a publisher uses."""
-
-    def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
-        """Return up to `max_events` events with an id above `after_id`, in order."""
-
-    def remove(self, ids: Sequence[int]) -> None:
-        """Remove the events with these ids."""
-
-    def move_to_dead_letters(self, event_id: int, error: str) -> None:
-        """Move an event that the broker refuses to the dead letters."""
-
-    def wait_for_change(self, timeout_seconds: float) -> None:
-        """Wait until events are added, at most until the timeout."""
-
-    def __len__(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

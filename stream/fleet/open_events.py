@@ -29,34 +29,17 @@ from typing import Any, Protocol
 from configs import BrokerError
 from stream.events.config import KafkaConfig
 from stream.events.event import ActionEvent, StoredEvent, open_json
+from stream.events.event_store import EventStore
 from stream.events.kafka import REFUSALS, kafka
 from stream.fleet.open_log import MARK_KEY, OpenLogWriter, read_partitions
 
-__all__ = ["ClaimLookup", "EventStore", "OpenEvents"]
+__all__ = ["ClaimLookup", "OpenEvents"]
 
 _log = logging.getLogger(__name__)
 _WAIT_SECONDS = 0.02
 _READ_SECONDS = 3.0
 # A record that is not acknowledged for so long is written again, with a new producer.
 _STUCK_SECONDS = 60.0
-
-
-class EventStore(Protocol):
-    """The methods of an outbox that are used."""
-
-    def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
-        """Return up to `max_events` events with an id above `after_id`, in order."""
-
-    def remove(self, ids: Sequence[int]) -> None:
-        """Remove the events with these ids."""
-
-    def move_to_dead_letters(self, event_id: int, error: str) -> None:
-        """Move an event that the broker refuses to the dead letters."""
-
-    def wait_for_change(self, timeout_seconds: float) -> None:
-        """Wait until events are added, at most until the timeout."""
-
-    def __len__(self) -> int: ...
 
 
 class ClaimLookup(Protocol):

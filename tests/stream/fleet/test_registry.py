@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from stream.fleet.records import CLAIM_KEY, encode_claim
 from stream.fleet.registry import CameraTopic, read_records, read_table
 from stream.fleet.table import CameraTable, table_of
 from stream.fleet.topic import find_compacted_topic
-from tests.support.broker import free_port, running_broker
+from tests.support.broker import free_port
 from tests.support.topics import all_records
 
 EMPTY = table_of([])
@@ -25,12 +24,6 @@ EMPTY = table_of([])
 
 def camera(number: int, hop: int = 4) -> dict[str, Any]:
     return {"id": f"cam{number}", "url": f"rtsp://u:${{secret:s}}@10.0.0.1/{number}", "hop": hop}
-
-
-@pytest.fixture(scope="module")
-def bootstrap() -> Iterator[str]:
-    with running_broker() as address:
-        yield address
 
 
 @pytest.fixture

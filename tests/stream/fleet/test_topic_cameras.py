@@ -17,7 +17,7 @@ from stream.fleet.registry import read_table
 from stream.fleet.topic import find_compacted_topic
 from stream.fleet.topic_cameras import TopicCameras, checked_camera
 from stream.ingest.config import SourceConfig
-from tests.support.broker import free_port, running_broker
+from tests.support.broker import free_port
 from tests.support.topics import all_records
 
 SHARED: dict[str, StrictModel] = {"events": EventConfig(smoothing=2), "source": SourceConfig()}
@@ -31,12 +31,6 @@ def complete(fields: Mapping[str, Any]) -> Any:
 def check(camera: CameraConfig) -> None:
     if camera.hop == 13:
         raise ConfigError("13 is refused")
-
-
-@pytest.fixture(scope="module")
-def bootstrap() -> Iterator[str]:
-    with running_broker() as address:
-        yield address
 
 
 @pytest.fixture
