@@ -28,6 +28,9 @@
 {{- fail (printf "%d pods are more than config.cameras_from.partitions: %d; the others would have no cameras" $maximum $partitions) }}
 {{- end }}
 {{- end }}
+{{- if regexMatch "^(127\\.|localhost$|::1$)" (default "" (.Values.config.http).host) }}
+{{- fail (printf "config.http.host: %s is an address of the pod alone, and its probes would fail; leave 0.0.0.0, or set :: in a cluster with IPv6 only" .Values.config.http.host) }}
+{{- end }}
 {{- if not .Values.configFrom.secret }}
 {{- range .Values.config.cameras }}
 {{- if regexMatch "://[^/?#]*:[^/?#]*@" (default "" .url) }}
