@@ -236,7 +236,7 @@ def test_prometheus_finds_every_pod_once() -> None:
     assert service["metadata"]["name"] == only(objects, "StatefulSet")["spec"]["serviceName"]
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "cidc-stream"
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "cidc-stream"}]
     pods = only(objects, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
     assert labels_fit(service["spec"]["selector"], pods)
 
@@ -293,6 +293,13 @@ def test_a_drain_takes_the_volume_that_the_pod_had() -> None:
         assert str(parsed.file) == yaml.safe_load(config_text(objects))["outbox"]["path"]
 
 
+def test_a_drain_takes_no_gpu() -> None:
+    (job,) = of_kind(render({"drain": {"ordinals": [5]}}, example="gpu-fleet"), "Job")
+    (drain,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in drain["env"]
+    assert "nvidia.com/gpu" not in drain["resources"]["limits"]
+
+
 def config_text(objects: Any) -> str:
     (found,) = (each for each in of_kind(objects, "ConfigMap") if "cameras.yaml" in each["data"])
     return found["data"]["cameras.yaml"]
@@ -312,6 +319,32 @@ def test_a_gpu_is_asked_for_by_image_resource_and_configuration() -> None:
     on_cpu = render(example="cpu-fleet")
     assert container(on_cpu)["image"].endswith("-cpu")
     assert "device" not in yaml.safe_load(config_text(on_cpu))["infer"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "not_said"),
+    [
+        (
+            (),
+            ["There are no cameras yet", "no broker receives them", "httpToken.name is empty"],
+            "list",
+        ),
+        (("--values", VALUES["one-node"]), ["httpToken.name is empty"], "no cameras yet"),
+        (("--values", VALUES["cpu-fleet"]), ["cameras list --config"], "is empty"),
+    ],
+)
+def test_an_install_says_what_is_missing(arguments: Any, said: list[str], not_said: str) -> None:
+    text = run_helm("install", "cidc-stream", CHART, "--dry-run=client", *arguments)
+    notes = text.partition("NOTES:")[2]
+    assert all(each in notes for each in said)
+    assert not_said not in notes
+
+
+def test_a_worker_of_a_fleet_has_time_to_join_before_the_next_one_stops() -> None:
+    def seconds(values: dict[str, Any]) -> int:
+        return only(render(values), "StatefulSet")["spec"]["minReadySeconds"]
+
+    assert (seconds({}), seconds(FLEET)) == (10, 60)
 
 
 def test_the_chart_is_of_the_version_of_the_package() -> None:
