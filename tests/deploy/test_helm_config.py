@@ -39,6 +39,10 @@ FLEET: dict[str, Any] = {
     "cameras_from": {"topic": "cidc-cameras"},
     "kafka": {"bootstrap": ["b:9092"]},
 }
+EGRESS: dict[str, Any] = {
+    "enabled": True,
+    "cameras": {"to": [{"ipBlock": {"cidr": "10.0.0.0/16"}}]},
+}
 CAMERA = {"id": "yard", "url": "rtsp://10.0.0.6/main"}
 SECRETS: dict[str, Any] = {
     "cameras": {"name": "cameras"},
@@ -114,6 +118,19 @@ def test_the_schema_refuses(values: dict[str, Any], message: str) -> None:
             "pod 2 runs and sends its events itself",
         ),
         ({"networkPolicy": {"egress": {"enabled": True}}}, "or no camera can be reached"),
+        (
+            {"config": FLEET, "networkPolicy": {"egress": EGRESS}},
+            "networkPolicy.egress.brokers.to, or b:9092 cannot be reached",
+        ),
+        (
+            {
+                "config": FLEET,
+                "networkPolicy": {
+                    "egress": EGRESS | {"brokers": {"to": EGRESS["cameras"]["to"], "ports": [9093]}}
+                },
+            },
+            "brokers.ports: the port of b:9092 is missing",
+        ),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(values: Any, message: str) -> None:

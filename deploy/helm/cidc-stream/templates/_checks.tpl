@@ -45,7 +45,21 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if and .Values.networkPolicy.egress.enabled (not .Values.networkPolicy.egress.cameras.to) }}
+{{- with .Values.networkPolicy }}
+{{- if and .enabled .egress.enabled }}
+{{- if not .egress.cameras.to }}
 {{- fail "networkPolicy.egress.enabled: name the networks of the cameras in networkPolicy.egress.cameras.to, or no camera can be reached" }}
+{{- end }}
+{{- if not $.Values.configFrom.secret }}
+{{- range concat (default list ($.Values.config.kafka).bootstrap) (default list ($.Values.config.cameras_from).bootstrap) }}
+{{- if not $.Values.networkPolicy.egress.brokers.to }}
+{{- fail (printf "networkPolicy.egress.enabled: name the brokers in networkPolicy.egress.brokers.to, or %s cannot be reached" .) }}
+{{- end }}
+{{- if not (has (regexFind "[0-9]+$" .) (toStrings $.Values.networkPolicy.egress.brokers.ports)) }}
+{{- fail (printf "networkPolicy.egress.brokers.ports: the port of %s is missing, so it could not be reached" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
