@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import sys
 import tomllib
 from typing import Any
@@ -249,8 +250,8 @@ def test_alerts_and_dashboards_are_those_of_the_files() -> None:
     shown = {name: text for each in maps for name, text in each["data"].items()}
     files = list((CHART / "files/dashboards").glob("*.json"))
     assert files
-    assert {name: yaml.safe_load(text) for name, text in shown.items()} == {
-        path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in files
+    assert {name: json.loads(text) for name, text in shown.items()} == {
+        path.name: json.loads(path.read_text(encoding="utf-8")) for path in files
     }
     assert all(labels(each)["grafana_dashboard"] == "1" for each in maps)
 
