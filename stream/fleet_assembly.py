@@ -36,7 +36,7 @@ from stream.metrics import Metrics
 
 __all__ = ["Fleet"]
 
-_LEAVE_SECONDS = 5.0
+_LEAVE_SECONDS = 8.0
 
 
 class Fleet:
