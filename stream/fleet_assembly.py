@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from configs import BrokerError
 from model.checkpoints.weights import ModelSpec
