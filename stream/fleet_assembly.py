@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from configs import BrokerError
@@ -36,7 +36,7 @@ from stream.metrics import Metrics
 
 __all__ = ["Fleet"]
 
-_LEAVE_SECONDS = 5.0
+_LEAVE_SECONDS = 8.0
 
 
 class Fleet:
@@ -94,19 +94,27 @@ class Fleet:
         manager: CameraManager,
         writer: EventWriter,
         counter: EventCounter,
+        load: Callable[[], float],
     ) -> None:
         """Join the group; the cameras come when it gives this worker partitions.
 
         Args:
             manager: runs the cameras.
             writer, counter: take events that end what other workers left open.
+            load: tells the fraction of the capacity in use.
         """
         if not self._is_on:
             return
         assert isinstance(manager, SharedCameraManager)
         assert self.worker is not None
         secrets = SecretFiles(self._settings.secrets_dir)
-        self._cameras = WorkerCameras(manager, manager.not_taken, secrets.resolve)
+        self._cameras = WorkerCameras(
+            manager,
+            manager.not_taken,
+            secrets.resolve,
+            load=load,
+            max_load=self._settings.max_load,
+        )
         group = Group(
             self._broker,
             group=self._settings.group,

@@ -157,7 +157,7 @@ class Pipeline(FrameEntry):
         for stage in self._stages:
             stage.start()
         self.manager.start()
-        self._fleet.start(self.manager, self.writer, self._counter)
+        self._fleet.start(self.manager, self.writer, self._counter, lambda: self.load.load)
         self.health.started.set()
         try:
             while not stop.is_set() and not self._has_failure():

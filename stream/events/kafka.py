@@ -186,7 +186,12 @@ def connect_reader(config: KafkaConfig, *, max_wait_ms: int = 500) -> Any:
 
 
 def connect_member(
-    config: KafkaConfig, *, group: str, session_seconds: float, instance: str | None
+    config: KafkaConfig,
+    *,
+    group: str,
+    session_seconds: float,
+    instance: str | None,
+    listener: Any = None,
 ) -> Any:
     """Create a member of a group that shares the partitions of `config.topic`.
 
@@ -194,6 +199,7 @@ def connect_member(
 
     Args:
         instance: name of a member that keeps its partitions while it restarts.
+        listener: a `ConsumerRebalanceListener`, told of partitions that come and go.
 
     Raises:
         BrokerError: the settings cannot be used.
@@ -210,7 +216,7 @@ def connect_member(
             max_poll_interval_ms=int(max(30.0, 3 * session_seconds) * 1000),
             partition_assignment_strategy=[CooperativeStickyAssignor],
         )
-        consumer.subscribe([config.topic])
+        consumer.subscribe([config.topic], listener=listener)
         return consumer
 
 

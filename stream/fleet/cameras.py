@@ -25,6 +25,7 @@ _REASONS: dict[str, NotTakenReason] = {
     "twice": "twice",
     "hanging": "hanging",
     "stopping": "stopping",
+    "load": "load",
 }
 
 
@@ -64,6 +65,8 @@ class WorkerCameras:
     Args:
         not_taken: gets the cameras that this worker cannot run.
         resolve: puts secrets into a camera's settings; may raise ConfigError.
+        load: tells the fraction of the capacity in use.
+        max_load: above it no camera is started that does not run yet; None: there is no limit.
     """
 
     def __init__(
@@ -72,7 +75,12 @@ class WorkerCameras:
         not_taken: NotTakenList,
         resolve: Callable[[CameraConfig], CameraConfig] = lambda camera: camera,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        load: Callable[[], float] = lambda: 0.0,
+        max_load: float | None = None,
     ) -> None:
+        self._load = load
+        self._max_load = max_load
         self._runner = runner
         self._not_taken = not_taken
         self._resolve = resolve
@@ -117,8 +125,10 @@ class WorkerCameras:
             return
         self._tried_monotonic = self._clock()
         with self._lock:
-            for each in list(self._refused.values()):
-                self._take(each.partition, each.epoch, each.record)
+            waits = [name for name, each in self._refused.items() if each.reason == "load"]
+            for camera_id, each in list(self._refused.items()):
+                if camera_id not in waits[1:]:  # one at a time: the load follows with a delay
+                    self._take(each.partition, each.epoch, each.record)
 
     def _take(self, partition: int, epoch: int, record: CameraRecord) -> None:
         camera_id = record.camera_id
@@ -129,6 +139,7 @@ class WorkerCameras:
                     f"partition {elsewhere} has a camera of this id, too; remove one of them",
                     "twice",
                 )
+            self._check_load(camera_id)
             self._runner.take(self._resolve(record.camera), epoch=epoch)
         except ConfigError as error:
             self._refuse(_Refused(record, partition, epoch, "secret"), str(error))
@@ -139,6 +150,17 @@ class WorkerCameras:
             self._forget_refusal(camera_id)
             self._running[camera_id] = partition
             self._partitions[camera_id] = partition
+
+    def _check_load(self, camera_id: str) -> None:
+        if self._max_load is None or camera_id in self._running:
+            return
+        load = self._load()
+        if load > self._max_load:
+            raise CameraError(
+                f"this worker's load is {load:.2f}, above cameras_from.max_load"
+                f" {self._max_load:g}; start another worker or raise the limit",
+                "load",
+            )
 
     def _refuse(self, each: _Refused, detail: str) -> None:
         camera_id = each.record.camera_id

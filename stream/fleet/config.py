@@ -78,6 +78,13 @@ class CamerasFrom(StrictModel):
         description="compacted topic that holds the actions that are going on, so that a worker can"
         " end those of a worker that died",
     )
+    max_load: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="above this load (cidc_worker_load) a worker starts no more cameras, and names"
+        " those that wait; null: it takes all, and drops clips of all cameras evenly",
+    )
     min_partitions_per_worker: int = Field(
         8,
         ge=1,

@@ -1,7 +1,8 @@
 """Kafka, as the thread of the cameras uses it: a member of the group, a reader, and claims.
 
-The member never reads records: while a group shares its partitions out, which takes half a minute
-with some brokers, kafka-python's consumer reads nothing. The reader has no group, and goes on.
+The member has a thread of its own and reads no records: while a group shares its partitions out,
+which takes half a minute with some brokers, kafka-python's consumer reads nothing. The reader has
+no group, and goes on.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from stream.events.config import KafkaConfig
-from stream.events.kafka import connect_member, connect_reader, kafka, last_heartbeat, silence_log
+from stream.events.kafka import connect_reader, kafka, silence_log
 from stream.fleet.claims import Claims
+from stream.fleet.member import Member
 
 __all__ = ["Group"]
 
 _POLL_MS = 50
 _ANSWER_MS = 2_000
+_WAIT_SECONDS = 0.05
 _CLOSE_MS = 1_000
-_STABLE = "<stable>"
+_LEAVE_SECONDS = 4.0
 
 
 class Group:
@@ -49,7 +52,7 @@ class Group:
         }
         self._find_topics = find_topics
         self._claims = Claims(config, worker)
-        self._member: Any = None
+        self._member: Member | None = None
         self._reader: Any = None
         self._has_topics = False
         self._followed: set[int] = set()
@@ -65,25 +68,27 @@ class Group:
         if self._member is None:
             silence_log()
             self._reader = connect_reader(self._config)
-            self._member = connect_member(self._config, **self._member_settings)
+            self._member = Member(self._config, **self._member_settings)
+            self._member.start()
         return None
 
     def assigned(self) -> set[int]:
-        """Let the group work for a moment; returns the partitions that this worker has."""
-        self._member.poll(timeout_ms=_POLL_MS)
-        partitions = self._member.assignment()
-        if fresh := partitions - self._member.paused():
-            self._member.pause(*fresh)
-        return {partition.partition for partition in partitions}
+        """Return the partitions that this worker has, after a change or a moment."""
+        return self._joined.assigned(_WAIT_SECONDS)
 
     def why_idle(self) -> str | None:
         """Why this worker has no partitions; None if the group has given it none."""
-        if self._member.group_metadata().state != _STABLE:
+        if not self._joined.is_stable:
             return f"joining the group {self._member_settings['group']} at {self._address}"
-        if not self._member.partitions_for_topic(self._config.topic):
+        if not self._joined.has_topic:
             self._has_topics = False
             return f"the topic {self._config.topic!r} of the cameras does not exist"
         return None
+
+    @property
+    def _joined(self) -> Member:
+        assert self._member is not None  # `prepare` has made it
+        return self._member
 
     @property
     def _address(self) -> str:
@@ -140,8 +145,7 @@ class Group:
 
     def is_member_since(self, monotonic: float) -> bool:
         """Whether the group has confirmed this worker's partitions since a moment."""
-        state = self._member.group_metadata().state
-        return bool(state == _STABLE) and last_heartbeat(self._member) > monotonic
+        return self._joined.is_stable and self._joined.heard_monotonic > monotonic
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
@@ -149,9 +153,12 @@ class Group:
         self._member = self._reader = None
         self._has_topics = False
         self._claims.close()
-        for consumer in (member, reader):
-            if consumer is not None:
-                consumer.close(timeout_ms=_CLOSE_MS)
+        if member is not None:
+            member.stop()
+        if reader is not None:
+            reader.close(timeout_ms=_CLOSE_MS)
+        if member is not None:
+            member.join(_LEAVE_SECONDS)
 
     def _named(self, partition: int) -> Any:
         return kafka.TopicPartition(self._config.topic, partition)

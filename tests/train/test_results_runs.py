@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from configs import ConfigError, load_config
+from configs import ConfigError, DataError, load_config
 from model import load_model
 from tests.train.runs import StopAt, steps_of, tiny_run
 from train.__main__ import main
 from train.engine.trainer import StoppedError
-from train.results import ResultRuns, ResultsPlan, planned_runs
+from train.results import Records, ResultRuns, ResultsPlan, planned_runs
 from train.results.runs import RunStatus
 
 
@@ -66,14 +66,14 @@ def plan_path(folder: Path, tmp_path: Path) -> Path:
 
 def finish(path: Path, out: Path, *changes: str) -> dict[str, RunStatus]:
     plan = load_config(path, ResultsPlan, changes)
-    runs = ResultRuns(plan, out, quiet=True)
+    runs = ResultRuns(plan, out, Records(out / "runs.jsonl"), quiet=True)
     never = threading.Event()
     return {run.name: runs.finish(run, never) for run in planned_runs(plan)}
 
 
 def states(path: Path, out: Path, *changes: str) -> dict[str, str]:
     plan = load_config(path, ResultsPlan, changes)
-    runs = ResultRuns(plan, out, quiet=True)
+    runs = ResultRuns(plan, out, Records(out / "runs.jsonl"), quiet=True)
     return {run.name.split("/")[2]: runs.status(run).state for run in planned_runs(plan)}
 
 
@@ -108,6 +108,26 @@ def test_a_finished_run_is_not_repeated_unless_its_recipe_changed(
     assert states(plan_path, out, changed) == {"plain": "changed", "slow": "changed"}
 
 
+def test_recorded_results_count_without_their_folders(
+    plan_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    first = finish(plan_path, out)
+    shutil.rmtree(out / "runs")
+    monkeypatch.setattr("train.results.runs.train", None)  # nothing is trained again
+    assert finish(plan_path, out) == first
+    changed = "networks.slow.changes=[optimiser.learning_rate=0.002]"
+    assert states(plan_path, out, changed) == {"plain": "done", "slow": "changed"}
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[]", "{}", '{"run": "a", "figures": {}}'])
+def test_a_damaged_record_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match=r"runs\.jsonl, line 1 is not the result of a run"):
+        Records(path)
+
+
 def test_a_setting_that_did_not_exist_is_its_default(plan_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     finish(plan_path, out, "networks.slow.changes=[]")
@@ -122,8 +142,10 @@ def test_a_setting_that_did_not_exist_is_its_default(plan_path: Path, tmp_path: 
 def test_a_stopped_run_goes_on_where_it_stopped(plan_path: Path, tmp_path: Path) -> None:
     plan = load_config(plan_path, ResultsPlan, ["networks.plain.changes=[optimiser.epochs=2]"])
     run = planned_runs(plan)[0]
-    whole = ResultRuns(plan, tmp_path / "whole", quiet=True).finish(run, threading.Event())
-    runs = ResultRuns(plan, tmp_path / "parts", quiet=True)
+    whole = ResultRuns(plan, tmp_path / "whole", Records(tmp_path / "w.jsonl"), quiet=True).finish(
+        run, threading.Event()
+    )
+    runs = ResultRuns(plan, tmp_path / "parts", Records(tmp_path / "p.jsonl"), quiet=True)
     with pytest.raises(StoppedError):
         runs.finish(run, StopAt(3))
     assert runs.status(run).state == "started"
@@ -145,7 +167,7 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(
 ) -> None:
     page = tmp_path / "page.md"
     command = ["results", "--config", str(plan_path), "--out", str(tmp_path / "out")]
-    command += ["--page", str(page)]
+    command += ["--page", str(page), "--records", str(tmp_path / "r.jsonl")]
     broken = ["--set", f"networks.plain.changes=[backbone_from={tmp_path}/no.safetensors]"]
     assert main([*command, *broken]) == 1
     assert "1 of 2 runs are done" in capsys.readouterr().out
@@ -165,7 +187,8 @@ def test_sets_that_are_not_there_are_left_out(
 ) -> None:
     page = tmp_path / "page.md"
     command = ["results", "--config", str(plan_path), "--out", str(tmp_path / "out")]
-    command += ["--page", str(page), "--set", "sets.takes.folder=nowhere", "--set", "views=2x1"]
+    command += ["--records", str(tmp_path / "r.jsonl"), "--page", str(page)]
+    command += ["--set", "sets.takes.folder=nowhere", "--set", "views=2x1"]
     assert main(command) == 0
     text = page.read_text()
     assert "This set is left out: there is no nowhere" in text
@@ -181,6 +204,7 @@ def test_the_command_lists_and_stops_in_time(
     out = tmp_path / "out"
     page = tmp_path / "page.md"
     command = ["results", "--config", str(plan_path), "--out", str(out), "--page", str(page)]
+    command += ["--records", str(out / "runs.jsonl")]
     assert main([*command, "--list"]) == 0
     assert "0 done, 2 left, 0 left out; time left: unknown" in capsys.readouterr().out
     assert not page.exists()
@@ -214,6 +238,13 @@ def test_a_network_starts_from_the_weights_of_another_run(plan_path: Path, tmp_p
     # Both sets hold out the same take.
     lists = [(out / "sets" / name / "fold1/validation.csv") for name in ("arrow", "takes")]
     assert lists[0].read_text().count(".mp4") == 2 * lists[1].read_text().count(".mp4")
+    # The start is recorded, but its weights are gone: a run that needs them makes them again.
+    shutil.rmtree(out / "runs")
+    assert finish(plan_path, out) == found
+    assert not (out / "runs").exists()
+    again = finish(plan_path, out, "networks.slow.changes=[optimiser.learning_rate=0.002]")
+    assert again["takes/fold1/slow/all/seed0"].state == "done"
+    assert again["arrow/fold1/plain/all/seed0"] == found["arrow/fold1/plain/all/seed0"]
     other = finish(plan_path, tmp_path / "other", "sets.arrow.folder=nowhere")
     assert other["takes/fold1/slow/all/seed0"].state == "failed"
     assert "which is not finished" in other["takes/fold1/slow/all/seed0"].reason

@@ -35,6 +35,12 @@ def add_commands(commands: Any) -> None:
         "--page", type=Path, default=Path("docs/results.md"), help="page of Markdown to write"
     )
     parser.add_argument(
+        "--records",
+        type=Path,
+        default=Path("docs/results/runs.jsonl"),
+        help="file with the results of finished runs; they count without their folders",
+    )
+    parser.add_argument(
         "--only",
         metavar="PATTERN",
         help=(
@@ -75,12 +81,12 @@ def _minutes(text: str) -> float:
 
 def _results(options: argparse.Namespace) -> int:
     """Do the runs that are left, and write the page; or only list, or only write."""
-    from train.results import ResultRuns, ResultsPlan, chosen, planned_runs
+    from train.results import Records, ResultRuns, ResultsPlan, chosen, planned_runs
 
     if options.list and options.write_only:
         raise DataError("--list and --write-only exclude each other; give one of them")
     plan = load_config(options.config, ResultsPlan, options.set)
-    runs = ResultRuns(plan, options.out)
+    runs = ResultRuns(plan, options.out, Records(options.records))
     planned = planned_runs(plan)
     wanted = chosen(planned, options.only)
     statuses = {run: runs.status(run) for run in planned}

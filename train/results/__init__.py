@@ -3,10 +3,12 @@
 from train.results.config import ResultsPlan
 from train.results.page import results_page
 from train.results.plan import chosen, planned_runs
+from train.results.records import Records
 from train.results.remaining import remaining_seconds
 from train.results.runs import ResultRuns, RunStatus
 
 __all__ = [
+    "Records",
     "ResultRuns",
     "ResultsPlan",
     "RunStatus",

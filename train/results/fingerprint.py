@@ -30,9 +30,17 @@ _hashes: dict[tuple[Path, int, int], str] = {}
 
 
 def training_setup(
-    run: TrainingRun, plan: ResultsPlan, lists: SetLists, out: Path
+    run: TrainingRun,
+    plan: ResultsPlan,
+    lists: SetLists,
+    out: Path,
+    start_hash: str | None = None,
 ) -> tuple[TrainConfig, Fingerprint]:
     """Return the configuration of a run and the fingerprint of its figures; write drawn lists.
+
+    Args:
+        start_hash: of the weights that another run has made and this one starts from; None: the
+            file is read.
 
     Raises:
         CidcError: the configuration is malformed, or a file that it names cannot be used.
@@ -68,8 +76,11 @@ def training_setup(
         "views": plan.views,
         "videos": hash_of_videos(lists.folder, training, lists.validation),
         "starts": {
-            name: None if path is None else hash_of_weights(path) for name, path in starts.items()
-        },
+            name: None if path is None else hash_of_weights(path)
+            for name, path in starts.items()
+            if name != "weights" or start_hash is None
+        }
+        | ({} if start_hash is None else {"weights": start_hash}),
     }
 
 

@@ -20,7 +20,15 @@ from train.results.config import (
     TrainedSet,
 )
 
-__all__ = ["EventRun", "PlannedRun", "TrainingRun", "chosen", "missing_source", "planned_runs"]
+__all__ = [
+    "EventRun",
+    "PlannedRun",
+    "TrainingRun",
+    "chosen",
+    "missing_source",
+    "planned_runs",
+    "start_of",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +86,17 @@ def planned_runs(plan: ResultsPlan) -> list[PlannedRun]:
             for network in plan.networks_of(each)
         ]
     return runs
+
+
+def start_of(run: TrainingRun, plan: ResultsPlan) -> TrainingRun | None:
+    """Return the run whose weights a run starts from; None if it starts from no other run."""
+    start = run.network.weights_of
+    if start is None:
+        return None
+    found = next(each for each in plan.sets if each.id == start.set)
+    assert not isinstance(found, EventSet)  # the plan was checked
+    network = next(each for each in plan.networks if each.id == start.network)
+    return TrainingRun(found, network, run.fold, "all", run.seed)
 
 
 def chosen(runs: Sequence[PlannedRun], pattern: str | None) -> list[PlannedRun]:

@@ -5,7 +5,8 @@
     OUT/runs/<name>/training/      the training run; its state while unfinished, its weights then
     OUT/sets/                      lists and clips that were made of the sets
 
-A finished run is not repeated unless its fingerprint changed; a stopped run is continued.
+A finished run is not repeated unless its fingerprint changed; a stopped run is continued. Results
+are recorded in one file, too, and count when the folders are gone.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from train.results.fingerprint import (
     Fingerprint,
     differences,
     event_fingerprint,
+    hash_of_weights,
     training_setup,
 )
 from train.results.lists import SetLists, set_lists
-from train.results.plan import PlannedRun, TrainingRun, missing_source
+from train.results.plan import PlannedRun, TrainingRun, missing_source, start_of
+from train.results.records import Records
 
 __all__ = ["ResultRuns", "RunStatus"]
 
@@ -64,12 +67,16 @@ class ResultRuns:
     Args:
         plan: the plan.
         out: folder of all runs.
+        records: results of runs whose folders may be gone; those of new runs are added.
         quiet: whether to show no progress bars.
     """
 
-    def __init__(self, plan: ResultsPlan, out: Path, *, quiet: bool = False) -> None:
+    def __init__(
+        self, plan: ResultsPlan, out: Path, records: Records, *, quiet: bool = False
+    ) -> None:
         self._plan = plan
         self._out = out
+        self._records = records
         self._quiet = quiet
         self._lists: dict[tuple[str, int], SetLists | None] = {}
 
@@ -80,7 +87,7 @@ class ResultRuns:
             return RunStatus("left out", f"there is no {missing.name} where the plan looks for it")
         folder = self._folder(run)
         state = _read(folder / "state.json")
-        stored = _read(folder / "result.json")
+        stored = self._stored(run.name)
         if state is None and stored is None:
             return RunStatus("missing")
         try:
@@ -106,8 +113,13 @@ class ResultRuns:
         if stop.is_set():
             raise StoppedError(f"stopped before {run.name}; the next call goes on there")
         status = self.status(run)
+        if status.result is not None:
+            self._records.add(run.name, status.result)
         if status.state in ("done", "left out"):
             return status
+        return self._do(run, stop)
+
+    def _do(self, run: PlannedRun, stop: threading.Event) -> RunStatus:
         folder = self._folder(run)
         before = _read(folder / "state.json") or {}
         seconds = 0.0
@@ -115,7 +127,7 @@ class ResultRuns:
         started = time.monotonic()
         failure = ""
         try:
-            config, fingerprint = self._setup(run)
+            config, fingerprint = self._setup(run, stop)
             same = bool(before) and not differences(before["fingerprint"], fingerprint)
             seconds = before["seconds"] if same else 0.0
             _write_state(folder, fingerprint, seconds)
@@ -135,7 +147,10 @@ class ResultRuns:
             "seconds": round(seconds, 1),
             "environment": environment(),
         }
+        if config is not None:
+            result["weights"] = hash_of_weights(config.out / "model.safetensors")
         write_json(folder / "result.json", result)
+        self._records.add(run.name, result)
         (folder / "state.json").unlink()
         for name in ("last", "best"):
             (folder / "training" / f"{name}.safetensors").unlink(missing_ok=True)
@@ -144,27 +159,48 @@ class ResultRuns:
     def _folder(self, run: PlannedRun) -> Path:
         return self._out / "runs" / run.name
 
+    def _stored(self, name: str) -> dict[str, Any] | None:
+        return _read(self._out / "runs" / name / "result.json") or self._records.get(name)
+
     def _fingerprint(self, run: PlannedRun) -> Fingerprint | None:
         """Return a run's fingerprint; None if its clips must be made first."""
         if isinstance(run, TrainingRun):
             lists = self._lists_of(run.set, run.fold, make=False)
             if lists is None:
                 return None
-            return training_setup(run, self._plan, lists, self._out)[1]
+            start = None if run.start_name is None else self._stored(run.start_name)
+            start_hash = None if start is None else start.get("weights")
+            return training_setup(run, self._plan, lists, self._out, start_hash)[1]
         return event_fingerprint(run)
 
-    def _setup(self, run: PlannedRun) -> tuple[TrainConfig | None, Fingerprint]:
+    def _setup(
+        self, run: PlannedRun, stop: threading.Event
+    ) -> tuple[TrainConfig | None, Fingerprint]:
         if not isinstance(run, TrainingRun):
             return None, event_fingerprint(run)
-        if run.start_name is not None and not is_file(
-            self._out / "runs" / run.start_name / "result.json"
-        ):
-            raise DataError(
-                f"{run.name} starts from {run.start_name}, which is not finished; do that run first"
-            )
+        self._find_start(run, stop)
         lists = self._lists_of(run.set, run.fold, make=True)
         assert lists is not None
         return training_setup(run, self._plan, lists, self._out)
+
+    def _find_start(self, run: TrainingRun, stop: threading.Event) -> None:
+        """Make sure of the weights that a run starts from; train them again if only they are gone.
+
+        Raises:
+            DataError: the run that makes them is not finished.
+        """
+        start = start_of(run, self._plan)
+        if start is None:
+            return
+        if self.status(start).state == "done" and not is_file(
+            self._folder(start) / "training/model.safetensors"
+        ):
+            _log.info("%s is done again: its weights are not here any more", start.name)
+            self._do(start, stop)
+        if not is_file(self._folder(start) / "result.json"):
+            raise DataError(
+                f"{run.name} starts from {start.name}, which is not finished; do that run first"
+            )
 
     def _lists_of(self, found: TrainedSet, fold: int, *, make: bool) -> SetLists | None:
         key = (found.id, fold)

@@ -46,7 +46,15 @@ class Rig:
         self.runner = Runner()
         self.metrics = Metrics()
         self.list = NotTaken(self.metrics)
-        self.cameras = WorkerCameras(self.runner, self.list, self.resolve, clock=lambda: self.now)
+        self.load = 0.0
+        self.cameras = WorkerCameras(
+            self.runner,
+            self.list,
+            self.resolve,
+            clock=lambda: self.now,
+            load=lambda: self.load,
+            max_load=0.8,
+        )
         self.secrets = True
 
     def resolve(self, camera: CameraConfig) -> CameraConfig:
@@ -131,3 +139,23 @@ def test_a_partition_that_moves_takes_its_refused_cameras_along(rig: Rig) -> Non
     rig.cameras.start(0, 5, [record("a")])
     assert rig.cameras.stop(0, EndReason.MOVED) == 0
     assert not rig.not_taken()
+
+
+def test_no_camera_is_added_above_the_load_and_those_that_run_stay() -> None:
+    rig = Rig()
+    rig.runner.room = 9
+    rig.cameras.start(0, 5, [record("a")])
+    rig.load = 0.9
+    rig.cameras.start(1, 6, [record("b"), record("c")])
+    assert rig.not_taken() == {("b", "load"), ("c", "load")}
+    assert rig.runner.running.keys() == {"a"}
+    rig.cameras.change(0, 5, record("a", url="rtsp://10.0.0.1/y"))
+    assert rig.runner.running["a"][0].url.endswith("/y")
+    rig.load = 0.7  # it follows a new camera with a delay, so they come one by one
+    rig.now += 6
+    rig.cameras.retry()
+    assert rig.not_taken() == {("c", "load")}
+    rig.now += 6
+    rig.cameras.retry()
+    assert rig.not_taken() == set()
+    assert rig.runner.running.keys() == {"a", "b", "c"}
