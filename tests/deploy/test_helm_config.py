@@ -114,6 +114,13 @@ def test_the_schema_refuses(values: dict[str, Any], message: str) -> None:
             "set resources.limits.cpu",
         ),
         (
+            {
+                "config": FLEET | {"cameras_from": {"topic": "cidc-cameras", "max_load": 0.7}},
+                "autoscaling": {"kind": "keda"},
+            },
+            "cameras would wait and no worker would be added",
+        ),
+        (
             {"config": FLEET, "replicas": 3, "drain": {"ordinals": [2]}},
             "pod 2 runs and sends its events itself",
         ),

@@ -15,6 +15,11 @@
 {{- if and $scaled (eq (include "cidc.cpus" .) "0") }}
 {{- fail "autoscaling.kind: cidc_worker_load is a fraction of the CPUs that the pod may use; set resources.limits.cpu, or it would be a fraction of the node's" }}
 {{- end }}
+{{- with (.Values.config.cameras_from).max_load }}
+{{- if and $scaled (le (float64 .) (float64 $.Values.autoscaling.targetLoad)) }}
+{{- fail (printf "autoscaling.targetLoad: %v must be below config.cameras_from.max_load: %v, or cameras would wait and no worker would be added" $.Values.autoscaling.targetLoad .) }}
+{{- end }}
+{{- end }}
 {{- if and $fleet (not .Values.configFrom.secret) }}
 {{- $from := .Values.config.cameras_from }}
 {{- if .Values.config.cameras }}
