@@ -153,7 +153,9 @@ def _run(options: argparse.Namespace) -> int:
     from stream.console.live_table import LiveTable
     from stream.console.printer import Printer
     from stream.console.summary import summary_lines, write_summary
+    from stream.health import HANGS_SECONDS
     from stream.pipeline import Pipeline
+    from stream.service_manager import ServiceManager
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
@@ -169,8 +171,17 @@ def _run(options: argparse.Namespace) -> int:
                 write_summary({}, options.summary)  # better to fail now than after the run
             table = LiveTable(pipeline, Console(), printer)
             pipeline.subscribe(lambda announcement: table.take(announcement.events))
-            with table as tick:
-                summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
+            health = pipeline.health
+            systemd = ServiceManager(
+                health.checks, health.draining, max_silence_seconds=HANGS_SECONDS
+            )
+
+            def on_tick() -> None:
+                systemd.beat()
+                table.tick()
+
+            with systemd, table:
+                summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=on_tick)
         if options.summary is not None:
             write_summary(summary, options.summary)
         for line in summary_lines(summary):
@@ -182,13 +193,16 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_workers(options: argparse.Namespace, config: StreamConfig, stop: threading.Event) -> int:
     from stream.console.summary import summary_lines, write_summary
+    from stream.health import HANGS_SECONDS
     from stream.local.dealing import parse_devices
     from stream.local.run import LocalWorkers
+    from stream.service_manager import ServiceManager
 
     with LocalWorkers(config, parse_devices(options.devices)) as workers:
         if options.summary is not None:
             write_summary({}, options.summary)
-        summary = workers.run(stop, duration_seconds=options.duration)
+        with ServiceManager(workers.checks, workers.draining, max_silence_seconds=HANGS_SECONDS):
+            summary = workers.run(stop, duration_seconds=options.duration)
     if options.summary is not None:
         write_summary(summary, options.summary)
     for name, of_worker in summary["workers"].items():
