@@ -12,8 +12,10 @@ import faulthandler
 import logging
 import os
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Self
 
@@ -63,7 +65,8 @@ class ServiceManager:
     def __enter__(self) -> Self:
         if self._address is not None:
             if self._interval_seconds is not None and not faulthandler.is_enabled():
-                # systemd ends a service that hangs by SIGABRT: the journal then shows where it hung
+                # systemd ends a service that hangs by SIGABRT. If this thread hangs too, because
+                # another one holds the interpreter, the journal shows what that one did.
                 faulthandler.enable()
             self._thread.start()
         return self
@@ -112,7 +115,11 @@ class ServiceManager:
         status = "analysing cameras" if is_ready else "loading and warming up the network"
         if problem is not None:
             if self._interval_seconds is not None and not self._status.startswith("not alive"):
-                _log.error("not alive: %s; systemd restarts the service if this goes on", problem)
+                _log.error(
+                    "not alive: %s; systemd restarts the service if this goes on. Its threads:\n%s",
+                    problem,
+                    _threads(),
+                )
             status = f"not alive: {problem}"
         if status != self._status:
             self._send(connection, f"STATUS={status}")
@@ -122,6 +129,16 @@ class ServiceManager:
         assert self._address is not None
         with contextlib.suppress(OSError):  # systemd may be restarting itself; the next one counts
             connection.sendto(notice.encode(), self._address)
+
+
+def _threads() -> str:
+    """Return what every thread does right now."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames().items()
+    return "".join(
+        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in frames
+    )
 
 
 def _address(name: str) -> str | None:
