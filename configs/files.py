@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -47,7 +48,12 @@ def write_file(
 
 @contextlib.contextmanager
 def replaced_file(
-    path: Path, *, mode: int | None = None, durable: bool = False, suffix: str = ".part"
+    path: Path,
+    *,
+    mode: int | None = None,
+    durable: bool = False,
+    overwrite: bool = True,
+    suffix: str = ".part",
 ) -> Iterator[Path]:
     """Yield the path of a partial file; when the block ends, this file replaces `path`.
 
@@ -61,9 +67,11 @@ def replaced_file(
             default permissions.
         durable: whether to wait until the content and the name are on the disk, so that both
             survive a power cut.
+        overwrite: whether a file at `path` is replaced.
         suffix: ending that is appended to `path` to name the partial file.
 
     Raises:
+        FileExistsError: something exists at `path`, and `overwrite` is false.
         OSError: the file cannot be written; the error names a file.
     """
     partial, descriptor = _create_partial(path, suffix, mode)
@@ -78,7 +86,7 @@ def replaced_file(
                 _finish(descriptor, mode, durable=durable)
             finally:
                 os.close(descriptor)
-        _put_in_place(partial, path, durable=durable)
+        _put_in_place(partial, path, durable=durable, overwrite=overwrite)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -115,11 +123,28 @@ def _finish(descriptor: int, mode: int | None, *, durable: bool) -> None:
         os.fsync(descriptor)
 
 
-def _put_in_place(partial: Path, path: Path, *, durable: bool) -> None:
-    partial.replace(path)
+def _put_in_place(
+    partial: Path, path: Path, *, durable: bool = False, overwrite: bool = True
+) -> None:
+    if overwrite:
+        partial.replace(path)
+    else:
+        _put_beside(partial, path)
     if durable:
         with contextlib.suppress(OSError):  # some file systems cannot sync a folder
             _sync(path.parent)
+
+
+def _put_beside(partial: Path, path: Path) -> None:
+    """Give a partial file its name if nothing else has that name."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        partial.rename(path)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts import docs_cli, docs_config, docs_http, docs_python, docs_schema, docs_tables
+from scripts import (
+    docs_asyncapi,
+    docs_cli,
+    docs_config,
+    docs_http,
+    docs_python,
+    docs_schema,
+    docs_tables,
+)
 
 __all__ = ["BLOCKS", "FILES", "fill", "main", "outdated", "pages"]
 
@@ -45,6 +53,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 # Files that are generated as a whole -> the function that returns their text.
 FILES: dict[Path, Callable[[], str]] = {
+    ROOT / "docs" / "asyncapi.yaml": docs_asyncapi.asyncapi_document,
     ROOT / "docs" / "camera.schema.json": docs_schema.camera_schema,
 }
 

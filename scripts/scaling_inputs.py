@@ -159,6 +159,22 @@ INPUTS = (
         "`stream/events/outbox.py`",
     ),
     Input(
+        "memory_one_megabytes",
+        "memory of a process with one small camera, MB",
+        640,
+        "measured",
+        "how-to/least-rights.md",
+        "one small camera, on two CPU cores | 640 MB |",
+    ),
+    Input(
+        "memory_ten_megabytes",
+        "memory of a process with ten RTSP cameras, after 2,400 flaps, MB",
+        714,
+        "measured",
+        _PIPELINE,
+        "resident memory 663, then 698, 714, 706, 714 MB",
+    ),
+    Input(
         "series_per_camera",
         "series of Prometheus for a camera that has no trouble and 5 actions",
         45,

@@ -16,13 +16,27 @@ import sys
 from collections.abc import Callable, Sequence
 
 from scripts.scaling_inputs import input_table, value
-from stream.events.config import OutboxConfig
+from scripts.scaling_sums import (
+    CLIPS_PER_SECOND,
+    cameras_on,
+    events_per_second,
+    hours_until_full,
+    markdown,
+)
 from stream.events.kafka import partition_of_key
 
-__all__ = ["KINDS", "Kind", "Plan", "largest_worker", "main", "partitions_for", "plan", "tables"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Plan",
+    "largest_worker",
+    "main",
+    "partitions_for",
+    "plan",
+    "tables",
+]
 
 _FPS = 30.0
-_CLIPS_PER_SECOND = 15 / 4  # positions of the time grid in a second, and the default hop
 _CORES = 16
 _STEP = 1.05  # so many times more workers, if one of them gets too many cameras
 _MAX_PARTITIONS = 10_000  # that `cameras_from.partitions` accepts
@@ -47,28 +61,23 @@ class Kind:
 
 
 def _kinds() -> tuple[Kind, ...]:
-    small = int(value("cameras_per_pair"))
-    # 8 clips need two cores for this long
-    clip_cores = 2 * value("large_network_ms") / 1000 / 8
-    rest = value("cores_per_camera") - value("network_cores")
-    large = int(_CORES / (rest + clip_cores * _CLIPS_PER_SECOND))
     gpu = min(
         value("nvdec_frames_per_second") / _FPS,
-        value("gpu_clips_per_second") / _CLIPS_PER_SECOND,
+        value("gpu_clips_per_second") / CLIPS_PER_SECOND,
         1e6 / value("packet_microseconds") / _FPS,
     )
     video, large_video = value("stream_megabits"), value("large_stream_megabits")
     return (
-        Kind("2 cores, demo's network, 720p", small, "measured", video),
+        Kind("2 cores, demo's network, 720p", cameras_on(2), "measured", video),
         Kind(
             f"{_CORES} cores, demo's network, 720p",
-            small * _CORES // 2,
+            cameras_on(_CORES),
             "extrapolated from 2 cores",
             video,
         ),
         Kind(
             f"{_CORES} cores, CIDC on I3D-50, 720p",
-            large,
+            cameras_on(_CORES, large_network=True),
             "extrapolated from 2 cores",
             video,
         ),
@@ -166,7 +175,7 @@ def _worker_table(plans: Sequence[Plan]) -> str:
         "fullest worker",
         "video it receives, Mbit/s",
     )
-    return _markdown([head, *rows])
+    return markdown([head, *rows])
 
 
 def _with_limit(partitions: int) -> str:
@@ -188,21 +197,23 @@ def _spread_table(cameras: int) -> str:
         )
         for partitions in (64, 256, 1024, 4096)
     ]
-    return _markdown([head, *rows])
+    return markdown([head, *rows])
 
 
 def _total_table(sizes: Sequence[int]) -> str:
     rows: list[tuple[str, Callable[[int], float], str]] = [
         ("video, 720p, Gbit/s", lambda n: n * value("stream_megabits") / 1000, ".1f"),
         ("video, 1080p, Gbit/s", lambda n: n * value("large_stream_megabits") / 1000, ".1f"),
-        ("clips a second", lambda n: n * _CLIPS_PER_SECOND, ",.0f"),
-        ("events a second, busy", lambda n: _events(n, "busy"), ",.0f"),
-        ("events a second, calm", lambda n: _events(n, "calm"), ",.0f"),
+        ("clips a second", lambda n: n * CLIPS_PER_SECOND, ",.0f"),
+        ("events a second, busy", lambda n: events_per_second(n, "busy"), ",.0f"),
+        ("events a second, calm", lambda n: events_per_second(n, "calm"), ",.0f"),
         ("topic of events, busy, GB with replicas", lambda n: _topic_gigabytes(n, "busy"), ",.0f"),
         ("topic of events, calm, GB with replicas", lambda n: _topic_gigabytes(n, "calm"), ",.0f"),
         (
             "records a second in the topic of open events, busy",
-            lambda n: _events(n, "busy") * 1.5,  # one for each event, and a tombstone for each end
+            lambda n: (
+                events_per_second(n, "busy") * 1.5
+            ),  # one for each event, and a tombstone for each end
             ",.0f",
         ),
         (
@@ -218,40 +229,26 @@ def _total_table(sizes: Sequence[int]) -> str:
         ),
         (
             "outboxes of all workers for a day without a broker, busy, GB",
-            lambda n: _events(n, "busy") * _DAY_SECONDS * value("outbox_bytes") / 1e9,
+            lambda n: events_per_second(n, "busy") * _DAY_SECONDS * value("outbox_bytes") / 1e9,
             ",.1f",
         ),
         (
             f"hours until the outbox of a worker with {KINDS[1].capacity} cameras is full, busy",
-            lambda _: _hours_until_full(KINDS[1].capacity),
+            lambda _: hours_until_full(KINDS[1].capacity),
             ".1f",
         ),
     ]
     head = ("", *(f"{size:,} cameras" for size in sizes))
-    return _markdown(
+    return markdown(
         [head, *((name, *(format(of(size), form) for size in sizes)) for name, of, form in rows)]
     )
 
 
-def _events(cameras: int, how: str) -> float:
-    """Events a second."""
-    actions = cameras * value(f"{how}_actions_per_hour") / 3600
-    return actions * value("events_per_action")
-
-
 def _topic_gigabytes(cameras: int, how: str) -> float:
     seconds = value("retention_days") * _DAY_SECONDS
-    return _events(cameras, how) * seconds * value("event_bytes") * value("replicas") / 1e9
-
-
-def _hours_until_full(cameras: int) -> float:
-    return OutboxConfig().max_events / _events(cameras, "busy") / 3600
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    return "\n".join(lines) + "\n"
+    return (
+        events_per_second(cameras, how) * seconds * value("event_bytes") * value("replicas") / 1e9
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -64,12 +64,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_outbox_command(commands: Any) -> None:
-    outbox = commands.add_parser("outbox", help="send the events of an outbox without a pipeline")
+    outbox = commands.add_parser("outbox", help="send, copy or describe the events of an outbox")
     actions = outbox.add_subparsers(title="commands", required=True)
     drain = actions.add_parser(
         "drain", help="send the waiting events to Kafka, and remove what the broker acknowledges"
     )
-    drain.add_argument("file", type=Path, metavar="FILE", help="outbox database")
     drain.add_argument("--bootstrap", metavar="HOST:PORT", help="Kafka broker")
     drain.add_argument(
         "--topic", help="Kafka topic; action-events unless the configuration names another"
@@ -86,7 +85,17 @@ def _add_outbox_command(commands: Any) -> None:
         metavar="SECONDS",
         help="stop after this long; kafka.drain_seconds unless given",
     )
-    drain.set_defaults(run=_drain)
+    backup = actions.add_parser(
+        "backup", help="copy an outbox into one file, also while a pipeline writes to it"
+    )
+    backup.add_argument(
+        "--to", type=Path, required=True, metavar="COPY", help="file to write; it must not exist"
+    )
+    info = actions.add_parser("info", help="say what is in an outbox, and whether it is in use")
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    for name, command in (("drain", drain), ("backup", backup), ("info", info)):
+        command.add_argument("file", type=Path, metavar="FILE", help="outbox database")
+        command.set_defaults(run=_outbox, action=name)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +153,9 @@ def _run(options: argparse.Namespace) -> int:
     from stream.console.live_table import LiveTable
     from stream.console.printer import Printer
     from stream.console.summary import summary_lines, write_summary
+    from stream.health import HANGS_SECONDS
     from stream.pipeline import Pipeline
+    from stream.service_manager import ServiceManager
 
     config = load_config(options.config, StreamConfig, options.set)
     set_up_logs(config.log)
@@ -160,8 +171,17 @@ def _run(options: argparse.Namespace) -> int:
                 write_summary({}, options.summary)  # better to fail now than after the run
             table = LiveTable(pipeline, Console(), printer)
             pipeline.subscribe(lambda announcement: table.take(announcement.events))
-            with table as tick:
-                summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=tick)
+            health = pipeline.health
+            systemd = ServiceManager(
+                health.checks, health.draining, max_silence_seconds=HANGS_SECONDS
+            )
+
+            def on_tick() -> None:
+                systemd.beat()
+                table.tick()
+
+            with systemd, table:
+                summary = pipeline.run(stop, duration_seconds=options.duration, on_tick=on_tick)
         if options.summary is not None:
             write_summary(summary, options.summary)
         for line in summary_lines(summary):
@@ -173,13 +193,16 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_workers(options: argparse.Namespace, config: StreamConfig, stop: threading.Event) -> int:
     from stream.console.summary import summary_lines, write_summary
+    from stream.health import HANGS_SECONDS
     from stream.local.dealing import parse_devices
     from stream.local.run import LocalWorkers
+    from stream.service_manager import ServiceManager
 
     with LocalWorkers(config, parse_devices(options.devices)) as workers:
         if options.summary is not None:
             write_summary({}, options.summary)
-        summary = workers.run(stop, duration_seconds=options.duration)
+        with ServiceManager(workers.checks, workers.draining, max_silence_seconds=HANGS_SECONDS):
+            summary = workers.run(stop, duration_seconds=options.duration)
     if options.summary is not None:
         write_summary(summary, options.summary)
     for name, of_worker in summary["workers"].items():
@@ -212,11 +235,11 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _drain(options: argparse.Namespace) -> int:
+def _outbox(options: argparse.Namespace) -> int:
     _need_pipeline()
-    from stream.outbox_command import drain
+    from stream.outbox_command import back_up_outbox, drain, print_info
 
-    return drain(options)
+    return {"drain": drain, "backup": back_up_outbox, "info": print_info}[options.action](options)
 
 
 if __name__ == "__main__":

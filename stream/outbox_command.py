@@ -1,9 +1,10 @@
-"""The command `outbox drain`: send the events of an outbox that no pipeline uses."""
+"""The commands `outbox`: send the events of an outbox, copy it, and say what is in it."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import signal
 import threading
 import time
@@ -11,14 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from configs import ConfigError, OutboxError, check_tree, is_file, printable
+from configs import ConfigError, OutboxError, check_tree, is_file, print_table, printable
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.outbox import Outbox
+from stream.events.outbox_backup import back_up, describe
 from stream.events.outbox_lock import is_used
 from stream.events.publisher import Publisher
 from stream.events_command import read_sections
 
-__all__ = ["DrainReport", "drain", "drain_outbox"]
+__all__ = ["DrainReport", "back_up_outbox", "drain", "drain_outbox", "print_info"]
 
 _LOOK_SECONDS = 0.1
 _LAST_SECONDS = 1.0  # for acknowledgements of what was sent when the time is over
@@ -42,8 +44,38 @@ class DrainReport:
     ended: int
 
 
+def back_up_outbox(options: argparse.Namespace) -> int:
+    """Run the command `backup`; return the exit status."""
+    events = back_up(options.file, options.to)
+    print(printable(f"copied {events} events to {options.to}"))
+    return 0
+
+
+def print_info(options: argparse.Namespace) -> int:
+    """Run the command `info`; return the exit status."""
+    info = describe(options.file)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(info)))
+        return 0
+    oldest = "-"
+    if info.oldest_at is not None:
+        oldest = f"{info.oldest_at}, {info.oldest_seconds:,.0f} s ago"
+    rows = {
+        "version": f"{info.version} (this release writes {info.current_version})",
+        "waiting events": str(info.waiting),
+        "oldest of them": oldest,
+        "open actions": str(info.open_actions),
+        "dead letters": str(info.dead_letters),
+        "cameras": str(info.cameras),
+        "size": f"{info.size_bytes / 1e6:.1f} MB",
+        "in use": "yes, by a running pipeline" if info.is_used else "no",
+    }
+    print_table(("outbox", str(options.file)), rows.items())
+    return 0
+
+
 def drain(options: argparse.Namespace) -> int:
-    """Run the command; return the exit status: 0 if the outbox is empty now, otherwise 1."""
+    """Run the command `drain`; return the exit status: 0 if no event remains, otherwise 1."""
     kafka = _kafka(options)
     stop = threading.Event()
     _stop_at_signals(stop.set)

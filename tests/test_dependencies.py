@@ -1,4 +1,4 @@
-"""Lowest versions, pins, hashes, set-up by the lock, and the service with least rights."""
+"""Lowest versions, pins, hashes, and set-up by the lock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ WHOLE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLIENT = tomllib.loads((ROOT / "client/pyproject.toml").read_text())
 CONSTRAINTS = (ROOT / "constraints.txt").read_text()
 LOCK = (ROOT / "requirements.lock").read_text()
-UNIT = ROOT / "deploy/cidc-stream.service"
 
 
 def requirements(tree: dict[str, dict[str, object]]) -> list[Requirement]:
@@ -264,30 +263,3 @@ def test_security_names_the_lowest_versions_that_are_required() -> None:
         assert floors()[name] == version, name
     commented = re.findall(r'"([\w-]+)>=\S+", # \w', (ROOT / "pyproject.toml").read_text())
     assert {canonicalize_name(name) for name in commented} <= set(named)
-
-
-def directives() -> set[str]:
-    return set(re.findall(r"^#?(\w+)=", UNIT.read_text(), re.MULTILINE))
-
-
-def test_the_page_explains_lines_of_the_unit_that_exist() -> None:
-    page = (ROOT / "docs/how-to/least-rights.md").read_text(encoding="utf-8")
-    table = page[page.index("| lines of the unit |") : page.index("Some lines depend")]
-    named = {name for row in table.splitlines() for name in re.findall(r"`([A-Z]\w+)", row)}
-    assert {"DynamicUser", "SystemCallFilter"} <= named
-    assert named <= directives()
-
-
-def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is missing (Debian: apt install systemd)")
-    text = UNIT.read_text()
-    [program] = re.findall(r"^ExecStart=(\S+)", text, re.MULTILINE)
-    unit = tmp_path / UNIT.name
-    unit.write_text(text.replace(program, "/bin/true"))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
-    )
-    if "Failed to initialize manager" in done.stderr:
-        pytest.skip(f"systemd-analyze cannot run here: {done.stderr.strip()}")
-    assert (done.returncode, done.stderr) == (0, "")

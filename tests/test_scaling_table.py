@@ -11,11 +11,10 @@ import pytest
 from prometheus_client import generate_latest
 
 from scripts.scaling_inputs import INPUTS, value
+from scripts.scaling_sums import events_per_second, hours_until_full
 from scripts.scaling_table import (
     _MAX_PARTITIONS,
     KINDS,
-    _events,
-    _hours_until_full,
     _topic_gigabytes,
     largest_worker,
     main,
@@ -109,11 +108,11 @@ def test_settings_are_those_of_the_code() -> None:
 def test_events_by_hand() -> None:
     # 704 actions an hour by 4 cameras are 46.9 in a minute; the demo saw 47
     assert value("busy_actions_per_hour") * 4 * 60.1 / 3600 == pytest.approx(47, abs=0.1)
-    assert _events(3600, "calm") == 120
+    assert events_per_second(3600, "calm") == 120
     # 120 events a second for a week, three times
     assert _topic_gigabytes(3600, "calm") == pytest.approx(120 * 604_800 * 537 * 3 / 1e9)
     # a million events at 704 / 3600 * 2 * 120 = 46.9 a second
-    assert _hours_until_full(120) == pytest.approx(5.92, abs=0.01)
+    assert hours_until_full(120) == pytest.approx(5.92, abs=0.01)
 
 
 def test_capacities_by_hand() -> None:

@@ -11,7 +11,7 @@ from configs import DataError, OutboxError, is_file
 from stream.events.event import ActionEvent, StoredEvent
 from stream.events.migrations import open_for_reading
 
-__all__ = ["read_dead_letters", "read_events"]
+__all__ = ["read_dead_letters", "read_events", "refuse_unreadable"]
 
 _log = logging.getLogger(__name__)
 _LOCK_SECONDS = 10.0  # maximum time to wait for another program's lock
@@ -51,7 +51,7 @@ def read_dead_letters(path: Path) -> list[tuple[str, str]]:
 
 
 def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:
-    _refuse_unreadable(path)
+    refuse_unreadable(path)
     try:
         with open_for_reading(path, _LOCK_SECONDS) as database:
             return database.execute(query, values).fetchall()
@@ -59,7 +59,7 @@ def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:
         raise OutboxError(f"{path} is not a readable outbox: {error}") from None
 
 
-def _refuse_unreadable(path: Path) -> None:
+def refuse_unreadable(path: Path) -> None:
     """Refuse a file that is missing, or that belongs to another user.
 
     Raises:

@@ -45,6 +45,10 @@ class LocalWorkers:
         devices: one for each worker.
         command: starts a worker process; see `RunningWorker`.
 
+    Attributes:
+        checks: the three health checks; each returns None or what is wrong.
+        draining: set once the workers were asked to stop.
+
     Raises:
         ConfigError: a device or the HTTP address cannot be used, or no worker has a camera.
         OutboxError: another process uses the outbox of a worker.
@@ -67,6 +71,12 @@ class LocalWorkers:
             raise ConfigError("cameras: there are none, and without http.enabled none can be added")
         move_state(dealt, config.outbox.path, config.http.changes)
         self._over = threading.Event()
+        self.draining = threading.Event()
+        self.checks = {
+            "startup": self._not_started,
+            "ready": self._not_ready,
+            "live": self._not_alive,
+        }
         self._moved_monotonic = time.monotonic()
         self._http = self._open_http()
 
@@ -129,6 +139,7 @@ class LocalWorkers:
 
     def _stop(self) -> dict[str, int | None]:
         """Stop all workers at once and wait for them; return their statuses."""
+        self.draining.set()
         for running in self.workers:
             running.stop()
         deadline = time.monotonic() + self._config.kafka.drain_seconds + _STOP_SECONDS
@@ -166,10 +177,9 @@ class LocalWorkers:
             return None
         cameras = WorkerCameras(lambda: [running.client for running in self.workers])
         folders = [each.worker.config.snapshots.path for each in self.workers]
-        checks = {"startup": self._not_started, "ready": self._not_ready, "live": self._not_alive}
 
         def report() -> Mapping[str, Any]:
-            found = {name: check() for name, check in checks.items()}
+            found = {name: check() for name, check in self.checks.items()}
             reports = {each.worker.name: each.health for each in self.workers}
             problems = {each.worker.name: problem_of(each) for each in self.workers}
             return merged_report(found, reports, problems)
@@ -179,7 +189,7 @@ class LocalWorkers:
             metrics=self._exposition,
             cameras=lambda: None if self._not_started() else cameras,
             report=report,
-            checks=checks,
+            checks=self.checks,
             snapshots=folders if config.snapshots.enabled else (),
         )
 
@@ -208,7 +218,7 @@ class LocalWorkers:
     def _not_alive(self) -> str | None:
         """Whether workers are supervised; one that dies is not a reason to restart them all."""
         silent = time.monotonic() - self._moved_monotonic
-        if silent > _HANGS_SECONDS and not self._over.is_set():
+        if silent > _HANGS_SECONDS and not self.draining.is_set():
             return f"the workers have not been supervised for {silent:.0f} s"
         return None
 

@@ -134,7 +134,19 @@ def test_the_run_ends_when_all_cameras_have_ended(running: Running, tmp_path: Pa
     (tmp_path / "ended").touch()
     running.thread.join(60)
     assert not running.thread.is_alive()
+    assert running.workers.draining.is_set()
     assert running.summary["failed"] == []
+
+
+def test_a_parent_that_waits_for_its_workers_to_stop_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream.local.run._HANGS_SECONDS", 0.0)
+    workers = LocalWorkers(config(tmp_path), ("cpu",), command=(*STUB, str(tmp_path)))
+    with workers:
+        assert "have not been supervised" in str(workers.checks["live"]())
+        workers.draining.set()  # sending the last events may take longer
+        assert workers.checks["live"]() is None
 
 
 def test_a_configuration_that_a_worker_refuses_ends_the_run(tmp_path: Path) -> None:
