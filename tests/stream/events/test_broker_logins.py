@@ -76,7 +76,7 @@ def test_a_password_in_the_wrong_place_is_refused_and_not_shown(tree: dict[str, 
 def test_a_password_that_a_broker_repeats_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tree = LOGIN | {"bootstrap": "b:1", "sasl_password": "kPzQ7x"}
+    tree = LOGIN | {"bootstrap": "b:1", "sasl_password": "kPzQ7x", "drain_seconds": 0}
     config = check_tree(tree, KafkaConfig, name="kafka")
 
     def refuse(*_: object) -> None:
