@@ -38,13 +38,16 @@ class Source:
 
     Args:
         address: such as `http://127.0.0.1:9090`.
-        seconds: drawn up to now.
+        seconds: length of the time that is drawn.
+        ago_seconds: how long ago it ended.
         variables: values of Grafana's variables, by name.
     """
 
-    def __init__(self, address: str, seconds: float, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, address: str, seconds: float, variables: Mapping[str, str], ago_seconds: float = 0
+    ) -> None:
         self._address = address.rstrip("/")
-        self._end = time.time()
+        self._end = time.time() - ago_seconds
         self._start = self._end - seconds
         self._step = max(1.0, seconds / 200)
         self._variables = {
@@ -57,7 +60,7 @@ class Source:
         } | dict(variables)
 
     def lines(self, query: str, legend: str) -> list[Series]:
-        """The series of a query over the time: name, seconds before now, values."""
+        """The series of a query over the time: name, seconds before its end, values."""
         parameters = {"start": self._start, "end": self._end, "step": self._step}
         found = self._get("query_range", query, **parameters)["result"]
         return [
@@ -92,7 +95,7 @@ def amount(value: float, unit: str) -> str:
         return f"{value:.1%}"
     if unit == "s":
         return f"{value * 1000:.0f} ms" if value < 1 else _seconds(value)
-    ending = {"bytes": "B", "Bps": "B/s", "short": ""}.get(unit, unit.removeprefix("suffix:"))
+    ending = {"bytes": "B", "Bps": "B/s", "short": ""}.get(unit, unit.removeprefix("suffix: "))
     for scale, letter in _SCALES:
         if abs(value) >= scale:
             return f"{value / scale:.3g} {letter}{ending}"
@@ -175,21 +178,33 @@ def _draw_lines(axes: Any, panel: Mapping[str, Any], source: Source) -> bool:
         return False
     defaults = panel["fieldConfig"]["defaults"]
     custom = defaults["custom"]
+    colors = _fixed_colors(panel)
     if panel["type"] == "state-timeline":
         for row, (name, times, _) in enumerate(series):
-            axes.scatter(times, [row] * len(times), marker="s", s=60, label=name)
-        axes.set_yticks(range(len(series)), [name for name, _, _ in series])
+            axes.scatter(times, [row] * len(times), marker="s", s=60, color=colors.get(name))
+        axes.set_yticks(range(len(series)), [name for name, _, _ in series], fontsize=7)
+        axes.set_ylim(-0.6, len(series) - 0.4)
         return True
     if custom["stacking"]["mode"] == "normal":
         times = sorted({at for _, moments, _ in series for at in moments})
         found = [dict(zip(moments, values, strict=True)) for _, moments, values in series]
         values = [[known.get(at, 0.0) for at in times] for known in found]
-        axes.stackplot(times, values, labels=[name for name, _, _ in series], alpha=0.7)
+        areas = axes.stackplot(times, values, labels=[name for name, _, _ in series], alpha=0.7)
+        for area, (name, _, _) in zip(areas, series, strict=True):
+            area.set_facecolor(colors.get(name, area.get_facecolor()))
     else:
         for name, times, numbers in series:
             axes.plot(times, numbers, label=name, linewidth=1.2)
     _finish_axes(axes, defaults)
     return True
+
+
+def _fixed_colors(panel: Mapping[str, Any]) -> dict[str, str]:
+    overrides = panel["fieldConfig"]["overrides"]
+    return {
+        each["matcher"]["options"]: each["properties"][0]["value"]["fixedColor"]
+        for each in overrides
+    }
 
 
 def _finish_axes(axes: Any, defaults: Mapping[str, Any]) -> None:
@@ -209,13 +224,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.dashboard_pictures")
     parser.add_argument("--prometheus", default="http://127.0.0.1:9090", help="its address")
     parser.add_argument("--seconds", type=float, default=600, help="time that is drawn")
+    parser.add_argument("--ago", type=float, default=0, help="seconds since the end of that time")
     parser.add_argument("--camera", default=".*", help="camera of the dashboard of one camera")
     parser.add_argument("--out", type=Path, default=Path(".work/dashboards"), help="folder of PNGs")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    source = Source(options.prometheus, options.seconds, {"camera": options.camera})
+    source = Source(options.prometheus, options.seconds, {"camera": options.camera}, options.ago)
     for path in sorted(DASHBOARDS.glob("*.json")):
-        figure, empty = draw(json.loads(path.read_text(encoding="utf-8")), source)
+        try:
+            figure, empty = draw(json.loads(path.read_text(encoding="utf-8")), source)
+        except OSError as error:
+            print(f"error: Prometheus at {options.prometheus}: {error}", file=sys.stderr)
+            return 1
         out = options.out / f"{path.stem}.png"
         figure.savefig(out, dpi=70)
         pyplot.close(figure)

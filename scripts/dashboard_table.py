@@ -21,6 +21,7 @@ KINDS = ("stat", "lines", "stacked", "states", "table")
 _WORKERS = 'job=~"$job", instance=~"$instance", worker=~"$worker"'
 _SELECTIONS = {"$S": _WORKERS, "$C": f'{_WORKERS}, camera=~"$camera"'}
 _WIDTHS = {"stat": 4}
+_HEIGHTS = {"stat": 4}
 _NAME = re.compile(r"\b(?:cidc|process)_\w+")
 
 
@@ -31,7 +32,9 @@ class Panel:
     Attributes:
         queries: legend to query, with `$S` and `$C` replaced by their selections.
         limits: yellow and red, each with the value from which a panel has that colour.
+        width, height: in columns and lines of Grafana's grid; 0: as its kind has.
         top: highest value of the axis; None: as the values need.
+        colors: of series, by their names.
     """
 
     title: str
@@ -42,6 +45,8 @@ class Panel:
     limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
     about: str = ""
     top: float | None = None
+    height: int = 0
+    colors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Panel:
@@ -56,7 +61,8 @@ class Panel:
             raise ValueError(f"panel {panel.title!r} has kind {panel.kind!r}; use one of {KINDS}")
         queries = {legend: _selected(query) for legend, query in panel.queries.items()}
         width = panel.width or _WIDTHS.get(panel.kind, 8)
-        return dataclasses.replace(panel, queries=queries, width=width)
+        height = panel.height or _HEIGHTS.get(panel.kind, 8)
+        return dataclasses.replace(panel, queries=queries, width=width, height=height)
 
 
 @dataclasses.dataclass(frozen=True)

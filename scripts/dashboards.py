@@ -20,7 +20,6 @@ __all__ = ["DASHBOARDS", "dashboard", "main"]
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 COLUMNS = 24
-_HEIGHTS = {"stat": 4, "lines": 8, "stacked": 8, "states": 8, "table": 8}
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _TYPES = {
     "stat": "stat",
@@ -123,9 +122,9 @@ def _placed(table: Table, texts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             if x + panel.width > COLUMNS:
                 x, y, height = 0, y + height, 0
             number += 1
-            here = {"x": x, "y": y, "w": panel.width, "h": _HEIGHTS[panel.kind]}
+            here = {"x": x, "y": y, "w": panel.width, "h": panel.height}
             yield {"id": number, "gridPos": here} | _panel(panel, texts)
-            x, height = x + panel.width, max(height, _HEIGHTS[panel.kind])
+            x, height = x + panel.width, max(height, panel.height)
         y += height
 
 
@@ -141,7 +140,7 @@ def _panel(panel: Panel, texts: Mapping[str, str]) -> dict[str, Any]:
             _target(panel, chr(ord("A") + index), legend, query)
             for index, (legend, query) in enumerate(panel.queries.items())
         ],
-        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": list(_colored(panel))},
         "options": _options(panel),
     }
     if panel.kind == "table":
@@ -171,6 +170,10 @@ def _defaults(panel: Panel) -> dict[str, Any]:
         "thresholds": {"mode": "absolute", "steps": steps},
         "color": {"mode": "thresholds" if panel.kind == "stat" else "palette-classic"},
     }
+    if panel.kind in ("stat", "table"):
+        found["noValue"] = "none"
+    if panel.kind == "stat" and panel.unit == "short":
+        found["decimals"] = 0
     if panel.kind in ("lines", "stacked"):
         found |= {"min": 0} | ({} if panel.top is None else {"max": panel.top})
         found["custom"] = {
@@ -185,6 +188,12 @@ def _defaults(panel: Panel) -> dict[str, Any]:
         found["custom"] = {"fillOpacity": 80, "lineWidth": 0}
         found["mappings"] = [{"type": "value", "options": {"1": {"text": "yes", "index": 0}}}]
     return found
+
+
+def _colored(panel: Panel) -> Iterator[dict[str, Any]]:
+    for name, color in panel.colors.items():
+        fixed = {"id": "color", "value": {"mode": "fixed", "fixedColor": color}}
+        yield {"matcher": {"id": "byName", "options": name}, "properties": [fixed]}
 
 
 def _options(panel: Panel) -> dict[str, Any]:
