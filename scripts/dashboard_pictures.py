@@ -22,7 +22,7 @@ from matplotlib import pyplot
 
 from scripts.dashboards import COLUMNS, DASHBOARDS
 
-__all__ = ["draw", "main"]
+__all__ = ["amount", "draw", "main"]
 
 mpl.use("Agg")
 _COLUMN_INCHES = 0.85
@@ -86,7 +86,7 @@ class Source:
 
 
 def _name(legend: str, labels: Mapping[str, str]) -> str:
-    return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), legend).strip()
+    return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), legend).strip() or "value"
 
 
 def amount(value: float, unit: str) -> str:
@@ -227,10 +227,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ago", type=float, default=0, help="seconds since the end of that time")
     parser.add_argument("--camera", default=".*", help="camera of the dashboard of one camera")
     parser.add_argument("--out", type=Path, default=Path(".work/dashboards"), help="folder of PNGs")
+    parser.add_argument("--only", default="*", help="name of one dashboard, such as fleet")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     source = Source(options.prometheus, options.seconds, {"camera": options.camera}, options.ago)
-    for path in sorted(DASHBOARDS.glob("*.json")):
+    for path in sorted(DASHBOARDS.glob(f"{options.only}.json")):
         try:
             figure, empty = draw(json.loads(path.read_text(encoding="utf-8")), source)
         except OSError as error:
