@@ -19,6 +19,7 @@ from stream.analysis.recogniser import Recogniser
 from stream.analysis.ring import ClipRing
 from stream.cameras.manager import CameraManager
 from stream.config import StreamConfig, max_views
+from stream.disk_watch import DiskWatch
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
 from stream.events.event_store import EventStore
@@ -46,17 +47,23 @@ __all__ = [
 ]
 
 
-def open_outbox(config: StreamConfig, metrics: Metrics) -> Outbox:
-    """The event store.
+def open_outbox(config: StreamConfig, metrics: Metrics, stack: contextlib.ExitStack) -> Outbox:
+    """The event store, which the stack closes; from now on its disk is watched.
 
     Raises:
         OutboxError: it cannot be opened or written.
     """
-    return Outbox(
+    outbox = Outbox(
         config.outbox,
         lambda kind: metrics.outbox_dropped.labels(kind).inc(),
         metrics.outbox_damaged.inc,
     )
+    stack.callback(close_quietly, outbox.close)
+    folders = {"outbox": config.outbox.path.parent}
+    if config.snapshots.enabled:
+        folders["snapshots"] = config.snapshots.path
+    DiskWatch.on(folders, metrics, stack)
+    return outbox
 
 
 def build_load_meter(
@@ -103,6 +110,7 @@ def start_publisher(
     """
     if not config.kafka.bootstrap:
         return None
+    metrics.broker_configured.set(1)
     publisher = Publisher(
         config.kafka,
         outbox,

@@ -201,6 +201,7 @@ class Fleet:
         """Find or create both topics; returns what is wrong, in one line."""
         try:
             partitions = find_compacted_topic(self._broker)
+            self._metrics.fleet_topic_partitions.set(partitions)
             if self._config.kafka.bootstrap:
                 open_events = self._config.kafka.model_copy(
                     update={

@@ -18,6 +18,9 @@ __all__ = ["Metrics"]
 
 _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 _RUNS = ("engine", "size")
+# Labels that counters have from the start: Prometheus does not see the first increase of others.
+_KINDS = ("started", "updated", "ended")
+_STOPS = ("moved", "failed", "cut", "fenced")
 
 
 class Metrics(MetricRegistry):
@@ -160,10 +163,16 @@ class Metrics(MetricRegistry):
         self.events = self._camera_counter(
             "events", "Action events by action and kind", "action", "kind"
         )
+        self.last_event = self._camera_gauge(
+            "camera_last_event_timestamp_seconds",
+            "When the newest event of a camera was made, since 1970",
+        )
         self.outbox_events = self._gauge("outbox_events", "Events waiting in the outbox")
         self.outbox_dropped = self._counter(
             "outbox_dropped", "Events dropped because the outbox was full, by kind", "kind"
         )
+        for kind in _KINDS:
+            self.outbox_dropped.labels(kind)
         self.outbox_age = self._gauge(
             "outbox_oldest_seconds", "Age of the oldest event in the outbox"
         )
@@ -184,6 +193,15 @@ class Metrics(MetricRegistry):
             "Pictures of events: written, lost, or deleted because the disk is almost full",
             "outcome",
         )
+        self.disk_free = self._gauge(
+            "disk_free_bytes", "Room that is left on the disk of a folder of the run", "folder"
+        )
+        self.disk_size = self._gauge(
+            "disk_size_bytes", "Size of the disk of a folder of the run", "folder"
+        )
+        self.broker_configured = self._gauge(
+            "broker_configured", "1 if events are sent to a broker, 0 if the outbox keeps them"
+        )
         self.published = self._counter("published", "Events that the broker acknowledged")
         self.publish_failures = self._counter(
             "publish_failures", "Failures to publish, by error", "error"
@@ -196,6 +214,9 @@ class Metrics(MetricRegistry):
             "Partitions of the topic of cameras, by what this worker does",
             "phase",
         )
+        self.fleet_topic_partitions = self._gauge(
+            "fleet_topic_partitions", "Partitions that the topic of cameras has"
+        )
         self.fleet_epoch = self._gauge(
             "fleet_epoch", "Epoch of each partition whose cameras this worker runs", "partition"
         )
@@ -205,6 +226,8 @@ class Metrics(MetricRegistry):
         self.fleet_stops = self._counter(
             "fleet_stops", "Times the cameras of a partition stopped here, by reason", "reason"
         )
+        for reason in _STOPS:
+            self.fleet_stops.labels(reason)
         self.fleet_unreadable = self._counter(
             "fleet_unreadable_records", "Records of cameras that cannot be used"
         )

@@ -4,8 +4,8 @@
 
 Threads: one or two per camera; `decoder-1`, ... (NVDEC); `decoding` (DALI); `analysis` (frames to
 clips); `inference` (network and events); `writer` (outbox); `publisher`; `http`; `snapshots`; `gpu`
-(its use). Every hand-over between them is bounded: when one is full, the side before it waits or
-drops, counted.
+(its use); `disks` (their room). Every hand-over between them is bounded: when one is full, the side
+before it waits or drops, counted.
 """
 
 from __future__ import annotations
@@ -102,8 +102,7 @@ class Pipeline(FrameEntry):
             stack.enter_context(locked_files(config))
             # Before the outbox: if pictures fill the disk, they make room for it.
             self._snapshots = assembly.open_snapshots(config, self.metrics, stack)
-            self.outbox = assembly.open_outbox(config, self.metrics)
-            stack.callback(close_quietly, self.outbox.close)
+            self.outbox = assembly.open_outbox(config, self.metrics, stack)
             self.http = assembly.open_http(
                 config,
                 metrics=self.metrics.exposition,

@@ -1,4 +1,4 @@
-"""The event counter counts events by action and kind."""
+"""The event counter counts events by action and kind, and notes when the newest was made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["EventCounter"]
 
 
 class EventCounter:
-    """Subscribes to announcements and counts their events."""
+    """Subscribes to announcements, counts their events and notes their time."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -21,4 +21,5 @@ class EventCounter:
         """Count the events of an announcement."""
         for event in announcement.events:
             self._metrics.events.labels(event.camera_id, event.action, event.kind).inc()
+            self._metrics.last_event.labels(event.camera_id).set_to_current_time()
             self.counts[event.action, event.kind] += 1

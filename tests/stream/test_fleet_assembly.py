@@ -71,6 +71,8 @@ def test_a_worker_runs_the_cameras_of_the_topic_and_says_so(
     assert (refused["camera"], refused["reason"]) == ("gone", "unusable")
     assert "gone.mp4" in refused["detail"]
     assert 'cidc_fleet_partitions{phase="running"} 2.0' in metrics
+    assert "cidc_fleet_topic_partitions 2.0" in metrics
+    assert "cidc_broker_configured 1.0" in metrics
     assert 'cidc_cameras_not_taken{reason="unusable"} 1.0' in metrics
     assert {(event.worker, event.camera_id) for event in events} == {("me", "good")}
     assert all(event.epoch is not None for event in events)
