@@ -36,7 +36,8 @@ HEADER = """\
 # PyTorch is left out: its build differs by machine.
 """
 IMAGE_HEADER = """\
-# What the container image for a {target} installs: a part of requirements.lock, made by scripts/lock.py; do not edit.
+# What the container image for a {target} installs, made by scripts/lock.py; do not edit.
+# A part of requirements.lock.
 """
 IMAGES = {"cpu": (), "gpu": ("gpu",)}  # build target of deploy/Dockerfile: its extras
 _UV = ("pip", "compile", "-", "--no-deps", "--universal", "--only-binary", ":all:", "--quiet")
