@@ -1,15 +1,20 @@
 """Write requirements.lock: every package of constraints.txt but PyTorch, with SHA-256 hashes.
 
+Also write `deploy/requirements-cpu.lock` and `deploy/requirements-gpu.lock`: the part of it that
+the container images install.
+
     .venv/bin/python -m pip install uv
     .venv/bin/python -m scripts.lock
 
 uv asks the package index that it is configured for; nothing is installed. The lock holds the
 hashes of all wheels that pip may choose on Linux (x86_64 and aarch64) with a supported Python.
-PyTorch is left out because its build differs by machine.
+PyTorch is left out because its build differs by machine. What an image needs is read from the
+packages that are installed here, so run this in the environment of `make setup`.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -20,7 +25,7 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-__all__ = ["fits", "lock", "main", "pins"]
+__all__ = ["fits", "image_lock", "lock", "main", "needed", "pins"]
 
 ROOT = Path(__file__).resolve().parent.parent
 MACHINES = ("x86_64", "aarch64")
@@ -30,6 +35,11 @@ HEADER = """\
 # Made from constraints.txt by scripts/lock.py; do not edit.
 # PyTorch is left out: its build differs by machine.
 """
+IMAGE_HEADER = """\
+# What the container image for a {target} installs, made by scripts/lock.py; do not edit.
+# A part of requirements.lock.
+"""
+IMAGES = {"cpu": (), "gpu": ("gpu",)}  # build target of deploy/Dockerfile: its extras
 _UV = ("pip", "compile", "-", "--no-deps", "--universal", "--only-binary", ":all:", "--quiet")
 
 
@@ -101,8 +111,44 @@ def _entry(pin: Requirement, wheels: dict[str, str]) -> str:
     return " \\\n".join([str(pin), *hashes]) + "\n"
 
 
+def needed(extras: tuple[str, ...]) -> set[str]:
+    """Return the packages that `pip install cidc-stream[EXTRAS]` brings on this machine.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: one of them is not installed.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *(project["optional-dependencies"][each] for each in extras)]
+    waiting = {canonicalize_name(Requirement(text).name) for each in lists for text in each}
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        requirements = map(Requirement, importlib.metadata.requires(name) or [])
+        waiting |= {
+            canonicalize_name(each.name)
+            for each in requirements
+            if each.marker is None or each.marker.evaluate({"extra": ""})
+        } - found
+    return found
+
+
+def image_lock(text: str, *, target: str, names: set[str]) -> str:
+    """Return the entries of a lock that belong to packages in `names`, for an image."""
+    entries = re.findall(r"^[\w.-]+==.*(?:\n    .*)*\n", text, re.MULTILINE)
+    kept = [each for each in entries if canonicalize_name(each.partition("==")[0]) in names]
+    return IMAGE_HEADER.format(target=target.upper()) + "".join(kept)
+
+
+def write_image_locks(text: str) -> None:
+    """Write the files of hashes that deploy/Dockerfile installs, from requirements.lock's text."""
+    for target, extras in IMAGES.items():
+        path = ROOT / f"deploy/requirements-{target}.lock"
+        path.write_text(image_lock(text, target=target, names=needed(extras)), encoding="utf-8")
+
+
 def main() -> int:
-    """Write requirements.lock; return the exit status."""
+    """Write all locks; return the exit status."""
     packages = pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     python = f"3.{MINORS[0]}"
     done = subprocess.run(
@@ -122,6 +168,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     (ROOT / "requirements.lock").write_text(text, encoding="utf-8")
+    write_image_locks(text)
     print(f"wrote requirements.lock: {len(packages)} packages, {text.count('sha256:')} hashes")
     return 0
 

@@ -63,7 +63,7 @@ if [ -z "${CIDC_UNLOCKED:-}" ]; then
     pip_install --no-deps --no-build-isolation --editable .
     pip check >/dev/null || { pip check >&2 || true; echo "error: packages are missing in constraints.txt" >&2; exit 1; }
 else
-    pip_install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+    pip_install --constraint constraints.txt --no-build-isolation --editable '.[dev,train]'
 fi
 echo "$wanted" > "$stamp"
 say "Ready"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from model.media.dali_library import load_dali_graphs
 from model.runtime import pick_device
 from model.staging import host_upload
 from stream.assembly import open_http
@@ -30,6 +31,7 @@ def check_start(config: StreamConfig, cameras: Sequence[CameraConfig] | None = N
     Raises:
         CidcError: a run with this configuration could not start.
     """
+    load_dali_graphs()
     device = pick_device(config.infer.device)
     problem = nvdec_problem(device)
     check_decoders(config, config.cameras if cameras is None else cameras, problem)

@@ -90,7 +90,8 @@ def dependencies(name: str, extra: str = "") -> Iterator[str]:
 
 def test_pins_cover_everything_that_set_up_installs() -> None:
     """The CUDA packages of PyTorch come with its build and are not pinned."""
-    wanted = WHOLE["project"]["dependencies"] + WHOLE["project"]["optional-dependencies"]["dev"]
+    extras = WHOLE["project"]["optional-dependencies"]
+    wanted = WHOLE["project"]["dependencies"] + extras["dev"] + extras["train"]
     waiting = {canonicalize_name(Requirement(text).name) for text in wanted}
     seen: set[str] = set()
     while waiting:
@@ -243,11 +244,28 @@ def test_set_up_ends_if_a_package_is_not_pinned(tmp_path: Path) -> None:
     assert not (tmp_path / ".venv/.set-up").exists()
 
 
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_dali_and_cupy_are_needed_on_linux_only(system: str) -> None:
+    required = [Requirement(text) for text in WHOLE["project"]["dependencies"]]
+    marked = {each.name: each.marker for each in required if each.marker}
+    assert set(marked) == {"nvidia-dali-cuda130", "cupy-cuda13x"}
+    for marker in marked.values():
+        assert marker.evaluate({"sys_platform": "linux"})
+        assert not marker.evaluate({"sys_platform": system})
+
+
+def test_what_only_training_uses_is_in_its_extra() -> None:
+    core = {canonicalize_name(Requirement(text).name) for text in WHOLE["project"]["dependencies"]}
+    extra = WHOLE["project"]["optional-dependencies"]["train"]
+    assert {"matplotlib", "tensorboard"} <= {Requirement(text).name for text in extra}
+    assert not core & {canonicalize_name(Requirement(text).name) for text in extra}
+
+
 def test_set_up_compares_no_hashes_if_asked(tmp_path: Path) -> None:
     done = set_up(tmp_path, refused="--require-hashes", CIDC_UNLOCKED="1")
     assert done.returncode == 0
     assert "hashes not compared" in done.stdout
-    assert "--editable .[dev]" in (tmp_path / "calls").read_text()
+    assert "--editable .[dev,train]" in (tmp_path / "calls").read_text()
 
 
 def test_security_names_the_lowest_versions_that_are_required() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from configs import exit_status, log_handler, program_name
 from train.commands import arrow, attention, data, evaluation, events, results, scenes, training
+from train.extra import require_plots
 
 __all__ = ["main"]
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
+    require_plots(options)
     is_output = training.prints_its_log(options) or results.prints_its_log(options)
     stream = sys.stdout if is_output else sys.stderr
     logging.basicConfig(level=logging.INFO, handlers=[log_handler(stream)])

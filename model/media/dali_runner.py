@@ -13,6 +13,7 @@ from torch import Tensor
 from configs import ConfigError, DeviceMemoryError
 from model.device_streams import DeviceEvent
 from model.media.dali_errors import is_out_of_memory, reason_of
+from model.media.dali_library import load_dali_graphs
 
 __all__ = ["DaliRunner"]
 
@@ -61,15 +62,12 @@ class DaliRunner:
         """Return a graph's pipeline; it is built by the first call with these arguments.
 
         Raises:
-            ConfigError: DALI cannot run here, for example without a driver.
+            ConfigError: DALI is missing, or cannot run here, for example without a driver.
             DeviceMemoryError: there is not enough memory.
         """
         key = (graph, *sorted(arguments.items()))
         if key not in self._pipelines:
-            # DALI is imported here, so that the network and its kernels also run without it.
-            from model.media import dali_graph
-
-            define = getattr(dali_graph, graph)
+            define = getattr(load_dali_graphs(), graph)
             try:
                 self._pipelines[key] = self._built(define, arguments)
             except RuntimeError as error:

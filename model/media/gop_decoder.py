@@ -18,6 +18,7 @@ from torch import Tensor
 from configs import MediaError
 from model.media.colour_correction import correct_colours
 from model.media.dali_errors import reason_of
+from model.media.dali_library import load_dali_graphs
 
 __all__ = ["EncodedGop", "GopDecoder"]
 
@@ -120,10 +121,7 @@ class GopDecoder:
         return frames
 
     def _build(self) -> Any:
-        # DALI is imported here, so that programs without DALI can import this module.
-        from model.media.dali_graph import gop_graph
-
-        pipeline = gop_graph(
+        pipeline = load_dali_graphs().gop_graph(
             self._device,
             batch_size=self.max_batch,
             num_threads=self._threads,

@@ -72,7 +72,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     from model.runtime import keep_freed_memory
     from train.config import load_training
     from train.engine.run_log import write_json
-    from train.evaluation.plots import plot_confusion, plot_reliability
 
     keep_freed_memory()
     config = load_training(options.config, options.set)
@@ -89,6 +88,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         "reliability": calibration.reliability(),
     }
     if options.plots is not None:
+        from train.evaluation.plots import plot_confusion, plot_reliability
+
         options.plots.mkdir(parents=True, exist_ok=True)
         plot_confusion(predictions, options.plots / "confusion.png", name=spec.name)
         plot_reliability({spec.name: calibration}, options.plots / "reliability.png")
@@ -107,7 +108,6 @@ def _calibrate(options: argparse.Namespace) -> int:
     from model.runtime import keep_freed_memory
     from train.config import load_training
     from train.engine.run_log import write_json
-    from train.evaluation.plots import plot_reliability
 
     if options.out is None and str(options.checkpoint) in shipped_names():
         raise ConfigError(
@@ -124,6 +124,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     after = predictions.at_temperature(temperature).calibration()
     found = {f"temperature {spec.temperature:g}": before, f"temperature {temperature:g}": after}
     if options.plots is not None:
+        from train.evaluation.plots import plot_reliability
+
         options.plots.mkdir(parents=True, exist_ok=True)
         plot_reliability(found, options.plots / "reliability.png")
     if options.json is not None:
@@ -144,7 +146,6 @@ def _compare_models(
 ) -> dict[str, object]:
     """Print and draw the comparison with other weights; return it as a JSON object."""
     from train.evaluation.clip_accuracy import ModelComparison
-    from train.evaluation.plots import plot_comparison
 
     other, other_spec = _predict(options.versus, config, options)
     names = (other_spec.name, name)
@@ -153,6 +154,8 @@ def _compare_models(
     comparison = ModelComparison.of(other, predictions)
     _print_comparison(comparison, names)
     if options.plots is not None:
+        from train.evaluation.plots import plot_comparison
+
         plot_comparison(comparison, names, options.plots / "versus.png")
     return {"model": names[0], **other.summary(), **comparison.summary()}
 

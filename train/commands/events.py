@@ -196,7 +196,6 @@ def _report(
     False alarms in recordings without actions are the same for every tolerance.
     """
     from train.engine.run_log import write_json
-    from train.evaluation.plots import plot_events
 
     _print_actions(*max(metrics.items()))
     for tolerance, found in metrics.items():
@@ -211,6 +210,8 @@ def _report(
         only = next(iter(summaries.values()))
         write_json(options.json, only if len(summaries) == 1 else by_tolerance)
     if options.plot is not None:
+        from train.evaluation.plots import plot_events
+
         plot_events(summaries, options.plot)
 
 

@@ -72,7 +72,9 @@ def _train(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     """Run the paper's ablations, and write and print their results."""
     from train.ablations import AblationConfig, run_ablations
+    from train.extra import require
 
+    require("matplotlib", use="plots of the ablations")
     config = load_config(options.config, AblationConfig, options.set)
 
     def work(stop: threading.Event) -> int:
