@@ -113,8 +113,11 @@ def _pip(command: str, out: Path, arguments: dict[str, str], *, link: bool) -> N
     """Run one pip command of the Dockerfile, or link what it would install."""
     if not command.startswith(_PIP):
         raise ValueError(f"deploy/Dockerfile runs {command!r}, which this program cannot run")
+    command = re.sub(
+        r"\$\{(\w+):\+([^}]*)\}", lambda found: found[2] if arguments[found[1]] else "", command
+    )
     for name, value in arguments.items():
-        command = command.replace(f"${{{name}}}", value)
+        command = command.replace(f"${{{name}}}", value).replace(f"${name}", value)
     words = shlex.split(command.removeprefix(_PIP))
     python = out / "opt/cidc/bin/python"
     if link and words[0] == "install" and words[-1] != ".":
