@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 
 from configs import ConfigError
 
-__all__ = ["require", "require_plots"]
+__all__ = ["is_installed", "require", "require_plots"]
+
+_log = logging.getLogger(__name__)
 
 
 def require(package: str, *, use: str) -> None:
@@ -20,10 +23,23 @@ def require(package: str, *, use: str) -> None:
         ConfigError: it is not installed.
     """
     if importlib.util.find_spec(package) is None:
-        raise ConfigError(
-            f"{use} need {package}, which is not installed;"
-            " pip install 'cidc-stream[train]' adds it"
-        )
+        raise ConfigError(_missing(package, use))
+
+
+def is_installed(package: str, *, use: str) -> bool:
+    """Return whether a package of the extra `train` is installed; warn if it is not.
+
+    Args:
+        use: what is left out without it, in the plural.
+    """
+    if importlib.util.find_spec(package) is not None:
+        return True
+    _log.warning("%s", _missing(package, use))
+    return False
+
+
+def _missing(package: str, use: str) -> str:
+    return f"{use} need {package}, which is not installed; pip install 'cidc-stream[train]' adds it"
 
 
 def require_plots(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """The training loop: what it learns, and what it writes."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -116,6 +117,22 @@ def test_the_backbone_learns_at_its_own_rate(config: TrainConfig) -> None:
         assert weights.grad is not None
         rate = 0.025 if name.startswith("backbone.") else 0.1
         torch.testing.assert_close(weights, before[name] - rate * weights.grad)
+
+
+@pytest.mark.slow
+def test_training_goes_on_without_tensorboard(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, package=None: None if name == "tensorboard" else found(name, package),
+    )
+    short = config.optimiser.model_copy(update={"epochs": 1})
+    train(config.model_copy(update={"optimiser": short}), quiet=True)
+    assert (config.out / "model.safetensors").is_file()
+    assert not (config.out / "tensorboard").exists()
+    assert caplog.text.count("pip install 'cidc-stream[train]' adds it") == 1
 
 
 @pytest.mark.slow

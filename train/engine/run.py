@@ -36,6 +36,7 @@ from train.engine.step_sums import PendingSums, StepTimer
 from train.engine.validation import temperature_or_1, validate
 from train.engine.weight_average import WeightAverage
 from train.evaluation.clip_accuracy import Predictions
+from train.extra import is_installed
 
 __all__ = ["StoppedError", "TrainingRun"]
 
@@ -112,7 +113,7 @@ class TrainingRun:
             return
         out = self._config.out
         done = (self.state.epoch, self.state.step)
-        if self._config.tensorboard:
+        if self._config.tensorboard and is_installed("tensorboard", use="files for TensorBoard"):
             self._tensorboard = TensorBoardLog(out, self._global_step() + 1)
         keep_lines(out / "metrics.jsonl", lambda line: line["epoch"] <= done[0])
         keep_lines(out / "steps.jsonl", lambda line: (line["epoch"] - 1, line["step"]) <= done)

@@ -20,7 +20,6 @@ from train.engine.run import StoppedError
 from train.engine.run_log import logging_to
 from train.engine.run_setup import prepare_folder, set_up_run
 from train.evaluation.clip_accuracy import Predictions
-from train.extra import require
 from train.features.run import FeatureRun
 
 __all__ = ["StoppedError", "dry_run", "train"]
@@ -51,13 +50,10 @@ def train(
             only this process trains.
 
     Raises:
-        ConfigError: `tensorboard` is set, and the package is not installed.
         DataError: a manifest is malformed, or too many videos are unreadable.
         CheckpointError: the saved state is missing, or belongs to another network.
         StoppedError: `stop` was set.
     """
-    if config.tensorboard:
-        require("tensorboard", use="event files for TensorBoard (tensorboard: true)")
     keep_freed_memory()
     torch.manual_seed(config.seed)
     ranks = ranks or Ranks()
