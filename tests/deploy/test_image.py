@@ -242,7 +242,7 @@ def test_the_image_generates_recordings_and_names_what_it_cannot_do(
     done = run(*scenes.split())
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "recordings/camera-1.mp4").is_file()
-    done = run(*"score --truth x --events x --plot x.png".split())
+    done = run("score", "--truth", "x", "--events", "x", "--plot", "x.png")
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.endswith("pip install 'cidc-stream[train]' adds it"), line
