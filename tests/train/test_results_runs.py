@@ -116,6 +116,9 @@ def test_recorded_results_count_without_their_folders(
     shutil.rmtree(out / "runs")
     monkeypatch.setattr("train.results.runs.train", None)  # nothing is trained again
     assert finish(plan_path, out) == first
+    # The same folder, reached by another road.
+    around = f"data_root={tmp_path}/out/../"
+    assert states(plan_path, out, around) == {"plain": "done", "slow": "done"}
     changed = "networks.slow.changes=[optimiser.learning_rate=0.002]"
     assert states(plan_path, out, changed) == {"plain": "done", "slow": "changed"}
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,11 +171,13 @@ def write_entries(path: Path, entries: Sequence[ManifestEntry]) -> None:
 def hash_of_videos(folder: Path, *manifests: Path) -> str:
     """Return a hash of what manifests list: names in a folder, labels, times and sizes of files."""
     found = hashlib.sha256()
+    root = Path(
+        os.path.normpath(folder.absolute())
+    )  # without `..`, so that no name depends on how it is given
     for manifest in manifests:
         for entry in read_manifest(manifest).entries:
-            path = entry.path.absolute()
-            inside = path.is_relative_to(folder.absolute())
-            name = path.relative_to(folder.absolute()) if inside else path
+            path = Path(os.path.normpath(entry.path.absolute()))
+            name = path.relative_to(root) if path.is_relative_to(root) else path
             size = path.stat().st_size if path.is_file() else None
             facts = (str(name), entry.label, entry.start_seconds, entry.end_seconds, entry.fps)
             found.update(ascii((*facts, size)).encode())
