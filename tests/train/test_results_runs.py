@@ -113,6 +113,7 @@ def test_recorded_results_count_without_their_folders(
 ) -> None:
     out = tmp_path / "out"
     first = finish(plan_path, out)
+    assert str(tmp_path) not in (out / "runs.jsonl").read_text()
     shutil.rmtree(out / "runs")
     monkeypatch.setattr("train.results.runs.train", None)  # nothing is trained again
     assert finish(plan_path, out) == first

@@ -145,7 +145,7 @@ class ResultRuns:
             "figures": figures,
             "fingerprint": fingerprint,
             "seconds": round(seconds, 1),
-            "environment": environment(),
+            "environment": _shared_environment(),
         }
         if config is not None:
             result["weights"] = hash_of_weights(config.out / "model.safetensors")
@@ -226,6 +226,11 @@ class ResultRuns:
         views = parse_views(self._plan.views)
         predictions, _ = evaluate_weights(weights, config.data.validation, views, config=config)
         return predictions.summary()
+
+
+def _shared_environment() -> dict[str, Any]:
+    """Return the environment without the command line, which has paths of this machine."""
+    return {name: value for name, value in environment().items() if name != "command"}
 
 
 def _write_state(folder: Path, fingerprint: Fingerprint, seconds: float, failure: str = "") -> None:
