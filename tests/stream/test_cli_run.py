@@ -84,7 +84,8 @@ def test_a_signal_drains_and_exits_cleanly(
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: 'kind="started"' in exposition(port), 60)
+    pattern = re.compile(r'^cidc_events_total\{.*kind="started".*\} [1-9]', re.MULTILINE)
+    until(lambda: pattern.search(exposition(port)) is not None, 60)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
