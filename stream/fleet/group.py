@@ -1,7 +1,7 @@
 """Kafka, as the thread of the cameras uses it: a member of the group, a reader, and claims.
 
 The member has a thread of its own and reads no records: while a group shares its partitions out,
-which takes half a minute with some brokers, kafka-python's consumer reads nothing. The reader has
+which takes many seconds with some brokers, kafka-python's consumer reads nothing. The reader has
 no group, and goes on.
 """
 
