@@ -47,7 +47,8 @@ def table_of(records: Iterable[Record]) -> CameraTable:
 
     In one partition the record with the highest offset is the newest. If an id has records in
     several partitions, because their number was changed or another program chose them, the newest
-    by time counts.
+    by time counts. A tombstone removes what its own partition holds: workers that read one
+    partition could not follow another rule, and a compacted topic forgets tombstones.
     """
     newest: dict[tuple[int, str], Record] = {}
     for record in records:
@@ -62,8 +63,9 @@ def table_of(records: Iterable[Record]) -> CameraTable:
         if isinstance(record, ClaimRecord):
             claims[partition] = record
             continue
-        if not isinstance(record, Tombstone):
-            places.setdefault(key, set()).add(partition)
+        if isinstance(record, Tombstone):
+            continue
+        places.setdefault(key, set()).add(partition)
         if key not in chosen or _time(record) > _time(chosen[key]):
             chosen[key] = record
     return CameraTable(

@@ -54,9 +54,17 @@ def test_an_id_in_two_partitions_counts_once_by_time() -> None:
     table = table_of(records)
     assert table.cameras["a"].camera.hop == 2
     assert table.places["a"] == {2, 5}
-    removed = table_of([*records, record("a", None, 5, 901, time=30)])
-    assert removed.cameras == {}
-    assert removed.places["a"] == {2}
+
+
+def test_a_tombstone_removes_what_its_own_partition_holds() -> None:
+    records = [record("a", 1, 5, 900, time=10), record("a", 2, 2, 3, time=20)]
+    moved = [*records, record("a", None, 5, 901, time=30)]
+    compacted = [records[1]]  # the tombstone of partition 5 was forgotten, too
+    for left in (moved, compacted):
+        table = table_of(left)
+        assert table.cameras["a"].camera.hop == 2
+        assert table.places["a"] == {2}
+    assert table_of([*moved, record("a", None, 2, 4, time=5)]).cameras == {}
 
 
 def test_the_newest_claim_of_each_partition_is_kept_and_is_no_camera() -> None:
