@@ -39,7 +39,8 @@ IMAGE_HEADER = """\
 # What the container image for a {target} installs, made by scripts/lock.py; do not edit.
 # A part of requirements.lock.
 """
-IMAGES = {"cpu": (), "gpu": ("gpu",)}  # build target of deploy/Dockerfile: its extras
+_EXTRAS = ("onvif", "otel", "srt")
+IMAGES = {"cpu": _EXTRAS, "gpu": ("gpu", *_EXTRAS)}  # build target of deploy/Dockerfile: its extras
 _UV = ("pip", "compile", "-", "--no-deps", "--universal", "--only-binary", ":all:", "--quiet")
 
 
