@@ -38,13 +38,16 @@ setup:
 demo: setup
 	@scripts/demo.sh
 
-test: setup
-	@.venv/bin/python -m pytest
+# Workers take a file at a time, with one thread each for PyTorch, so that they do not fight for cores.
+PARALLEL := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-# Two workers, a file at a time; one thread each for PyTorch, so that they do not fight for cores.
+# First what can run side by side, then what needs the machine for itself; the second runs also if the first fails.
+test: setup
+	@$(PARALLEL) -m "not broker and not rtsp and not gpu"; first=$$?; \
+		.venv/bin/python -m pytest -m "broker or rtsp or gpu" && exit $$first
+
 test-fast: setup
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile \
-		-m "not slow and not broker and not rtsp"
+	@$(PARALLEL) -m "not slow and not broker and not rtsp"
 
 check: setup
 	@.venv/bin/ruff check .
