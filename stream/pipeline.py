@@ -187,10 +187,9 @@ class Pipeline(FrameEntry):
         return self.announcer.active(camera_id)
 
     def _load(self) -> None:
-        if self.http is not None:
-            self.http.start()
-        if self._snapshots is not None:
-            self._snapshots.start()
+        for part in (self.http, self._snapshots):
+            if part is not None:
+                part.start()
         self._recogniser = self._open_recogniser(self.config.infer)
         device = self._recogniser.device
         self._gpu = GpuWatch.on(device, self.metrics, self._stack)
@@ -273,10 +272,8 @@ class Pipeline(FrameEntry):
     def _drain(self) -> None:
         """Stop the cameras and let everything they delivered become events in the outbox."""
         self.health.draining.set()
-        self.manager.stop()
-        self.supervisor.stop()
-        self._fleet.stop()
-        self.decoding.stop()
+        for part in (self.manager, self.supervisor, self._fleet, self.decoding):
+            part.stop()
         self.inbox.close()
         working = (self.clips, self.inference, self.decoding)
         is_complete = end_stages(working, self._backlog, self.writer, self._max_silence_seconds)

@@ -3,13 +3,13 @@
 For each event, in the order of the outbox:
 
 1. Its record is written to the topic of open events, and acknowledged.
-2. `ended` and `verified` only: the worker makes sure that nobody has claimed the camera's partition since its own
+2. `ended` only: the worker makes sure that nobody has claimed the camera's partition since its own
    claim. If somebody has, that worker has found the action and ends it, and the event is dropped.
-   Answers of second looks are dropped, too.
 3. The event itself is sent, and acknowledged.
 4. `ended` only: a tombstone is written to the topic of open events.
 
-A `verified` event has no record, because it may come after the end of its action.
+A `verified` event has no record, because it may come after the end of its action. It is dropped if
+somebody has claimed the partition.
 
 The process may die, or be cut from the broker, after any step. After 1, the successor finds the
 action and ends it. After 3, it finds the same `ended` event that was sent, and sends it once more.
