@@ -85,10 +85,7 @@ class ActionEvent:
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise DataError(f"an event's schema is {SCHEMA}, got {self.schema!r}")
-        if self.kind not in get_args(EventKind):
-            known = ", ".join(get_args(EventKind))
-            message = _shortened(f"an event's kind is one of {known}, got {self.kind!r}")
-            raise UnknownKindError(message, _shortened(str(self.kind)))
+        _check_kind(self.kind)
         try:
             self._normalise()
         except (TypeError, ValueError, KeyError, OverflowError) as error:
@@ -164,6 +161,7 @@ class ActionEvent:
             fields = json.loads(text)
             if fields["schema"] != SCHEMA:
                 raise ValueError(f"schema is {fields['schema']!r}")
+            _check_kind(fields["kind"])  # first: a new kind may have other fields
             return cls(**{name: fields[name] for name in _FIELDS if name in fields})
         except UnknownKindError:
             raise
@@ -198,6 +196,13 @@ _FIELDS = (
 )
 _LEFT_OUT = ("snapshot", "worker", "epoch", "verification")  # if they are None
 _OPTIONAL_TEXTS = ("region", "reason", "snapshot", "worker")
+
+
+def _check_kind(kind: object) -> None:
+    if kind not in get_args(EventKind):
+        known = ", ".join(get_args(EventKind))
+        message = _shortened(f"an event's kind is one of {known}, got {kind!r}")
+        raise UnknownKindError(message, _shortened(str(kind)))
 
 
 def _shortened(text: str) -> str:

@@ -129,7 +129,9 @@ class Endpoint:
         except httpx.TimeoutException:
             raise NoAnswerError("timeout", "did not answer in time") from None
         except httpx.ProtocolError as error:
-            raise NoAnswerError("invalid", f"broke off or sent no HTTP: {type(error).__name__}") from None
+            raise NoAnswerError(
+                "invalid", f"broke off or sent no HTTP: {type(error).__name__}"
+            ) from None
         except httpx.TransportError as error:
             raise NoAnswerError("unreachable", f"is not reached: {type(error).__name__}") from None
         finally:
