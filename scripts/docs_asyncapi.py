@@ -74,9 +74,9 @@ def _info() -> dict[str, Any]:
             "Records that the pipeline writes to Kafka topics, and reads from them. Delivery is at"
             " least once: readers ignore a repeated event, which has the same event_id, kind, epoch"
             " and sequence as one before. Events that a broker refuses are in no topic: they stay"
-            " in the outbox of the pipeline as dead letters. Readers skip events of kinds that they do"
-            " not know. The topics have the default names of"
-            " the settings kafka.topic, cameras_from.topic and cameras_from.open_events_topic."
+            " in the outbox of the pipeline as dead letters. Readers skip events of kinds that they"
+            " do not know. The topics have the default names of the settings kafka.topic,"
+            " cameras_from.topic and cameras_from.open_events_topic."
         ),
         "license": {"name": project["license"]},
     }

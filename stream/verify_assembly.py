@@ -62,6 +62,8 @@ class VerifyPart:
         self._verifier.finish(self._settings.drain_seconds)
         if not inference.is_alive:
             announcer.tick()
+        for _ in self._verifier.answers():
+            self._verifier.count_failure("shutdown")
 
     def _tell_where_frames_go(self, *, has_key: bool) -> None:
         address = self._settings.endpoint or ""

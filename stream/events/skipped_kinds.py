@@ -46,4 +46,4 @@ class SkippedKinds:
         return self.counts.total()
 
     def __str__(self) -> str:
-        return ", ".join(f"{count} {kind}" for kind, count in self.counts.most_common())
+        return ", ".join(f"{count} {kind}" for kind, count in self.counts.items())

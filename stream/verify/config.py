@@ -24,7 +24,7 @@ def _check_endpoint(address: str) -> str:
     try:
         parts = urlsplit(address)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises for one that is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         is_address = False
     if not is_address or has_controls(address) or " " in address:
@@ -107,7 +107,7 @@ class VerifyConfig(StrictModel):
     drain_seconds: float = Field(
         5.0,
         ge=0,
-        le=60,
+        le=20,
         description="maximum time at shutdown to wait for answers; later ones are dropped",
     )
 

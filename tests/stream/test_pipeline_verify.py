@@ -51,7 +51,7 @@ def configured(
         "prompt": "{action}?",
         "max_per_minute": 6000,
         "max_waiting": 1000,
-        "drain_seconds": 30.0,
+        "drain_seconds": 20.0,
     }
     sections = {"events": EVENTS, "verify": verify | settings}
     return config_for(weights, folder, {"a": recording}, **sections)

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from configs import DataError, UnknownKindError
 from stream.__main__ import main
 from stream.console.event_lines import event_line
+from stream.events import consumer
 from stream.events.config import OutboxConfig
 from stream.events.consumer import Deduplicator, SkippedKinds, read_outbox
 from stream.events.event import ActionEvent
@@ -147,6 +149,21 @@ def test_a_reader_skips_and_counts_events_of_unknown_kinds(
     with pytest.raises(UnknownKindError, match="started, updated, ended, verified") as found:
         ActionEvent.from_json('{"schema": "action-event/1", "kind": "x"}'.replace("x", "y" * 999))
     assert len(str(found.value)) < 400
+
+
+def test_a_reader_of_a_topic_skips_them_too(caplog: pytest.LogCaptureFixture) -> None:
+    fields = json.loads(make_event(1).to_json()) | {"kind": "seen_again"}
+    values = [json.dumps(fields).encode()] * 3 + [make_event(2).to_json().encode(), b"{}"]
+    skipped = SkippedKinds()
+    records = [
+        SimpleNamespace(value=value, topic="t", partition=0, offset=offset)
+        for offset, value in enumerate(values)
+    ]
+    found = [consumer._event(record, skipped) for record in records]
+    assert found == [None, None, None, make_event(2), None]
+    assert skipped.counts == {"seen_again": 3}
+    assert caplog.text.count("seen_again") == 1
+    assert caplog.text.count("skipped record 4") == 1
 
 
 def test_a_reader_counts_no_more_than_some_kinds() -> None:
