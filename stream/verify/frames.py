@@ -26,19 +26,36 @@ def frame_places(total: int, frames: int) -> list[int]:
 
 def chosen_frames(clip_CTHW: Tensor, frames: int) -> Tensor:
     """Copy frames of a clip to the CPU, as they are: `C N H W`, normalised."""
-    places = torch.tensor(frame_places(clip_CTHW.shape[1], frames), device=clip_CTHW.device)
-    return clip_CTHW.index_select(1, places).cpu()
+    places = frame_places(clip_CTHW.shape[1], frames)
+    if clip_CTHW.device.type != "cpu":
+        return clip_CTHW.index_select(1, torch.tensor(places, device=clip_CTHW.device)).cpu()
+    # For larger copies than a plane PyTorch would wait for its other threads, which are busy.
+    channels, _, height, width = clip_CTHW.shape
+    chosen_CNHW = torch.empty(channels, len(places), height, width, dtype=clip_CTHW.dtype)
+    for channel in range(channels):
+        for number, place in enumerate(places):
+            chosen_CNHW[channel, number].copy_(clip_CTHW[channel, place])
+    return chosen_CNHW
 
 
 def encode_frames(
     frames_CNHW: Tensor, config: PreprocessConfig, *, width: int | None, quality: int
 ) -> list[bytes]:
     """Encode normalised frames as JPEG, scaled to `width` pixels; None keeps their size."""
-    mean = torch.tensor(config.mean_rgb)
-    std = torch.tensor(config.std_rgb)
-    frames_NHWC = frames_CNHW.float().permute(1, 2, 3, 0) * std + mean
-    levels = frames_NHWC.round().clamp(0, 255).to(torch.uint8).numpy()
-    return [_encode(frame, width, quality) for frame in levels]
+    return [
+        _encode(_levels(frames_CNHW[:, number], config), width, quality)
+        for number in range(frames_CNHW.shape[1])
+    ]
+
+
+def _levels(frame_CHW: Tensor, config: PreprocessConfig) -> NDArray[np.uint8]:
+    """Return a normalised frame in grey levels, `H W C`; NumPy computes in this thread only."""
+    planes = [
+        plane.float().numpy() * std + mean
+        for plane, mean, std in zip(frame_CHW, config.mean_rgb, config.std_rgb, strict=True)
+    ]
+    levels_HWC = np.clip(np.rint(np.stack(planes, axis=2)), 0, 255)
+    return np.asarray(levels_HWC, dtype=np.uint8)
 
 
 def _encode(frame_HWC: NDArray[np.uint8], width: int | None, quality: int) -> bytes:
