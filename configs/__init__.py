@@ -24,6 +24,7 @@ from configs.errors import (
     OutboxError,
     ShapeError,
     TrainingError,
+    UnknownKindError,
 )
 from configs.text_files import (
     clean_label,
@@ -64,6 +65,7 @@ __all__ = [
     "ShapeError",
     "StrictModel",
     "TrainingError",
+    "UnknownKindError",
     "check_tree",
     "clean_label",
     "delimiter_of",

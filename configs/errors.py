@@ -5,6 +5,7 @@
     |-- CheckpointError   a weights file is missing, damaged or does not fit the network
     |-- CameraError       a camera cannot be added, changed or found while the pipeline runs
     |-- DataError         a manifest, truth file, event or event file is malformed
+    |   `-- UnknownKindError  an event is of a kind that this version does not know
     |-- MediaError        a video cannot be opened or decoded
     |-- DeviceMemoryError the device has too little memory for the work
     |-- DriverError       the GPU's driver does not say what it is asked
@@ -33,6 +34,7 @@ __all__ = [
     "OutboxError",
     "ShapeError",
     "TrainingError",
+    "UnknownKindError",
 ]
 
 
@@ -62,6 +64,17 @@ class CheckpointError(CidcError):
 
 class DataError(CidcError, ValueError):
     """A manifest, truth file, event or event file is malformed."""
+
+
+class UnknownKindError(DataError):
+    """An event is of a kind that this version does not know; a newer one wrote it.
+
+    `kind` is that kind, as the event has it.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class MediaError(CidcError):

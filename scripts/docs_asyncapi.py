@@ -74,8 +74,9 @@ def _info() -> dict[str, Any]:
             "Records that the pipeline writes to Kafka topics, and reads from them. Delivery is at"
             " least once: readers ignore a repeated event, which has the same event_id, kind, epoch"
             " and sequence as one before. Events that a broker refuses are in no topic: they stay"
-            " in the outbox of the pipeline as dead letters. The topics have the default names of"
-            " the settings kafka.topic, cameras_from.topic and cameras_from.open_events_topic."
+            " in the outbox of the pipeline as dead letters. Readers skip events of kinds that they"
+            " do not know. The topics have the default names of the settings kafka.topic,"
+            " cameras_from.topic and cameras_from.open_events_topic."
         ),
         "license": {"name": project["license"]},
     }
@@ -152,7 +153,7 @@ def _messages() -> dict[str, Any]:
     epoch = {"epoch": str(_EVENT.epoch)}
     return {
         "actionEvent": _message(
-            "An action started, goes on or has ended.",
+            "An action started, goes on or has ended, or a second look at it was answered.",
             _CAMERA_ID,
             {"$ref": _EVENT_FILE},
             headers={"schema": {"const": SCHEMA}, "event_id": _UUID},
@@ -161,7 +162,7 @@ def _messages() -> dict[str, Any]:
                 "payload": event,
             },
             correlationId={
-                "description": "shared by the started, updated and ended events of one action",
+                "description": "shared by all events of one action",
                 "location": "$message.payload#/event_id",
             },
         ),

@@ -25,6 +25,7 @@ from stream.events.event_pictures import EventPictures
 from stream.events.event_store import EventStore
 from stream.events.outbox import Outbox
 from stream.events.publisher import Publisher
+from stream.events.second_looks import SecondLooks
 from stream.events.snapshots import SnapshotStore
 from stream.fleet.topic_cameras import TopicCameras
 from stream.ingest.decoder_pool import DecoderPool
@@ -224,6 +225,7 @@ def build_announcer(
     worker: str | None,
     next_sequence: Callable[[str, int | None], int],
     subscribers: Sequence[Subscriber],
+    looks: SecondLooks | None = None,
 ) -> Announcer:
     """The part that makes events of results."""
     pictures = None
@@ -238,4 +240,5 @@ def build_announcer(
         metrics=metrics,
         pictures=pictures,
         worker=worker,
+        looks=looks,
     )

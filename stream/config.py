@@ -28,6 +28,7 @@ from stream.events.start_check import check_authorities, check_certificates
 from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
+from stream.verify.config import VerifyConfig
 
 __all__ = [
     "StreamConfig",
@@ -61,6 +62,7 @@ class StreamConfig(StrictModel):
     outbox: OutboxConfig = Field(OutboxConfig(), description="event store")
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
     snapshots: SnapshotConfig = Field(SnapshotConfig(), description="pictures of events")
+    verify: VerifyConfig = Field(VerifyConfig(), description="second looks at actions")
     log: LogConfig = Field(LogConfig(), description="log lines")
     http: HttpConfig = Field(HttpConfig(), description="metrics, health and cameras")
 
@@ -196,6 +198,7 @@ def check_settings(
     config.events.check_labels(spec.labels)
     if (warning := threshold_warning(config.events, spec.temperature)) is not None:
         _log.warning("%s", warning)
+    config.verify.check_labels(spec.labels)
     for camera in cameras:
         check_camera(camera, spec)
     if count_views(cameras) > max_views(config):
@@ -206,6 +209,8 @@ def check_settings(
     if config.http.enabled:
         config.http.secret()
         warn_of_exposed_file("http.token_file", config.http.token_file)
+    config.verify.api_key()
+    warn_of_exposed_file("verify.api_key_file", config.verify.api_key_file)
     return spec
 
 

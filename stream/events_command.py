@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +21,14 @@ from configs import (
     printable,
     readable,
 )
-from stream.console.event_lines import event_line, place
+from stream.console.event_lines import event_line, place, second_look
 from stream.events.config import KafkaConfig, OutboxConfig
 from stream.events.event import ActionEvent
+from stream.events.skipped_kinds import SkippedKinds
 
 __all__ = ["EventSections", "add_events_command", "read_sections"]
 
+_log = logging.getLogger(__name__)
 _COLUMNS = ("started at", "camera", "kind", "action", "confidence", "stream seconds", "reason")
 
 
@@ -45,6 +48,7 @@ class EventSections(StrictModel):
     snapshots: Any = None
     log: Any = None
     http: Any = None
+    verify: Any = None
 
     @model_validator(mode="before")
     @classmethod
@@ -103,7 +107,16 @@ def _events(options: argparse.Namespace) -> int:
         for payload, error in read_dead_letters(options.outbox):
             print(json.dumps({"error": error, "event": payload}))
         return 0
-    events = _source(options)
+    skipped = SkippedKinds()
+    try:
+        _print(options, _source(options, skipped))
+    finally:
+        if skipped.total:
+            _log.warning("skipped events of kinds that this version does not know: %s", skipped)
+    return 0
+
+
+def _print(options: argparse.Namespace, events: Iterator[ActionEvent]) -> None:
     if options.format == "jsonl":
         for event in events:
             print(event.to_json(), flush=options.follow)
@@ -112,7 +125,6 @@ def _events(options: argparse.Namespace) -> int:
             print(printable(event_line(event)), flush=True)
     else:
         print_table(_COLUMNS, map(_row, events))
-    return 0
 
 
 def _row(event: ActionEvent) -> tuple[str, ...]:
@@ -126,7 +138,7 @@ def _row(event: ActionEvent) -> tuple[str, ...]:
         event.action,
         f"{event.confidence:.2f}",
         span,
-        event.reason or "",
+        event.reason or second_look(event) or "",
     )
 
 
@@ -178,9 +190,15 @@ def read_sections(path: Path) -> EventSections:
         ) from None
 
 
-def _source(options: argparse.Namespace) -> Iterator[ActionEvent]:
+def _source(options: argparse.Namespace, skipped: SkippedKinds) -> Iterator[ActionEvent]:
     from stream.events.consumer import read_outbox, read_topic
 
     if not options.kafka.bootstrap:
-        return read_outbox(options.outbox, follow=options.follow)
-    return read_topic(options.kafka, threading.Event(), follow=options.follow, group=options.group)
+        return read_outbox(options.outbox, follow=options.follow, skipped=skipped)
+    return read_topic(
+        options.kafka,
+        threading.Event(),
+        follow=options.follow,
+        group=options.group,
+        skipped=skipped,
+    )

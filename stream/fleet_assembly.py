@@ -86,6 +86,7 @@ class Fleet:
             self._claims,
             partition_of=self._partition_of,
             on_superseded=self._metrics.fleet_superseded.inc,
+            on_late_answer=self._metrics.verify.failures.labels("camera_gone").inc,
         )
         return self._open_events
 

@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 from stream.metric_registry import MetricRegistry
 from stream.old_metric_names import OldMetricNames
 from stream.types import CameraState
+from stream.verify_metrics import VerifyMetrics
 from stream.worker_metrics import WorkerMetrics
 
 __all__ = ["Metrics"]
@@ -19,7 +20,7 @@ __all__ = ["Metrics"]
 _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 _RUNS = ("engine", "size")
 # Labels that counters have from the start: Prometheus does not see the first increase of others.
-_KINDS = ("started", "updated", "ended")
+_KINDS = ("started", "updated", "ended", "verified")
 _STOPS = ("moved", "failed", "cut", "fenced")
 
 
@@ -33,6 +34,7 @@ class Metrics(MetricRegistry):
         self._add_events()
         self._add_fleet()
         self.worker = WorkerMetrics(self.registry)
+        self.verify = VerifyMetrics(self.registry)
         self.registry.register(
             OldMetricNames(
                 {

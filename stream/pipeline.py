@@ -3,9 +3,9 @@
 `stream/assembly.py` makes the parts; here they are connected, started, watched and stopped.
 
 Threads: one or two per camera; `decoder-1`, ... (NVDEC); `decoding` (DALI); `analysis` (frames to
-clips); `inference` (network and events); `writer` (outbox); `publisher`; `http`; `snapshots`; `gpu`
-(its use); `disks` (their room). Every hand-over between them is bounded: when one is full, the side
-before it waits or drops, counted.
+clips); `inference` (network and events); `verify` (second looks); `writer` (outbox); `publisher`;
+`http`; `snapshots`; `gpu` (its use); `disks` (their room). Every hand-over between them is bounded:
+when one is full, the side before it waits or drops, counted.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from stream.metrics import Metrics
 from stream.runtime_report import describe_runtime
 from stream.stage import close_quietly
 from stream.types import CameraSnapshot
+from stream.verify_assembly import VerifyPart
 
 __all__ = ["Pipeline"]
 
@@ -186,10 +187,9 @@ class Pipeline(FrameEntry):
         return self.announcer.active(camera_id)
 
     def _load(self) -> None:
-        if self.http is not None:
-            self.http.start()
-        if self._snapshots is not None:
-            self._snapshots.start()
+        for part in (self.http, self._snapshots):
+            if part is not None:
+                part.start()
         self._recogniser = self._open_recogniser(self.config.infer)
         device = self._recogniser.device
         self._gpu = GpuWatch.on(device, self.metrics, self._stack)
@@ -211,6 +211,7 @@ class Pipeline(FrameEntry):
         self.inbox = Inbox(self.config.batch.camera_queue)
         self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
         self.writer = EventWriter(self.outbox, self.metrics, self.latency.add)
+        self.verify = VerifyPart(self.config, self.spec, self.metrics, self._stack)
         self.announcer = assembly.build_announcer(
             self.config,
             self.spec,
@@ -220,6 +221,7 @@ class Pipeline(FrameEntry):
             worker=self._fleet.worker,
             next_sequence=self.writer.next_sequence,
             subscribers=(self._store, self._tell),
+            looks=self.verify.looks,
         )
         self.ring = assembly.build_ring(self.config, self.spec, self._recogniser.device)
         self.clips = assembly.build_clip_stage(
@@ -270,13 +272,12 @@ class Pipeline(FrameEntry):
     def _drain(self) -> None:
         """Stop the cameras and let everything they delivered become events in the outbox."""
         self.health.draining.set()
-        self.manager.stop()
-        self.supervisor.stop()
-        self._fleet.stop()
-        self.decoding.stop()
+        for part in (self.manager, self.supervisor, self._fleet, self.decoding):
+            part.stop()
         self.inbox.close()
         working = (self.clips, self.inference, self.decoding)
         is_complete = end_stages(working, self._backlog, self.writer, self._max_silence_seconds)
+        self.verify.finish(self.announcer, self.inference)
         is_stored = end_writer(self.writer, self._max_silence_seconds)
         self.failed = self.failed or not (is_complete and is_stored)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stream.events.consumer import Deduplicator, read_outbox, read_topic
+from stream.events.consumer import Deduplicator, SkippedKinds, read_outbox, read_topic
 
-__all__ = ["Deduplicator", "read_outbox", "read_topic"]
+__all__ = ["Deduplicator", "SkippedKinds", "read_outbox", "read_topic"]

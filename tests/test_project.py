@@ -32,9 +32,11 @@ VALUES = {
     "stream.metric_registry",
     "stream.old_metric_names",
     "stream.stage",
+    "stream.verify_metrics",
     "stream.worker_metrics",
     "stream.events.event",
     "stream.events.event_store",
+    "stream.events.verification",
 }
 # The connection to Kafka: the rooms of the events and of many machines have one between them.
 CONNECTION = {"stream.events.broker_addresses", "stream.events.kafka"}
@@ -51,6 +53,7 @@ WIRING = {
     "stream.events_command",
     "stream.file_locks",
     "stream.fleet_assembly",
+    "stream.verify_assembly",
     "stream.frame_entry",
     "stream.local.dealing",
     "stream.local.moves",

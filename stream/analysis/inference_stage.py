@@ -43,6 +43,9 @@ class ResultConsumer(Protocol):
     def interrupt(self, broken: StreamBreak) -> None:
         """Take note that a camera's time line is interrupted."""
 
+    def tick(self) -> None:
+        """Do what is due, several times a second."""
+
     def finish(self) -> None:
         """Take note that nothing more comes."""
 
@@ -79,6 +82,7 @@ class InferenceStage(Stage):
                 self.consumer.open(work)
             elif isinstance(work, StreamBreak):
                 self.consumer.interrupt(work)
+            self.consumer.tick()
         self.consumer.finish()
 
     def _infer(self, batch: ClipBatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from configs import readable
 from stream.events.event import ActionEvent
 
-__all__ = ["event_line", "place"]
+__all__ = ["event_line", "place", "second_look"]
+
+_MAX_REASON = 80  # characters of the reason of a second look
 
 
 def place(event: ActionEvent) -> str:
@@ -24,4 +26,17 @@ def event_line(event: ActionEvent) -> str:
     if event.kind == "ended":
         span = f"{event.pts_start_seconds:.1f} to {event.pts_end_seconds:.1f} s"
         return f"{head}{span} ({readable(event.reason)})"
+    if (answer := second_look(event)) is not None:
+        return f"{head}{readable(answer)}"
     return f"{head}from {event.pts_start_seconds:.1f} s, {event.confidence:.0%}"
+
+
+def second_look(event: ActionEvent) -> str | None:
+    """Return the answer of a second look with the beginning of its reason; None for other kinds."""
+    if event.verification is None:
+        return None
+    found = event.verification
+    reason = found.reason
+    if len(reason) > _MAX_REASON:
+        reason = f"{reason[:_MAX_REASON].rstrip()}..."
+    return f"{found.answer}: {reason}" if reason else found.answer

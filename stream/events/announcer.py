@@ -14,6 +14,7 @@ from stream.events.config import EventConfig
 from stream.events.detector import EventDetector
 from stream.events.event import ActionEvent, rfc3339
 from stream.events.event_pictures import EventPictures
+from stream.events.second_looks import SecondLooks
 from stream.metrics import Metrics
 from stream.types import BreakReason, CameraOpened, ClipResults, StreamBreak, View
 
@@ -49,6 +50,7 @@ class Announcer:
         subscribers: functions that are called with every announcement, in this order.
         pictures: chooser of the pictures of events; None for no pictures.
         worker: name of this worker, for its events; None if it is the only one.
+        looks: takes second looks at actions; None: nobody does.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Announcer:
         metrics: Metrics,
         pictures: EventPictures | None = None,
         worker: str | None = None,
+        looks: SecondLooks | None = None,
     ) -> None:
         self._spec = spec
         self._events = events
@@ -69,18 +72,22 @@ class Announcer:
         self._metrics = metrics
         self._pictures = pictures
         self._worker = worker
+        self._looks = looks
         self._detectors: dict[View, EventDetector] = {}
         self._sequences: dict[str, Iterator[int]] = {}
         self._has_warned = False
 
     def open(self, opened: CameraOpened) -> None:
         """Create the detectors of a camera that was opened."""
+        if self._looks is not None:
+            self._looks.open(opened)
         for view in opened.config.views:
             self._detectors[view] = self._new_detector(view, opened)
 
     def push(self, results: ClipResults) -> None:
         """Pass the results of a batch to the detectors and announce the resulting events."""
         announced: list[ActionEvent] = []
+        started: list[tuple[ActionEvent, int]] = []
         analysed: list[str] = []
         for index, ref in enumerate(results.refs):
             detector = self._detectors[ref.view]
@@ -101,10 +108,21 @@ class Announcer:
                     ref.frame_HWC,
                     results.clips_BCTHW[index : index + 1],
                 )
-            announced += self._completed(events)
+            completed = self._completed(events)
+            started += [(event, index) for event in completed if event.kind == "started"]
+            announced += completed
         self._tell(announced, tuple(ref.arrived_monotonic for ref in results.refs))
         for camera_id in analysed:
             self._metrics.clips.labels(camera_id).inc()
+        if self._looks is not None:  # after the events were passed on: looks never delay them
+            for event, index in started:
+                self._looks.offer(event, results.clips_BCTHW[index])
+
+    def tick(self) -> None:
+        """Announce the answers of second looks; call this several times a second."""
+        if self._looks is not None:
+            for event in self._looks.verified(self._next_number):
+                self._tell([event])
 
     def interrupt(self, broken: StreamBreak) -> None:
         """End a camera's open events; forget the camera if it sends no more clips."""
@@ -115,6 +133,8 @@ class Announcer:
         if broken.reason.is_final:
             self._sequences.pop(broken.camera_id, None)
         if broken.reason.is_departure:
+            if self._looks is not None:
+                self._looks.forget(broken.camera_id)
             self._metrics.forget(broken.camera_id, broken.generation)
 
     def finish(self) -> None:
@@ -132,6 +152,10 @@ class Announcer:
                 name = f"{view.region}: {action}" if view.region else action
                 found[name] = confidence
         return found
+
+    def _next_number(self, camera_id: str, epoch: int | None) -> int:
+        numbers = self._sequences.get(camera_id)  # None: the camera has ended or is paused
+        return self._next_sequence(camera_id, epoch) if numbers is None else next(numbers)
 
     def _views_of(self, camera_id: str) -> list[View]:
         return [view for view in self._detectors if view.camera_id == camera_id]

@@ -18,14 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configs import BrokerError, DataError, OutboxError, is_file
+from configs import BrokerError, DataError, OutboxError, UnknownKindError, is_file
 from stream.events.broker_addresses import unreachable_broker
 from stream.events.config import KafkaConfig
 from stream.events.event import ActionEvent
 from stream.events.kafka import advertised_brokers, explained, kafka, silence_log
 from stream.events.outbox_reader import read_events
+from stream.events.skipped_kinds import SkippedKinds
 
-__all__ = ["Deduplicator", "read_outbox", "read_topic"]
+__all__ = ["Deduplicator", "SkippedKinds", "read_outbox", "read_topic"]
 
 _log = logging.getLogger(__name__)
 _MAX_REMEMBERED = 200_000
@@ -73,11 +74,16 @@ class Deduplicator:
 
 
 def read_outbox(
-    path: Path, *, follow: bool = False, stop: threading.Event | None = None
+    path: Path,
+    *,
+    follow: bool = False,
+    stop: threading.Event | None = None,
+    skipped: SkippedKinds | None = None,
 ) -> Iterator[ActionEvent]:
     """Yield the events of an outbox in order; with `follow`, also new ones, until `stop` is set.
 
-    With `follow`, the function waits for an outbox that does not exist yet.
+    With `follow`, the function waits for an outbox that does not exist yet. Events of a kind that
+    this version does not know are left out, and counted in `skipped`.
 
     Raises:
         OutboxError: the file is missing (without `follow`), is not an outbox, or could not be read
@@ -85,10 +91,11 @@ def read_outbox(
     """
     last_id = 0
     stop = stop or threading.Event()
+    skipped = skipped or SkippedKinds()
     failing_since: float | None = None
     while not stop.is_set():
         try:
-            found = read_events(path, after_id=last_id, max_events=_MAX_ROWS)
+            found = read_events(path, after_id=last_id, max_events=_MAX_ROWS, skipped=skipped)
         except OutboxError:
             if not follow:
                 raise
@@ -124,6 +131,7 @@ def read_topic(
     follow: bool,
     group: str | None = None,
     timeout_seconds: float = 15.0,
+    skipped: SkippedKinds | None = None,
 ) -> Iterator[ActionEvent]:
     """Yield the events of the topic without repetitions; with `follow`, until `stop` is set.
 
@@ -132,13 +140,15 @@ def read_topic(
     committed position, and the consumers of the group share the partitions. An event counts as read
     when the caller asks for the next one. The position is committed every second and at the end, so
     after a crash the events of the last second are delivered again. Records that are not events are
-    skipped with a warning.
+    skipped with a warning; events of a kind that this version does not know are also counted, in
+    `skipped`.
 
     Raises:
         BrokerError: the broker or the topic cannot be reached within the timeout.
     """
     silence_log()
     repetitions = Deduplicator()
+    skipped = skipped or SkippedKinds()
     with (
         explained(config),
         contextlib.closing(_consumer(config, group, timeout_seconds)) as consumer,
@@ -156,7 +166,7 @@ def read_topic(
         with contextlib.closing(_Progress(consumer, group)) as progress:
             while not stop.is_set():
                 for record in _poll(consumer):
-                    event = _event(record)
+                    event = _event(record, skipped)
                     if event is not None and repetitions.is_new(event):
                         yield event
                     progress.note(record)
@@ -216,9 +226,12 @@ class _Progress:
                 self._consumer.commit(offsets, timeout_ms=5_000)
 
 
-def _event(record: Any) -> ActionEvent | None:
+def _event(record: Any, skipped: SkippedKinds) -> ActionEvent | None:
     try:
         return ActionEvent.from_json(record.value)
+    except UnknownKindError as error:
+        skipped.add(error.kind)
+        return None
     except DataError as error:
         _log.warning(
             "skipped record %d of partition %d of topic %s: %s",

@@ -7,11 +7,20 @@ import dataclasses
 import datetime
 import json
 import math
-import numbers
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Literal, get_args
 
-from configs import DataError
+from configs import DataError, UnknownKindError
+from stream.events.event_fields import (
+    check_text,
+    fraction,
+    moment,
+    number,
+    rfc3339,
+    top_k_pairs,
+    whole,
+)
+from stream.events.verification import Verification
 
 __all__ = [
     "SCHEMA",
@@ -26,7 +35,8 @@ __all__ = [
 ]
 SCHEMA = "action-event/1"
 _MAX_SHOWN = 300
-EventKind = Literal["started", "updated", "ended"]  # as `model.detection.DetectionKind`
+# Those of `model.detection.DetectionKind`, and the answer of a second look.
+EventKind = Literal["started", "updated", "ended", "verified"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,11 +47,13 @@ class ActionEvent:
     presentation times of the stream. All events of one action have the same `event_id`. `sequence`
     is the event's number within its camera and epoch; it grows by one from event to event. `worker`
     is the name of the worker that made the event; None: it was the only one. `epoch` grows each
-    time that a worker takes the camera over; None: workers do not share cameras. Optional fields
-    (`snapshot`, `worker`, `epoch`) that are None are not in the JSON. The constructor also accepts
-    times as timezone-aware `datetime` objects, and `top_k` as pairs or in its JSON form.
+    time that a worker takes the camera over; None: workers do not share cameras. `verification` is
+    the answer of a second look, of kind `verified` only. Optional fields (`snapshot`, `worker`,
+    `epoch`, `verification`) that are None are not in the JSON. The constructor also accepts times
+    as timezone-aware `datetime` objects, and `top_k` and `verification` in their JSON form.
 
     Raises:
+        UnknownKindError: the kind is one that this version does not know.
         DataError: a field has a wrong type or value, or is not allowed for this `kind`.
     """
 
@@ -63,6 +75,7 @@ class ActionEvent:
     snapshot: str | None = None
     worker: str | None = None
     epoch: int | None = None
+    verification: Verification | None = None
     schema: str = SCHEMA
     # Not published: while the action goes on, `ended_at` and `pts_end_seconds` if it ended now.
     seen_until: tuple[str, float] | None = dataclasses.field(
@@ -72,8 +85,7 @@ class ActionEvent:
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise DataError(f"an event's schema is {SCHEMA}, got {self.schema!r}")
-        if self.kind not in get_args(EventKind):
-            raise DataError(f"an event's kind is started, updated or ended, got {self.kind!r}")
+        _check_kind(self.kind)
         try:
             self._normalise()
         except (TypeError, ValueError, KeyError, OverflowError) as error:
@@ -85,24 +97,28 @@ class ActionEvent:
                     "an event has ended_at, pts_end_seconds and reason exactly when it has ended;"
                     f" kind is {self.kind}"
                 )
+        if (self.verification is not None) != (self.kind == "verified"):
+            raise DataError(f"verification belongs to the kind verified; kind is {self.kind}")
 
     def _normalise(self) -> None:
         """Check every field and convert it to the type that is declared for it."""
         for name in ("event_id", "camera_id", "action", "model", *_OPTIONAL_TEXTS):
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL_TEXTS:
-                _check_text(name, value)
+                check_text(name, value)
         for name in ("started_at", "produced_at", "ended_at"):
             if name != "ended_at" or self.ended_at is not None:
-                self._set(name, _moment(name, getattr(self, name)))
-        self._set("confidence", _fraction("confidence", self.confidence))
-        self._set("pts_start_seconds", _number("pts_start_seconds", self.pts_start_seconds))
+                self._set(name, moment(name, getattr(self, name)))
+        self._set("confidence", fraction("confidence", self.confidence))
+        self._set("pts_start_seconds", number("pts_start_seconds", self.pts_start_seconds))
         if self.pts_end_seconds is not None:
-            self._set("pts_end_seconds", _number("pts_end_seconds", self.pts_end_seconds))
-        self._set("sequence", _whole("sequence", self.sequence, 1))
+            self._set("pts_end_seconds", number("pts_end_seconds", self.pts_end_seconds))
+        self._set("sequence", whole("sequence", self.sequence, 1))
         if self.epoch is not None:
-            self._set("epoch", _whole("epoch", self.epoch, 0))
-        self._set("top_k", _top_k(self.top_k))
+            self._set("epoch", whole("epoch", self.epoch, 0))
+        if isinstance(self.verification, Mapping):
+            self._set("verification", Verification.from_fields(self.verification))
+        self._set("top_k", top_k_pairs(self.top_k))
 
     @property
     def order(self) -> tuple[int, int]:
@@ -126,6 +142,8 @@ class ActionEvent:
         fields["top_k"] = [
             {"action": action, "confidence": confidence} for action, confidence in self.top_k
         ]
+        if self.verification is not None:
+            fields["verification"] = self.verification.fields()
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -136,17 +154,20 @@ class ActionEvent:
         optional fields.
 
         Raises:
+            UnknownKindError: a newer version wrote the event: its kind is not known.
             DataError: the text is not an event of this schema.
         """
         try:
             fields = json.loads(text)
             if fields["schema"] != SCHEMA:
                 raise ValueError(f"schema is {fields['schema']!r}")
+            _check_kind(fields["kind"])  # first: a new kind may have other fields
             return cls(**{name: fields[name] for name in _FIELDS if name in fields})
+        except UnknownKindError:
+            raise
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             # Others wrote it: a value in the message may be long.
-            problem = str(error)
-            shown = problem if len(problem) <= _MAX_SHOWN else f"{problem[:_MAX_SHOWN]}..."
+            shown = _shortened(str(error))
             raise DataError(f"not an event of schema {SCHEMA}: {shown}") from None
 
 
@@ -171,57 +192,21 @@ _FIELDS = (
     "snapshot",
     "worker",
     "epoch",
+    "verification",
 )
-_LEFT_OUT = ("snapshot", "worker", "epoch")  # if they are None
+_LEFT_OUT = ("snapshot", "worker", "epoch", "verification")  # if they are None
 _OPTIONAL_TEXTS = ("region", "reason", "snapshot", "worker")
 
 
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is a text, got {value!r}")
-    value.encode()  # raises for a lone surrogate, which cannot be stored or sent
+def _check_kind(kind: object) -> None:
+    if kind not in get_args(EventKind):
+        known = ", ".join(get_args(EventKind))
+        message = _shortened(f"an event's kind is one of {known}, got {kind!r}")
+        raise UnknownKindError(message, _shortened(str(kind)))
 
 
-def _whole(name: str, value: Any, first: int) -> int:
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or not first <= value < 2**63:
-        raise ValueError(f"{name} is a whole number from {first} on, got {value!r}")
-    return int(value)
-
-
-def _top_k(entries: Sequence[Any]) -> tuple[tuple[str, float], ...]:
-    pairs = [
-        (entry["action"], entry["confidence"]) if isinstance(entry, Mapping) else tuple(entry)
-        for entry in entries
-    ]
-    if not all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-        raise TypeError(f"top_k is a list of labels, each with its confidence, got {entries!r}")
-    for label, _ in pairs:
-        _check_text("label in top_k", label)
-    return tuple((label, _fraction("confidence in top_k", value)) for label, value in pairs)
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise TypeError(f"{name} is a finite number, got {value!r}")
-    return float(value)
-
-
-def _fraction(name: str, value: object) -> float:
-    number = _number(name, value)
-    if not 0.0 <= number <= 1.0:
-        raise ValueError(f"{name} is between 0 and 1, got {number}")
-    return number
-
-
-def _moment(name: str, value: object) -> str:
-    try:
-        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
-        if isinstance(moment, datetime.datetime) and moment.tzinfo is not None:
-            return value if isinstance(value, str) else rfc3339(moment.timestamp())
-    except ValueError:
-        pass
-    raise ValueError(f"{name} is a time with its zone, as in 2026-01-31T12:00:00Z, got {value!r}")
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,9 +261,3 @@ def ended_by_crash(
 def numbering(camera_id: str, epoch: int | None) -> str:
     """Name what sequence numbers count within; no id of a camera contains an `@`."""
     return camera_id if epoch is None else f"{camera_id}@{epoch}"
-
-
-def rfc3339(seconds: float) -> str:
-    """Convert seconds since 1970 to an RFC 3339 time in UTC, with milliseconds."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -104,7 +104,7 @@ class Outbox:
         self._database.last_id = connection.execute(_ADD_EVENT, row).lastrowid or 0
         if event.kind == "ended":
             connection.execute(_END_EVENT, (event.event_id,))
-        else:
+        elif event.kind != "verified":  # the answer may come after the end
             connection.execute(_OPEN_EVENT, (event.event_id, open_json(event)))
 
     def close_open_events(self) -> list[ActionEvent]:

@@ -7,9 +7,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from configs import DataError, OutboxError, is_file
+from configs import DataError, OutboxError, UnknownKindError, is_file
 from stream.events.event import ActionEvent, StoredEvent
 from stream.events.migrations import open_for_reading
+from stream.events.skipped_kinds import SkippedKinds
 
 __all__ = ["read_dead_letters", "read_events", "refuse_unreadable"]
 
@@ -19,19 +20,29 @@ _EVENTS = "select id, cast(payload as blob) from events where id > ? order by id
 _DEAD_LETTERS = "select cast(payload as blob), error from rejected order by id"
 
 
-def read_events(path: Path, *, after_id: int = 0, max_events: int = -1) -> list[StoredEvent]:
+def read_events(
+    path: Path,
+    *,
+    after_id: int = 0,
+    max_events: int = -1,
+    skipped: SkippedKinds | None = None,
+) -> list[StoredEvent]:
     """Return the events with an id above `after_id`, in order; leave out unreadable ones.
 
     Args:
         max_events: maximum number of events; -1 for all.
+        skipped: counts the events that are left out because their kind is not known.
 
     Raises:
         OutboxError: the file is missing, is not an outbox, or a newer release wrote it.
     """
     stored = []
+    skipped = skipped or SkippedKinds()
     for row_id, payload in _read(path, _EVENTS, after_id, max_events):
         try:
             stored.append(StoredEvent(row_id, ActionEvent.from_json(payload)))
+        except UnknownKindError as error:
+            skipped.add(error.kind)
         except DataError as error:
             _log.warning("left out event number %d of outbox %s: %s", row_id, path, error)
     return stored

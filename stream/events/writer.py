@@ -176,7 +176,7 @@ class EventWriter(Stage):
                 self._max_unsaved,
             )
         excess = len(self._waiting) - self._max_unsaved * 9 // 10
-        for wanted in (("updated",), ("started", "ended")):
+        for wanted in (("updated",), ("started", "ended", "verified")):
             kept: collections.deque[ActionEvent] = collections.deque()
             for event in self._waiting:
                 if excess > 0 and event.kind in wanted:

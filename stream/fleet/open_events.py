@@ -8,6 +8,9 @@ For each event, in the order of the outbox:
 3. The event itself is sent, and acknowledged.
 4. `ended` only: a tombstone is written to the topic of open events.
 
+A `verified` event has no record, because it may come after the end of its action. It is dropped if
+somebody has claimed the partition.
+
 The process may die, or be cut from the broker, after any step. After 1, the successor finds the
 action and ends it. After 3, it finds the same `ended` event that was sent, and sends it once more.
 Both workers write first and look afterwards: this one writes its `ended` event and looks for
@@ -40,6 +43,8 @@ _WAIT_SECONDS = 0.02
 _READ_SECONDS = 3.0
 # A record that is not acknowledged for so long is written again, with a new producer.
 _STUCK_SECONDS = 60.0
+# Kinds that are sent only while nobody has claimed the camera's partition again.
+_CHECKED = ("ended", "verified")
 
 
 class ClaimLookup(Protocol):
@@ -56,7 +61,7 @@ class _Record:
     event: ActionEvent
     partition: int
     epoch: int
-    future: Any  # None: the broker refused it; the event itself will be refused, too
+    future: Any  # None: there is none, or the broker refused it and will refuse the event, too
     sent_monotonic: float
     acknowledged_monotonic: float | None = None
 
@@ -71,6 +76,8 @@ class OpenEvents:
         partition_of: returns the partition of a camera in the topic of cameras.
         on_superseded: called for each `ended` event that is dropped, because another worker ends
             its action.
+        on_late_answer: called for each `verified` event that is dropped, because another worker has
+            the camera.
         read: reads partitions of the topic of open events.
     """
 
@@ -83,6 +90,7 @@ class OpenEvents:
         *,
         partition_of: Callable[[str], int],
         on_superseded: Callable[[], None] = lambda: None,
+        on_late_answer: Callable[[], None] = lambda: None,
         read: Callable[..., Mapping[int, Any]] = read_partitions,
     ) -> None:
         self._outbox = outbox
@@ -91,6 +99,7 @@ class OpenEvents:
         self._claims = claims
         self._partition_of = partition_of
         self._on_superseded = on_superseded
+        self._on_late_answer = on_late_answer
         self._read = read
         self._records: dict[int, _Record] = {}
         self._started: dict[str, int] = {}  # offset of the record of each action's start, from here
@@ -152,12 +161,14 @@ class OpenEvents:
         event = stored.event
         if stored.id in self._records or event.epoch is None:
             return
+        is_answer = event.kind == "verified"
         with self._lock:
             own = (self._partition_of(event.camera_id), event.epoch)
             partition, epoch = self._resent.get(event.event_id, own)
         value = event.to_json() if event.kind == "ended" else open_json(event)
         try:
-            future = self._writer.send(partition, event.event_id.encode(), value.encode(), epoch)
+            key = event.event_id.encode()
+            future = None if is_answer else self._writer.send(partition, key, value.encode(), epoch)
         except REFUSALS:
             future = None
         now = time.monotonic()
@@ -196,9 +207,12 @@ class OpenEvents:
             return None
         with self._lock:
             is_resent = stored.event.event_id in self._resent
-        if stored.event.kind != "ended" or is_resent or not self._was_claimed(record):
+        kind = stored.event.kind
+        if kind not in _CHECKED or (is_resent and kind == "ended"):
             return True
-        return self._is_own(record)
+        if not self._was_claimed(record):
+            return True
+        return kind == "ended" and self._is_own(record)
 
     def _was_claimed(self, record: _Record) -> bool:
         """Whether the partition was claimed again, as seen after the record was acknowledged."""
@@ -212,7 +226,7 @@ class OpenEvents:
         claims = {
             (each.partition, each.epoch)
             for each in self._records.values()
-            if each.event.kind == "ended" and each.acknowledged_monotonic is not None
+            if each.event.kind in _CHECKED and each.acknowledged_monotonic is not None
         }
         found = self._claims.claimed_after(claims)
         self._checked = {each: (now, each in found) for each in claims}
@@ -233,6 +247,11 @@ class OpenEvents:
         return bool(min([self._started[event_id], *known]) > min(marks))
 
     def _drop(self, stored: StoredEvent) -> None:
+        if stored.event.kind == "verified":
+            self._outbox.remove([stored.id])
+            self._records.pop(stored.id, None)
+            self._on_late_answer()
+            return
         _log.info(
             "action %s of camera %s is ended by another worker",
             stored.event.event_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from stream import ActionEvent
+from stream.events.verification import Verification
 
 
 def make_event(
@@ -17,6 +18,9 @@ def make_event(
 ) -> ActionEvent:
     """Make a valid event; `event` numbers the action it belongs to (by default `number`)."""
     ended = kind == "ended"
+    verification = Verification(
+        answer="no", reason="nobody is lying down", model="vlm", latency_seconds=1.25
+    )
     return ActionEvent(
         event_id=str(
             uuid.uuid5(uuid.NAMESPACE_OID, f"{camera}-{number if event is None else event}")
@@ -34,4 +38,5 @@ def make_event(
         model="m",
         produced_at="2026-01-02T03:04:08.000Z",
         reason="over" if ended else None,
+        verification=verification if kind == "verified" else None,
     )

@@ -86,6 +86,10 @@ class ResultTap:
         """Pass it on."""
         self._next.interrupt(broken)
 
+    def tick(self) -> None:
+        """Pass it on."""
+        self._next.tick()
+
     def finish(self) -> None:
         """Pass it on."""
         self._next.finish()

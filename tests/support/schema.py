@@ -22,6 +22,7 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     closed = copy.deepcopy(schema)
     closed["additionalProperties"] = False
     closed["properties"]["top_k"]["items"]["additionalProperties"] = False
+    closed["properties"]["verification"]["additionalProperties"] = False
     return closed
 
 

@@ -71,6 +71,9 @@ class Results:
     def interrupt(self, broken: object) -> None:
         """Do nothing."""
 
+    def tick(self) -> None:
+        """Do nothing."""
+
     def finish(self) -> None:
         """Note the end."""
         self.is_finished = True

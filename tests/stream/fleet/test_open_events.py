@@ -91,6 +91,7 @@ class Worker:
         self.path = path
         self.writer = Writer(world)
         self.superseded = 0
+        self.late_answers = 0
         self.sequence = itertools.count(1)
         self.outbox = Outbox(OutboxConfig(path=path))
         world.workers.append(self)
@@ -101,6 +102,7 @@ class Worker:
             self,
             partition_of=lambda camera_id: 0,
             on_superseded=self._count,
+            on_late_answer=self._count_late_answer,
             read=world.read,
         )
         self.takeover = OpenActionsTakeover(
@@ -115,6 +117,9 @@ class Worker:
 
     def _count(self) -> None:
         self.superseded += 1
+
+    def _count_late_answer(self) -> None:
+        self.late_answers += 1
 
     def claimed_after(self, claims: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
         if self.writer.is_cut:
@@ -312,3 +317,56 @@ def test_every_action_ends_once_wherever_its_worker_dies(
     assert len(story) == 2
     assert len(a.outbox) == len(b.outbox) == 0
     assert not open_now(world)
+
+
+def test_an_answer_after_the_end_opens_no_action(
+    world: World, workers: Mapping[str, Worker]
+) -> None:
+    a, b = workers["a"], workers["b"]
+    epoch = a.take()
+    a.happens("started", 1, epoch)
+    a.happens("ended", 1, epoch)
+    a.publish()
+    a.happens("verified", 1, epoch)
+    a.publish()
+    assert list(stories(world).values()) == [["started", "over", "verified"]]
+    assert not open_now(world)
+    b.take()
+    b.publish()
+    assert list(stories(world).values()) == [["started", "over", "verified"]]
+    assert (len(a.outbox), a.late_answers) == (0, 0)
+
+
+def test_an_answer_while_the_action_goes_on_leaves_it_to_the_successor(
+    world: World, workers: Mapping[str, Worker]
+) -> None:
+    a, b = workers["a"], workers["b"]
+    epoch = a.take()
+    a.happens("started", 1, epoch)
+    a.happens("verified", 1, epoch)
+    a.publish()
+    b.take()
+    b.publish()
+    assert list(stories(world).values()) == [["started", "verified", "crash"]]
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_an_answer_is_dropped_once_another_worker_has_claimed_the_camera(
+    world: World, workers: Mapping[str, Worker], has_ended: bool
+) -> None:
+    a, b = workers["a"], workers["b"]
+    epoch = a.take()
+    a.happens("started", 1, epoch)
+    a.publish()
+    a.writer.is_cut = True
+    a.happens("verified", 1, epoch)
+    if has_ended:
+        a.happens("ended", 1, epoch, "moved")
+    a.publish()
+    b.take()
+    b.publish()
+    a.writer.restore()
+    a.publish()
+    assert list(stories(world).values()) == [["started", "crash"]]
+    assert (a.late_answers, a.superseded) == (1, has_ended)
+    assert len(a.outbox) == 0
