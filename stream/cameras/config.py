@@ -68,8 +68,8 @@ class CameraConfig(StrictModel):
     url: str = Field(
         repr=False,
         description=(
-            "file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address; push: if a"
-            " program pushes the frames (Pipeline.push)"
+            "file path, /dev/video0, or an rtsp, rtsps, rtmp, rtmps, srt, http, https, tcp or udp"
+            " address; push: if a program pushes the frames (Pipeline.push)"
         ),
         min_length=1,
         max_length=4096,
