@@ -77,7 +77,10 @@ def _remedy(
         return f"nothing listens on port {port} of {parts.hostname}; check the port"
     if getattr(cause, "errno", None) in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         return f"there is no route to {parts.hostname}; check address and network"
-    if parts.scheme == "rtmp" and getattr(cause, "errno", None) == errno.EIO:
+    hung_up = isinstance(cause, EOFError | ConnectionResetError)
+    if parts.scheme in ("rtmp", "rtmps") and (
+        hung_up or (parts.scheme == "rtmp" and getattr(cause, "errno", None) == errno.EIO)
+    ):
         return (
             "the server ended the connection; check application and name of the stream, and"
             " whether something publishes it"
