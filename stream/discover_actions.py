@@ -21,6 +21,7 @@ from stream.discovery.found import Device, Discovery, Profile
 __all__ = ["run_discover"]
 
 _COLUMNS = ("device", "maker and model", "profile", "video", "address", "note")
+_PRINT = "-"
 _SECONDS = 15.0
 _MAX_ANSWER_BYTES = 65_536
 
@@ -41,8 +42,10 @@ def run_discover(options: argparse.Namespace) -> int:
         login=login,
     )
     if options.add is None:
-        _print(found, options, None)
+        _print(found, options)
         return 0
+    if options.add != _PRINT and not options.json:
+        _print(found, options)  # also if none of them can be added
     device = pick(found.devices, options.device)
     camera = camera_of(
         device,
@@ -52,8 +55,18 @@ def run_discover(options: argparse.Namespace) -> int:
         password=_written_password(options, login),
     )
     checked = check_tree(camera, CameraConfig, name="camera")
-    _add(camera, options)
-    _print(found, options, checked)
+    if options.add == _PRINT:
+        print(json.dumps(found.as_dict() | {"camera": camera}))
+        return 0
+    if _is_pipeline(options.add):
+        _add_to_pipeline(camera, options)
+    else:
+        _add_to_file(camera, Path(options.add))
+    shown = {"id": checked.id, "url": redact_url(checked.url)}
+    if options.json:
+        print(json.dumps(found.as_dict(raw_urls=options.raw_urls) | {"added": shown}, indent=2))
+    else:
+        print(printable(f"added {shown['id']}: {shown['url']}"))
     return 0
 
 
@@ -65,12 +78,12 @@ def _check_options(options: argparse.Namespace) -> None:
     for name in ("device", "id", "profile", "secret", "token_file"):
         if getattr(options, name) is not None and options.add is None:
             raise ConfigError(f"--{name.replace('_', '-')} needs --add")
-    if options.add is not None and not _is_pipeline(options.add) and options.username:
-        if options.secret is None:
-            raise ConfigError(
-                "a file of cameras holds no passwords; give --secret NAME, and keep the password in"
-                " the file NAME of cameras_from.secrets_dir"
-            )
+    is_file = options.add not in (None, _PRINT) and not _is_pipeline(options.add)
+    if is_file and options.username and options.secret is None:
+        raise ConfigError(
+            "a file of cameras holds no passwords; give --secret NAME, and keep the password in the"
+            " file NAME of cameras_from.secrets_dir"
+        )
 
 
 def _login(options: argparse.Namespace) -> Login | None:
@@ -92,13 +105,6 @@ def _written_password(options: argparse.Namespace, login: Login | None) -> str:
 
 def _is_pipeline(target: str) -> bool:
     return target.startswith(("http://", "https://"))
-
-
-def _add(camera: dict[str, Any], options: argparse.Namespace) -> None:
-    if _is_pipeline(options.add):
-        _add_to_pipeline(camera, options)
-    else:
-        _add_to_file(camera, Path(options.add))
 
 
 def _add_to_pipeline(camera: dict[str, Any], options: argparse.Namespace) -> None:
@@ -159,18 +165,14 @@ def _add_to_file(camera: dict[str, Any], path: Path) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _print(found: Discovery, options: argparse.Namespace, added: CameraConfig | None) -> None:
+def _print(found: Discovery, options: argparse.Namespace) -> None:
     if options.json:
-        report = found.as_dict(raw_urls=options.raw_urls)
-        shown = None if added is None else {"id": added.id, "url": redact_url(added.url)}
-        print(json.dumps(report | {"added": shown}, indent=2))
+        print(json.dumps(found.as_dict(raw_urls=options.raw_urls), indent=2))
         return
     print_table(_COLUMNS, [row for device in found.devices for row in _rows(device)])
     if found.dropped:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(found.dropped.items()))
         print(f"answers that were dropped: {counts}")
-    if added is not None:
-        print(printable(f"added {added.id}: {redact_url(added.url)}"))
 
 
 def _rows(device: Device) -> list[tuple[str, ...]]:

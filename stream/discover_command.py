@@ -30,7 +30,7 @@ def add_discover_command(commands: Any, prepare: Callable[[], None]) -> None:
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="ask from this IPv4 address of this machine; repeatable; all but loopback unless given",
+        help="ask from this IPv4 address of this machine; repeatable; without it, all",
     )
     parser.add_argument(
         "--address",
@@ -74,7 +74,7 @@ def _add_adding(parser: argparse.ArgumentParser) -> None:
         "--add",
         metavar="TARGET",
         help="add the found device: http://HOST:PORT of a running pipeline, or a JSON file of"
-        " cameras for `cameras import`",
+        " cameras for `cameras import`; - prints its settings as JSON, with the password",
     )
     parser.add_argument(
         "--device", metavar="IP", help="with --add: which device, if several answer"

@@ -176,9 +176,8 @@ class _Session:
         return await getattr(service, prefix + name)(parameters)
 
     @contextlib.asynccontextmanager
-    async def _service(
-        self, file: str, name: str, binding: str, address: str
-    ) -> AsyncIterator[Any]:
+    async def _service(self, kind: tuple[str, str, str], address: str) -> AsyncIterator[Any]:
+        file, name, binding = kind
         client = onvif_client()
         service = client.ONVIFService(
             address,

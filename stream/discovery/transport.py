@@ -43,7 +43,7 @@ def new_transport(session: Any, host: str) -> Any:
     """
     base: Any = importlib.import_module("onvif.zeep_aiohttp").AIOHTTPTransport
 
-    class Transport(base):  # type: ignore[misc, valid-type]
+    class Transport(base):  # type: ignore[misc]
         async def _post_internal(
             self, address: str, message: str | bytes, headers: dict[str, str]
         ) -> tuple[Any, bytes]:
