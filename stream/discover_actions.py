@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -91,8 +92,10 @@ def _login(options: argparse.Namespace) -> Login | None:
         return None
     if options.password_file is None:
         return Login(options.username, "")
-    text = read_text(options.password_file, "the password", ConfigError)
-    if str(options.password_file) != "/dev/stdin":
+    if str(options.password_file) == "-":
+        text = sys.stdin.readline()
+    else:
+        text = read_text(options.password_file, "the password", ConfigError)
         warn_of_exposed_file("--password-file", options.password_file)
     return Login(options.username, text.splitlines()[0] if text else "")
 

@@ -58,7 +58,7 @@ def add_discover_command(commands: Any, prepare: Callable[[], None]) -> None:
         "--password-file",
         type=Path,
         metavar="FILE",
-        help="file with the password on its first line",
+        help="file with the password on its first line; -: standard input",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(

@@ -132,6 +132,8 @@ class _Session:
             )
         async with self._service(_MEDIA, media) as service:
             told = await self._call(service, "GetProfiles")
+            if not told:
+                raise DeviceError("it names no streams")
             profiles = [await self._profile(service, each) for each in told[:_MAX_PROFILES]]
         return dataclasses.replace(device, profiles=tuple(profiles))
 

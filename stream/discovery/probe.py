@@ -105,6 +105,8 @@ def probe(
                     dropped["too_many"] += 1
                 elif host not in found or not found[host].addresses:
                     found[host] = answer
+            if not interfaces and all(host in found for host, _ in hosts):
+                break  # whoever was asked has answered
     return list(found.values()), dict(dropped)
 
 

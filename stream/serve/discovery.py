@@ -102,13 +102,13 @@ class DiscoveryRunner:
 
 
 def _options(request: DiscoveryRequest) -> list[str]:
-    """Return the options of the command; each value is part of its option, whatever it begins with."""
+    """Return the options of the command; a value is part of its option, whatever it begins with."""
     options = ["--json", f"--timeout={request.timeout_seconds}"]
     options.append(f"--device-timeout={request.device_timeout_seconds}")
     options += [f"--interface={each}" for each in request.interfaces]
     options += [f"--address={each}" for each in request.addresses]
     if request.username:
-        options += [f"--username={request.username}", "--password-file=/dev/stdin"]
+        options += [f"--username={request.username}", "--password-file=-"]
     if request.add is not None:
         given = request.add.model_dump(exclude_none=True)
         options += ["--add=-", *(f"--{name}={value}" for name, value in given.items())]

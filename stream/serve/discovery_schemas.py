@@ -32,7 +32,7 @@ class AddFound(StrictModel):
     profile: Text | None = Field(
         None,
         max_length=128,
-        description="token of the profile; null: the smallest with 180 rows and 10 frames per second",
+        description="token of the profile; null: the smallest with 180 rows and 10 frames a second",
     )
     secret: Text | None = Field(
         None,

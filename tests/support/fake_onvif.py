@@ -17,7 +17,9 @@ _SOAP = "http://www.w3.org/2003/05/soap-envelope"
 _DEVICE = "http://www.onvif.org/ver10/device/wsdl"
 _MEDIA = "http://www.onvif.org/ver10/media/wsdl"
 _SCHEMA = "http://www.onvif.org/ver10/schema"
-BOMB = """<?xml version="1.0"?><!DOCTYPE b [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]>"""
+BOMB = (
+    """<?xml version="1.0"?><!DOCTYPE b [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;">]>"""
+)
 # Token, codec, width, height, frames per second.
 PROFILES = (
     ("main", "H264", 2560, 1440, 25),
@@ -137,8 +139,8 @@ class FakeOnvif:
             return 400, envelope(
                 "<s:Fault><s:Code><s:Value>s:Sender</s:Value><s:Subcode><s:Value"
                 ' xmlns:ter="http://www.onvif.org/ver10/error">ter:NotAuthorized</s:Value>'
-                "</s:Subcode></s:Code><s:Reason><s:Text xml:lang='en'>Sender not authorized</s:Text>"
-                "</s:Reason></s:Fault>"
+                "</s:Subcode></s:Code><s:Reason><s:Text xml:lang='en'>Sender not authorized"
+                "</s:Text></s:Reason></s:Fault>"
             ).encode()
         return 200, envelope(self._body(name, text)).encode()
 
@@ -156,7 +158,9 @@ class FakeOnvif:
         digest = hashlib.sha1(nonce + created.encode() + password.encode()).digest()
         now = time.strftime("%Y-%m-%dT%H", time.gmtime(time.time() + self._clock_ahead))
         is_fresh = created.startswith(now[:10])
-        return field("Username") == user and is_fresh and base64.b64decode(field("Password")) == digest
+        return (
+            field("Username") == user and is_fresh and base64.b64decode(field("Password")) == digest
+        )
 
     def _body(self, name: str, text: str) -> str:
         if name == "GetSystemDateAndTime":
