@@ -84,7 +84,7 @@ class FakeOnvif:
         self.address = f"http://{host}:{self._http.server_port}/onvif/device_service"
 
     def __enter__(self) -> FakeOnvif:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         threading.Thread(target=self._answer_probes, daemon=True).start()
         return self
 
