@@ -20,7 +20,7 @@ from av.error import ExitError
 from configs import MediaError
 from model.media.container import open_container
 from model.media.source_rules import SRT, decoder_options
-from stream.cameras.stream_names import srt_options
+from stream.cameras.config import srt_options
 from stream.ingest.config import SourceConfig
 from stream.ingest.ffmpeg_program import find_program, start_program
 
