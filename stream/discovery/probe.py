@@ -53,13 +53,19 @@ def local_addresses() -> list[str]:
     """Return the IPv4 addresses of this machine's interfaces, without that of the machine itself.
 
     Raises:
-        ConfigError: the extra onvif is not installed.
+        ConfigError: the extra onvif is not installed, or the interfaces cannot be listed.
     """
     try:
         import ifaddr
     except ImportError:
         raise ConfigError("to find cameras, install the extra onvif") from None
-    found = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    try:
+        found = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    except OSError as error:  # a service that may not use AF_NETLINK
+        raise ConfigError(
+            f"the interfaces of this machine cannot be listed: {error.strerror}; name an address of"
+            " it (--interface), or the device (--address)"
+        ) from None
     addresses = [ip for ip in found if isinstance(ip, str)]
     return [ip for ip in addresses if not ipaddress.ip_address(ip).is_loopback]
 
