@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ from stream.ingest.config import SourceConfig
 from stream.ingest.srt import open_srt
 def say():
     print("started", flush=True)
-threading.Timer(1.0, say).start()
+threading.Timer(0.5, say).start()
 open_srt(sys.argv[1], SourceConfig(open_timeout_seconds=60), 60)
 """
 
@@ -99,16 +99,17 @@ def test_the_frames_are_those_of_the_file_and_nobody_sees_the_passphrase(
 @pytest.mark.slow
 def test_a_sender_that_goes_away_and_returns_is_read_again(video: Path) -> None:
     port = free_port()
-    with seen(f"srt://127.0.0.1:{port}", CONFIG) as watched:
+    with contextlib.ExitStack() as opened:
         with srt_server(video, port):
+            watched = opened.enter_context(seen(f"srt://127.0.0.1:{port}", CONFIG))
             assert until(lambda: len(watched.frames) > 5), states(watched)
         assert until(lambda: watched.status.state in ("stalled", "offline")), states(watched)
         before = len(watched.frames)
-        with srt_server(video, port) as server:
+        with srt_server(video, port):
             assert until(lambda: len(watched.frames) > before + 5), states(watched)
-            server.send_signal(signal.SIGSTOP)
-            assert until(lambda: "stalled silent for 1 s" in states(watched)), states(watched)
-    assert "stalled" in watched.breaks or "reconnect" in watched.breaks
+    # It was killed, and so could not say goodbye.
+    assert "stalled silent for 1 s" in states(watched)
+    assert watched.breaks[0] == "stalled"
     assert not readers_of(os.getpid())
 
 
@@ -118,12 +119,12 @@ def test_time_stamps_that_wrap_do_not_interrupt_a_stream(video: Path) -> None:
     port = free_port()
     # MPEG-TS counts 33 bits of 1/90000 s, which is 95443.7 s.
     with (
-        srt_server(video, port, outputs=("-output_ts_offset", "95442.7")),
+        srt_server(video, port, outputs=("-output_ts_offset", "95443.1")),
         seen(f"srt://127.0.0.1:{port}", CONFIG) as watched,
     ):
-        assert until(lambda: len(watched.frames) >= 40), states(watched)
-    times = np.array([frame.pts_seconds for frame in watched.frames[:40]])
-    assert np.diff(times) == pytest.approx(np.full(39, 1 / 15), abs=0.002)
+        assert until(lambda: len(watched.frames) >= 25), states(watched)
+    times = np.array([frame.pts_seconds for frame in watched.frames[:25]])
+    assert np.diff(times) == pytest.approx(np.full(24, 1 / 15), abs=0.002)
     assert not [each for each in watched.breaks if each != "ended"]
 
 
@@ -131,9 +132,9 @@ def test_time_stamps_that_wrap_do_not_interrupt_a_stream(video: Path) -> None:
 @pytest.mark.slow
 def test_a_sender_that_says_nothing_costs_the_time_to_open(video: Path) -> None:
     port = free_port()
-    quick = CONFIG.model_copy(update={"open_timeout_seconds": 1.5})
+    quick = CONFIG.model_copy(update={"open_timeout_seconds": 1.0})
     with silent_srt_server(port), seen(f"srt://127.0.0.1:{port}", quick) as watched:
-        assert until(lambda: "no answer within 1.5 s" in states(watched)), states(watched)
+        assert until(lambda: "no answer within 1 s" in states(watched)), states(watched)
     assert not readers_of(os.getpid())
 
 
