@@ -201,7 +201,8 @@ def _playlist(url: str, options: dict[str, str], open_timeout_seconds: float) ->
         "mode": "caller",
         "connect_timeout": str(max(500, int(open_timeout_seconds * 600))),  # milliseconds
         "fpsprobesize": "0",
-        "analyzeduration": str(_ANALYSE_MICROSECONDS),
+        # Its table of streams is all that the program must know of MPEG-TS to hand it on.
+        "analyzeduration": "1",
     }
     lines = ["ffconcat version 1.0", f"file {_quoted(f'srt://{authority}')}"]
     lines += [f"option {name} {_quoted(value)}" for name, value in sorted(wanted.items())]
@@ -224,5 +225,6 @@ def _arguments(config: SourceConfig) -> list[str]:
         *("-hide_banner", "-nostats", "-loglevel", "error"),
         *(part for name, value in rules.items() for part in (f"-{name}", value)),
         *("-safe", "0", "-f", "concat", "-i", "pipe:0"),
-        *("-map", "0:v", "-c", "copy", "-copyinkf", "-f", "nut", "-flush_packets", "1", "pipe:1"),
+        *("-map", "0:v", "-c", "copy", "-copyinkf", "-f", "mpegts"),
+        *("-muxdelay", "0", "-muxpreload", "0", "-flush_packets", "1", "pipe:1"),
     ]

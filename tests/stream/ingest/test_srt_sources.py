@@ -63,7 +63,7 @@ def readers_of(pid: int) -> list[int]:
         text=True,
         check=False,
     )
-    return [int(line.split()[0]) for line in answer.stdout.splitlines() if " nut " in line]
+    return [int(line.split()[0]) for line in answer.stdout.splitlines() if " pipe:1" in line]
 
 
 @pytest.mark.rtsp
