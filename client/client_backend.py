@@ -43,6 +43,7 @@ FILES = (
     "stream/console/config.py",
     "stream/console/event_lines.py",
     "stream/console/logs.py",
+    "stream/discover_command.py",
     "stream/events/__init__.py",
     "stream/events/broker_addresses.py",
     "stream/events/config.py",

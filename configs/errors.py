@@ -50,7 +50,7 @@ class CameraError(CidcError):
     """A camera cannot be added, changed or found while the pipeline runs.
 
     `kind` is `unknown`, `exists`, `no_room`, `invalid`, `not_kept`, `no_broker`, `hanging`,
-    `stopping`, `twice` or `load`.
+    `searching`, `stopping`, `twice` or `load`.
     """
 
     def __init__(self, message: str, kind: str) -> None:

@@ -14,6 +14,7 @@ from configs import ConfigError, exit_status, printable, program_name, readable
 from stream.cameras_command import add_cameras_command
 from stream.console.config import LogConfig
 from stream.console.logs import set_up_logs
+from stream.discover_command import add_discover_command
 from stream.events_command import add_events_command
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
     add_events_command(commands)
     add_cameras_command(commands, _need_pipeline)
+    add_discover_command(commands, _need_pipeline)
     _add_outbox_command(commands)
     return parser
 

@@ -27,6 +27,7 @@ from stream.events.config import EventConfig, KafkaConfig, OutboxConfig, Snapsho
 from stream.events.start_check import check_authorities, check_certificates
 from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
+from stream.ingest.ffmpeg_program import program_problems
 from stream.serve.config import HttpConfig
 from stream.verify.config import VerifyConfig
 
@@ -149,6 +150,8 @@ def camera_check(config: StreamConfig, spec: ModelSpec) -> Callable[[CameraConfi
 
     def check(camera: CameraConfig) -> None:
         check_camera(camera, spec, allowed)
+        if problems := program_problems(config.source, [camera]):
+            raise ConfigError(problems[0])
         if len(camera.views) > max_views(config):
             raise ConfigError(
                 f"camera {camera.id}: it has more regions than batch.max_views:"
@@ -185,6 +188,7 @@ def check_settings(
     for camera in cameras:
         allowed.check(camera)
     found = [config.source.problem(), *(camera.problem() for camera in cameras)]
+    found += program_problems(config.source, cameras)
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     check_certificates(config.kafka)

@@ -49,6 +49,8 @@ WIRING = {
     "stream.cameras_actions",
     "stream.cameras_command",
     "stream.config",
+    "stream.discover_actions",
+    "stream.discover_command",
     "stream.draining",
     "stream.events_command",
     "stream.file_locks",

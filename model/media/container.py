@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 from av.error import FFmpegError
@@ -41,8 +41,15 @@ __all__ = [
 _DEFAULT_FRAME_RATE = 25
 
 
+class Readable(Protocol):
+    """What PyAV reads instead of an address."""
+
+    def read(self, count: int) -> bytes:
+        """Return up to `count` bytes; nothing at the end."""
+
+
 def open_container(
-    url: str,
+    url: str | Readable,
     rules: SourceRules,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -52,6 +59,7 @@ def open_container(
     """Open a file or stream for reading.
 
     Args:
+        url: address of the source, or an object whose `read` gives its bytes.
         rules: the formats and protocols that FFmpeg may use.
         max_pixels: maximum number of pixels of a frame.
         options: further options of FFmpeg.

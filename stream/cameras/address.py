@@ -9,11 +9,12 @@ from urllib.parse import unquote, urlsplit
 from configs import has_controls, readable
 from stream.cameras.address_login import describe_escapes, describe_mistake
 from stream.cameras.redaction import redact_url, scheme_of, shown_with_mark
+from stream.cameras.stream_names import RTMP_SCHEMES, rtmp_problem, srt_problem
 
 __all__ = ["PUSHED", "check_address", "kind_of_address"]
 
 PUSHED = "push:"  # the address of a camera whose frames a program pushes
-_NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
+_NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "http", "https", "tcp", "udp")
 _MAX_FIFO_PACKETS = 1_000_000  # 188 MB of a camera's UDP packets that wait to be read
 
 
@@ -46,6 +47,11 @@ def check_address(url: str) -> str:
         raise ValueError(f"{_shown(url)}: {mistake}")
     _check_host(scheme, url)
     _check_options(scheme, url)
+    problem = srt_problem(url) if scheme == "srt" else None
+    if scheme in RTMP_SCHEMES:
+        problem = rtmp_problem(url)
+    if problem is not None:
+        raise ValueError(f"{_shown(url)}: {problem}")
     return scheme + url[len(scheme) :]
 
 

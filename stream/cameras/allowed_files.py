@@ -34,6 +34,7 @@ class AllowedFiles:
         self._entries = tuple(entries)
         self._configured = {camera.id: camera for camera in configured}
         self._authorities = source.tls_ca_file
+        self._program = source.ffmpeg
 
     def check(self, camera: CameraConfig) -> None:
         """Check every path that a camera names.
@@ -42,8 +43,15 @@ class AllowedFiles:
         a path outside is the same in both cases, and does not tell where links lead.
 
         Raises:
-            ConfigError: a path lies outside, or its file is a pipe, a socket or a device.
+            ConfigError: a path lies outside, or its file is a pipe, a socket or a device; or the
+                camera names a program that the configuration file does not.
         """
+        before = self._configured.get(camera.id)
+        if _program(camera) not in {None, self._program, _program(before)}:
+            raise ConfigError(
+                f"camera {camera.id}: source.ffmpeg names a program to run; only the configuration"
+                " file may do that"
+            )
         for path, shown in self._new_paths(camera):
             if not path.startswith("/"):
                 raise ConfigError(
@@ -81,6 +89,12 @@ def _authorities(camera: CameraConfig | None) -> str | None:
     if camera is None or camera.source is None:
         return None
     return camera.source.tls_ca_file
+
+
+def _program(camera: CameraConfig | None) -> Path | None:
+    if camera is None or camera.source is None:
+        return None
+    return camera.source.ffmpeg
 
 
 def _check_kind(path: str, shown: str) -> None:

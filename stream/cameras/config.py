@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from configs import StrictModel, exists
 from stream.cameras.address import check_address, kind_of_address
 from stream.cameras.redaction import SECRET_REFERENCE, plain_secrets, redact_url
+from stream.cameras.stream_names import srt_options
 from stream.events.config import EventConfig
 from stream.ingest.config import SourceConfig
 
@@ -21,6 +22,7 @@ __all__ = [
     "kind_of_address",
     "plain_secrets",
     "redact_url",
+    "srt_options",
 ]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -68,8 +70,8 @@ class CameraConfig(StrictModel):
     url: str = Field(
         repr=False,
         description=(
-            "file path, /dev/video0, or an rtsp, rtsps, http, https, tcp or udp address; push: if a"
-            " program pushes the frames (Pipeline.push)"
+            "file path, /dev/video0, or an rtsp, rtsps, rtmp, rtmps, srt, http, https, tcp or udp"
+            " address; push: if a program pushes the frames (Pipeline.push)"
         ),
         min_length=1,
         max_length=4096,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from stream.cameras.address_login import describe_mistake
+from stream.cameras.stream_names import STREAM_ID, hide_stream_name, stream_name
 
 __all__ = [
     "SECRET_REFERENCE",
@@ -89,6 +90,12 @@ def _plain_parameters(masked: str, start: int) -> Iterator[PlainSecret]:
     for match in _SEGMENT.finditer(masked, start):
         if _is_plain(match[0][len(match[1]) :]):
             yield PlainSecret(match.end(1), match.end(), match[1].strip("/"))
+    if (place := stream_name(masked)) is not None and _is_plain(masked[place]):
+        yield PlainSecret(place.start, place.stop, "stream")
+    if scheme_of(masked) == "srt":
+        for match in STREAM_ID.finditer(masked, start):
+            if _is_plain(match[1]):
+                yield PlainSecret(match.start(1), match.end(1), "streamid")
 
 
 def _is_plain(text: str) -> bool:
@@ -96,17 +103,18 @@ def _is_plain(text: str) -> bool:
 
 
 def redact_url(url: str) -> str:
-    """Return the address without user name, password and query."""
+    """Return the address without user name, password and query; RTMP: without the stream's name."""
     scheme = scheme_of(url)
     if scheme is None:
         # A file, or an address without its scheme.
         return _mask(_after_login(url)) if _has_login(url) and not _secrets(url) else _mask(url)
     rest = url.partition(":")[2].lstrip("/")
     if describe_mistake(url) is not None:
-        return f"{scheme}://{_mask(_after_login(rest))}"
+        return f"{scheme}://{hide_stream_name(scheme, _mask(_after_login(rest)))}"
     authority, path = re.fullmatch(r"([^/?#]*)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     host = _known_host(authority.rpartition("@")[2])
-    return f"{scheme}://{host}{_mask(re.split(r'[?#]', path)[0])}"
+    shown = f"{host}{_mask(re.split(r'[?#]', path)[0])}"
+    return f"{scheme}://{hide_stream_name(scheme, shown)}"
 
 
 def shown_with_mark(url: str) -> str:

@@ -168,7 +168,7 @@ def _check_references(camera_id: str, url: str) -> None:
         raise ConfigError(
             f"camera {camera_id}: url: ${{secret:{secret_names(url)[0]}}} stands where logs"
             " would show the secret; references may stand for user name and password before the"
-            " @, and for values in the query"
+            " @, for values in the query, and for the name of an RTMP stream"
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -57,7 +59,7 @@ class SourceConfig(StrictModel):
     )
     tls_verify: bool = Field(
         False,
-        description="rtsps, https: refuse certificates not signed by an authority",
+        description="rtsps, rtmps, https: refuse certificates not signed by an authority",
     )
     tls_ca_file: str | None = Field(None, description="certificate authorities, PEM")
     redirects: bool = Field(
@@ -74,6 +76,13 @@ class SourceConfig(StrictModel):
         description="most pixels of a frame; larger ones are not decoded. The default is 8K UHD",
     )
 
+    ffmpeg: Path | None = Field(
+        None,
+        description=(
+            "FFmpeg program that reads srt addresses; null: that of the extra srt. A camera added"
+            " over HTTP cannot name one"
+        ),
+    )
     decoder: Literal["auto", "nvdec", "dali", "software"] = Field(
         "auto",
         description=(
@@ -104,6 +113,12 @@ class SourceConfig(StrictModel):
         """What is certainly wrong with it; None if nothing is."""
         if self.tls_ca_file is not None and not is_file(self.tls_ca_file):
             return f"source.tls_ca_file: file not found: {self.tls_ca_file}"
+        if self.ffmpeg is not None and not self.ffmpeg.is_absolute():
+            return f"source.ffmpeg: {self.ffmpeg} must be a whole path, from / on"
+        if self.ffmpeg is not None and not (
+            self.ffmpeg.is_file() and os.access(self.ffmpeg, os.X_OK)
+        ):
+            return f"source.ffmpeg: there is no program {self.ffmpeg}"
         return None
 
 

@@ -16,18 +16,21 @@ from model.media.container import open_container, open_file
 from model.media.source_rules import (
     HLS,
     MJPEG,
+    RTMP,
     RTSP,
     TCP,
     UDP,
     V4L2,
     WEB_LIVE,
     WEB_RECORDING,
+    SourceRules,
 )
 from stream.cameras.config import CameraConfig
 from stream.ingest.config import SourceConfig
 from stream.ingest.explain import explain_answer
 from stream.ingest.hls import START_SEGMENTS
 from stream.ingest.rtsp_redirects import check_redirects
+from stream.ingest.srt import open_srt
 from stream.ingest.web import WebVideo, find_address, find_web_video
 from stream.ingest.web_client import WebClient
 from stream.types import PacketClock
@@ -47,6 +50,7 @@ _ZONE = re.compile(r"([a-z]+://(?:[^/?#]*@)?\[[0-9A-Fa-f:.]+)%25([\w.-]+)(?=\])"
 # The frame rate is not needed, and what the streams are shows within a key frame's interval.
 _LIVE_OPTIONS = {"fpsprobesize": "0", "analyzeduration": "2000000"}
 _FIRST_PORT, _LAST_PORT, _UDP_PORTS = 20_000, 60_000, 64
+_RULES: dict[str, SourceRules] = {"tcp": TCP, "udp": UDP, "rtmp": RTMP, "rtmps": RTMP}
 # FFmpeg's flag of containers without timestamps of their own.
 _NO_TIMESTAMPS = 0x80
 
@@ -101,7 +105,7 @@ def open_camera(
     *,
     format_name: str | None = None,
 ) -> Any:
-    """Open a camera as a PyAV container.
+    """Open a camera; the answer is a context that gives the PyAV container, and closes it.
 
     Args:
         format_name: name of FFmpeg's demuxer; None: FFmpeg finds it out.
@@ -119,7 +123,9 @@ def open_camera(
         return open_container(camera.url, V4L2, format="v4l2", **arguments)
     if camera.is_on_web:
         return _open_web(camera, config, facts, arguments, format_name)
-    rules = {"tcp": TCP, "udp": UDP}.get(_scheme(camera), RTSP)
+    if _scheme(camera) == "srt":
+        return open_srt(with_zone_index(camera.url), config, facts.read_timeout_seconds)
+    rules = _RULES.get(_scheme(camera), RTSP)
     options = _rtsp_options(camera) if rules is RTSP else dict(_LIVE_OPTIONS)
     options |= _tls(camera, config)
     return open_container(with_zone_index(camera.url), rules, options=options, **arguments)
@@ -187,7 +193,7 @@ def _rtsp_options(camera: CameraConfig) -> dict[str, str]:
 
 
 def _tls(camera: CameraConfig, config: SourceConfig) -> dict[str, str]:
-    if _scheme(camera) not in ("rtsps", "https"):
+    if _scheme(camera) not in ("rtsps", "rtmps", "https"):
         return {}
     options = {"tls_verify": str(int(config.tls_verify))}
     if config.tls_ca_file is not None:

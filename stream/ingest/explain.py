@@ -17,6 +17,8 @@ from stream.cameras.config import CameraConfig, redact_url
 
 __all__ = ["explain_answer"]
 
+_PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
+
 
 def explain_answer(camera: CameraConfig, error: MediaError) -> str:
     """Say in one line what a camera or the network answered, and the remedy if one is known.
@@ -71,11 +73,19 @@ def _remedy(
     if isinstance(cause, ffmpeg.HTTPServerError):
         return "the camera has a fault of its own (503: too many clients); close other clients"
     if isinstance(cause, ConnectionRefusedError):
-        port = parts.port or {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}.get(parts.scheme)
+        port = parts.port or _PORTS.get(parts.scheme)
         return f"nothing listens on port {port} of {parts.hostname}; check the port"
     if getattr(cause, "errno", None) in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         return f"there is no route to {parts.hostname}; check address and network"
-    if parts.scheme in ("rtsps", "https") and getattr(cause, "errno", None) == errno.EIO:
+    hung_up = isinstance(cause, EOFError | ConnectionResetError)
+    if parts.scheme in ("rtmp", "rtmps") and (
+        hung_up or (parts.scheme == "rtmp" and getattr(cause, "errno", None) == errno.EIO)
+    ):
+        return (
+            "the server ended the connection; check application and name of the stream, and"
+            " whether something publishes it"
+        )
+    if parts.scheme in ("rtsps", "rtmps", "https") and getattr(cause, "errno", None) == errno.EIO:
         plain = parts.scheme.removesuffix("s")
         return (
             f"the TLS connection failed; check that this port speaks TLS (otherwise {plain}://) and"

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from configs import CameraError
-from stream.serve import routes_cameras
+from stream.serve import routes_cameras, routes_discover
 from stream.serve.dependencies import Services
 from stream.serve.hosts import HostRule
 from stream.serve.schemas import complete_document, errors
@@ -27,6 +27,7 @@ _STATUS = {
     "not_kept": 507,
     "no_broker": 503,
     "hanging": 503,
+    "searching": 409,
     "stopping": 503,
 }
 # Readers that do not hang return within seconds, and brokers restart in that time.
@@ -56,6 +57,7 @@ def create_app(services: Services, health: APIRouter, hosts: HostRule) -> FastAP
         dependencies=[Depends(hosts)],
     )
     app.include_router(routes_cameras.router)
+    app.include_router(routes_discover.router)
     if services.topic is not None:
         app.include_router(routes_cameras.topic_router)
     return app

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from stream.serve import connections
 from stream.serve.access import BEARER, Access
+from stream.serve.discovery import DiscoveryRunner
 
 __all__ = [
     "CameraControl",
@@ -87,6 +88,7 @@ class Services:
         max_body_bytes: maximum size of a request body in bytes.
         snapshots: folders of the pictures of events; empty if no pictures are stored.
         topic: takes the changes of cameras that live in a topic; None if they do not.
+        discovery: looks for cameras in the network.
     """
 
     cameras: Callable[[], CameraControl | None]
@@ -94,6 +96,7 @@ class Services:
     max_body_bytes: int
     snapshots: Sequence[Path]
     topic: TopicControl | None = None
+    discovery: DiscoveryRunner = dataclasses.field(default_factory=DiscoveryRunner)
 
 
 def _services(request: Request) -> Services:

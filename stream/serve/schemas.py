@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from stream.cameras.config import CameraConfig
+from stream.serve.discovery_schemas import DiscoveryRequest
 from stream.types import BlindReason, CameraState
 from stream.worker_metrics import NotTakenReason
 
@@ -37,7 +38,7 @@ _MEANING = {
     403: "a page of another site asks, or without a token not a program on this machine",
     404: "the camera or picture does not exist",
     408: "the request was not complete in time",
-    409: "the id is already used, or the limit of cameras and regions is reached",
+    409: "the id is already used, the limit of cameras and regions is reached, or a discovery runs",
     413: "the request is too long",
     415: "the request was not sent as JSON",
     421: "the Host header names another machine; http.hosts can allow its name",
@@ -222,7 +223,7 @@ def complete_document(document: dict[str, Any]) -> None:
 
 def _add_schemas(schemas: dict[str, Any]) -> None:
     _, described = models_json_schema(
-        [(model, "validation") for model in (NewCamera, CameraChange, Error)],
+        [(model, "validation") for model in (NewCamera, CameraChange, DiscoveryRequest, Error)],
         ref_template=_REFERENCE,
     )
     for name, schema in described["$defs"].items():

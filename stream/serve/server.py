@@ -19,6 +19,7 @@ from stream.serve.app import create_app, create_probe_app
 from stream.serve.config import HttpConfig
 from stream.serve.connections import limited_to
 from stream.serve.dependencies import CameraControl, Services, TopicControl
+from stream.serve.discovery import DiscoveryRunner
 from stream.serve.health import Check, health_report, health_router
 from stream.serve.hosts import HostRule
 
@@ -56,6 +57,7 @@ class HttpServer:
         report: function that returns the answer of `/health`; None for a report of the checks.
         snapshots: folders of the pictures of events, served under `/snapshots`; empty for none.
         topic: takes changes of cameras if they live in a topic; None if they do not.
+        discovery: looks for cameras; None: by the command `discover`.
 
     Raises:
         ConfigError: the server cannot listen on an address, or the token cannot be read.
@@ -71,6 +73,7 @@ class HttpServer:
         report: Callable[[], Mapping[str, Any]] | None = None,
         snapshots: Sequence[Path] = (),
         topic: TopicControl | None = None,
+        discovery: DiscoveryRunner | None = None,
     ) -> None:
         token = config.secret()
         hosts = HostRule(config.hosts)
@@ -83,7 +86,14 @@ class HttpServer:
         with contextlib.ExitStack() as opened:
             main = opened.enter_context(_listen(config.host, config.port, "http.port"))
             access = Access(token, listens_locally=is_local(main.getsockname()[0]))
-            services = Services(cameras, access, config.max_body_bytes, snapshots, topic)
+            services = Services(
+                cameras,
+                access,
+                config.max_body_bytes,
+                snapshots,
+                topic,
+                discovery or DiscoveryRunner(),
+            )
             app = create_app(services, health, hosts)
             self._main = _Listener(main, app, config, thread_name="http")
             self._listeners.append(self._main)

@@ -148,6 +148,19 @@ def test_what_the_configuration_gives_a_camera_stays_allowed_for_it_alone(folder
     assert "is outside" in refusal(allowed, with_authorities("/etc/other.pem"))
 
 
+def test_only_the_configuration_file_names_a_program() -> None:
+    def with_program(path: str, camera_id: str = "b") -> CameraConfig:
+        named = camera("srt://127.0.0.1:9", source={"ffmpeg": path})
+        return named.model_copy(update={"id": camera_id})
+
+    configured = with_program("/opt/own", "c")
+    allowed = AllowedFiles([Path("/")], [configured], SourceConfig(ffmpeg=Path("/opt/ffmpeg")))
+    allowed.check(with_program("/opt/ffmpeg"))
+    allowed.check(configured)
+    for path in ("/bin/sh", "/opt/own", "/opt/ffmpeg/../own"):
+        assert "names a program to run" in refusal(allowed, with_program(path))
+
+
 def test_no_other_setting_of_a_camera_names_a_file() -> None:
     """A setting with one of these words is a path that `AllowedFiles` must check."""
     words = ("file", "path", "folder", "directory", "url")
@@ -163,4 +176,4 @@ def test_no_other_setting_of_a_camera_names_a_file() -> None:
                 found.append(prefix + name)
         return found
 
-    assert sorted(fields(CameraConfig)) == ["source.tls_ca_file", "url"]
+    assert sorted(fields(CameraConfig)) == ["source.ffmpeg", "source.tls_ca_file", "url"]

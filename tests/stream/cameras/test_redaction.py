@@ -40,8 +40,23 @@ PARAMETERS = (
     *("clips/NAME={}/a.mp4", "a.mp4?NAME={}", "h/cgi?x=y&NAME={}", "srt://h:1/NAME={}"),
     *("foo:NAME={}", "concat:a|http://h/x?NAME={}"),
 )
+STREAMS = (
+    *(
+        "rtmp://h/live/{}",
+        "RTMP://h:1935/live/{}",
+        "rtmps://u:p@h/live/a/{}",
+        "rtmp://h/live/{}?a=b",
+    ),
+    *("rtmp://h/live/{}#a", "srt://h:9?streamid={}", "srt://h:9?mode=caller&streamid={}&latency=9"),
+    *(
+        "SRT://h:9?passphrase={}",
+        "srt://h:9?STREAMID=#!::r=a,s={}",
+        "srt://h:9/?streamid=read:a:u:{}",
+    ),
+)
 POSITIONS = (
     *LOGINS,
+    *STREAMS,
     *(shape.replace("NAME", name) for shape in PARAMETERS for name in NAMES),
 )
 SECRET = "kPzQ7x"
@@ -100,6 +115,9 @@ def test_a_password_in_a_path_need_not_be_encoded(before: str, after: str) -> No
         ("videos/10:30.mp4", "videos/10:30.mp4"),
         ("rtsp://fe80::1/x", "rtsp://fe80::1/x"),
         ("rtsp://u:pw/x", "rtsp://u:***/x"),
+        ("rtmp://u:pw@h:1/live/k3y?a=b", "rtmp://h:1/live/***"),
+        ("rtmp://h/live", "rtmp://h/live"),
+        ("srt://h:9?streamid=read:a&latency=9", "srt://h:9"),
     ],
 )
 def test_the_rest_is_still_shown(url: str, text: str) -> None:
@@ -114,6 +132,14 @@ def test_plain_secrets_are_found_where_they_stand() -> None:
         "http://h/v?src=rtsp://u:pw@x/1": [("/v?src=rtsp://u:pw@x/1", "path")],
         "rtsp://u:${secret:pw}@h/1?key=${secret:k}": [],
         "rtsp://u:@h/1": [],
+        "rtmp://u:pw@h/live/k3y?a=b": [("pw", "password"), ("k3y", "stream")],
+        "rtmp://h/live/${secret:k3y}": [],
+        "srt://h:9?streamid=#!::u=a,s=b&passphrase=c": [
+            ("#!::u=a,s=b", "streamid"),
+            ("c", "passphrase"),
+        ],
+        "srt://h:9?streamid=read:a:u:p%40w&latency=9": [("read:a:u:p%40w", "streamid")],
+        "srt://h:9?streamid=${secret:a}&passphrase=${secret:b}": [],
         "/videos/password/one.mp4": [],
     }
     for url, secrets in found.items():

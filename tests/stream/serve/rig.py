@@ -23,10 +23,14 @@ from stream.ingest.config import SourceConfig
 from stream.metrics import Metrics
 from stream.serve.config import HttpConfig
 from stream.serve.dependencies import TopicControl
+from stream.serve.discovery import DiscoveryRunner
 from stream.serve.server import HttpServer
 from stream.types import StreamBreak
 
-__all__ = ["Rig", "crowd"]
+__all__ = ["NOTHING_FOUND", "Rig", "crowd"]
+
+# Stands for the command `discover` where the network is not to be asked.
+NOTHING_FOUND = ("sh", "-c", """echo '{"devices": [], "dropped": {}}'""", "-")
 
 
 class Rig:
@@ -42,6 +46,7 @@ class Rig:
         run: Callable[[WorkerThreads], None] | None = None,
         max_views: int = 6,
         topic: TopicControl | None = None,
+        discovery: DiscoveryRunner | None = None,
         **http: Any,
     ) -> None:
         self.running: list[str] = []
@@ -69,6 +74,7 @@ class Rig:
             cameras=lambda: self.manager,
             checks={name: lambda: None for name in ("live", "ready", "startup")},
             topic=topic,
+            discovery=discovery or DiscoveryRunner(NOTHING_FOUND),
         )
         self.server.start()
 

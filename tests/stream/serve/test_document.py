@@ -40,6 +40,7 @@ STATUSES = {
     },
     "/cameras/{camera_id}/pause": {"post": {"200", "404", "422", "507"} | GUARDED},
     "/cameras/{camera_id}/resume": {"post": {"200", "404", "409", "422", "507"} | GUARDED},
+    "/discover": {"get": {"200"} | GUARDED, "post": {"200", "409", "507"} | BODY | GUARDED},
     "/snapshots/{camera_id}/{name}": {"get": {"200", "404"} | GUARDED},
 }
 
@@ -58,7 +59,7 @@ def test_the_document_asks_for_the_token_where_the_server_does(rig: Rig) -> None
     scheme = document["components"]["securitySchemes"]["token"]
     assert scheme == {"type": "http", "scheme": "bearer"}
     for path, operations in document["paths"].items():
-        is_guarded = path.startswith(("/cameras", "/snapshots"))
+        is_guarded = path.startswith(("/cameras", "/discover", "/snapshots"))
         for operation in operations.values():
             assert operation.get("security") == ([{"token": []}, {}] if is_guarded else None)
 
