@@ -20,6 +20,7 @@ _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 _RUNS = ("engine", "size")
 # Labels that counters have from the start: Prometheus does not see the first increase of others.
 _KINDS = ("started", "updated", "ended")
+_SPAN_DROPS = ("queue_full", "refused", "failed", "shutdown")
 _STOPS = ("moved", "failed", "cut", "fenced")
 
 
@@ -207,6 +208,12 @@ class Metrics(MetricRegistry):
             "publish_failures", "Failures to publish, by error", "error"
         )
 
+        self.trace_spans_dropped = self._counter(
+            "trace_spans_dropped", "Spans that did not reach the collector, by reason", "reason"
+        )
+        for reason in _SPAN_DROPS:
+            self.trace_spans_dropped.labels(reason)
+
     def _add_fleet(self) -> None:
         """Cameras that workers share; all zero or absent without `cameras_from.topic`."""
         self.fleet_partitions = self._gauge(
@@ -237,6 +244,11 @@ class Metrics(MetricRegistry):
         self.fleet_superseded = self._counter(
             "fleet_superseded_events", "Ends of actions that another worker had ended already"
         )
+
+    def observe_latency(self, seconds: float, trace_id: str | None = None) -> None:
+        """Count the latency of a clip; `trace_id` becomes the exemplar of its bucket."""
+        exemplar = None if trace_id is None else {"trace_id": trace_id}
+        self.latency.observe(seconds, exemplar)
 
     def set_camera_state(self, camera_id: str, state: CameraState) -> None:
         """Mark one state of a camera as the current one."""

@@ -222,6 +222,7 @@ class ClipStage(Stage):
             frame.arrived_monotonic,
             frame.wall_seconds,
             crop(frame.frame_HWC, state.region) if self._keeps_frames else None,
+            frame.sampled_monotonic,
         )
         self._batcher.add(state.slot, ref)
         if self._batcher.is_due():

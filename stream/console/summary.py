@@ -21,22 +21,22 @@ class LatencyLog:
     """Keeps the latest latencies in seconds for exact percentiles; the metrics count all.
 
     Args:
-        on_value: told of each latency, for the metrics.
+        on_value: told of each latency and its trace, for the metrics.
         max_values: number of latencies that are kept.
     """
 
     def __init__(
         self,
-        on_value: Callable[[float], object] = lambda seconds: None,
+        on_value: Callable[[float, str | None], object] = lambda seconds, trace_id: None,
         max_values: int = 200_000,
     ) -> None:
         self._on_value = on_value
         self._values: collections.deque[float] = collections.deque(maxlen=max_values)
         self._lock = threading.Lock()
 
-    def add(self, seconds: float) -> None:
-        """Add one latency in seconds."""
-        self._on_value(seconds)
+    def add(self, seconds: float, trace_id: str | None = None) -> None:
+        """Add one latency in seconds; `trace_id` names the trace of the clip, if it has one."""
+        self._on_value(seconds, trace_id)
         with self._lock:
             self._values.append(seconds)
 

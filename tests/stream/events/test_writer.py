@@ -102,7 +102,7 @@ def test_a_slow_disk_is_not_reported_as_a_standstill() -> None:
             time.sleep(0.03)
             super().append(events)
 
-    writer = EventWriter(Slow(), Metrics(), seconds.append)
+    writer = EventWriter(Slow(), Metrics(), lambda latency, _: seconds.append(latency))
     with running(writer):
         for number in range(1, 101):
             writer.put([make_event(number)], [time.monotonic()])
@@ -138,7 +138,9 @@ def test_waiting_events_are_bounded_and_updates_are_dropped_first(
 def test_latency_is_measured_until_the_event_is_stored() -> None:
     seconds: list[float] = []
     disk = Disk()
-    writer = EventWriter(disk, Metrics(), seconds.append, retry_seconds=0.05)
+    writer = EventWriter(
+        disk, Metrics(), lambda latency, _: seconds.append(latency), retry_seconds=0.05
+    )
     with running(writer):
         disk.is_full = True
         writer.put([make_event(1)], [time.monotonic(), time.monotonic() - 10])
