@@ -20,7 +20,7 @@ from stream.analysis.ring import ClipRing
 from stream.cameras.manager import CameraManager
 from stream.config import StreamConfig, max_views
 from stream.disk_watch import DiskWatch
-from stream.events.announcer import Announcer, Subscriber
+from stream.events.announcer import Announcer, BeginTrace, Subscriber
 from stream.events.event_pictures import EventPictures
 from stream.events.event_store import EventStore
 from stream.events.outbox import Outbox
@@ -126,7 +126,7 @@ def start_publisher(
 def open_http(
     config: StreamConfig,
     *,
-    metrics: Callable[[], bytes],
+    metrics: Metrics,
     cameras: Callable[[], CameraManager | None],
     statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
     load: Callable[[], Mapping[str, float]] = dict,
@@ -154,7 +154,8 @@ def open_http(
 
     return HttpServer(
         config.http,
-        metrics=metrics,
+        metrics=metrics.exposition,
+        openmetrics=metrics.openmetrics,
         cameras=cameras,
         report=report,
         checks=checks,
@@ -224,6 +225,7 @@ def build_announcer(
     worker: str | None,
     next_sequence: Callable[[str, int | None], int],
     subscribers: Sequence[Subscriber],
+    begin_trace: BeginTrace | None = None,
 ) -> Announcer:
     """The part that makes events of results."""
     pictures = None
@@ -238,4 +240,5 @@ def build_announcer(
         metrics=metrics,
         pictures=pictures,
         worker=worker,
+        begin_trace=begin_trace,
     )

@@ -28,6 +28,7 @@ from stream.events.start_check import check_authorities, check_certificates
 from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
+from stream.tracing.config import TracingConfig
 
 __all__ = [
     "StreamConfig",
@@ -61,6 +62,7 @@ class StreamConfig(StrictModel):
     outbox: OutboxConfig = Field(OutboxConfig(), description="event store")
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
     snapshots: SnapshotConfig = Field(SnapshotConfig(), description="pictures of events")
+    tracing: TracingConfig = Field(TracingConfig(), description="traces of events")
     log: LogConfig = Field(LogConfig(), description="log lines")
     http: HttpConfig = Field(HttpConfig(), description="metrics, health and cameras")
 
@@ -186,6 +188,7 @@ def check_settings(
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     check_certificates(config.kafka)
+    config.tracing.check()
     if config.cameras_from.topic is not None:
         _check_topic_settings(config)
     for source in (config.source, *(camera.source for camera in cameras)):

@@ -11,7 +11,6 @@ before it waits or drops, counted.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,11 +44,11 @@ from stream.ingest.pushed_frames import PushedFrames
 from stream.metrics import Metrics
 from stream.runtime_report import describe_runtime
 from stream.stage import close_quietly
+from stream.tracing_assembly import open_tracing
 from stream.types import CameraSnapshot
 
 __all__ = ["Pipeline"]
 
-_log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 
 
@@ -87,7 +86,7 @@ class Pipeline(FrameEntry):
         self._max_silence_seconds = max_silence_seconds
         self.metrics = Metrics()
         self.failed = False
-        self.latency = LatencyLog(self.metrics.latency.observe)
+        self.latency = LatencyLog(self.metrics.observe_latency)
         self.health = Health()
         self._counter = EventCounter(self.metrics)
         self._subscribers: list[Subscriber] = [self._counter.take]
@@ -105,7 +104,7 @@ class Pipeline(FrameEntry):
             self.outbox = assembly.open_outbox(config, self.metrics, stack)
             self.http = assembly.open_http(
                 config,
-                metrics=self.metrics.exposition,
+                metrics=self.metrics,
                 cameras=lambda: self.manager if self.health.started.is_set() else None,
                 statuses=self.cameras,
                 load=lambda: self.load.parts if self.health.started.is_set() else {},
@@ -159,7 +158,7 @@ class Pipeline(FrameEntry):
         self._fleet.start(self.manager, self.writer, self._counter, lambda: self.load.load)
         self.health.started.set()
         try:
-            while not stop.is_set() and not self._has_failure():
+            while not stop.is_set() and not any(stage.failure for stage in self._stages):
                 if until_ended and self.manager.all_ended():
                     break
                 seconds = time.monotonic() - started_at
@@ -210,18 +209,23 @@ class Pipeline(FrameEntry):
     def _build_stages(self, max_batch: int) -> None:
         self.inbox = Inbox(self.config.batch.camera_queue)
         self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
-        self.writer = EventWriter(self.outbox, self.metrics, self.latency.add)
+        worker, device = self._fleet.worker, self._recogniser.device
+        of_traces = (self.config, self.metrics, self._stack)
+        self._tracing = open_tracing(*of_traces, worker=worker, device=str(device))
+        on = (self.latency.add, self._tracing.stored)
+        self.writer = EventWriter(self.outbox, self.metrics, *on)
         self.announcer = assembly.build_announcer(
             self.config,
             self.spec,
             self.metrics,
             self._recogniser,
             snapshots=self._snapshots,
-            worker=self._fleet.worker,
+            worker=worker,
             next_sequence=self.writer.next_sequence,
             subscribers=(self._store, self._tell),
+            begin_trace=self._tracing.begin,
         )
-        self.ring = assembly.build_ring(self.config, self.spec, self._recogniser.device)
+        self.ring = assembly.build_ring(self.config, self.spec, device)
         self.clips = assembly.build_clip_stage(
             self.config,
             self.spec,
@@ -253,7 +257,7 @@ class Pipeline(FrameEntry):
         return next((camera for camera in self._cameras if camera.id == camera_id), None)
 
     def _store(self, announcement: Announcement) -> None:
-        self.writer.put(announcement.events, announcement.arrived_monotonic)
+        self.writer.put(announcement.events, announcement.arrived_monotonic, announcement.trace_ids)
 
     def _tell(self, announcement: Announcement) -> None:
         for subscriber in self._subscribers:
@@ -263,9 +267,6 @@ class Pipeline(FrameEntry):
         refresh_cameras(self.metrics, self.cameras)
         refresh_events(self.metrics, self.outbox, self.writer.unsaved)
         refresh_device(self.metrics, self._recogniser.device, self.ring.slots - self.ring.free)
-
-    def _has_failure(self) -> bool:
-        return any(stage.failure is not None for stage in self._stages)
 
     def _drain(self) -> None:
         """Stop the cameras and let everything they delivered become events in the outbox."""

@@ -27,6 +27,7 @@ MAY_IMPORT = {
 }
 # Inside `stream`: what every room may know, beside its own files and the settings of others.
 VALUES = {
+    "stream.batch_times",
     "stream.types",
     "stream.metrics",
     "stream.metric_registry",
@@ -60,6 +61,7 @@ WIRING = {
     "stream.pipeline",
     "stream.runtime_report",
     "stream.start_check",
+    "stream.tracing_assembly",
     "stream.reader",
 }
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
+from stream.serve.exposition import OPENMETRICS_CONTENT, exposition
 from stream.serve.hosts import HostRule
 from stream.serve.schemas import HealthReport, errors
 from stream.types import CameraSnapshot
@@ -41,6 +41,7 @@ def health_router(
     report: Callable[[], Mapping[str, Any]],
     *,
     hosts: HostRule,
+    openmetrics: Callable[[], bytes] | None = None,
 ) -> APIRouter:
     """Create the routes for metrics, health and probes.
 
@@ -49,16 +50,18 @@ def health_router(
         checks: health check of each probe, by its name: `startup`, `ready`, `live`.
         report: function that returns the answer of `/health`; see `health_report`.
         hosts: rule that decides which requests may see names of cameras.
+        openmetrics: function that returns `/metrics` in the format OpenMetrics; None: requests
+            cannot ask for it.
     """
     router = APIRouter()
     router.add_api_route(
         "/metrics",
-        _exposition(metrics),
+        exposition(metrics, openmetrics),
         name="metrics",
         summary="Metrics in the text format of Prometheus",
         response_class=PlainTextResponse,
-        response_description="metrics",
-        responses=errors(403, 421, 503),
+        response_description="metrics; a request that accepts OpenMetrics gets that format",
+        responses={200: {"content": OPENMETRICS_CONTENT}, **errors(403, 421, 503)},
         dependencies=[Depends(hosts)],
     )
     router.add_api_route(
@@ -85,13 +88,6 @@ def health_router(
             responses=_UNHEALTHY,
         )
     return router
-
-
-def _exposition(metrics: Callable[[], bytes]) -> Callable[[], Response]:
-    def answer() -> Response:
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
-
-    return answer
 
 
 def _health(report: Callable[[], Mapping[str, Any]]) -> Callable[[], Awaitable[Response]]:

@@ -123,9 +123,7 @@ class EventTraces:
                 # The sink may be faster than the thread that tells of the storing.
                 spans += self._note_stored(trace, now)
                 at = trace.to_unix_seconds
-                spans.append(
-                    self._sent(sink, context, event, trace.ends[-1] + at, now + at)
-                )
+                spans.append(self._sent(sink, context, event, trace.ends[-1] + at, now + at))
                 trace.acknowledged.add(sink)
                 trace.last_monotonic = now
                 spans += self._ended(trace)

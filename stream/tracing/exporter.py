@@ -17,9 +17,9 @@ __all__ = ["CollectorError", "SpanExporter", "SpanSender"]
 
 _log = logging.getLogger(__name__)
 _MAX_BATCH = 512
-_GATHER_SECONDS = 1.0
 _MAX_ATTEMPTS = 5
 _MAX_PAUSE_SECONDS = 30.0
+_LAST_PAUSE_SECONDS = 0.1  # at the end of a run, which does not wait for long
 
 
 class CollectorError(Exception):
@@ -62,6 +62,7 @@ class SpanExporter(Stage):
         on_dropped: told how many spans were dropped, and why: `queue_full`, `refused` by the
             collector, `failed` to reach it, or left at `shutdown`.
         pause_seconds: before the second attempt; it doubles with each further one.
+        gather_seconds: maximum time that spans wait for others of their batch.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class SpanExporter(Stage):
         max_spans: int,
         on_dropped: Callable[[int, str], None],
         pause_seconds: float = 1.0,
+        gather_seconds: float = 1.0,
     ) -> None:
         super().__init__("tracing")
         self._sender = sender
@@ -79,6 +81,7 @@ class SpanExporter(Stage):
         self._max_spans = max_spans
         self._on_dropped = on_dropped
         self._pause_seconds = pause_seconds
+        self._gather_seconds = gather_seconds
         self._condition = threading.Condition()
         self._waiting: collections.deque[Span] = collections.deque()
         self._sending = 0
@@ -115,7 +118,7 @@ class SpanExporter(Stage):
         while not self.stopping.is_set():
             self.beat()
             with self._condition, self.waiting():
-                self._condition.wait_for(self._has_batch, timeout=_GATHER_SECONDS)
+                self._condition.wait_for(self._has_batch, timeout=self._gather_seconds)
             self._send_next()
         while self._waiting and time.monotonic() < self._deadline:
             self._send_next()
@@ -158,10 +161,8 @@ class SpanExporter(Stage):
                 if not error.may_retry or attempt == _MAX_ATTEMPTS or is_over:
                     raise
                 self._note_away(error)
-            # At the end of a run, the pauses are short anyway: the deadline is near.
-            self.stopping.wait(seconds) or time.sleep(0)
-            if self.stopping.is_set():
-                time.sleep(min(0.1, seconds))
+            if self.stopping.wait(seconds):
+                time.sleep(min(_LAST_PAUSE_SECONDS, seconds))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 

@@ -79,7 +79,11 @@ class OtlpSender:
             raise CollectorError(_reason(error), may_retry=True) from None
         if status != 200:
             retry_after = headers.get("retry-after", "")
-            seconds = min(float(retry_after), _MAX_RETRY_AFTER_SECONDS) if _is_number(retry_after) else None
+            seconds = (
+                min(float(retry_after), _MAX_RETRY_AFTER_SECONDS)
+                if _is_number(retry_after)
+                else None
+            )
             raise CollectorError(
                 f"it answers {status}",
                 may_retry=status in _RETRYABLE,
