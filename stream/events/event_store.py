@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from stream.events.event import StoredEvent
 
-__all__ = ["EventStore"]
+__all__ = ["EventStore", "SinkStore"]
 
 
 class EventStore(Protocol):
@@ -26,3 +26,10 @@ class EventStore(Protocol):
         """Wait until events are added, at most until the timeout."""
 
     def __len__(self) -> int: ...
+
+
+class SinkStore(EventStore, Protocol):
+    """What waits for one sink; the methods that the thread of the sink uses."""
+
+    def end(self) -> Mapping[str, int]:
+        """Store no more events for the sink; return how many of each kind were given up."""

@@ -21,13 +21,21 @@ class EventFilter(StrictModel):
     actions: tuple[str, ...] = Field((), description="names of actions; empty: all")
     kinds: tuple[EventKind, ...] = Field((), description="kinds of events; empty: all")
     min_confidence: float = Field(
-        0.0, ge=0, le=1, description="minimum confidence that an event states"
+        0.0,
+        ge=0,
+        le=1,
+        description="minimum confidence; from the first event of an action that has it, all others"
+        " of the action are sent, too",
     )
 
-    def takes(self, event: ActionEvent) -> bool:
-        """Return whether the sink gets an event."""
+    def takes(self, event: ActionEvent, *, is_known: bool = False) -> bool:
+        """Return whether the sink gets an event.
+
+        Args:
+            is_known: whether the sink has got an earlier event of the same action.
+        """
         return (
-            event.confidence >= self.min_confidence
+            (is_known or event.confidence >= self.min_confidence)
             and (not self.kinds or event.kind in self.kinds)
             and (not self.cameras or event.camera_id in self.cameras)
             and (not self.actions or event.action in self.actions)
