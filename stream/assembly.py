@@ -22,7 +22,7 @@ from stream.config import StreamConfig, max_views
 from stream.disk_watch import DiskWatch
 from stream.events.announcer import Announcer, BeginTrace, Subscriber
 from stream.events.event_pictures import EventPictures
-from stream.events.event_store import EventStore
+from stream.events.event_store import EventStore, OnAcknowledged
 from stream.events.outbox import Outbox
 from stream.events.publisher import Publisher
 from stream.events.snapshots import SnapshotStore
@@ -101,9 +101,17 @@ def open_snapshots(
 
 
 def start_publisher(
-    config: StreamConfig, outbox: EventStore, metrics: Metrics, stack: contextlib.ExitStack
+    config: StreamConfig,
+    outbox: EventStore,
+    metrics: Metrics,
+    stack: contextlib.ExitStack,
+    *,
+    on_acknowledged: OnAcknowledged | None = None,
 ) -> Publisher | None:
     """Start the publisher to Kafka, which the stack closes; None without a broker.
+
+    Args:
+        on_acknowledged: called with the name of the sink and with events that the broker has.
 
     Raises:
         BrokerError: its settings cannot be used.
@@ -117,6 +125,7 @@ def start_publisher(
         metrics.published.inc,
         lambda error: metrics.publish_failures.labels(error).inc(),
         metrics.outbox_rejected.inc,
+        on_acknowledged=on_acknowledged,
     )
     publisher.start()
     stack.callback(close_quietly, publisher.close)

@@ -28,6 +28,7 @@ from stream.events.start_check import check_authorities, check_certificates
 from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
+from stream.sinks.config import KAFKA, MAX_SINKS, sink_settings
 from stream.tracing.config import TracingConfig
 
 __all__ = [
@@ -99,11 +100,25 @@ class StreamConfig(StrictModel):
             raise ValueError(
                 f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own"
             )
+        self._check_sinks()
         if self.cameras_from.topic is not None:
             self._check_fleet()
         elif not self.cameras and not self.http.enabled:
             raise ValueError("cameras: there are none, and without http.enabled none can be added")
         return self
+
+    def _check_sinks(self) -> None:
+        names = [KAFKA, *(sink.name for sink in sink_settings(self))]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"the sink name {twice[0]!r} is used more than once; every sink needs its own, and"
+                f" {KAFKA!r} is that of section kafka"
+            )
+        if len(names) > MAX_SINKS:
+            raise ValueError(
+                f"there are {len(names)} sinks with Kafka; at most {MAX_SINKS} are possible"
+            )
 
     def _check_fleet(self) -> None:
         if self.cameras:

@@ -204,14 +204,15 @@ class Pipeline(FrameEntry):
         )
         self.metrics.before_scrape += [self._refresh, self._fleet.refresh]
         outbox = self._fleet.events_to_publish(self.outbox, self._stack)
-        self._publisher = assembly.start_publisher(self.config, outbox, self.metrics, self._stack)
+        on_acknowledged = self._tracing.acknowledged
+        of_events = (self.config, outbox, self.metrics, self._stack)
+        self._publisher = assembly.start_publisher(*of_events, on_acknowledged=on_acknowledged)
 
     def _build_stages(self, max_batch: int) -> None:
         self.inbox = Inbox(self.config.batch.camera_queue)
         self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
         worker, device = self._fleet.worker, self._recogniser.device
-        of_traces = (self.config, self.metrics, self._stack)
-        self._tracing = open_tracing(*of_traces, worker=worker, device=str(device))
+        self._tracing = open_tracing(self.config, self.metrics, self._stack, worker, str(device))
         on = (self.latency.add, self._tracing.stored)
         self.writer = EventWriter(self.outbox, self.metrics, *on)
         self.announcer = assembly.build_announcer(

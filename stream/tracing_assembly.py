@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from stream.config import StreamConfig
 from stream.events.announcer import BeginTrace
 from stream.events.event import ActionEvent
+from stream.events.event_store import OnAcknowledged
 from stream.metrics import Metrics
+from stream.sinks.config import EventFilter
 from stream.tracing.event_traces import EventTraces
 from stream.tracing.exporter import SpanExporter
 from stream.tracing.sinks import TracedSink
@@ -28,19 +30,19 @@ class Tracing:
     Attributes:
         begin: called for each event that is announced; None without tracing.
         stored: called with events that were stored.
-        acknowledged: called with the name of a sink and the events that it has taken.
+        acknowledged: called with the name of a sink and with events that it has taken; None
+            without tracing.
     """
 
     begin: BeginTrace | None = None
     stored: Callable[[Sequence[ActionEvent]], None] = lambda events: None
-    acknowledged: Callable[[str, Sequence[ActionEvent]], None] = lambda sink, events: None
+    acknowledged: OnAcknowledged | None = None
 
 
 def open_tracing(
     config: StreamConfig,
     metrics: Metrics,
     stack: contextlib.ExitStack,
-    *,
     worker: str | None,
     device: str,
 ) -> Tracing:
@@ -89,7 +91,7 @@ def _traced_sinks(config: StreamConfig) -> list[TracedSink]:
         sinks.append(
             TracedSink(
                 "kafka",
-                lambda event: True,
+                _takes(config.kafka.filter),
                 f"send {config.kafka.topic}",
                 {
                     "messaging.system": "kafka",
@@ -101,3 +103,7 @@ def _traced_sinks(config: StreamConfig) -> list[TracedSink]:
             )
         )
     return sinks
+
+
+def _takes(chosen: EventFilter) -> Callable[[ActionEvent, bool], bool]:
+    return lambda event, is_known: chosen.takes(event, is_known=is_known)

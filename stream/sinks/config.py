@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from configs import StrictModel
 from stream.events.event import ActionEvent, EventKind
 
-__all__ = ["KAFKA", "MAX_SINKS", "EventFilter", "SinkConfig"]
+__all__ = ["KAFKA", "MAX_SINKS", "EventFilter", "SinkConfig", "sink_settings"]
 
 KAFKA = "kafka"  # name of the sink that section `kafka` describes
 MAX_SINKS = 32
@@ -62,3 +62,9 @@ class SinkConfig(StrictModel):
         ge=0,
         description="maximum time at shutdown to deliver the waiting events; the rest stay stored",
     )
+
+
+def sink_settings(config: BaseModel) -> list[SinkConfig]:
+    """Return the sinks of a configuration beside Kafka: the entries of all lists of sinks."""
+    lists = [value for value in config.__dict__.values() if isinstance(value, tuple)]
+    return [each for entries in lists for each in entries if isinstance(each, SinkConfig)]

@@ -76,6 +76,8 @@ class EventTraces:
         self._attributes = dict(attributes or {})
         self._lock = threading.Lock()
         self._pending: collections.OrderedDict[int, _Trace] = collections.OrderedDict()
+        # The sinks that have got events of each action that goes on.
+        self._actions: collections.OrderedDict[str, set[str]] = collections.OrderedDict()
 
     def begin(self, event: ActionEvent, ref: ClipRef | None, times: BatchTimes | None) -> str:
         """Begin the trace of an event; return its `traceparent`, also if it is not recorded.
@@ -162,8 +164,20 @@ class EventTraces:
         trace.ends.append(max(now, trace.ends[-1]))
         trace.last_monotonic = trace.ends[-1]
         trace.stages += ("store",)
-        trace.waits_for = {name for name, sink in self._sinks.items() if sink.takes(trace.event)}
+        trace.waits_for = self._sinks_of(trace.event)
         return _stage_spans(trace)
+
+    def _sinks_of(self, event: ActionEvent) -> set[str]:
+        """Return the sinks that get an event: by their filters, as the outbox decides."""
+        known = self._actions.pop(event.event_id, set())
+        names = {
+            name for name, sink in self._sinks.items() if sink.takes(event, name in known)
+        }
+        if event.kind != "ended":
+            self._actions[event.event_id] = known | names
+            if len(self._actions) > self._max_pending:
+                self._actions.popitem(last=False)
+        return names
 
     def _ended(self, trace: _Trace) -> list[Span]:
         if trace.waits_for is None or trace.waits_for - trace.acknowledged:

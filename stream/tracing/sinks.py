@@ -17,13 +17,13 @@ class TracedSink:
 
     Args:
         name: of the sink.
-        takes: whether the sink gets an event.
+        takes: whether the sink gets an event; told whether it has got an earlier one of the action.
         span_name: such as `send action-events`.
         attributes: of its spans, by OpenTelemetry's semantic conventions.
     """
 
     name: str
-    takes: Callable[[ActionEvent], bool]
+    takes: Callable[[ActionEvent, bool], bool]
     span_name: str
     attributes: Mapping[str, AttributeValue]
     kind: SpanKind = "producer"
