@@ -28,6 +28,10 @@ from stream.events.start_check import check_authorities, check_certificates
 from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
+from stream.sinks.assembly import check_sinks
+from stream.sinks.config import KAFKA, MAX_SINKS
+from stream.sinks.mqtt_config import MqttConfig
+from stream.sinks.webhook_config import WebhookConfig
 
 __all__ = [
     "StreamConfig",
@@ -60,6 +64,12 @@ class StreamConfig(StrictModel):
     events: EventConfig = Field(EventConfig(), description="from probabilities to events")
     outbox: OutboxConfig = Field(OutboxConfig(), description="event store")
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
+    webhooks: tuple[WebhookConfig, ...] = Field(
+        (), description="receivers of events over HTTP", max_length=MAX_SINKS
+    )
+    mqtt: tuple[MqttConfig, ...] = Field(
+        (), description="MQTT servers that get events", max_length=MAX_SINKS
+    )
     snapshots: SnapshotConfig = Field(SnapshotConfig(), description="pictures of events")
     log: LogConfig = Field(LogConfig(), description="log lines")
     http: HttpConfig = Field(HttpConfig(), description="metrics, health and cameras")
@@ -97,6 +107,15 @@ class StreamConfig(StrictModel):
             raise ValueError(
                 f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own"
             )
+        sinks = [KAFKA, *(sink.name for sink in (*self.webhooks, *self.mqtt))]
+        same = sorted({name for name in sinks if sinks.count(name) > 1})
+        if same:
+            raise ValueError(
+                f"webhooks, mqtt: the name {same[0]!r} is used more than once; every sink needs its"
+                f" own, and {KAFKA!r} is the sink of section kafka"
+            )
+        if len(sinks) > MAX_SINKS:
+            raise ValueError(f"webhooks, mqtt: more than {MAX_SINKS - 1} sinks beside kafka")
         if self.cameras_from.topic is not None:
             self._check_fleet()
         elif not self.cameras and not self.http.enabled:
@@ -186,6 +205,7 @@ def check_settings(
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     check_certificates(config.kafka)
+    check_sinks(config)
     if config.cameras_from.topic is not None:
         _check_topic_settings(config)
     for source in (config.source, *(camera.source for camera in cameras)):

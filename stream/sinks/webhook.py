@@ -25,6 +25,7 @@ from stream.events.event import StoredEvent
 from stream.sinks.checked_network import CheckedNetwork, PrivateAddressError, Resolve
 from stream.sinks.delivery import Gone, Refused, Undelivered
 from stream.sinks.signature import sign
+from stream.sinks.tls import client_context
 from stream.sinks.webhook_config import WebhookConfig
 from stream.sinks.webhook_transport import WebhookTransport, silence_log
 
@@ -57,7 +58,9 @@ class WebhookDelivery:
         self._config = config
         self._network = CheckedNetwork(allow_private=config.allow_private, resolve=resolve)
         self._client = httpx.Client(
-            transport=WebhookTransport(self._network, tls_context(config)),
+            transport=WebhookTransport(
+                self._network, client_context(f"webhooks.{config.name}", ca_file=config.ca_file)
+            ),
             follow_redirects=False,
             trust_env=False,
         )
@@ -175,23 +178,6 @@ class WebhookDelivery:
         if isinstance(cause, ssl.SSLError):
             return Undelivered("tls", f"no trusted encryption: {readable(cause)}")
         return Undelivered("connection", readable(error) or "the connection was closed")
-
-
-def tls_context(config: WebhookConfig) -> ssl.SSLContext:
-    """Return what checks the receiver's certificate.
-
-    Raises:
-        ConfigError: `ca_file` has no certificates.
-    """
-    if config.ca_file is None:
-        return httpx.create_ssl_context(trust_env=False)
-    try:
-        return ssl.create_default_context(cafile=config.ca_file)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"webhooks.{config.name}.ca_file {config.ca_file} is not a PEM file of certificates:"
-            f" {getattr(error, 'strerror', None) or error}"
-        ) from None
 
 
 def webhook_body(events: Sequence[StoredEvent], *, is_list: bool) -> bytes:

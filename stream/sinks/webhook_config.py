@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs import ConfigError, StrictModel, has_controls, is_file
 from stream.sinks.config import SinkConfig
+from stream.sinks.public_addresses import is_private_host
 from stream.sinks.secret_files import read_secret_file
 from stream.sinks.signature import parse_secret, parse_secrets
 
@@ -84,12 +85,23 @@ class WebhookConfig(SinkConfig, StrictModel):
                 raise ValueError(f"{name} not found: {file}")
         if self.ca_file is not None and not self.is_encrypted:
             raise ValueError("ca_file needs an address with https")
+        host = urlsplit(self.url).hostname or ""
+        if not self.allow_private and is_private_host(host):
+            raise ValueError(
+                f"url leads to {host}, which is not a public address; set allow_private: true if"
+                " events may go there"
+            )
         return self
 
     @property
     def is_encrypted(self) -> bool:
         """Whether requests are encrypted."""
         return self.url.startswith("https:")
+
+    @property
+    def has_login(self) -> bool:
+        """Whether requests carry headers that may be secret."""
+        return self.token_file is not None or self.headers_file is not None
 
     @property
     def address(self) -> str:
