@@ -99,6 +99,9 @@ class MqttDelivery:
             error.delivered = delivered
             if not isinstance(error, Refused) or not connection.is_alive:
                 self._drop()
+            if error.reason == "protocol":
+                # Some servers refuse an event with a code that an acknowledgement may not have.
+                raise Refused(error.reason, str(error), delivered=delivered) from None
             raise
 
     def close(self) -> None:

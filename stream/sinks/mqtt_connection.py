@@ -218,13 +218,16 @@ class MqttConnection:
     def _run(self) -> None:
         """Move bytes until the connection is lost or `drop` is called."""
         try:
+            result = MQTTErrorCode.MQTT_ERR_SUCCESS
             while not self._is_ending and self._client.socket() is not None:
-                self._step()
+                result = self._step()
+            if result == MQTTErrorCode.MQTT_ERR_PROTOCOL:
+                self._note_lost(Undelivered("protocol", "the server sent a malformed packet"))
         except Exception as error:  # the library raises various errors for malformed packets
             self._note_lost(Undelivered("protocol", f"no valid answer: {readable(error)}"))
         self._note_lost(Undelivered("connection", "the connection was lost"))
 
-    def _step(self) -> None:
+    def _step(self) -> MQTTErrorCode:
         connected: Any = self._client.socket()
         poller = select.poll()
         wanted = select.POLLIN | (select.POLLOUT if self._client.want_write() else 0)
@@ -241,8 +244,10 @@ class MqttConnection:
         if self._client.want_write():
             steps.append(self._client.loop_write)
         for step in (*steps, self._client.loop_misc):
-            if step() != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
-                return
+            result = step()
+            if result != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
+                return result
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
@@ -269,5 +274,3 @@ class MqttConnection:
         _, _, flags, code, _ = arguments
         if flags.is_disconnect_packet_from_server and code.value >= FIRST_FAILURE:
             self._note_lost(undelivered(code.value))
-        else:
-            self._note_lost(Undelivered("connection", "the connection was lost"))
