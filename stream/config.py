@@ -28,7 +28,10 @@ from stream.events.start_check import check_authorities, check_certificates
 from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
+from stream.sinks.assembly import check_sinks
 from stream.sinks.config import KAFKA, MAX_SINKS, sink_settings
+from stream.sinks.mqtt_config import MqttConfig
+from stream.sinks.webhook_config import WebhookConfig
 from stream.tracing.config import TracingConfig
 
 __all__ = [
@@ -62,6 +65,12 @@ class StreamConfig(StrictModel):
     events: EventConfig = Field(EventConfig(), description="from probabilities to events")
     outbox: OutboxConfig = Field(OutboxConfig(), description="event store")
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
+    webhooks: tuple[WebhookConfig, ...] = Field(
+        (), description="receivers of events over HTTP", max_length=MAX_SINKS
+    )
+    mqtt: tuple[MqttConfig, ...] = Field(
+        (), description="MQTT servers that get events", max_length=MAX_SINKS
+    )
     snapshots: SnapshotConfig = Field(SnapshotConfig(), description="pictures of events")
     tracing: TracingConfig = Field(TracingConfig(), description="traces of events")
     log: LogConfig = Field(LogConfig(), description="log lines")
@@ -203,6 +212,7 @@ def check_settings(
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     check_certificates(config.kafka)
+    check_sinks(config)
     config.tracing.check()
     if config.cameras_from.topic is not None:
         _check_topic_settings(config)

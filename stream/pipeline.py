@@ -213,8 +213,7 @@ class Pipeline(FrameEntry):
         self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
         worker, device = self._fleet.worker, self._recogniser.device
         self._tracing = open_tracing(self.config, self.metrics, self._stack, worker, str(device))
-        on = (self.latency.add, self._tracing.stored)
-        self.writer = EventWriter(self.outbox, self.metrics, *on)
+        self.writer = EventWriter(self.outbox, self.metrics, self.latency.add, self._tracing.stored)
         self.announcer = assembly.build_announcer(
             self.config,
             self.spec,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import urllib.parse
 from collections.abc import Callable, Sequence
 
 from stream.config import StreamConfig
@@ -12,7 +13,7 @@ from stream.events.announcer import BeginTrace
 from stream.events.event import ActionEvent
 from stream.events.event_store import OnAcknowledged
 from stream.metrics import Metrics
-from stream.sinks.config import EventFilter
+from stream.sinks.config import KAFKA, EventFilter
 from stream.tracing.event_traces import EventTraces
 from stream.tracing.exporter import SpanExporter
 from stream.tracing.sinks import TracedSink
@@ -88,21 +89,32 @@ def _traced_sinks(config: StreamConfig) -> list[TracedSink]:
     """Describe the sinks whose acknowledgements a trace waits for."""
     sinks = []
     if config.kafka.bootstrap:
-        sinks.append(
-            TracedSink(
-                "kafka",
-                _takes(config.kafka.filter),
-                f"send {config.kafka.topic}",
-                {
-                    "messaging.system": "kafka",
-                    "messaging.operation.name": "send",
-                    "messaging.operation.type": "send",
-                    "messaging.destination.name": config.kafka.topic,
-                    "server.address": ",".join(config.kafka.bootstrap),
-                },
-            )
-        )
+        messaging = _messaging("kafka", config.kafka.topic, ",".join(config.kafka.bootstrap))
+        takes = _takes(config.kafka.filter)
+        sinks.append(TracedSink(KAFKA, takes, f"send {config.kafka.topic}", messaging))
+    for server in config.mqtt:
+        # The name of a span must not have many values: the topic is the template.
+        messaging = _messaging("mqtt", server.topic, server.host)
+        takes = _takes(server.filter)
+        sinks.append(TracedSink(server.name, takes, f"send {server.topic}", messaging))
+    for webhook in config.webhooks:
+        request: dict[str, AttributeValue] = {
+            "http.request.method": "POST",
+            "server.address": urllib.parse.urlsplit(webhook.url).hostname or "",
+        }
+        takes = _takes(webhook.filter)
+        sinks.append(TracedSink(webhook.name, takes, "POST", request, "client"))
     return sinks
+
+
+def _messaging(system: str, topic: str, server: str) -> dict[str, AttributeValue]:
+    return {
+        "messaging.system": system,
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": topic,
+        "server.address": server,
+    }
 
 
 def _takes(chosen: EventFilter) -> Callable[[ActionEvent, bool], bool]:

@@ -170,9 +170,7 @@ class EventTraces:
     def _sinks_of(self, event: ActionEvent) -> set[str]:
         """Return the sinks that get an event: by their filters, as the outbox decides."""
         known = self._actions.pop(event.event_id, set())
-        names = {
-            name for name, sink in self._sinks.items() if sink.takes(event, name in known)
-        }
+        names = {name for name, sink in self._sinks.items() if sink.takes(event, name in known)}
         if event.kind != "ended":
             self._actions[event.event_id] = known | names
             if len(self._actions) > self._max_pending:

@@ -18,8 +18,12 @@ from stream.tracing.trace_context import context_of, parse_traceparent
 from stream.types import ClipRef, View
 from tests.support.factory import make_event
 
-KAFKA = TracedSink("kafka", lambda event, is_known: True, "send events", {"messaging.system": "kafka"})
-STARTS = TracedSink("door", lambda event, is_known: event.kind == "started", "send door", {}, kind="client")
+KAFKA = TracedSink(
+    "kafka", lambda event, is_known: True, "send events", {"messaging.system": "kafka"}
+)
+STARTS = TracedSink(
+    "door", lambda event, is_known: event.kind == "started", "send door", {}, kind="client"
+)
 
 
 class Rig:
