@@ -22,17 +22,27 @@ from stream.pipeline import Pipeline
 from stream.tracing import config as tracing_config
 from stream.tracing.event_traces import STAGES
 from tests import ROOT
+from tests.support.broker import free_port, running_broker
 from tests.support.coded_video import write_video
 from tests.support.collector import Collector, SeenSpan, running_collector
 from tests.support.pipelines import config_for
+from tests.support.topics import all_records
 
 EVENTS = {"smoothing": 1, "default": {"enter": 0.05, "exit": 0.0}}
 
 
-def traced(weights: Path, folder: Path, endpoint: str | None, **settings: Any) -> StreamConfig:
+def traced(
+    weights: Path,
+    folder: Path,
+    endpoint: str | None,
+    kafka: dict[str, Any] | None = None,
+    **settings: Any,
+) -> StreamConfig:
     video = write_video(folder / "a.mp4", "libx264", range(48))
-    tracing = {"endpoint": endpoint} | settings
-    return config_for(weights, folder, {"a": video}, events=EVENTS, tracing=tracing)
+    sections = {"events": EVENTS, "tracing": {"endpoint": endpoint} | settings}
+    if kafka is not None:
+        sections["kafka"] = kafka
+    return config_for(weights, folder, {"a": video}, **sections)
 
 
 def stored(folder: Path) -> list[tuple[str, str, str | None]]:
@@ -110,6 +120,53 @@ def test_every_event_has_its_trace_and_the_metrics_name_one(
     assert classic_kind.startswith("text/plain")
     assert "trace_id" not in classic
     assert "cidc_camera_to_event_seconds_bucket" in classic
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_a_trace_ends_at_the_broker_also_after_a_restart(
+    tiny_weights: Path, tmp_path: Path
+) -> None:
+    with running_collector() as collector, running_broker() as bootstrap:
+        nobody = {"bootstrap": [f"127.0.0.1:{free_port()}"], "drain_seconds": 0}
+        with Pipeline(traced(tiny_weights, tmp_path, collector.endpoint, nobody)) as pipeline:
+            pipeline.run(threading.Event())
+        waiting = [traceparent for _, _, traceparent in stored(tmp_path)]
+        assert waiting
+        roots = {f"00-{root.trace_id}-{root.span_id}-01": root for root in collector.roots()}
+        assert set(roots) == set(waiting)
+        assert {root.attributes["cidc.unacknowledged"] for root in roots.values()} == {"kafka"}
+        kafka = {"bootstrap": [bootstrap], "topic": "traced", "drain_seconds": 20}
+        with Pipeline(traced(tiny_weights, tmp_path, collector.endpoint, kafka)) as pipeline:
+            pipeline.run(threading.Event())
+        records = all_records(bootstrap, "traced")
+    assert stored(tmp_path) == []
+    headers = [dict(record.headers)["traceparent"].decode() for record in records]
+    assert headers[: len(waiting)] == waiting
+    assert len(headers) > len(waiting)
+    roots = {f"00-{root.trace_id}-{root.span_id}-01": root for root in collector.roots()}
+    assert set(roots) == set(headers)
+    for record, header in zip(records, headers, strict=True):
+        root = roots[header]
+        sent = collector.children(root)["send traced"]
+        assert sent.kind == 4  # producer
+        assert sent.attributes == {
+            "cidc.sink": "kafka",
+            "messaging.system": "kafka",
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": "traced",
+            "messaging.message.id": dict(record.headers)["event_id"].decode(),
+            "messaging.kafka.message.key": "a",
+            "server.address": bootstrap,
+        }
+        assert sent.started < sent.ended
+        if header in waiting:
+            assert root.ended < sent.ended
+            continue
+        assert "cidc.unacknowledged" not in root.attributes
+        has_clip = root.attributes["cidc.kind"] == "started"
+        check_stages(collector, root, (*(STAGES if has_clip else ("store",)), "send traced"))
 
 
 def test_a_fraction_of_the_actions_is_traced_and_the_others_say_so(
