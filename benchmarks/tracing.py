@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from stream.analysis.config import InferConfig
+from model.checkpoints.weights import read_spec
+from stream.analysis.config import InferConfig, weights_path
 from stream.analysis.recogniser import Recogniser
 from stream.config import StreamConfig
 from stream.events.outbox import read_events
@@ -71,6 +72,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--frames", type=int, default=1200)
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2")
     torch.set_num_threads(1)
     costs: dict[str, list[float]] = {way: [] for way in _WAYS}
     with _collector() as (endpoint, ask), tempfile.TemporaryDirectory() as folder:
@@ -122,7 +125,11 @@ def _run(
             {
                 "cameras": [{"id": "a", "url": str(video), "pace": "fast", "hop": 1}],
                 "infer": {"device": "cpu", "precision": "float32", "threads": 1},
-                "events": {"smoothing": 1, "default": {"cooldown_seconds": 0.0}},
+                "events": {
+                    "smoothing": 1,
+                    "default": {"cooldown_seconds": 0.0},
+                    "temperature": read_spec(weights_path(InferConfig())).temperature,
+                },
                 "outbox": {"path": f"{folder}/outbox.db"},
                 "http": {"enabled": False},
                 "tracing": tracing,

@@ -1,4 +1,4 @@
-"""Traces of events: begun with the clip, ended by the acknowledgements of the sinks.
+"""Traces of events: started with the clip, ended by the acknowledgements of the sinks.
 
 A clip without an event costs a few times that it carries anyway. An event that is not recorded
 costs the hash that gives its ids.
@@ -88,7 +88,7 @@ class EventTraces:
         """
         context = context_of(event, self._ratio)
         if context.is_sampled:
-            self._keep(_begun(context, event, ref, times))
+            self._keep(_new_trace(context, event, ref, times))
         return context.traceparent
 
     def stored(self, events: Sequence[ActionEvent]) -> None:
@@ -229,7 +229,7 @@ class EventTraces:
         )
 
 
-def _begun(
+def _new_trace(
     context: TraceContext, event: ActionEvent, ref: ClipRef | None, times: BatchTimes | None
 ) -> _Trace:
     now = time.monotonic()
