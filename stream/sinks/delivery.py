@@ -39,7 +39,7 @@ class Delivery(Protocol):
         """Close the connection; called once, after the last call of `deliver` has returned."""
 
 
-class Undelivered(Exception):
+class Undelivered(Exception):  # noqa: N818 (it says what became of the events)
     """A receiver has not taken all events; those left are delivered again.
 
     Args:

@@ -1,3 +1,3 @@
 """Traces of events: from a camera's packet to the acknowledgement of each sink."""
 
-from __future__ import annotations
+__all__: list[str] = []
