@@ -19,7 +19,7 @@ from stream.tracing.exporter import SpanExporter
 from stream.tracing.sinks import TracedSink
 from stream.tracing.span import AttributeValue
 
-__all__ = ["Tracing", "open_tracing"]
+__all__ = ["Tracing", "open_tracing", "traced_sinks"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def open_tracing(
         attributes["cidc.worker"] = worker
     traces = EventTraces(
         exporter.put,
-        sinks=_traced_sinks(config),
+        sinks=traced_sinks(config),
         sample_ratio=settings.sample_ratio,
         max_pending=settings.max_queue_spans,
         attributes=attributes,
@@ -85,7 +85,7 @@ def open_tracing(
     return Tracing(traces.begin, traces.stored, traces.acknowledged)
 
 
-def _traced_sinks(config: StreamConfig) -> list[TracedSink]:
+def traced_sinks(config: StreamConfig) -> list[TracedSink]:
     """Describe the sinks whose acknowledgements a trace waits for."""
     sinks = []
     if config.kafka.bootstrap:

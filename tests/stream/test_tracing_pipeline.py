@@ -21,10 +21,12 @@ from stream.config import StreamConfig
 from stream.pipeline import Pipeline
 from stream.tracing import config as tracing_config
 from stream.tracing.event_traces import STAGES
+from stream.tracing_assembly import traced_sinks
 from tests import ROOT
 from tests.support.broker import free_port, running_broker
 from tests.support.coded_video import write_video
 from tests.support.collector import Collector, SeenSpan, running_collector
+from tests.support.factory import make_event
 from tests.support.pipelines import config_for
 from tests.support.topics import all_records
 
@@ -79,7 +81,8 @@ def test_every_event_has_its_trace_and_the_metrics_name_one(
 ) -> None:
     before = time.time_ns()
     with running_collector() as collector:
-        with Pipeline(traced(tiny_weights, tmp_path, collector.endpoint)) as pipeline:
+        config = traced(tiny_weights, tmp_path, collector.endpoint)
+        with Pipeline(config, worker="w7") as pipeline:
             pipeline.run(threading.Event())
             assert pipeline.http is not None
             address = pipeline.http.address
@@ -98,6 +101,7 @@ def test_every_event_has_its_trace_and_the_metrics_name_one(
         assert root.attributes["cidc.event_id"] == event_id
         assert root.attributes["cidc.camera"] == "a"
         assert root.attributes["cidc.device"] == "cpu"
+        assert root.attributes["cidc.worker"] == root.resource["service.instance.id"] == "w7"
         assert before <= root.started <= root.ended <= after
         has_clip = kind_of_event == "started"
         check_stages(collector, root, STAGES if has_clip else ("store",))
@@ -195,6 +199,45 @@ def test_a_collector_that_is_away_costs_a_count(tiny_weights: Path, tmp_path: Pa
     roots = len(stored(tmp_path))
     assert sum(dropped.values()) >= roots * 2
     assert set(dropped) <= {"failed", "shutdown"}
+
+
+def test_a_trace_waits_for_each_sink_that_gets_the_event(
+    tiny_weights: Path, tmp_path: Path
+) -> None:
+    config = config_for(
+        tiny_weights,
+        tmp_path,
+        {"a": tmp_path / "a.mp4"},
+        kafka={"bootstrap": ["k:9092", "l:9092"], "filter": {"kinds": ["started"]}},
+        mqtt=[{"name": "house", "url": "mqtts://mqtt.example:8883", "topic": "t/{camera}"}],
+        webhooks=[
+            {
+                "name": "door",
+                "url": "https://hooks.example/path?key=k3y",
+                "secret": "whsec_" + "A" * 44,
+                "filter": {"min_confidence": 0.9},
+            }
+        ],
+    )
+    kafka, mqtt, webhook = traced_sinks(config)
+    assert [sink.name for sink in (kafka, mqtt, webhook)] == ["kafka", "house", "door"]
+    started, ended = make_event(1), make_event(2, kind="ended", event=1)
+    assert (kafka.takes(started, False), kafka.takes(ended, True)) == (True, False)
+    assert (webhook.takes(started, False), webhook.takes(ended, True)) == (False, True)
+    assert mqtt.takes(ended, False)
+    assert [sink.span_name for sink in (kafka, mqtt, webhook)] == [
+        "send action-events",
+        "send t/{camera}",
+        "POST",
+    ]
+    assert mqtt.attributes["messaging.system"] == "mqtt"
+    assert mqtt.attributes["messaging.destination.name"] == "t/{camera}"
+    assert kafka.attributes["server.address"] == "k:9092,l:9092"
+    assert webhook.kind == "client"
+    assert webhook.attributes == {
+        "http.request.method": "POST",
+        "server.address": "hooks.example",
+    }
 
 
 # FastAPI imports the interface of OpenTelemetry, which does nothing by itself.
