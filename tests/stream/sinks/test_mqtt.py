@@ -279,13 +279,13 @@ def test_servers_that_answer_something_else(answer: bytes, scheme: str, reason: 
     scripted = Scripted(answer)
     url = f"{scheme}://127.0.0.1:{scripted.port}"
     threads = threading.active_count()
-    begun = time.monotonic()
+    started = time.monotonic()
     with (
         delivery(scripted.port, url=url, timeout_seconds=0.5) as sent,
         pytest.raises(Undelivered) as raised,
     ):
         sent.deliver(stored_events(1), NEVER)
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - started < 2.0
     assert raised.value.reason == reason
     assert until(lambda: threading.active_count() <= threads)
     scripted.close()
@@ -295,11 +295,11 @@ def test_a_stop_ends_the_wait() -> None:
     scripted = Scripted(CONNECTED)
     stopping = threading.Event()
     threading.Timer(0.2, stopping.set).start()
-    begun = time.monotonic()
+    started = time.monotonic()
     with delivery(scripted.port, timeout_seconds=30, status_topic=None) as sent:
         with pytest.raises(Undelivered):
             sent.deliver(stored_events(1), stopping)
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - started < 1.5
     scripted.close()
 
 
