@@ -29,7 +29,7 @@ from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.serve.config import HttpConfig
 from stream.sinks.assembly import check_sinks
-from stream.sinks.config import KAFKA, MAX_SINKS
+from stream.sinks.config import KAFKA, MAX_SINKS, sink_settings
 from stream.sinks.mqtt_config import MqttConfig
 from stream.sinks.webhook_config import WebhookConfig
 
@@ -107,20 +107,25 @@ class StreamConfig(StrictModel):
             raise ValueError(
                 f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own"
             )
-        sinks = [KAFKA, *(sink.name for sink in (*self.webhooks, *self.mqtt))]
-        same = sorted({name for name in sinks if sinks.count(name) > 1})
-        if same:
-            raise ValueError(
-                f"webhooks, mqtt: the name {same[0]!r} is used more than once; every sink needs its"
-                f" own, and {KAFKA!r} is the sink of section kafka"
-            )
-        if len(sinks) > MAX_SINKS:
-            raise ValueError(f"webhooks, mqtt: more than {MAX_SINKS - 1} sinks beside kafka")
+        self._check_sinks()
         if self.cameras_from.topic is not None:
             self._check_fleet()
         elif not self.cameras and not self.http.enabled:
             raise ValueError("cameras: there are none, and without http.enabled none can be added")
         return self
+
+    def _check_sinks(self) -> None:
+        names = [KAFKA, *(sink.name for sink in sink_settings(self))]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"the sink name {twice[0]!r} is used more than once; every sink needs its own, and"
+                f" {KAFKA!r} is that of section kafka"
+            )
+        if len(names) > MAX_SINKS:
+            raise ValueError(
+                f"there are {len(names)} sinks with Kafka; at most {MAX_SINKS} are possible"
+            )
 
     def _check_fleet(self) -> None:
         if self.cameras:

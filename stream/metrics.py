@@ -11,6 +11,7 @@ from prometheus_client import Histogram
 
 from stream.metric_registry import MetricRegistry
 from stream.old_metric_names import OldMetricNames
+from stream.sink_metrics import SinkMetrics
 from stream.types import CameraState
 from stream.worker_metrics import WorkerMetrics
 
@@ -33,6 +34,7 @@ class Metrics(MetricRegistry):
         self._add_events()
         self._add_fleet()
         self.worker = WorkerMetrics(self.registry)
+        self.sinks = SinkMetrics(self.registry)
         self.registry.register(
             OldMetricNames(
                 {
@@ -167,14 +169,17 @@ class Metrics(MetricRegistry):
             "camera_last_event_timestamp_seconds",
             "When the newest event of a camera was made, since 1970",
         )
-        self.outbox_events = self._gauge("outbox_events", "Events waiting in the outbox")
+        self.outbox_events = self._gauge("outbox_events", "Events in the outbox, each counted once")
         self.outbox_dropped = self._counter(
-            "outbox_dropped", "Events dropped because the outbox was full, by kind", "kind"
+            "outbox_dropped",
+            "Events dropped because too many waited for Kafka or were kept, by kind",
+            "kind",
         )
         for kind in _KINDS:
             self.outbox_dropped.labels(kind)
         self.outbox_age = self._gauge(
-            "outbox_oldest_seconds", "Age of the oldest event in the outbox"
+            "outbox_oldest_seconds",
+            "Age of the oldest event that waits for Kafka; without Kafka, of the oldest of all",
         )
         self.outbox_unsaved = self._gauge(
             "outbox_unsaved", "Events that wait in memory because the outbox cannot be written"
@@ -186,7 +191,7 @@ class Metrics(MetricRegistry):
             "outbox_damaged", "Times a damaged outbox was moved to another name"
         )
         self.outbox_rejected = self._counter(
-            "outbox_rejected", "Events that no broker takes, kept as dead letters"
+            "outbox_rejected", "Events that Kafka does not take, kept as dead letters"
         )
         self.snapshots = self._counter(
             "snapshots",
@@ -200,7 +205,7 @@ class Metrics(MetricRegistry):
             "disk_size_bytes", "Size of the disk of a folder of the run", "folder"
         )
         self.broker_configured = self._gauge(
-            "broker_configured", "1 if events are sent to a broker, 0 if the outbox keeps them"
+            "broker_configured", "1 if events are sent to Kafka, 0 if they are not"
         )
         self.published = self._counter("published", "Events that the broker acknowledged")
         self.publish_failures = self._counter(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from configs import StrictModel
 from stream.events.event import ActionEvent, EventKind
 
-__all__ = ["KAFKA", "MAX_SINKS", "EventFilter", "SinkConfig"]
+__all__ = ["KAFKA", "MAX_SINKS", "EventFilter", "SinkConfig", "sink_settings"]
 
 KAFKA = "kafka"  # name of the sink that section `kafka` describes
 MAX_SINKS = 32
@@ -21,13 +21,21 @@ class EventFilter(StrictModel):
     actions: tuple[str, ...] = Field((), description="names of actions; empty: all")
     kinds: tuple[EventKind, ...] = Field((), description="kinds of events; empty: all")
     min_confidence: float = Field(
-        0.0, ge=0, le=1, description="minimum confidence that an event states"
+        0.0,
+        ge=0,
+        le=1,
+        description="minimum confidence; from the first event of an action that has it, all others"
+        " of the action are sent, too",
     )
 
-    def takes(self, event: ActionEvent) -> bool:
-        """Return whether the sink gets an event."""
+    def takes(self, event: ActionEvent, *, is_known: bool = False) -> bool:
+        """Return whether the sink gets an event.
+
+        Args:
+            is_known: whether the sink has got an earlier event of the same action.
+        """
         return (
-            event.confidence >= self.min_confidence
+            (is_known or event.confidence >= self.min_confidence)
             and (not self.kinds or event.kind in self.kinds)
             and (not self.cameras or event.camera_id in self.cameras)
             and (not self.actions or event.action in self.actions)
@@ -54,3 +62,9 @@ class SinkConfig(StrictModel):
         ge=0,
         description="maximum time at shutdown to deliver the waiting events; the rest stay stored",
     )
+
+
+def sink_settings(config: BaseModel) -> list[SinkConfig]:
+    """Return the sinks of a configuration beside Kafka: the entries of all lists of sinks."""
+    lists = [value for value in config.__dict__.values() if isinstance(value, tuple)]
+    return [each for entries in lists for each in entries if isinstance(each, SinkConfig)]

@@ -89,7 +89,7 @@ def test_an_old_outbox_can_be_read_as_it_is(old_outbox: Path) -> None:
     ]
     assert [json.loads(event.to_json()) for event in events] == payloads(FIXTURES / "outbox.db")
     assert (events[3].region, events[3].snapshot) == ("left", "door/4.jpg")
-    ((payload, error),) = read_dead_letters(old_outbox)
+    ((payload, error, _),) = read_dead_letters(old_outbox)
     assert error == "MessageSizeTooLargeError: too long"
     assert ActionEvent.from_json(payload).sequence == 4
     assert old_outbox.read_bytes() == before
