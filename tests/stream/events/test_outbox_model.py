@@ -99,7 +99,9 @@ class Run:
             kind = self.dice.choice(("started", "updated", "updated", "ended"))
             action = self.dice.choice(("fall", "jump"))
             made = make_event(self.numbers[camera], camera=camera, kind=kind, action=action)
-            trace = f"00-{self.numbers[camera]:032x}-{1:016x}-01" if self.dice.random() < 0.5 else None
+            trace = (
+                f"00-{self.numbers[camera]:032x}-{1:016x}-01" if self.dice.random() < 0.5 else None
+            )
             events.append(dataclasses.replace(made, traceparent=trace))
         self.outbox.append(events)
         self.model.append(events)

@@ -197,13 +197,13 @@ def test_tls_and_password(tmp_path: Path) -> None:
 
 def test_a_topic_that_is_not_allowed_is_named_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "acl").write_text("topic readwrite cidc/events/door/#\ntopic cidc/status/#\n")
-    with mosquitto(tmp_path, f"acl_file {tmp_path / 'acl'}") as server:
-        with delivery(server.port) as sent:  # noqa: SIM117
-            batch = [*stored_events(3), stored_event(4, "hall"), stored_event(5)]
-            with pytest.raises(Undelivered, match="cidc/events/hall/fall/started") as raised:
-                sent.deliver(batch, NEVER)
-            assert type(raised.value) is Undelivered
-            assert (raised.value.reason, raised.value.delivered) == ("not_authorised", 3)
+    acl = f"acl_file {tmp_path / 'acl'}"
+    with mosquitto(tmp_path, acl) as server, delivery(server.port) as sent:
+        batch = [*stored_events(3), stored_event(4, "hall"), stored_event(5)]
+        with pytest.raises(Undelivered, match="cidc/events/hall/fall/started") as raised:
+            sent.deliver(batch, NEVER)
+        assert type(raised.value) is Undelivered
+        assert (raised.value.reason, raised.value.delivered) == ("not_authorised", 3)
 
 
 def test_a_server_that_refuses_the_status_message_still_gets_events(
@@ -211,26 +211,29 @@ def test_a_server_that_refuses_the_status_message_still_gets_events(
 ) -> None:
     caplog.set_level(logging.WARNING)
     (tmp_path / "acl").write_text("topic readwrite cidc/events/#\n")
-    with mosquitto(tmp_path, f"acl_file {tmp_path / 'acl'}") as server:
-        with delivery(server.port) as sent:
-            sent.deliver(stored_events(3), NEVER)
+    acl = f"acl_file {tmp_path / 'acl'}"
+    with mosquitto(tmp_path, acl) as server, delivery(server.port) as sent:
+        sent.deliver(stored_events(3), NEVER)
     assert "'online' on cidc/status/me was refused" in caplog.text
 
 
 @pytest.mark.parametrize("line", ["max_packet_size 400", "message_size_limit 200"])
 def test_an_event_that_is_too_large_is_refused(tmp_path: Path, line: str) -> None:
-    with mosquitto(tmp_path, line) as server, delivery(server.port, topic="{camera}") as sent:
-        with pytest.raises(Refused) as raised:
-            sent.deliver(stored_events(2), NEVER)
+    with (
+        mosquitto(tmp_path, line) as server,
+        delivery(server.port, topic="{camera}") as sent,
+        pytest.raises(Refused) as raised,
+    ):
+        sent.deliver(stored_events(2), NEVER)
     assert raised.value.delivered == 0
 
 
 def test_the_server_says_how_many_events_may_wait(tmp_path: Path) -> None:
-    with mosquitto(tmp_path, "max_inflight_messages 3") as server:
-        with delivery(server.port) as sent:
-            sent.deliver(stored_events(50), NEVER)
-            assert sent._connection is not None
-            assert sent._connection.receive_maximum == 3
+    few = "max_inflight_messages 3"
+    with mosquitto(tmp_path, few) as server, delivery(server.port) as sent:
+        sent.deliver(stored_events(50), NEVER)
+        assert sent._connection is not None
+        assert sent._connection.receive_maximum == 3
 
 
 class Scripted:
@@ -296,9 +299,11 @@ def test_a_stop_ends_the_wait() -> None:
     stopping = threading.Event()
     threading.Timer(0.2, stopping.set).start()
     started = time.monotonic()
-    with delivery(scripted.port, timeout_seconds=30, status_topic=None) as sent:
-        with pytest.raises(Undelivered):
-            sent.deliver(stored_events(1), stopping)
+    with (
+        delivery(scripted.port, timeout_seconds=30, status_topic=None) as sent,
+        pytest.raises(Undelivered),
+    ):
+        sent.deliver(stored_events(1), stopping)
     assert time.monotonic() - started < 1.5
     scripted.close()
 
