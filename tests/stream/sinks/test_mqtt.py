@@ -118,17 +118,18 @@ def test_a_server_that_loses_acknowledgements_gets_the_events_again_in_order(
     assert len(numbers) > 210  # some came twice
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing(server: Mosquitto) -> None:
     """Killed and started again while events are published, several times."""
     events = [
-        stored_event(number, ("door", "hall", "yard")[number % 3]) for number in range(1, 3000)
+        stored_event(number, ("door", "hall", "yard")[number % 3]) for number in range(1, 1501)
     ]
     proxy = Proxy(server.port, free_port())
     failures = done = 0
     stopped = threading.Event()
 
     def disturb() -> None:
-        for _ in range(3):
+        for _ in range(2):
             time.sleep(0.15)
             proxy.cut()
             server.kill()
@@ -151,9 +152,9 @@ def test_a_killed_server_loses_nothing(server: Mosquitto) -> None:
                     failures += 1
                     done += error.delivered
                 time.sleep(0.0 if stopped.is_set() else 0.02)
-        assert until(lambda: bool(reader.events()) and reader.events()[-1]["sequence"] == 2999)
+        assert until(lambda: bool(reader.events()) and reader.events()[-1]["sequence"] == 1500)
     proxy.cut()
-    assert failures >= 3
+    assert failures >= 2
     for camera in ("door", "hall", "yard"):
         seen = [each["sequence"] for each in reader.events() if each["camera_id"] == camera]
         sent_ = [each.event.sequence for each in events if each.event.camera_id == camera]

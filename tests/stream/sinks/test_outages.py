@@ -100,6 +100,7 @@ def server(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @pytest.mark.broker
 @pytest.mark.slow
+@pytest.mark.timeout(300 + 5 * OUTAGE_SECONDS)
 def test_each_sink_in_turn_is_away_and_none_loses_an_event(
     tmp_path: Path, broker: Proxy, server: Mosquitto
 ) -> None:
