@@ -51,9 +51,12 @@ FILES = (
     "stream/events/kafka.py",
     "stream/events/migrations.py",
     "stream/events/outbox_reader.py",
+    "stream/events/sink_rows.py",
     "stream/events_command.py",
     "stream/py.typed",
     "stream/reader.py",
+    "stream/sinks/__init__.py",
+    "stream/sinks/config.py",
 )
 
 

@@ -73,11 +73,12 @@ def _info() -> dict[str, Any]:
         "version": project["version"],
         "description": (
             "Records that the pipeline writes to Kafka topics, and reads from them, and messages"
-            " that it publishes on an MQTT server. Delivery is at least once: readers ignore a repeated event, which has the same event_id, kind, epoch"
-            " and sequence as one before. Events that a broker refuses are in no topic: they stay"
-            " in the outbox of the pipeline as dead letters. The topics have the default names of"
-            " the settings kafka.topic, cameras_from.topic, cameras_from.open_events_topic,"
-            " mqtt.topic and mqtt.status_topic."
+            " that it publishes on an MQTT server. Delivery is at least once: readers ignore a"
+            " repeated event, which has the same event_id, kind, epoch and sequence as one before."
+            " Events that a broker or server refuses are in no topic: they stay in the outbox of"
+            " the pipeline as dead letters. The topics have the default names of the settings"
+            " kafka.topic, cameras_from.topic, cameras_from.open_events_topic, mqtt.topic and"
+            " mqtt.status_topic."
         ),
         "license": {"name": project["license"]},
     }

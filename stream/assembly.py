@@ -22,9 +22,8 @@ from stream.config import StreamConfig, max_views
 from stream.disk_watch import DiskWatch
 from stream.events.announcer import Announcer, Subscriber
 from stream.events.event_pictures import EventPictures
-from stream.events.event_store import EventStore
 from stream.events.outbox import Outbox
-from stream.events.publisher import Publisher
+from stream.events.sink_registry import OutboxSink
 from stream.events.snapshots import SnapshotStore
 from stream.fleet.topic_cameras import TopicCameras
 from stream.ingest.decoder_pool import DecoderPool
@@ -43,12 +42,19 @@ __all__ = [
     "open_http",
     "open_outbox",
     "open_snapshots",
-    "start_publisher",
 ]
 
 
-def open_outbox(config: StreamConfig, metrics: Metrics, stack: contextlib.ExitStack) -> Outbox:
+def open_outbox(
+    config: StreamConfig,
+    metrics: Metrics,
+    stack: contextlib.ExitStack,
+    sinks: Sequence[OutboxSink],
+) -> Outbox:
     """The event store, which the stack closes; from now on its disk is watched.
+
+    Args:
+        sinks: those that get events; what waits for others is given up.
 
     Raises:
         OutboxError: it cannot be opened or written.
@@ -57,6 +63,8 @@ def open_outbox(config: StreamConfig, metrics: Metrics, stack: contextlib.ExitSt
         config.outbox,
         lambda kind: metrics.outbox_dropped.labels(kind).inc(),
         metrics.outbox_damaged.inc,
+        on_lost=lambda sink, kind: metrics.sinks.lost.labels(sink, kind).inc(),
+        sinks=sinks,
     )
     stack.callback(close_quietly, outbox.close)
     folders = {"outbox": config.outbox.path.parent}
@@ -100,29 +108,6 @@ def open_snapshots(
     return store
 
 
-def start_publisher(
-    config: StreamConfig, outbox: EventStore, metrics: Metrics, stack: contextlib.ExitStack
-) -> Publisher | None:
-    """Start the publisher to Kafka, which the stack closes; None without a broker.
-
-    Raises:
-        BrokerError: its settings cannot be used.
-    """
-    if not config.kafka.bootstrap:
-        return None
-    metrics.broker_configured.set(1)
-    publisher = Publisher(
-        config.kafka,
-        outbox,
-        metrics.published.inc,
-        lambda error: metrics.publish_failures.labels(error).inc(),
-        metrics.outbox_rejected.inc,
-    )
-    publisher.start()
-    stack.callback(close_quietly, publisher.close)
-    return publisher
-
-
 def open_http(
     config: StreamConfig,
     *,
@@ -133,12 +118,14 @@ def open_http(
     checks: Mapping[str, Callable[[], str | None]],
     topic: TopicCameras | None = None,
     worker: Callable[[], Mapping[str, Any] | None] = lambda: None,
+    sinks: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.
 
     Args:
         topic: takes the changes of cameras that live in a topic, from `Fleet.open_topic`.
         worker: describes this worker's share in them, for `/health`.
+        sinks: describes each sink, for `/health`.
 
     Raises:
         ConfigError: its address cannot be listened on, or its token cannot be read.
@@ -150,7 +137,14 @@ def open_http(
     def report() -> Mapping[str, Any]:
         manager = cameras()
         not_taken = () if manager is None else manager.not_taken.cameras
-        return health_report(checks, statuses(), load=load(), not_taken=not_taken, worker=worker())
+        return health_report(
+            checks,
+            statuses(),
+            load=load(),
+            not_taken=not_taken,
+            worker=worker(),
+            sinks=sinks(),
+        )
 
     return HttpServer(
         config.http,

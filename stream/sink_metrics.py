@@ -46,7 +46,10 @@ class SinkMetrics:
             registry=registry,
         )
         self.up = Gauge(
-            "cidc_sink_up", "1 if a sink takes events, 0 if it does not", ["sink"], registry=registry
+            "cidc_sink_up",
+            "1 if a sink takes events, 0 if it does not",
+            ["sink"],
+            registry=registry,
         )
 
     def of(self, sink: str) -> SinkCounts:

@@ -32,6 +32,7 @@ VALUES = {
     "stream.metric_registry",
     "stream.old_metric_names",
     "stream.stage",
+    "stream.sink_metrics",
     "stream.worker_metrics",
     "stream.events.event",
     "stream.events.event_store",
@@ -58,7 +59,10 @@ WIRING = {
     "stream.local.worker_process",
     "stream.outbox_command",
     "stream.pipeline",
+    "stream.pipeline_report",
     "stream.runtime_report",
+    "stream.sink_assembly",
+    "stream.sinks.assembly",
     "stream.start_check",
     "stream.reader",
 }

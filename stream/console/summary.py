@@ -12,6 +12,7 @@ from typing import Any
 
 from configs import ConfigError
 from stream.metrics import Metrics
+from stream.sinks.config import KAFKA
 from stream.types import CameraSnapshot
 
 __all__ = ["LatencyLog", "build_summary", "summary_lines", "write_summary"]
@@ -73,6 +74,7 @@ def build_summary(
     http: str | None = None,
     load: Mapping[str, Any] | None = None,
     worker: Mapping[str, Any] | None = None,
+    sinks: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Any]:
     """Build the summary of a run.
 
@@ -91,6 +93,7 @@ def build_summary(
         load: used fraction of the capacity, at last and at most; None if not known.
         worker: this worker's share in the cameras of a topic; None if they do not come from one,
             and then the summary has no `worker`.
+        sinks: what each sink has taken, lost and left.
     """
     events: dict[str, dict[str, int]] = {}
     for (action, kind), count in counts.items():
@@ -104,6 +107,7 @@ def build_summary(
         "events": events,
         "latency_seconds": latency.percentiles(),
         "published": metrics.total(metrics.published),
+        "sinks": {name: dict(counts) for name, counts in (sinks or {}).items()},
         "outbox_left": outbox_left,
         "events_lost": lost,
         "load": None if load is None else dict(load),
@@ -163,7 +167,15 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     lines.append(
         f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost_text}"
     )
+    lines += [_sink_text(name, sink) for name, sink in summary["sinks"].items() if name != KAFKA]
     return lines
+
+
+def _sink_text(name: str, sink: Mapping[str, int]) -> str:
+    """Return a text about a sink; zeros are left out, but not what it has taken."""
+    units = {"waiting": "wait", "dead_letters": "refused", "lost": "lost"}
+    others = [f", {sink[unit]} {text}" for unit, text in units.items() if sink[unit]]
+    return f"sink {name}: {sink['events']} events taken{''.join(others)}"
 
 
 def _gpu_text(gpu: Mapping[str, Any]) -> str:

@@ -40,9 +40,7 @@ class SinkStore(EventStore, Protocol):
         """Store no more events for the sink; return how many of each kind were given up."""
 
 
-def tell_acknowledged(
-    hook: OnAcknowledged | None, sink: str, taken: Sequence[StoredEvent]
-) -> None:
+def tell_acknowledged(hook: OnAcknowledged | None, sink: str, taken: Sequence[StoredEvent]) -> None:
     """Call the hook, if there is one; an error in it is logged and delays no event."""
     if hook is None:
         return

@@ -35,9 +35,10 @@ class OutboxDatabase:
     Damage is detected when the database is used. That call fails; the next call replaces the
     database with a new one that contains all readable events. `count` is the number of events,
     `waiting` the number of those that wait for a sink, by its bit; `bits` and `filters` are the bit
-    of each known sink and the JSON of its filter. `last_id` is the highest event id, and `sequences` the last sequence number of each camera, or of
-    each camera in an epoch (`camera@epoch`).
-    `last_id` and `sequences` never decrease, even after a damaged database is replaced.
+    of each known sink and the JSON of its filter. `last_id` is the highest event id, and
+    `sequences` the last sequence number of each camera, or of each camera in an epoch
+    (`camera@epoch`). `last_id` and `sequences` never decrease, even after a damaged database is
+    replaced.
 
     Args:
         path: the database file.

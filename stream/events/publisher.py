@@ -216,9 +216,7 @@ class Publisher(Stage):
         return len(acknowledged)
 
     def _note_acknowledged(self, ids: Sequence[int]) -> None:
-        if self.problem is not None:
-            _log.warning("Kafka at %s answers again; publishing continues", self._address)
-        self.problem = None
+        self._note_back()
         self._outbox.remove(ids)  # if this fails, the next call collects the same ids again
         for stored_id in ids:
             del self._pending[stored_id]
@@ -256,11 +254,18 @@ class Publisher(Stage):
             _log.warning("Kafka at %s: %s; events wait in the outbox", self._address, shown)
         self.problem = shown
 
+    def _note_back(self) -> None:
+        if self.problem is not None:
+            _log.warning("Kafka at %s answers again; publishing continues", self._address)
+        self.problem = None
+
     def _find_topic(self) -> bool:
         problem = self._calls.find_topic(self._config)
         if problem is not None:
             self._note_away(problem.failure, problem.reason)
             return False
+        if not (self._pending or self._watch.is_blocked):
+            self._note_back()  # there may be nothing to send for a long time
         self._has_topic = True
         return True
 

@@ -163,20 +163,22 @@ def _copy(
         database.execute("commit")
 
 
+def _opened(damaged: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(damaged, timeout=_LOCK_SECONDS))
+
+
 def _has_sinks(damaged: Path) -> bool:
     """Return whether the damaged database has the tables of this version; not if it is unsure."""
-    with contextlib.suppress(sqlite3.Error):
-        with contextlib.closing(sqlite3.connect(damaged, timeout=_LOCK_SECONDS)) as database:
-            return has_sinks(database)
+    with contextlib.suppress(sqlite3.Error), _opened(damaged) as database:
+        return has_sinks(database)
     return False
 
 
 def _readable_sinks(damaged: Path) -> dict[str, tuple[int, str]]:
     """Return bit and filter of each sink; the filter is empty if it cannot be read."""
     found = {}
-    with contextlib.suppress(sqlite3.Error):
-        with contextlib.closing(sqlite3.connect(damaged, timeout=_LOCK_SECONDS)) as database:
-            found = {name: (bit, "") for name, bit in names_of_indices(database).items()}
+    with contextlib.suppress(sqlite3.Error), _opened(damaged) as database:
+        found = {name: (bit, "") for name, bit in names_of_indices(database).items()}
     for name, bit, text in _rows(damaged, "sinks", "name, bit, filter"):
         if isinstance(name, str) and isinstance(bit, int) and 0 <= bit < _MAX_BITS:
             found[name] = (bit, str(text))
@@ -211,7 +213,7 @@ def _rows(path: Path, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
     """
     for order in ("", " order by rowid desc"):
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as database:
+            with _opened(path) as database:
                 for row in database.execute(f"select {columns} from {table}{order}"):
                     if None not in row:
                         yield row

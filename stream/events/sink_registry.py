@@ -28,7 +28,7 @@ class OutboxSink:
     """
 
     name: str
-    filter: EventFilter = EventFilter()
+    filter: EventFilter = dataclasses.field(default_factory=EventFilter)
     max_lag_events: int | None = None
 
 

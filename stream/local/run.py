@@ -23,6 +23,7 @@ from stream.local.running_worker import COMMAND, RunningWorker
 from stream.local.worker_cameras import WorkerCameras
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
+from stream.sinks.config import longest_drain
 from stream.stage import close_quietly
 
 __all__ = ["LocalWorkers"]
@@ -142,7 +143,7 @@ class LocalWorkers:
         self.draining.set()
         for running in self.workers:
             running.stop()
-        deadline = time.monotonic() + self._config.kafka.drain_seconds + _STOP_SECONDS
+        deadline = time.monotonic() + longest_drain(self._config) + _STOP_SECONDS
         statuses = {
             running.worker.name: running.wait(max(0.0, deadline - time.monotonic()))
             for running in self.workers

@@ -109,6 +109,7 @@ def health_report(
     load: Mapping[str, float],
     not_taken: Sequence[Any] = (),
     worker: Mapping[str, Any] | None = None,
+    sinks: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the answer of `/health`; the schema `HealthReport` describes it.
 
@@ -119,12 +120,14 @@ def health_report(
         not_taken: cameras that cannot be taken: dataclasses with camera, reason and detail.
         worker: this worker's share in the cameras of a topic, with its `problem`; None if cameras
             do not come from one.
+        sinks: describes each sink, with its `problem`.
     """
     found = {name: check() for name, check in checks.items()}
     problems = [problem for camera in cameras if (problem := _problem(camera)) is not None]
     is_failing = any(problem is not None for problem in found.values())
     has_problem = bool(problems) or bool(not_taken)
-    has_problem = has_problem or (worker is not None and worker["problem"] is not None)
+    parts = sinks if worker is None else (*sinks, worker)
+    has_problem = has_problem or any(part["problem"] is not None for part in parts)
     report = {
         "status": "failing" if is_failing else "degraded" if has_problem else "ok",
         "checks": found,
@@ -134,6 +137,7 @@ def health_report(
         "load_parts": dict(load),
         "not_taken": [dataclasses.asdict(camera) for camera in not_taken],
         "workers": {},
+        "sinks": [dict(sink) for sink in sinks],
     }
     return report if worker is None else report | {"worker": dict(worker)}
 

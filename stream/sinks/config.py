@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, Field
 
 from configs import StrictModel
 from stream.events.event import ActionEvent, EventKind
 
-__all__ = ["KAFKA", "MAX_SINKS", "EventFilter", "SinkConfig", "sink_settings"]
+__all__ = ["KAFKA", "MAX_SINKS", "EventFilter", "SinkConfig", "longest_drain", "sink_settings"]
 
 KAFKA = "kafka"  # name of the sink that section `kafka` describes
 MAX_SINKS = 32
@@ -68,3 +70,9 @@ def sink_settings(config: BaseModel) -> list[SinkConfig]:
     """Return the sinks of a configuration beside Kafka: the entries of all lists of sinks."""
     lists = [value for value in config.__dict__.values() if isinstance(value, tuple)]
     return [each for entries in lists for each in entries if isinstance(each, SinkConfig)]
+
+
+def longest_drain(config: Any) -> float:
+    """Return the longest time in seconds that a sink of a `StreamConfig` may take at shutdown."""
+    sinks = [config.kafka, *sink_settings(config)]
+    return max(float(sink.drain_seconds) for sink in sinks)

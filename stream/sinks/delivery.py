@@ -51,7 +51,7 @@ class StaysConnected(Protocol):
         """
 
 
-class Undelivered(Exception):
+class Undelivered(Exception):  # noqa: N818 (it says what became of the events)
     """A receiver has not taken all events; those left are delivered again.
 
     Args:

@@ -105,7 +105,7 @@ class SinkWorker(Stage):
             except Exception as error:
                 # The thread must survive any error; the events are still in the outbox.
                 if not self.stopping.is_set():
-                    self._counts.note_failure(_name_of(error))
+                    self._note_unexpected(error)
                     _log.exception("delivering to sink %s failed; trying again", self.config.name)
                     self._pause(None)
 
@@ -244,6 +244,13 @@ class SinkWorker(Stage):
             )
         self._problem = reason
 
+    def _note_unexpected(self, error: Exception) -> None:
+        if isinstance(error, OutboxError):  # the receiver is not to blame
+            self._counts.note_failure("outbox")
+        else:
+            self._counts.note_failure("unexpected")
+            self._note_away(f"unexpected error: {type(error).__name__}")
+
     def _pause(self, retry_after_seconds: float | None) -> None:
         """Wait after a failure: twice as long each time, with a random part, or as was asked for.
 
@@ -257,11 +264,9 @@ class SinkWorker(Stage):
         if retry_after_seconds is not None:
             asked = min(retry_after_seconds, times.max_retry_after_seconds)
             pause = max(asked, times.backoff_initial_seconds / 2)
-        if self._closing.is_set():
+        if not self._closing.is_set():
+            self._closing.wait(pause)
+        elif retry_after_seconds is None:
             self.stopping.wait(min(pause, times.closing_pause_seconds))
         else:
-            self._closing.wait(pause)
-
-
-def _name_of(error: Exception) -> str:
-    return "outbox" if isinstance(error, OutboxError) else "unexpected"
+            self.stopping.wait(pause)
