@@ -15,7 +15,7 @@ from configs.private_files import create_private, make_private_folder
 from stream.events.migrations import migrate, open_for_reading
 from stream.events.outbox_lock import lock_outbox
 from stream.events.recovery import finish_recovery, recover
-from stream.events.sink_rows import FIRST_BIT, Transaction, waits
+from stream.events.sink_rows import FIRST_BIT, Transaction, names_of_indices, waits
 
 __all__ = ["BUSY_SECONDS", "START_SECONDS", "OutboxDatabase"]
 
@@ -208,6 +208,7 @@ class OutboxDatabase:
     def _load_numbers(self) -> None:
         execute = self._connection.execute
         self.count = int(execute("select count(*) from events").fetchone()[0])
+        self.bits |= names_of_indices(self._connection)  # the table may have been damaged
         for name, bit, text in execute("select name, bit, filter from sinks").fetchall():
             self.bits[name], self.filters[name] = bit, text
         self.waiting = {
@@ -226,7 +227,7 @@ class OutboxDatabase:
         """Move the damaged database away and open a new one that contains its readable events."""
         self.is_recovering = True
         try:
-            known = {name: (bit, self.filters[name]) for name, bit in self.bits.items()}
+            known = {name: (bit, self.filters.get(name, "")) for name, bit in self.bits.items()}
             moved_to = recover(self._path, self.sequences, self.last_id, known)
         finally:
             self.is_recovering = False

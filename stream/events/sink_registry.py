@@ -65,7 +65,7 @@ def routes_of(
     bits: Mapping[str, int], filters: Mapping[str, str], max_events: int
 ) -> tuple[Route, ...]:
     """Return where events go, by the bits and filters that a database has of its sinks."""
-    sinks = [OutboxSink(name, _read_filter(text)) for name, text in filters.items()]
+    sinks = [OutboxSink(name, _read_filter(filters.get(name, ""))) for name in bits]
     return _routes(bits, sinks, max_events)
 
 
@@ -123,7 +123,8 @@ def _take_away(database: OutboxDatabase, name: str, *, keeps_events: bool) -> No
         change.connection.execute(f"update open_events set given = given & ~{1 << bit}")
         if bit != FIRST_BIT:
             drop_indices(change.connection, bit, name)
-    del database.bits[name], database.filters[name]
+    del database.bits[name]
+    database.filters.pop(name, None)
     if keeps_events:
         _log.info("sink %s is no longer configured; the outbox keeps its events", name)
     else:

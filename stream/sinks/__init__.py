@@ -1,3 +1,3 @@
 """Sinks: the receivers of events beside Kafka, each with a thread and a backlog of its own."""
 
-from __future__ import annotations
+__all__: list[str] = []

@@ -1,7 +1,7 @@
 """TCP connections to public addresses only, with one deadline for everything that is read.
 
 A name is resolved once for each connection, and the connection goes to an address that was checked.
-There is no moment between check and connection at which a name server could give another answer.
+A name server cannot give another answer between the check and the connection.
 """
 
 from __future__ import annotations

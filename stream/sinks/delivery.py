@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stream.events.event import StoredEvent
 
-__all__ = ["Delivery", "Gone", "Refused", "Undelivered"]
+__all__ = ["Delivery", "Gone", "Refused", "StaysConnected", "Undelivered"]
 
 
 class Delivery(Protocol):
@@ -37,6 +37,18 @@ class Delivery(Protocol):
 
     def close(self) -> None:
         """Close the connection; called once, after the last call of `deliver` has returned."""
+
+
+@runtime_checkable
+class StaysConnected(Protocol):
+    """A delivery whose connection is worth something even without events."""
+
+    def keep_connected(self, stopping: threading.Event) -> None:
+        """Connect if there is no connection; called now and then while no events wait.
+
+        Raises:
+            Undelivered: the receiver cannot be reached, or refuses the connection.
+        """
 
 
 class Undelivered(Exception):  # noqa: N818 (it says what became of the events)

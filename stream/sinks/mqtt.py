@@ -120,6 +120,8 @@ class MqttDelivery:
                 )
             except ConfigError as error:
                 raise Undelivered("settings", str(error)) from None
+            except Refused as error:  # a refused connection says nothing about an event
+                raise Undelivered(error.reason, str(error)) from None
         return self._connection
 
     def _drop(self) -> None:

@@ -212,7 +212,7 @@ def retry_after_seconds(header: str | None) -> float | None:
 
 
 def _describe(status: int) -> tuple[str, str]:
-    """Return reason and message of a status that is no success."""
+    """Return reason and message of a status other than 2xx."""
     if 300 <= status < 400:
         return "redirect", f"status {status}: redirects are not followed; enter the final address"
     if status in (401, 403):

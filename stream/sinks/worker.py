@@ -19,7 +19,7 @@ from stream.events.event import StoredEvent
 from stream.events.event_store import OnAcknowledged, SinkStore, tell_acknowledged
 from stream.sink_metrics import SinkCounts
 from stream.sinks.config import SinkConfig
-from stream.sinks.delivery import Delivery, Gone, Refused, Undelivered
+from stream.sinks.delivery import Delivery, Gone, Refused, StaysConnected, Undelivered
 from stream.stage import Stage
 
 __all__ = ["SinkTimings", "SinkWorker"]
@@ -164,7 +164,24 @@ class SinkWorker(Stage):
         """Wait for events; return False if the thread is to end because none wait."""
         if self._closing.is_set():
             return False
+        if isinstance(self._delivery, StaysConnected) and not self._keep_connected():
+            return True
         self._store.wait_for_change(self._timings.look_seconds)
+        return True
+
+    def _keep_connected(self) -> bool:
+        """Return whether there is a connection; wait a while if there is none."""
+        assert isinstance(self._delivery, StaysConnected)
+        self._delivering_since = time.monotonic()
+        try:
+            self._delivery.keep_connected(self.stopping)
+        except Undelivered as error:
+            if not self.stopping.is_set():
+                self._handle(error, ())
+            return False
+        finally:
+            self._delivering_since = None
+        self._note_up()
         return True
 
     def _take(self, events: Sequence[StoredEvent]) -> None:

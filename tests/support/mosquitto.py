@@ -35,7 +35,9 @@ class Mosquitto:
         self._program = program()
         self.port = port or free_port()
         self._file = folder / f"mosquitto-{self.port}.conf"
-        self._file.write_text("\n".join(("user root", f"listener {self.port} 127.0.0.1", *lines, "")))
+        self._file.write_text(
+            "\n".join(("user root", f"listener {self.port} 127.0.0.1", *lines, ""))
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

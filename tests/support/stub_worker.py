@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CAMERA = {"id": "a", "state": "running"}
+SINK = {"sink": "hook", "address": "https://a.example", "problem": None, "waiting": 3}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -29,7 +30,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/health":
             checks = {"startup": None, "ready": None, "live": None}
             report = {"checks": checks, "cameras": {"running": 1}, "problems": [], "not_taken": []}
-            self.answer(200, json.dumps(report | {"load": 0.5, "load_parts": {"network": 0.5}}))
+            report |= {"load": 0.5, "load_parts": {"network": 0.5}, "sinks": [SINK]}
+            self.answer(200, json.dumps(report))
         elif self.path == "/cameras":
             self.answer(200, json.dumps([CAMERA | {"pid": os.getpid()}]))
         else:

@@ -95,6 +95,8 @@ def test_one_address_serves_all_workers(running: Running) -> None:
     report = json.loads(running.ask("/health")[1])
     assert (report["status"], report["cameras"]) == ("ok", {"running": 2})
     assert (report["workers"], report["load"]) == ({"0": None, "1": None}, 0.5)
+    hook = {"sink": "hook", "address": "https://a.example", "problem": None, "waiting": 6}
+    assert report["sinks"] == [hook]
     assert {each["pid"] for each in json.loads(running.ask("/cameras")[1])} == pids
     for name in ("a", "front-door"):
         status, text = running.ask("/cameras", "POST", {"id": name, "url": "push:"})

@@ -118,17 +118,18 @@ def test_a_server_that_loses_acknowledgements_gets_the_events_again_in_order(
     assert len(numbers) > 210  # some came twice
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing(server: Mosquitto) -> None:
     """Killed and started again while events are published, several times."""
     events = [
-        stored_event(number, ("door", "hall", "yard")[number % 3]) for number in range(1, 3000)
+        stored_event(number, ("door", "hall", "yard")[number % 3]) for number in range(1, 1501)
     ]
     proxy = Proxy(server.port, free_port())
     failures = done = 0
     stopped = threading.Event()
 
     def disturb() -> None:
-        for _ in range(3):
+        for _ in range(2):
             time.sleep(0.15)
             proxy.cut()
             server.kill()
@@ -151,9 +152,9 @@ def test_a_killed_server_loses_nothing(server: Mosquitto) -> None:
                     failures += 1
                     done += error.delivered
                 time.sleep(0.0 if stopped.is_set() else 0.02)
-        assert until(lambda: bool(reader.events()) and reader.events()[-1]["sequence"] == 2999)
+        assert until(lambda: bool(reader.events()) and reader.events()[-1]["sequence"] == 1500)
     proxy.cut()
-    assert failures >= 3
+    assert failures >= 2
     for camera in ("door", "hall", "yard"):
         seen = [each["sequence"] for each in reader.events() if each["camera_id"] == camera]
         sent_ = [each.event.sequence for each in events if each.event.camera_id == camera]
@@ -197,13 +198,13 @@ def test_tls_and_password(tmp_path: Path) -> None:
 
 def test_a_topic_that_is_not_allowed_is_named_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "acl").write_text("topic readwrite cidc/events/door/#\ntopic cidc/status/#\n")
-    with mosquitto(tmp_path, f"acl_file {tmp_path / 'acl'}") as server:
-        with delivery(server.port) as sent:  # noqa: SIM117
-            batch = [*stored_events(3), stored_event(4, "hall"), stored_event(5)]
-            with pytest.raises(Undelivered, match="cidc/events/hall/fall/started") as raised:
-                sent.deliver(batch, NEVER)
-            assert type(raised.value) is Undelivered
-            assert (raised.value.reason, raised.value.delivered) == ("not_authorised", 3)
+    acl = f"acl_file {tmp_path / 'acl'}"
+    with mosquitto(tmp_path, acl) as server, delivery(server.port) as sent:
+        batch = [*stored_events(3), stored_event(4, "hall"), stored_event(5)]
+        with pytest.raises(Undelivered, match="cidc/events/hall/fall/started") as raised:
+            sent.deliver(batch, NEVER)
+        assert type(raised.value) is Undelivered
+        assert (raised.value.reason, raised.value.delivered) == ("not_authorised", 3)
 
 
 def test_a_server_that_refuses_the_status_message_still_gets_events(
@@ -211,26 +212,29 @@ def test_a_server_that_refuses_the_status_message_still_gets_events(
 ) -> None:
     caplog.set_level(logging.WARNING)
     (tmp_path / "acl").write_text("topic readwrite cidc/events/#\n")
-    with mosquitto(tmp_path, f"acl_file {tmp_path / 'acl'}") as server:
-        with delivery(server.port) as sent:
-            sent.deliver(stored_events(3), NEVER)
+    acl = f"acl_file {tmp_path / 'acl'}"
+    with mosquitto(tmp_path, acl) as server, delivery(server.port) as sent:
+        sent.deliver(stored_events(3), NEVER)
     assert "'online' on cidc/status/me was refused" in caplog.text
 
 
 @pytest.mark.parametrize("line", ["max_packet_size 400", "message_size_limit 200"])
 def test_an_event_that_is_too_large_is_refused(tmp_path: Path, line: str) -> None:
-    with mosquitto(tmp_path, line) as server, delivery(server.port, topic="{camera}") as sent:
-        with pytest.raises(Refused) as raised:
-            sent.deliver(stored_events(2), NEVER)
+    with (
+        mosquitto(tmp_path, line) as server,
+        delivery(server.port, topic="{camera}") as sent,
+        pytest.raises(Refused) as raised,
+    ):
+        sent.deliver(stored_events(2), NEVER)
     assert raised.value.delivered == 0
 
 
 def test_the_server_says_how_many_events_may_wait(tmp_path: Path) -> None:
-    with mosquitto(tmp_path, "max_inflight_messages 3") as server:
-        with delivery(server.port) as sent:
-            sent.deliver(stored_events(50), NEVER)
-            assert sent._connection is not None
-            assert sent._connection.receive_maximum == 3
+    few = "max_inflight_messages 3"
+    with mosquitto(tmp_path, few) as server, delivery(server.port) as sent:
+        sent.deliver(stored_events(50), NEVER)
+        assert sent._connection is not None
+        assert sent._connection.receive_maximum == 3
 
 
 class Scripted:
@@ -279,13 +283,13 @@ def test_servers_that_answer_something_else(answer: bytes, scheme: str, reason: 
     scripted = Scripted(answer)
     url = f"{scheme}://127.0.0.1:{scripted.port}"
     threads = threading.active_count()
-    begun = time.monotonic()
+    started = time.monotonic()
     with (
         delivery(scripted.port, url=url, timeout_seconds=0.5) as sent,
         pytest.raises(Undelivered) as raised,
     ):
         sent.deliver(stored_events(1), NEVER)
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - started < 2.0
     assert raised.value.reason == reason
     assert until(lambda: threading.active_count() <= threads)
     scripted.close()
@@ -295,11 +299,13 @@ def test_a_stop_ends_the_wait() -> None:
     scripted = Scripted(CONNECTED)
     stopping = threading.Event()
     threading.Timer(0.2, stopping.set).start()
-    begun = time.monotonic()
-    with delivery(scripted.port, timeout_seconds=30, status_topic=None) as sent:
-        with pytest.raises(Undelivered):
-            sent.deliver(stored_events(1), stopping)
-    assert time.monotonic() - begun < 1.5
+    started = time.monotonic()
+    with (
+        delivery(scripted.port, timeout_seconds=30, status_topic=None) as sent,
+        pytest.raises(Undelivered),
+    ):
+        sent.deliver(stored_events(1), stopping)
+    assert time.monotonic() - started < 1.5
     scripted.close()
 
 

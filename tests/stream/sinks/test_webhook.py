@@ -215,10 +215,10 @@ def test_what_was_taken_before_a_failure_is_told(receiver: Receiver) -> None:
 def test_a_slow_answer_ends_at_the_deadline(receiver: Receiver, answer: Any) -> None:
     receiver.answer(answer)
     with delivery(receiver.port, timeout_seconds=0.5) as sent:
-        begun = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(Undelivered) as raised:
             sent.deliver(stored_events(1), NEVER)
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - started < 1.5
         assert raised.value.reason == "timeout"
         sent.deliver(stored_events(1), NEVER)
 
@@ -230,10 +230,10 @@ def test_only_the_status_counts_not_the_body(receiver: Receiver) -> None:
     slow = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", then=lambda: time.sleep(3))
     receiver.answer(raw(endless), raw(broken), slow)
     with delivery(receiver.port, timeout_seconds=1.5) as sent:
-        begun = time.monotonic()
+        started = time.monotonic()
         for number in range(1, 5):
             sent.deliver(stored_events(1, first=number), NEVER)
-        assert time.monotonic() - begun < 2.5
+        assert time.monotonic() - started < 2.5
     assert [event["sequence"] for event in receiver.events] == [1, 2, 3, 4]
 
 
@@ -254,10 +254,10 @@ def test_a_server_that_is_away_and_a_stop_are_told(receiver: Receiver) -> None:
     stopping = threading.Event()
     threading.Timer(0.3, stopping.set).start()
     receiver.answer(raw(b"", then=lambda: time.sleep(5)))
-    begun = time.monotonic()
+    started = time.monotonic()
     with delivery(receiver.port, timeout_seconds=30) as sent, pytest.raises(Undelivered):
         sent.deliver(stored_events(1), stopping)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - started < 2
 
 
 def test_certificates_are_verified(tmp_path: Path) -> None:
