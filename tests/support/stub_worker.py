@@ -25,7 +25,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        if self.path == "/metrics":
+        if self.path == "/metrics" and "openmetrics" in self.headers.get("Accept", ""):
+            exemplar = f'# {{trace_id="{os.getpid()}"}} 0.5'
+            lines = ("# TYPE h histogram", f'h_bucket{{le="+Inf"}} 1.0 {exemplar}', "# EOF", "")
+            self.answer(200, "\n".join(lines))
+        elif self.path == "/metrics":
             self.answer(200, "# HELP n Number\n# TYPE n gauge\nn 1.0\n")
         elif self.path == "/health":
             checks = {"startup": None, "ready": None, "live": None}
