@@ -20,6 +20,7 @@
 # make bench-scaling   the cost of a clip with 1 to 256 simulated cameras
 # make bench-staging   copies to a GPU; needs a GPU
 # make bench-surfaces  conversion of NVDEC's frames to RGB
+# make bench-tracing   what traces of events cost
 #
 # make kernels         compile every CUDA kernel; needs no GPU
 # make gpu-check       check a machine with a GPU: HALF=network, HALF=cameras or ONLY=PART for less, WITHOUT=dali if DALI is missing
@@ -27,7 +28,7 @@
 
 PYTHON := $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-fleet bench-scaling bench-outbox bench-staging soak gpu-wheels gpu-check clean
+.PHONY: help setup public-nets demo test test-fast check docs kernels bench bench-network bench-mixing bench-surfaces bench-loader bench-cameras bench-decoders bench-fleet bench-scaling bench-outbox bench-staging bench-tracing soak gpu-wheels gpu-check clean
 
 help:
 	@sed -n '/^# make help/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -98,6 +99,9 @@ bench-outbox: setup
 
 bench-staging: setup
 	@.venv/bin/python -m benchmarks.staging
+
+bench-tracing: setup
+	@.venv/bin/python -m benchmarks.tracing
 
 soak: setup
 	@CIDC_SOAK_MINUTES=$(or $(MINUTES),5) CIDC_SOAK_FLAPS=$(or $(FLAPS),1000) CIDC_SOAK_KILLS=$(or $(KILLS),20) CIDC_FUZZ=10000 \

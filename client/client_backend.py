@@ -55,9 +55,12 @@ FILES = (
     "stream/events/outbox_reader.py",
     "stream/events/skipped_kinds.py",
     "stream/events/verification.py",
+    "stream/events/sink_rows.py",
     "stream/events_command.py",
     "stream/py.typed",
     "stream/reader.py",
+    "stream/sinks/__init__.py",
+    "stream/sinks/config.py",
 )
 
 

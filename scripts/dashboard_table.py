@@ -109,7 +109,8 @@ def helps() -> dict[str, str]:
     """Map the name of each metric, as Prometheus shows it, to its text."""
     metrics = Metrics()
     found = {}
-    for metric in [*vars(metrics).values(), *vars(metrics.worker).values()]:
+    parts = (metrics, metrics.sinks, metrics.worker)
+    for metric in (each for part in parts for each in vars(part).values()):
         if isinstance(metric, (Counter, Gauge, Histogram)):
             endings = {Counter: ("_total",), Histogram: ("_bucket", "_sum", "_count")}
             for ending in endings.get(type(metric), ("",)):

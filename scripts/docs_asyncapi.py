@@ -1,4 +1,4 @@
-"""Write the AsyncAPI document of the Kafka topics: channels, keys, headers and payloads.
+"""Write the AsyncAPI document of Kafka and MQTT topics: channels, keys, headers and payloads.
 
 The payloads are the published JSON Schemas; the examples are made by the code that writes records.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from scripts.docs_asyncapi_mqtt import mqtt_channels, mqtt_messages, mqtt_operations
 from stream.events.config import KafkaConfig
 from stream.events.event import SCHEMA, ActionEvent, open_json
 from stream.fleet.config import DEFAULT_TOPIC, CamerasFrom
@@ -68,15 +69,16 @@ def asyncapi_document() -> str:
 def _info() -> dict[str, Any]:
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return {
-        "title": "CIDC stream: records in Kafka",
+        "title": "CIDC stream: topics of Kafka and MQTT",
         "version": project["version"],
         "description": (
-            "Records that the pipeline writes to Kafka topics, and reads from them. Delivery is at"
-            " least once: readers ignore a repeated event, which has the same event_id, kind, epoch"
-            " and sequence as one before. Events that a broker refuses are in no topic: they stay"
-            " in the outbox of the pipeline as dead letters. Readers skip events of kinds that they"
-            " do not know. The topics have the default names of the settings kafka.topic,"
-            " cameras_from.topic and cameras_from.open_events_topic."
+            "Records that the pipeline writes to Kafka topics, and reads from them, and messages"
+            " that it publishes on an MQTT server. Delivery is at least once: readers ignore a"
+            " repeated event, which has the same event_id, kind, epoch and sequence as one before."
+            " Events that a broker or server refuses are in no topic: they stay in the outbox of"
+            " the pipeline as dead letters. Readers skip events of kinds that they do not know. The"
+            " topics have the default names of the settings kafka.topic, cameras_from.topic,"
+            " cameras_from.open_events_topic, mqtt.topic and mqtt.status_topic."
         ),
         "license": {"name": project["license"]},
     }
@@ -107,6 +109,7 @@ def _channels() -> dict[str, Any]:
             ["openAction", "openActionOver", "partitionTaken"],
             partitions=cameras.partitions,
         ),
+        **mqtt_channels(),
     }
 
 
@@ -140,6 +143,7 @@ def _operations() -> dict[str, Any]:
         "readOpenActions": _operation(
             "receive", _OPEN, "A worker that takes a partition over ends what was going on there."
         ),
+        **mqtt_operations(),
     }
 
 
@@ -205,6 +209,7 @@ def _messages() -> dict[str, Any]:
             {"type": "null"},
             headers=_EPOCH,
         ),
+        **mqtt_messages({"$ref": _EVENT_FILE}, _UUID, event),
         "partitionTaken": _message(
             "A worker takes the partition over. Later records with a lower epoch are void.",
             {"const": MARK_KEY.decode()},

@@ -45,9 +45,9 @@ def code(value: object) -> str:
 def metrics() -> str:
     """Return the table of all metrics of the pipeline, in the order in which they are defined."""
     rows = []
-    found = vars(Metrics())
-    parts = (found.pop("worker"), found.pop("verify"))
-    for metric in (*found.values(), *(each for part in parts for each in vars(part).values())):
+    defined = Metrics()
+    parts = (defined, defined.sinks, defined.worker, defined.verify)
+    for metric in (each for part in parts for each in vars(part).values()):
         if isinstance(metric, (Counter, Gauge, Histogram)):
             suffix = "_total" if isinstance(metric, Counter) else ""
             labels = ", ".join(metric._labelnames)

@@ -20,12 +20,11 @@ from stream.analysis.ring import ClipRing
 from stream.cameras.manager import CameraManager
 from stream.config import StreamConfig, max_views
 from stream.disk_watch import DiskWatch
-from stream.events.announcer import Announcer, Subscriber
+from stream.events.announcer import Announcer, BeginTrace, Subscriber
 from stream.events.event_pictures import EventPictures
-from stream.events.event_store import EventStore
 from stream.events.outbox import Outbox
-from stream.events.publisher import Publisher
 from stream.events.second_looks import SecondLooks
+from stream.events.sink_registry import OutboxSink
 from stream.events.snapshots import SnapshotStore
 from stream.fleet.topic_cameras import TopicCameras
 from stream.ingest.decoder_pool import DecoderPool
@@ -44,12 +43,19 @@ __all__ = [
     "open_http",
     "open_outbox",
     "open_snapshots",
-    "start_publisher",
 ]
 
 
-def open_outbox(config: StreamConfig, metrics: Metrics, stack: contextlib.ExitStack) -> Outbox:
+def open_outbox(
+    config: StreamConfig,
+    metrics: Metrics,
+    stack: contextlib.ExitStack,
+    sinks: Sequence[OutboxSink],
+) -> Outbox:
     """The event store, which the stack closes; from now on its disk is watched.
+
+    Args:
+        sinks: those that get events; what waits for others is given up.
 
     Raises:
         OutboxError: it cannot be opened or written.
@@ -58,6 +64,8 @@ def open_outbox(config: StreamConfig, metrics: Metrics, stack: contextlib.ExitSt
         config.outbox,
         lambda kind: metrics.outbox_dropped.labels(kind).inc(),
         metrics.outbox_damaged.inc,
+        on_lost=lambda sink, kind: metrics.sinks.lost.labels(sink, kind).inc(),
+        sinks=sinks,
     )
     stack.callback(close_quietly, outbox.close)
     folders = {"outbox": config.outbox.path.parent}
@@ -101,45 +109,24 @@ def open_snapshots(
     return store
 
 
-def start_publisher(
-    config: StreamConfig, outbox: EventStore, metrics: Metrics, stack: contextlib.ExitStack
-) -> Publisher | None:
-    """Start the publisher to Kafka, which the stack closes; None without a broker.
-
-    Raises:
-        BrokerError: its settings cannot be used.
-    """
-    if not config.kafka.bootstrap:
-        return None
-    metrics.broker_configured.set(1)
-    publisher = Publisher(
-        config.kafka,
-        outbox,
-        metrics.published.inc,
-        lambda error: metrics.publish_failures.labels(error).inc(),
-        metrics.outbox_rejected.inc,
-    )
-    publisher.start()
-    stack.callback(close_quietly, publisher.close)
-    return publisher
-
-
 def open_http(
     config: StreamConfig,
     *,
-    metrics: Callable[[], bytes],
+    metrics: Metrics,
     cameras: Callable[[], CameraManager | None],
     statuses: Callable[[], Sequence[CameraSnapshot]] = tuple,
     load: Callable[[], Mapping[str, float]] = dict,
     checks: Mapping[str, Callable[[], str | None]],
     topic: TopicCameras | None = None,
     worker: Callable[[], Mapping[str, Any] | None] = lambda: None,
+    sinks: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
 ) -> HttpServer | None:
     """The server of metrics, health and cameras; None if there is none.
 
     Args:
         topic: takes the changes of cameras that live in a topic, from `Fleet.open_topic`.
         worker: describes this worker's share in them, for `/health`.
+        sinks: describes each sink, for `/health`.
 
     Raises:
         ConfigError: its address cannot be listened on, or its token cannot be read.
@@ -151,11 +138,19 @@ def open_http(
     def report() -> Mapping[str, Any]:
         manager = cameras()
         not_taken = () if manager is None else manager.not_taken.cameras
-        return health_report(checks, statuses(), load=load(), not_taken=not_taken, worker=worker())
+        return health_report(
+            checks,
+            statuses(),
+            load=load(),
+            not_taken=not_taken,
+            worker=worker(),
+            sinks=sinks(),
+        )
 
     return HttpServer(
         config.http,
-        metrics=metrics,
+        metrics=metrics.exposition,
+        openmetrics=metrics.openmetrics,
         cameras=cameras,
         report=report,
         checks=checks,
@@ -226,6 +221,7 @@ def build_announcer(
     next_sequence: Callable[[str, int | None], int],
     subscribers: Sequence[Subscriber],
     looks: SecondLooks | None = None,
+    begin_trace: BeginTrace | None = None,
 ) -> Announcer:
     """The part that makes events of results."""
     pictures = None
@@ -241,4 +237,5 @@ def build_announcer(
         pictures=pictures,
         worker=worker,
         looks=looks,
+        begin_trace=begin_trace,
     )

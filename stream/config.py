@@ -29,6 +29,11 @@ from stream.fleet.config import MAX_VIEWS, CamerasFrom, broker_of_cameras
 from stream.ingest.config import ClipConfig, SourceConfig
 from stream.ingest.ffmpeg_program import program_problems
 from stream.serve.config import HttpConfig
+from stream.sinks.assembly import check_sinks
+from stream.sinks.config import KAFKA, MAX_SINKS, sink_settings
+from stream.sinks.mqtt_config import MqttConfig
+from stream.sinks.webhook_config import WebhookConfig
+from stream.tracing.config import TracingConfig
 from stream.verify.config import VerifyConfig
 
 __all__ = [
@@ -62,8 +67,15 @@ class StreamConfig(StrictModel):
     events: EventConfig = Field(EventConfig(), description="from probabilities to events")
     outbox: OutboxConfig = Field(OutboxConfig(), description="event store")
     kafka: KafkaConfig = Field(KafkaConfig(), description="broker")
+    webhooks: tuple[WebhookConfig, ...] = Field(
+        (), description="receivers of events over HTTP", max_length=MAX_SINKS
+    )
+    mqtt: tuple[MqttConfig, ...] = Field(
+        (), description="MQTT servers that get events", max_length=MAX_SINKS
+    )
     snapshots: SnapshotConfig = Field(SnapshotConfig(), description="pictures of events")
     verify: VerifyConfig = Field(VerifyConfig(), description="second looks at actions")
+    tracing: TracingConfig = Field(TracingConfig(), description="traces of events")
     log: LogConfig = Field(LogConfig(), description="log lines")
     http: HttpConfig = Field(HttpConfig(), description="metrics, health and cameras")
 
@@ -100,11 +112,25 @@ class StreamConfig(StrictModel):
             raise ValueError(
                 f"cameras: the id {twice[0]!r} is used more than once; every camera needs its own"
             )
+        self._check_sinks()
         if self.cameras_from.topic is not None:
             self._check_fleet()
         elif not self.cameras and not self.http.enabled:
             raise ValueError("cameras: there are none, and without http.enabled none can be added")
         return self
+
+    def _check_sinks(self) -> None:
+        names = [KAFKA, *(sink.name for sink in sink_settings(self))]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"the sink name {twice[0]!r} is used more than once; every sink needs its own, and"
+                f" {KAFKA!r} is that of section kafka"
+            )
+        if len(names) > MAX_SINKS:
+            raise ValueError(
+                f"there are {len(names)} sinks with Kafka; at most {MAX_SINKS} are possible"
+            )
 
     def _check_fleet(self) -> None:
         if self.cameras:
@@ -192,6 +218,8 @@ def check_settings(
     if problems := [problem for problem in found if problem is not None]:
         raise ConfigError("; ".join(problems))
     check_certificates(config.kafka)
+    check_sinks(config)
+    config.tracing.check()
     if config.cameras_from.topic is not None:
         _check_topic_settings(config)
     for source in (config.source, *(camera.source for camera in cameras)):

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stream.analysis.backlog import Backlog
-from stream.config import StreamConfig
 from stream.events.config import KafkaConfig
-from stream.events.outbox import Outbox
-from stream.events.publisher import Publisher
 from stream.events.writer import EventWriter
-from stream.stage import Stage, close_quietly
+from stream.stage import Stage
 
-__all__ = ["announce_draining", "end_stages", "end_writer", "report_unsent", "send_last_events"]
+__all__ = ["announce_draining", "end_stages", "end_writer", "report_unsent"]
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
@@ -58,14 +55,6 @@ def end_writer(writer: EventWriter, max_silence_seconds: float) -> bool:
     if writer.lost:
         _log.error("%d events could not be stored and are lost", writer.lost)
     return writer.failure is None and writer.lost == 0
-
-
-def send_last_events(publisher: Publisher | None, outbox: Outbox, config: StreamConfig) -> None:
-    """Send what the outbox holds, for `kafka.drain_seconds` at most, and report what remains."""
-    if publisher is not None:
-        announce_draining(len(outbox), config.kafka)
-        close_quietly(publisher.close)
-    report_unsent(len(outbox), config.outbox.path, config.kafka)
 
 
 def announce_draining(events: int, kafka: KafkaConfig) -> None:

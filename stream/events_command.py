@@ -104,8 +104,8 @@ def _events(options: argparse.Namespace) -> int:
     if options.rejected:
         from stream.events.outbox_reader import read_dead_letters
 
-        for payload, error in read_dead_letters(options.outbox):
-            print(json.dumps({"error": error, "event": payload}))
+        for payload, error, sink in read_dead_letters(options.outbox):
+            print(json.dumps({"sink": sink, "error": error, "event": payload}))
         return 0
     skipped = SkippedKinds()
     try:

@@ -20,8 +20,8 @@ class EventStoreFigures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def oldest_age_seconds(self) -> float:
-        """Age of the oldest event; raises OutboxError."""
+    def oldest_age_seconds(self, sink: str | None = None) -> float:
+        """Age of the oldest event, of a sink or of all; raises OutboxError."""
 
 
 def refresh_cameras(metrics: Metrics, cameras: Callable[[], Sequence[CameraSnapshot]]) -> None:
@@ -35,12 +35,18 @@ def refresh_cameras(metrics: Metrics, cameras: Callable[[], Sequence[CameraSnaps
             metrics.last_frame_age.labels(camera.camera_id).set(camera.last_frame_age_seconds)
 
 
-def refresh_events(metrics: Metrics, outbox: EventStoreFigures, unsaved: int) -> None:
-    """Set how many events wait, and for how long; NaN where the outbox does not say."""
+def refresh_events(
+    metrics: Metrics, outbox: EventStoreFigures, unsaved: int, sink: str | None = None
+) -> None:
+    """Set how many events wait, and for how long; NaN where the outbox does not say.
+
+    Args:
+        sink: the sink whose oldest event counts; None: the oldest of all.
+    """
     metrics.outbox_events.set(len(outbox))
     metrics.outbox_unsaved.set(unsaved)
     try:
-        metrics.outbox_age.set(outbox.oldest_age_seconds())
+        metrics.outbox_age.set(outbox.oldest_age_seconds(sink))
     except OutboxError:
         metrics.outbox_age.set(float("nan"))
 

@@ -13,6 +13,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 
 __all__ = ["MetricRegistry"]
@@ -81,9 +82,16 @@ class MetricRegistry:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text format."""
+        return self._exposition(generate_latest)
+
+    def openmetrics(self) -> bytes:
+        """All metrics in the OpenMetrics format, which has exemplars."""
+        return self._exposition(openmetrics.generate_latest)
+
+    def _exposition(self, generate: Callable[[CollectorRegistry], bytes]) -> bytes:
         with self._scraping:
             self._refresh()
-            return generate_latest(self.registry)
+            return generate(self.registry)
 
     def _refresh(self) -> None:
         """Update gauges; a camera that goes away meanwhile leaves no series behind."""

@@ -11,6 +11,7 @@ from prometheus_client import Histogram
 
 from stream.metric_registry import MetricRegistry
 from stream.old_metric_names import OldMetricNames
+from stream.sink_metrics import SinkMetrics
 from stream.types import CameraState
 from stream.verify_metrics import VerifyMetrics
 from stream.worker_metrics import WorkerMetrics
@@ -21,6 +22,7 @@ _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 _RUNS = ("engine", "size")
 # Labels that counters have from the start: Prometheus does not see the first increase of others.
 _KINDS = ("started", "updated", "ended", "verified")
+_SPAN_DROPS = ("queue_full", "refused", "failed", "shutdown")
 _STOPS = ("moved", "failed", "cut", "fenced")
 
 
@@ -34,6 +36,7 @@ class Metrics(MetricRegistry):
         self._add_events()
         self._add_fleet()
         self.worker = WorkerMetrics(self.registry)
+        self.sinks = SinkMetrics(self.registry)
         self.verify = VerifyMetrics(self.registry)
         self.registry.register(
             OldMetricNames(
@@ -169,14 +172,17 @@ class Metrics(MetricRegistry):
             "camera_last_event_timestamp_seconds",
             "When the newest event of a camera was made, since 1970",
         )
-        self.outbox_events = self._gauge("outbox_events", "Events waiting in the outbox")
+        self.outbox_events = self._gauge("outbox_events", "Events in the outbox, each counted once")
         self.outbox_dropped = self._counter(
-            "outbox_dropped", "Events dropped because the outbox was full, by kind", "kind"
+            "outbox_dropped",
+            "Events dropped because too many waited for Kafka or were kept, by kind",
+            "kind",
         )
         for kind in _KINDS:
             self.outbox_dropped.labels(kind)
         self.outbox_age = self._gauge(
-            "outbox_oldest_seconds", "Age of the oldest event in the outbox"
+            "outbox_oldest_seconds",
+            "Age of the oldest event that waits for Kafka; without Kafka, of the oldest of all",
         )
         self.outbox_unsaved = self._gauge(
             "outbox_unsaved", "Events that wait in memory because the outbox cannot be written"
@@ -188,7 +194,7 @@ class Metrics(MetricRegistry):
             "outbox_damaged", "Times a damaged outbox was moved to another name"
         )
         self.outbox_rejected = self._counter(
-            "outbox_rejected", "Events that no broker takes, kept as dead letters"
+            "outbox_rejected", "Events that Kafka does not take, kept as dead letters"
         )
         self.snapshots = self._counter(
             "snapshots",
@@ -202,12 +208,18 @@ class Metrics(MetricRegistry):
             "disk_size_bytes", "Size of the disk of a folder of the run", "folder"
         )
         self.broker_configured = self._gauge(
-            "broker_configured", "1 if events are sent to a broker, 0 if the outbox keeps them"
+            "broker_configured", "1 if events are sent to Kafka, 0 if they are not"
         )
         self.published = self._counter("published", "Events that the broker acknowledged")
         self.publish_failures = self._counter(
             "publish_failures", "Failures to publish, by error", "error"
         )
+
+        self.trace_spans_dropped = self._counter(
+            "trace_spans_dropped", "Spans that did not reach the collector, by reason", "reason"
+        )
+        for reason in _SPAN_DROPS:
+            self.trace_spans_dropped.labels(reason)
 
     def _add_fleet(self) -> None:
         """Cameras that workers share; all zero or absent without `cameras_from.topic`."""
@@ -239,6 +251,11 @@ class Metrics(MetricRegistry):
         self.fleet_superseded = self._counter(
             "fleet_superseded_events", "Ends of actions that another worker had ended already"
         )
+
+    def observe_latency(self, seconds: float, trace_id: str | None = None) -> None:
+        """Count the latency of a clip; `trace_id` becomes the exemplar of its bucket."""
+        exemplar = None if trace_id is None else {"trace_id": trace_id}
+        self.latency.observe(seconds, exemplar)
 
     def set_camera_state(self, camera_id: str, state: CameraState) -> None:
         """Mark one state of a camera as the current one."""

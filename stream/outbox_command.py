@@ -19,6 +19,7 @@ from stream.events.outbox_backup import back_up, describe
 from stream.events.outbox_lock import is_used
 from stream.events.publisher import Publisher
 from stream.events_command import read_sections
+from stream.sinks.config import KAFKA
 
 __all__ = ["DrainReport", "back_up_outbox", "drain", "drain_outbox", "print_info"]
 
@@ -32,16 +33,18 @@ class DrainReport:
 
     Attributes:
         sent: number of events that the broker acknowledged; they are removed from the outbox.
-        remaining: number of events that are still in the outbox.
+        remaining: number of events that still wait for Kafka, or are kept for it.
         dead: number of events that the broker refused; they became dead letters.
         ended: number of `ended` events that were added for actions which a killed process left
             open; they count among the others, too.
+        elsewhere: number of events that wait for other sinks only; a run delivers them.
     """
 
     sent: int
     remaining: int
     dead: int
     ended: int
+    elsewhere: int = 0
 
 
 def back_up_outbox(options: argparse.Namespace) -> int:
@@ -63,6 +66,8 @@ def print_info(options: argparse.Namespace) -> int:
     rows = {
         "version": f"{info.version} (this release writes {info.current_version})",
         "waiting events": str(info.waiting),
+        **{f"  for sink {name}": str(count) for name, count in info.sinks.items()},
+        "  for no sink": str(info.kept),
         "oldest of them": oldest,
         "open actions": str(info.open_actions),
         "dead letters": str(info.dead_letters),
@@ -83,14 +88,15 @@ def drain(options: argparse.Namespace) -> int:
     report = drain_outbox(options.file, kafka, stop=stop, max_seconds=seconds)
     dead = f", {report.dead} refused: see events --rejected" if report.dead else ""
     ended = f" ({report.ended} of them end actions of a killed process)" if report.ended else ""
-    print(printable(f"sent {report.sent} events{ended}, {report.remaining} remain{dead}"))
+    others = f", {report.elsewhere} wait for other sinks" if report.elsewhere else ""
+    print(printable(f"sent {report.sent} events{ended}, {report.remaining} remain{others}{dead}"))
     return 0 if report.remaining == 0 else 1
 
 
 def drain_outbox(
     path: Path, kafka: KafkaConfig, *, stop: threading.Event, max_seconds: float
 ) -> DrainReport:
-    """Send the events of an outbox in order; remove those that the broker acknowledges.
+    """Send what waits for Kafka in an outbox, in order; remove what the broker acknowledges.
 
     Actions that a killed process left open are ended first, as the next run would do it.
 
@@ -119,18 +125,20 @@ def drain_outbox(
         ended = len(outbox.close_open_events())
         publisher = Publisher(
             kafka.model_copy(update={"drain_seconds": _LAST_SECONDS}),
-            outbox,
+            outbox.of(KAFKA),
             lambda events: count("sent", events),
             on_dead_letter=lambda: count("dead"),
         )
         publisher.start()
         try:
             deadline = time.monotonic() + max_seconds
-            while len(outbox) and time.monotonic() < deadline and not stop.is_set():
+            while outbox.waiting(KAFKA) and time.monotonic() < deadline and not stop.is_set():
                 stop.wait(_LOOK_SECONDS)
         finally:
             publisher.close()
-        return DrainReport(counts["sent"], len(outbox), counts["dead"], ended)
+        remaining = outbox.waiting(KAFKA)
+        others = len(outbox) - remaining
+        return DrainReport(counts["sent"], remaining, counts["dead"], ended, others)
     finally:
         outbox.close()
 

@@ -11,17 +11,15 @@ when one is full, the side before it waits or drops, counted.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Self
 
 from model.runtime import MemoryRelease
 from stream import assembly
 from stream.analysis.backlog import Backlog
 from stream.analysis.config import InferConfig
-from stream.analysis.engines import describe_engine
 from stream.analysis.inbox import Inbox
 from stream.analysis.inference_stage import InferenceStage
 from stream.analysis.recogniser import Recogniser
@@ -30,31 +28,32 @@ from stream.cameras.config import CameraConfig
 from stream.cameras.overrides import CameraOverrides
 from stream.cameras.worker_threads import WorkerThreads
 from stream.config import StreamConfig, check_settings, overrides_path
-from stream.console.summary import LatencyLog, build_summary
-from stream.draining import end_stages, end_writer, send_last_events
+from stream.console.summary import LatencyLog
+from stream.draining import end_stages, end_writer
 from stream.events.announcer import Announcement, Subscriber
 from stream.events.counter import EventCounter
 from stream.events.writer import EventWriter
 from stream.file_locks import locked_files
 from stream.fleet_assembly import Fleet
 from stream.frame_entry import FrameEntry
-from stream.gauges import refresh_cameras, refresh_device, refresh_events
 from stream.gpu_watch import GpuWatch
 from stream.health import HANGS_SECONDS, Health
 from stream.ingest.pushed_frames import PushedFrames
 from stream.metrics import Metrics
+from stream.pipeline_report import PipelineReport
 from stream.runtime_report import describe_runtime
+from stream.sink_assembly import Sinks
+from stream.sinks.config import KAFKA
 from stream.stage import close_quietly
-from stream.types import CameraSnapshot
+from stream.tracing_assembly import open_tracing
 from stream.verify_assembly import VerifyPart
 
 __all__ = ["Pipeline"]
 
-_log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 
 
-class Pipeline(FrameEntry):
+class Pipeline(PipelineReport, FrameEntry):
     """Everything that `python -m stream run` runs.
 
     Construction checks the configuration and claims the outbox and the address. Entering it as a
@@ -88,7 +87,7 @@ class Pipeline(FrameEntry):
         self._max_silence_seconds = max_silence_seconds
         self.metrics = Metrics()
         self.failed = False
-        self.latency = LatencyLog(self.metrics.latency.observe)
+        self.latency = LatencyLog(self.metrics.observe_latency)
         self.health = Health()
         self._counter = EventCounter(self.metrics)
         self._subscribers: list[Subscriber] = [self._counter.take]
@@ -103,16 +102,20 @@ class Pipeline(FrameEntry):
             stack.enter_context(locked_files(config))
             # Before the outbox: if pictures fill the disk, they make room for it.
             self._snapshots = assembly.open_snapshots(config, self.metrics, stack)
-            self.outbox = assembly.open_outbox(config, self.metrics, stack)
+            self._sinks = Sinks(config, self.metrics)
+            stack.callback(self._sinks.close)
+            sinks = self._sinks.in_outbox
+            self.outbox = assembly.open_outbox(config, self.metrics, stack, sinks)
             self.http = assembly.open_http(
                 config,
-                metrics=self.metrics.exposition,
+                metrics=self.metrics,
                 cameras=lambda: self.manager if self.health.started.is_set() else None,
                 statuses=self.cameras,
                 load=lambda: self.load.parts if self.health.started.is_set() else {},
                 checks=self.health.checks,
                 topic=self._fleet.open_topic(self.spec),
                 worker=self._fleet.report,
+                sinks=self._sinks.report,
             )
             if self.http is not None:
                 stack.callback(close_quietly, self.http.close)
@@ -160,7 +163,7 @@ class Pipeline(FrameEntry):
         self._fleet.start(self.manager, self.writer, self._counter, lambda: self.load.load)
         self.health.started.set()
         try:
-            while not stop.is_set() and not self._has_failure():
+            while not stop.is_set() and not any(stage.failure for stage in self._stages):
                 if until_ended and self.manager.all_ended():
                     break
                 seconds = time.monotonic() - started_at
@@ -175,16 +178,9 @@ class Pipeline(FrameEntry):
         finally:
             self._drain()
         on_tick()
-        return self._finish(time.monotonic() - started_at)
-
-    def cameras(self) -> Sequence[CameraSnapshot]:
-        """The status of every camera; none before they are started."""
-        statuses = self.supervisor.statuses if self.health.started.is_set() else ()
-        return [status.snapshot() for status in statuses]
-
-    def active(self, camera_id: str) -> Mapping[str, float]:
-        """Actions going on at a camera, with their confidence."""
-        return self.announcer.active(camera_id)
+        seconds = time.monotonic() - started_at
+        self._sinks.send_last_events()
+        return self._summary(seconds)
 
     def _load(self) -> None:
         for part in (self.http, self._snapshots):
@@ -203,14 +199,16 @@ class Pipeline(FrameEntry):
         self.manager = build_manager(
             *of, self._overrides, self._cameras, check_decoder=self.decoders.check
         )
-        self.metrics.before_scrape += [self._refresh, self._fleet.refresh]
-        outbox = self._fleet.events_to_publish(self.outbox, self._stack)
-        self._publisher = assembly.start_publisher(self.config, outbox, self.metrics, self._stack)
+        self.metrics.before_scrape.append(self._refresh)
+        for_kafka = self._fleet.events_to_publish(self.outbox.of(KAFKA), self._stack)
+        self._sinks.start(self.outbox, for_kafka, self._stack, self._tracing.acknowledged)
 
     def _build_stages(self, max_batch: int) -> None:
         self.inbox = Inbox(self.config.batch.camera_queue)
         self._backlog = Backlog(max_batches=self.config.batch.ready_batches, max_batch=max_batch)
-        self.writer = EventWriter(self.outbox, self.metrics, self.latency.add)
+        worker, device = self._fleet.worker, self._recogniser.device
+        self._tracing = open_tracing(self.config, self.metrics, self._stack, worker, str(device))
+        self.writer = EventWriter(self.outbox, self.metrics, self.latency.add, self._tracing.stored)
         self.verify = VerifyPart(self.config, self.spec, self.metrics, self._stack)
         self.announcer = assembly.build_announcer(
             self.config,
@@ -218,12 +216,13 @@ class Pipeline(FrameEntry):
             self.metrics,
             self._recogniser,
             snapshots=self._snapshots,
-            worker=self._fleet.worker,
+            worker=worker,
             next_sequence=self.writer.next_sequence,
             subscribers=(self._store, self._tell),
             looks=self.verify.looks,
+            begin_trace=self._tracing.begin,
         )
-        self.ring = assembly.build_ring(self.config, self.spec, self._recogniser.device)
+        self.ring = assembly.build_ring(self.config, self.spec, device)
         self.clips = assembly.build_clip_stage(
             self.config,
             self.spec,
@@ -255,19 +254,11 @@ class Pipeline(FrameEntry):
         return next((camera for camera in self._cameras if camera.id == camera_id), None)
 
     def _store(self, announcement: Announcement) -> None:
-        self.writer.put(announcement.events, announcement.arrived_monotonic)
+        self.writer.put(announcement.events, announcement.arrived_monotonic, announcement.trace_ids)
 
     def _tell(self, announcement: Announcement) -> None:
         for subscriber in self._subscribers:
             subscriber(announcement)
-
-    def _refresh(self) -> None:
-        refresh_cameras(self.metrics, self.cameras)
-        refresh_events(self.metrics, self.outbox, self.writer.unsaved)
-        refresh_device(self.metrics, self._recogniser.device, self.ring.slots - self.ring.free)
-
-    def _has_failure(self) -> bool:
-        return any(stage.failure is not None for stage in self._stages)
 
     def _drain(self) -> None:
         """Stop the cameras and let everything they delivered become events in the outbox."""
@@ -280,21 +271,3 @@ class Pipeline(FrameEntry):
         self.verify.finish(self.announcer, self.inference)
         is_stored = end_writer(self.writer, self._max_silence_seconds)
         self.failed = self.failed or not (is_complete and is_stored)
-
-    def _finish(self, seconds: float) -> dict[str, Any]:
-        send_last_events(self._publisher, self.outbox, self.config)
-        return build_summary(
-            self.cameras(),
-            self.metrics,
-            self.latency,
-            self._counter.counts,
-            outbox_left=len(self.outbox),
-            lost=self.writer.lost,
-            seconds=seconds,
-            runtime=self.runtime,
-            network=describe_engine(self._recogniser.engine, self.metrics),
-            gpu=self._gpu.summary(),
-            load=self.load.summary(),
-            http=None if self.http is None else self.http.address,
-            worker=self._fleet.report(),
-        )

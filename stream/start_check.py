@@ -14,6 +14,8 @@ from stream.config import StreamConfig, overrides_path
 from stream.events.outbox_lock import is_used
 from stream.events.start_check import check_folder, check_outbox
 from stream.file_locks import note_of_use
+from stream.metrics import Metrics
+from stream.sinks.assembly import make_deliveries
 
 __all__ = ["check_start"]
 
@@ -41,13 +43,15 @@ def check_start(config: StreamConfig, cameras: Sequence[CameraConfig] | None = N
     check_outbox(config.outbox.path)
     if config.snapshots.enabled:
         check_folder(config.snapshots.path, "snapshots.path")
+    for _, delivery in make_deliveries(config):
+        delivery.close()
     if (changes := overrides_path(config)) is not None:
         check_folder(changes.parent, "http.changes")
     if is_used(config.outbox.path):
         http = config.http.model_copy(update={"port": 0, "probe_port": None})
         config = config.model_copy(update={"http": http})
     nothing = {name: lambda: None for name in ("live", "ready", "startup")}
-    server = open_http(config, metrics=bytes, cameras=lambda: None, checks=nothing)
+    server = open_http(config, metrics=Metrics(), cameras=lambda: None, checks=nothing)
     if server is not None:
         server.close()
     return note_of_use(config)

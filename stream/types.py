@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.batch_times import BatchTimes
 from stream.cameras.config import CameraConfig, View
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ class DecodedFrame:
 class SampledFrame:
     """One position of a camera's time grid: RGB uint8 `H W C`, any size.
 
-    What was decoded on a GPU is a tensor there; everything else is an array.
+    What was decoded on a GPU is a tensor there; everything else is an array. `sampled_monotonic`
+    is when it was ready.
     """
 
     camera_id: str
@@ -189,6 +191,7 @@ class SampledFrame:
     pts_seconds: float
     arrived_monotonic: float
     wall_seconds: float
+    sampled_monotonic: float = dataclasses.field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         shape = self.frame_HWC.shape
@@ -244,7 +247,8 @@ StreamItem = CameraOpened | SampledFrame | StreamBreak
 class ClipRef:
     """Whose clip a row of a batch is, and the moment of its newest frame.
 
-    `frame_HWC` is that frame where pictures of events are kept.
+    `frame_HWC` is that frame where pictures of events are kept. The frame was sampled at
+    `sampled_monotonic` (None: not known); the clip was complete at `due_monotonic`.
     """
 
     view: View
@@ -252,6 +256,8 @@ class ClipRef:
     arrived_monotonic: float
     wall_seconds: float
     frame_HWC: NDArray[np.uint8] | Tensor | None = None
+    sampled_monotonic: float | None = None
+    due_monotonic: float = dataclasses.field(default_factory=time.monotonic)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,6 +270,7 @@ class ClipBatch:
     clips_BCTHW: Tensor
     refs: tuple[ClipRef, ...]
     ready: DeviceEvent | None = None
+    gathered_monotonic: float = dataclasses.field(default_factory=time.monotonic)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +280,7 @@ class ClipResults:
     clips_BCTHW: Tensor
     refs: tuple[ClipRef, ...]
     probabilities_BK: list[list[float]]
+    times: BatchTimes | None = None
 
 
 @dataclasses.dataclass(frozen=True)

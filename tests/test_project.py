@@ -27,12 +27,14 @@ MAY_IMPORT = {
 }
 # Inside `stream`: what every room may know, beside its own files and the settings of others.
 VALUES = {
+    "stream.batch_times",
     "stream.types",
     "stream.metrics",
     "stream.metric_registry",
     "stream.old_metric_names",
     "stream.stage",
     "stream.verify_metrics",
+    "stream.sink_metrics",
     "stream.worker_metrics",
     "stream.events.event",
     "stream.events.event_store",
@@ -63,8 +65,12 @@ WIRING = {
     "stream.local.worker_process",
     "stream.outbox_command",
     "stream.pipeline",
+    "stream.pipeline_report",
     "stream.runtime_report",
+    "stream.sink_assembly",
+    "stream.sinks.assembly",
     "stream.start_check",
+    "stream.tracing_assembly",
     "stream.reader",
 }
 

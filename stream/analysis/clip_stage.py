@@ -216,13 +216,9 @@ class ClipStage(Stage):
         skipped = self._schedule.mark_taken(view, state.count, session.stride)
         self._count_skipped(view, skipped)
         state.has_emitted = True
-        ref = ClipRef(
-            view,
-            frame.pts_seconds,
-            frame.arrived_monotonic,
-            frame.wall_seconds,
-            crop(frame.frame_HWC, state.region) if self._keeps_frames else None,
-        )
+        picture = crop(frame.frame_HWC, state.region) if self._keeps_frames else None
+        moment = (frame.pts_seconds, frame.arrived_monotonic, frame.wall_seconds)
+        ref = ClipRef(view, *moment, picture, frame.sampled_monotonic)
         self._batcher.add(state.slot, ref)
         if self._batcher.is_due():
             self._send_batch()

@@ -10,6 +10,7 @@ from torch import Tensor
 from model.device_streams import DeviceStream
 from model.inference import BatchRun
 from stream.analysis.backlog import Backlog
+from stream.batch_times import BatchTimes
 from stream.metrics import Metrics
 from stream.stage import Stage
 from stream.types import CameraOpened, ClipBatch, ClipResults, StreamBreak
@@ -94,8 +95,10 @@ class InferenceStage(Stage):
             self._network.stream.wait(batch.ready)
             self._network.stream.keep(batch.clips_BCTHW)
             probabilities_BK = self._network.probabilities(batch.clips_BCTHW).tolist()
-        self._backlog.note_done(batch, time.monotonic() - started_at)
-        self.consumer.push(ClipResults(batch.clips_BCTHW, batch.refs, probabilities_BK))
+        ended_at = time.monotonic()
+        self._backlog.note_done(batch, ended_at - started_at)
+        times = BatchTimes(batch.gathered_monotonic, started_at, ended_at)
+        self.consumer.push(ClipResults(batch.clips_BCTHW, batch.refs, probabilities_BK, times))
 
     def _count(self, clips: int) -> None:
         """Count how the batch runs, and the clips that are computed for nothing."""

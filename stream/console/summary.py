@@ -12,6 +12,7 @@ from typing import Any
 
 from configs import ConfigError
 from stream.metrics import Metrics
+from stream.sinks.config import KAFKA
 from stream.types import CameraSnapshot
 
 __all__ = ["LatencyLog", "build_summary", "summary_lines", "write_summary"]
@@ -21,22 +22,22 @@ class LatencyLog:
     """Keeps the latest latencies in seconds for exact percentiles; the metrics count all.
 
     Args:
-        on_value: told of each latency, for the metrics.
+        on_value: told of each latency and its trace, for the metrics.
         max_values: number of latencies that are kept.
     """
 
     def __init__(
         self,
-        on_value: Callable[[float], object] = lambda seconds: None,
+        on_value: Callable[[float, str | None], object] = lambda seconds, trace_id: None,
         max_values: int = 200_000,
     ) -> None:
         self._on_value = on_value
         self._values: collections.deque[float] = collections.deque(maxlen=max_values)
         self._lock = threading.Lock()
 
-    def add(self, seconds: float) -> None:
-        """Add one latency in seconds."""
-        self._on_value(seconds)
+    def add(self, seconds: float, trace_id: str | None = None) -> None:
+        """Add one latency in seconds; `trace_id` names the trace of the clip, if it has one."""
+        self._on_value(seconds, trace_id)
         with self._lock:
             self._values.append(seconds)
 
@@ -73,6 +74,7 @@ def build_summary(
     http: str | None = None,
     load: Mapping[str, Any] | None = None,
     worker: Mapping[str, Any] | None = None,
+    sinks: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Any]:
     """Build the summary of a run.
 
@@ -91,6 +93,7 @@ def build_summary(
         load: used fraction of the capacity, at last and at most; None if not known.
         worker: this worker's share in the cameras of a topic; None if they do not come from one,
             and then the summary has no `worker`.
+        sinks: what each sink has taken, lost and left.
     """
     events: dict[str, dict[str, int]] = {}
     for (action, kind), count in counts.items():
@@ -104,6 +107,7 @@ def build_summary(
         "events": events,
         "latency_seconds": latency.percentiles(),
         "published": metrics.total(metrics.published),
+        "sinks": {name: dict(counts) for name, counts in (sinks or {}).items()},
         "outbox_left": outbox_left,
         "events_lost": lost,
         "load": None if load is None else dict(load),
@@ -163,7 +167,15 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
     lines.append(
         f"published {summary['published']}, left in the outbox {summary['outbox_left']}{lost_text}"
     )
+    lines += [_sink_text(name, sink) for name, sink in summary["sinks"].items() if name != KAFKA]
     return lines
+
+
+def _sink_text(name: str, sink: Mapping[str, int]) -> str:
+    """Return a text about a sink; zeros are left out, but not what it has taken."""
+    units = {"waiting": "wait", "dead_letters": "refused", "lost": "lost"}
+    others = [f", {sink[unit]} {text}" for unit, text in units.items() if sink[unit]]
+    return f"sink {name}: {sink['events']} events taken{''.join(others)}"
 
 
 def _gpu_text(gpu: Mapping[str, Any]) -> str:

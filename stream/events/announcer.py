@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from configs import DataError
 from model.checkpoints.weights import ModelSpec
+from stream.batch_times import BatchTimes
 from stream.events.config import EventConfig
 from stream.events.detector import EventDetector
 from stream.events.event import ActionEvent, rfc3339
 from stream.events.event_pictures import EventPictures
 from stream.events.second_looks import SecondLooks
 from stream.metrics import Metrics
-from stream.types import BreakReason, CameraOpened, ClipResults, StreamBreak, View
+from stream.types import BreakReason, CameraOpened, ClipRef, ClipResults, StreamBreak, View
 
-__all__ = ["Announcement", "Announcer", "Subscriber"]
+__all__ = ["Announcement", "Announcer", "BeginTrace", "Subscriber"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,13 +29,18 @@ class Announcement:
     """Events from one batch of clips, in order, with the arrival times of those clips.
 
     `events` may be empty; the arrival times are still needed to measure the latency of the clips.
+    `trace_ids` has the trace of each clip, None for most; it is empty without tracing.
     """
 
     events: tuple[ActionEvent, ...]
     arrived_monotonic: tuple[float, ...] = ()
+    trace_ids: tuple[str | None, ...] = ()
 
 
 Subscriber = Callable[[Announcement], None]
+# Begins the trace of an event: with its clip and the times of its batch, unless it has no clip.
+# Returns the event's `traceparent`; None without tracing.
+BeginTrace = Callable[[ActionEvent, ClipRef | None, BatchTimes | None], str | None]
 
 
 class Announcer:
@@ -51,6 +57,7 @@ class Announcer:
         pictures: chooser of the pictures of events; None for no pictures.
         worker: name of this worker, for its events; None if it is the only one.
         looks: takes second looks at actions; None: nobody does.
+        begin_trace: called for each event; None without tracing.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class Announcer:
         pictures: EventPictures | None = None,
         worker: str | None = None,
         looks: SecondLooks | None = None,
+        begin_trace: BeginTrace | None = None,
     ) -> None:
         self._spec = spec
         self._events = events
@@ -73,6 +81,7 @@ class Announcer:
         self._pictures = pictures
         self._worker = worker
         self._looks = looks
+        self._begin_trace = begin_trace
         self._detectors: dict[View, EventDetector] = {}
         self._sequences: dict[str, Iterator[int]] = {}
         self._has_warned = False
@@ -89,6 +98,7 @@ class Announcer:
         announced: list[ActionEvent] = []
         started: list[tuple[ActionEvent, int]] = []
         analysed: list[str] = []
+        trace_ids: list[str | None] = [None] * len(results.refs)
         for index, ref in enumerate(results.refs):
             detector = self._detectors[ref.view]
             try:
@@ -108,10 +118,12 @@ class Announcer:
                     ref.frame_HWC,
                     results.clips_BCTHW[index : index + 1],
                 )
-            completed = self._completed(events)
+            completed = self._completed(events, ref, results.times)
+            trace_ids[index] = _trace_id(completed)
             started += [(event, index) for event in completed if event.kind == "started"]
             announced += completed
-        self._tell(announced, tuple(ref.arrived_monotonic for ref in results.refs))
+        arrived = tuple(ref.arrived_monotonic for ref in results.refs)
+        self._tell(announced, arrived, tuple(trace_ids))
         for camera_id in analysed:
             self._metrics.clips.labels(camera_id).inc()
         if self._looks is not None:  # after the events were passed on: looks never delay them
@@ -184,8 +196,16 @@ class Announcer:
             self._has_warned = True
             _log.error("the network returned invalid probabilities (%s); dropping the clips", error)
 
-    def _completed(self, events: Sequence[ActionEvent]) -> list[ActionEvent]:
-        """Return the events with the current time and the name of their picture added."""
+    def _completed(
+        self,
+        events: Sequence[ActionEvent],
+        ref: ClipRef | None = None,
+        times: BatchTimes | None = None,
+    ) -> list[ActionEvent]:
+        """Return the events with the current time, their picture's name and their trace added."""
+        if not events:
+            return []
+        begin = self._begin_trace
         produced_at = rfc3339(time.time())
         return [
             dataclasses.replace(
@@ -193,13 +213,25 @@ class Announcer:
                 produced_at=produced_at,
                 snapshot=None if self._pictures is None else self._pictures.picture_of(event),
                 worker=self._worker,
+                traceparent=None if begin is None else begin(event, ref, times),
             )
             for event in events
         ]
 
     def _tell(
-        self, events: Sequence[ActionEvent], arrived_monotonic: tuple[float, ...] = ()
+        self,
+        events: Sequence[ActionEvent],
+        arrived_monotonic: tuple[float, ...] = (),
+        trace_ids: tuple[str | None, ...] = (),
     ) -> None:
-        announcement = Announcement(tuple(events), arrived_monotonic)
+        announcement = Announcement(tuple(events), arrived_monotonic, trace_ids)
         for subscriber in self._subscribers:
             subscriber(announcement)
+
+
+def _trace_id(events: Sequence[ActionEvent]) -> str | None:
+    """Return the id of the first trace that is recorded; None if there is none."""
+    for event in events:
+        if event.traceparent is not None and event.traceparent.endswith("-01"):
+            return event.traceparent.split("-")[1]
+    return None

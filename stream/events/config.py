@@ -23,6 +23,7 @@ from pydantic import (
 
 from configs import BrokerError, OutputPath, StrictModel, is_file, no_controls
 from stream.events.broker_addresses import bootstrap_problem, login_problem
+from stream.sinks.config import EventFilter
 
 if TYPE_CHECKING:
     from stream.events.event_config import EventConfig
@@ -39,12 +40,17 @@ _MIN_HIDDEN = 3  # a shorter password is not looked for in texts: it may be a pa
 
 
 class OutboxConfig(StrictModel):
-    """Settings of the outbox, which stores events until the broker has received them."""
+    """Settings of the outbox, which stores events until all sinks have taken them."""
 
     path: OutputPath = Field(
         Path("outbox.db"), description="database file; a missing folder is created"
     )
-    max_events: int = Field(1_000_000, ge=1, description="maximum number of stored events")
+    max_events: int = Field(
+        1_000_000,
+        ge=1,
+        description="maximum number of events that wait for one sink, unless the sink has a maximum"
+        " of its own, and of events that are kept because there is no sink",
+    )
     when_full: Literal["drop_oldest"] = Field(
         "drop_oldest",
         description="drop the oldest `updated` events first, then the oldest other events",
@@ -86,7 +92,7 @@ TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$"), AfterValid
 
 
 class KafkaConfig(StrictModel):
-    """Settings of the Kafka broker; without `bootstrap`, events stay in the outbox."""
+    """Settings of the Kafka broker; without `bootstrap`, Kafka gets no events."""
 
     renamed: ClassVar[Mapping[str, str]] = {"flush_seconds": "drain_seconds"}
 
@@ -127,6 +133,13 @@ class KafkaConfig(StrictModel):
         60.0,
         ge=0,
         description="maximum time at shutdown to send the waiting events; the rest stay stored",
+    )
+    filter: EventFilter = Field(EventFilter(), description="which events are sent")
+    max_lag_events: int | None = Field(
+        None,
+        ge=1,
+        description="maximum number of events that wait for the broker; beyond it, the oldest are"
+        " dropped, `updated` first; null: outbox.max_events",
     )
 
     @field_validator("sasl_username")

@@ -81,6 +81,8 @@ class ActionEvent:
     seen_until: tuple[str, float] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
+    # Not published in the JSON: the W3C trace context of the clip that made the event.
+    traceparent: str | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from stream.events.event import StoredEvent
+from stream.events.event import ActionEvent, StoredEvent
 
-__all__ = ["EventStore"]
+__all__ = ["EventStore", "OnAcknowledged", "SinkStore", "tell_acknowledged"]
+
+_log = logging.getLogger(__name__)
+# Called with the name of a sink and with events that it has taken, in the thread of the sink.
+OnAcknowledged = Callable[[str, Sequence[ActionEvent]], None]
 
 
 class EventStore(Protocol):
@@ -26,3 +31,20 @@ class EventStore(Protocol):
         """Wait until events are added, at most until the timeout."""
 
     def __len__(self) -> int: ...
+
+
+class SinkStore(EventStore, Protocol):
+    """What waits for one sink; the methods that the thread of the sink uses."""
+
+    def end(self) -> Mapping[str, int]:
+        """Store no more events for the sink; return how many of each kind were given up."""
+
+
+def tell_acknowledged(hook: OnAcknowledged | None, sink: str, taken: Sequence[StoredEvent]) -> None:
+    """Call the hook, if there is one; an error in it is logged and delays no event."""
+    if hook is None:
+        return
+    try:
+        hook(sink, [stored.event for stored in taken])
+    except Exception:
+        _log.exception("what follows events that sink %s has taken failed", sink)

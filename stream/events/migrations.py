@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from configs import OutboxError
+from stream.events.sink_rows import FIRST_BIT, create_indices
 
-__all__ = ["MIGRATIONS", "check_version", "migrate", "open_for_reading"]
+__all__ = ["MIGRATIONS", "check_version", "has_sinks", "migrate", "open_for_reading"]
 
 _FIRST_TABLES = (
     """create table if not exists events (
@@ -37,8 +38,56 @@ def _to_version_1(database: sqlite3.Connection) -> None:
         database.execute(statement)
 
 
+_SINKS = """create table if not exists sinks (
+    name text primary key, bit integer not null unique, filter text not null)"""
+_REJECTED = """create table rejected (
+    number integer primary key,
+    id integer not null,
+    payload text not null,
+    error text not null,
+    rejected_at real not null,
+    sink text)"""
+
+
+def _to_version_2(database: sqlite3.Connection) -> None:
+    """Note for each event which sinks have still to take it, and for each dead letter its sink.
+
+    Stored events keep the bit that Kafka has, and that events have which are kept for it.
+    """
+    if not _has_column(database, "events", "waiting"):
+        database.execute("alter table events add column waiting integer not null default 1")
+        database.execute("alter table events add column traceparent text")
+    if not _has_column(database, "open_events", "given"):
+        database.execute("alter table open_events add column given integer not null default 0")
+    database.execute(_SINKS)
+    database.execute("drop index if exists updated")
+    create_indices(database, FIRST_BIT)
+    if not _has_column(database, "rejected", "sink"):
+        database.execute("alter table rejected rename to rejected_1")
+        database.execute(_REJECTED)
+        database.execute(
+            "insert into rejected (id, payload, error, rejected_at)"
+            " select id, payload, error, rejected_at from rejected_1 order by id"
+        )
+        database.execute("drop table rejected_1")
+    # One event may be refused by several sinks.
+    database.execute(
+        "create unique index if not exists refused on rejected (id, coalesce(sink, ''))"
+    )
+
+
+def _has_column(database: sqlite3.Connection, table: str, column: str) -> bool:
+    rows = database.execute("select name from pragma_table_info(?)", (table,))
+    return (column,) in rows.fetchall()
+
+
+def has_sinks(database: sqlite3.Connection) -> bool:
+    """Return whether an outbox has the tables of version 2, with the sinks of each event."""
+    return _has_column(database, "events", "waiting")
+
+
 # The step at index n migrates from version n to version n + 1.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_version_1,)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_to_version_1, _to_version_2)
 
 
 def migrate(database: sqlite3.Connection, path: Path) -> None:

@@ -1,58 +1,51 @@
 """The outbox stores events on disk, in a SQLite database in write-ahead mode.
 
-With a broker, a publisher sends the stored events and removes them; without one, they stay here.
+Each event is stored once and waits for all sinks that get it: Kafka, webhooks and others. Their
+threads send it and note that their sink has it; then it is deleted. Without sinks, events stay.
 The transaction that stores new events also stores which events are still open. If the process is
-killed, the next start ends those events. Events that the broker refuses are kept as dead letters.
+killed, the next start ends those events. Events that a sink refuses are kept as dead letters.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from configs import DataError
 from stream.events.config import OutboxConfig
-from stream.events.event import (
-    ActionEvent,
-    StoredEvent,
-    ended_by_crash,
-    latest_moment,
-    numbering,
-    open_json,
-)
+from stream.events.event import ActionEvent, StoredEvent, numbering
+from stream.events.open_actions import end_open_actions
 from stream.events.outbox_database import BUSY_SECONDS, OutboxDatabase
 from stream.events.outbox_reader import read_events
+from stream.events.sink_registry import OutboxSink, free_events, register, routes_of
+from stream.events.sink_rows import FIRST_BIT, waits
+from stream.events.sink_view import SinkView
+from stream.events.storing import store_events
+from stream.sinks.config import KAFKA
 
 __all__ = ["Outbox", "read_events"]
 
 _log = logging.getLogger(__name__)
-_MAX_DEAD_LETTERS = 10_000
 # Maximum time that a metrics request waits for the database.
 _METRICS_WAIT_SECONDS = 0.2
-_ADD_EVENT = (
-    "insert into events (event_id, kind, camera_id, payload, stored_at) values (?, ?, ?, ?, ?)"
-)
-_OPEN_EVENT = "insert or replace into open_events values (?, ?)"
 _END_EVENT = "delete from open_events where event_id = ?"
 _SET_SEQUENCE = "insert or replace into sequences values (?, ?)"
-_REMOVE_EVENT = "delete from events where id = ?"
-_ADD_DEAD_LETTER = (
-    "insert or replace into rejected select id, payload, ?, ? from events where id = ?"
-)
-_REMOVE_OLD_DEAD_LETTERS = (
-    "delete from rejected where id not in (select id from rejected order by id desc limit ?)"
-)
 
 
 class Outbox:
     """The event store of one pipeline. Any thread may call its methods.
 
     Args:
-        on_dropped: called with the kind of each event that was dropped because the outbox is full.
+        on_dropped: called with the kind of each event that was dropped because too many wait for
+            Kafka, or because too many are kept.
         on_damaged: called when a damaged database has been replaced.
+        on_lost: called with the name of a sink and the kind of each event that it loses, because
+            too many wait for it.
+        sinks: the sinks that get events; events of others are given up. None: those that the file
+            knows, with their filters.
         busy_seconds: maximum time to wait for another program's lock while cameras run.
 
     Raises:
@@ -66,15 +59,32 @@ class Outbox:
         on_dropped: Callable[[str], None] = lambda kind: None,
         on_damaged: Callable[[], None] = lambda: None,
         *,
+        on_lost: Callable[[str, str], None] = lambda sink, kind: None,
+        sinks: Sequence[OutboxSink] | None = None,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self._config = config
         self._on_dropped = on_dropped
+        self._on_lost = on_lost
         self._changed = threading.Condition()
-        self._oldest_at: float | None = None
+        self._oldest_at: dict[str | None, float | None] = {}
         self._database = OutboxDatabase(
             config.path, on_damaged=on_damaged, busy_seconds=busy_seconds
         )
+        try:
+            if sinks is None:
+                self._routes = routes_of(
+                    self._database.bits, self._database.filters, config.max_events
+                )
+            else:
+                self._routes = register(self._database, sinks, config.max_events)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def of(self, sink: str) -> SinkView:
+        """Return the outbox as a sink sees it."""
+        return SinkView(self, sink)
 
     def append(self, events: Sequence[ActionEvent]) -> None:
         """Store events, all or none, in order.
@@ -86,33 +96,24 @@ class Outbox:
             return
         last = {event.numbering: event.sequence for event in events}
         with self._database.transaction() as change:
-            for event in events:
-                self._add(change.connection, event)
+            last_id, lost = store_events(change, events, self._routes, self._database.waiting)
             change.connection.executemany(_SET_SEQUENCE, last.items())
-            excess = self._database.count + len(events) - self._config.max_events
-            dropped = _drop_oldest(change.connection, excess)
-            change.added = len(events) - len(dropped)
+        self._database.last_id = max(self._database.last_id, last_id)
         self._database.sequences |= last
-        for kind in dropped:
-            self._on_dropped(kind)
+        for route, kind in lost:
+            if route.bit == FIRST_BIT:
+                self._on_dropped(kind)
+            if route.name is not None:
+                self._on_lost(route.name, kind)
         with self._changed:
             self._changed.notify_all()
-
-    def _add(self, connection: sqlite3.Connection, event: ActionEvent) -> None:
-        payload = event.to_json()
-        row = (event.event_id, event.kind, event.camera_id, payload, time.time())
-        self._database.last_id = connection.execute(_ADD_EVENT, row).lastrowid or 0
-        if event.kind == "ended":
-            connection.execute(_END_EVENT, (event.event_id,))
-        elif event.kind != "verified":  # the answer may come after the end
-            connection.execute(_OPEN_EVENT, (event.event_id, open_json(event)))
 
     def close_open_events(self) -> list[ActionEvent]:
         """End the events that a killed process left open, with reason `crash`.
 
         Each event ends where its action had got to, in the stream, at its last stored event. If
         workers share the cameras, the next worker ends what has reached Kafka: such an event is
-        left alone once its start is no longer stored here.
+        left alone once its start no longer waits for Kafka here.
 
         Returns:
             The `ended` events that were added.
@@ -124,31 +125,11 @@ class Outbox:
             return self._close_open_events()
 
     def _close_open_events(self) -> list[ActionEvent]:
+        kafka = [route.filter for route in self._routes if route.bit == FIRST_BIT]
         with self._database.reading() as connection:
-            query = "select event_id, cast(payload as blob) from open_events order by rowid"
-            rows = connection.execute(query).fetchall()
-            query = "select event_id from events where kind = 'started'"
-            stored = {event_id for (event_id,) in connection.execute(query)}
-        closing = []
-        forgotten = []
-        last = dict(self._database.sequences)
-        for event_id, payload in rows:
-            try:
-                event = ActionEvent.from_json(payload)
-            except DataError as error:
-                forgotten.append((event_id,))
-                _log.error(
-                    "open event %s cannot be read; it will not be ended: %s", event_id, error
-                )
-                continue
-            if event.epoch is not None and event_id not in stored:
-                forgotten.append((event_id,))
-                continue
-            last[event.numbering] = last.get(event.numbering, event.sequence) + 1
-            until = latest_moment(payload)
-            closing.append(ended_by_crash(event, last[event.numbering], until))
+            closing, forgotten = end_open_actions(connection, self._database.sequences, kafka)
         with self._database.transaction() as change:
-            change.connection.executemany(_END_EVENT, forgotten)
+            change.connection.executemany(_END_EVENT, [(each,) for each in forgotten])
         self.append(closing)
         return closing
 
@@ -171,21 +152,31 @@ class Outbox:
             change.connection.executemany(_SET_SEQUENCE, sequences.items())
         self._database.sequences |= sequences
 
-    def oldest(self, max_events: int, after_id: int = 0) -> list[StoredEvent]:
-        """Return up to `max_events` events with an id above `after_id`, in order.
+    def oldest(self, max_events: int, after_id: int = 0, sink: str = KAFKA) -> list[StoredEvent]:
+        """Return up to `max_events` events that wait for a sink, above `after_id`, in order.
 
-        Events that cannot be read become dead letters.
+        Without Kafka, its events are those that are kept. Events that cannot be read become dead
+        letters.
 
         Raises:
             OutboxError: the database cannot be read.
         """
+        bit = self._bit(sink)
+        if bit is None:
+            return []
         with self._database.reading() as connection:
-            query = "select id, cast(payload as blob) from events where id > ? order by id limit ?"
+            query = (
+                "select id, cast(payload as blob), traceparent from events"
+                f" where {waits(bit)} and id > ? order by id limit ?"
+            )
             rows = connection.execute(query, (after_id, max_events)).fetchall()
         stored = []
-        for row_id, payload in rows:
+        for row_id, payload, traceparent in rows:
             try:
-                stored.append(StoredEvent(row_id, ActionEvent.from_json(payload)))
+                event = ActionEvent.from_json(payload)
+                if traceparent is not None:
+                    event = dataclasses.replace(event, traceparent=str(traceparent))
+                stored.append(StoredEvent(row_id, event))
             except DataError as error:
                 _log.error(
                     "event number %d of outbox %s cannot be read; moved it to the dead letters: %s",
@@ -193,29 +184,59 @@ class Outbox:
                     self._config.path,
                     error,
                 )
-                self.move_to_dead_letters(row_id, str(error))
+                self.move_to_dead_letters(row_id, str(error), sink)
         return stored
 
-    def remove(self, ids: Sequence[int]) -> None:
-        """Remove events that the broker has acknowledged.
+    def remove(self, ids: Sequence[int], sink: str = KAFKA) -> None:
+        """Note that a sink has taken events; those that no other sink waits for are deleted.
 
         Raises:
             OutboxError: the database cannot be written.
         """
+        if (bit := self._bit(sink)) is None:
+            return
         with self._database.transaction() as change:
-            rows = [(event_id,) for event_id in ids]
-            change.added = -change.connection.executemany(_REMOVE_EVENT, rows).rowcount
+            change.take(bit, ids)
 
-    def move_to_dead_letters(self, event_id: int, error: str) -> None:
-        """Move an event that cannot be published, with its error; keep the latest 10000.
+    def move_to_dead_letters(self, event_id: int, error: str, sink: str = KAFKA) -> None:
+        """Move an event that a sink refuses, with the error; keep the sink's latest 10000.
+
+        Other sinks that wait for the event still get it.
 
         Raises:
             OutboxError: the database cannot be written.
         """
+        if (bit := self._bit(sink)) is None:
+            return
         with self._database.transaction() as change:
-            change.connection.execute(_ADD_DEAD_LETTER, (error, time.time(), event_id))
-            change.added = -change.connection.execute(_REMOVE_EVENT, (event_id,)).rowcount
-            change.connection.execute(_REMOVE_OLD_DEAD_LETTERS, (_MAX_DEAD_LETTERS,))
+            change.bury(event_id, error, sink)
+            change.take(bit, [event_id])
+
+    def end_sink(self, sink: str) -> Mapping[str, int]:
+        """Store no more events for a sink, and give up those that wait for it.
+
+        This holds until the outbox is opened again. If no other sink is left, new events are kept.
+
+        Returns:
+            The number of events of each kind that were given up.
+
+        Raises:
+            OutboxError: the database cannot be written; some events still wait.
+        """
+        if (bit := self._bit(sink)) is None:
+            return {}
+        left = tuple(route for route in self._routes if route.name != sink)
+        self._routes = left or routes_of({}, {}, self._config.max_events)
+        return free_events(self._database, bit)
+
+    def waiting(self, sink: str) -> int:
+        """Return how many events wait for a sink; without Kafka, its events are those kept."""
+        bit = self._bit(sink)
+        return 0 if bit is None else self._database.waiting.get(bit, 0)
+
+    def _bit(self, sink: str) -> int | None:
+        """Return the bit of a sink; None if the outbox does not know it."""
+        return FIRST_BIT if sink == KAFKA else self._database.bits.get(sink)
 
     def wait_for_change(self, timeout_seconds: float) -> None:
         """Wait until events are added, at most until the timeout."""
@@ -230,34 +251,27 @@ class Outbox:
         """Whether a damaged database is being replaced, which may take a long time."""
         return self._database.is_recovering
 
-    def oldest_age_seconds(self) -> float:
-        """Return how long the oldest event has been waiting; 0 for an empty outbox.
+    def oldest_age_seconds(self, sink: str | None = None) -> float:
+        """Return how long the oldest event has been waiting for a sink; 0 if there is none.
 
         If the database stays in use for 0.2 s, the age is computed from the last known event.
+
+        Args:
+            sink: its name; None: the age of the oldest of all events.
 
         Raises:
             OutboxError: the database cannot be read.
         """
-        query = "select stored_at from events order by id limit 1"
+        bit = None if sink is None else self._bit(sink)
+        where = "" if bit is None else f"where {waits(bit)}"
+        query = f"select stored_at from events {where} order by id limit 1"
         with self._database.try_reading(_METRICS_WAIT_SECONDS) as connection:
             if connection is not None:
                 row = connection.execute(query).fetchone()
-                self._oldest_at = row[0] if row else None
-        return 0.0 if self._oldest_at is None else max(0.0, time.time() - self._oldest_at)
+                self._oldest_at[sink] = row[0] if row else None
+        oldest_at = self._oldest_at.get(sink)
+        return 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at)
 
     def close(self) -> None:
         """Close the database; stored events are kept."""
         self._database.close()
-
-
-def _drop_oldest(connection: sqlite3.Connection, excess: int) -> list[str]:
-    """Remove `excess` events, the oldest `updated` first; return the kinds of those removed."""
-    if excess <= 0:
-        return []
-    updates = "select id, kind from events where kind = 'updated' order by id limit ?"
-    others = "select id, kind from events where kind != 'updated' order by id limit ?"
-    rows = connection.execute(updates, (excess,)).fetchall()
-    if len(rows) < excess:
-        rows += connection.execute(others, (excess - len(rows),)).fetchall()
-    connection.executemany(_REMOVE_EVENT, [(event_id,) for event_id, _ in rows])
-    return [kind for _, kind in rows]

@@ -14,9 +14,10 @@ from pathlib import Path
 from configs import OutboxError, exists, replaced_file
 from configs.private_files import PRIVATE_FILE
 from stream.events.event import rfc3339
-from stream.events.migrations import MIGRATIONS, check_version, open_for_reading
+from stream.events.migrations import MIGRATIONS, check_version, has_sinks, open_for_reading
 from stream.events.outbox_lock import is_used
 from stream.events.outbox_reader import refuse_unreadable
+from stream.events.sink_rows import FIRST_BIT, waits
 
 __all__ = ["OutboxInfo", "back_up", "describe"]
 
@@ -34,7 +35,9 @@ class OutboxInfo:
 
     Attributes:
         version: of its tables; `current_version` is the one that this release writes.
-        waiting: number of events that wait for a broker, or are kept if there is none.
+        waiting: number of all events: those that wait for a sink, and those that are kept.
+        sinks: number of events that wait for each sink; an event may wait for several.
+        kept: number of events that wait for no sink; a run with Kafka sends them.
         oldest_at: when the oldest of them was stored, RFC 3339 in UTC; None if there is none.
         oldest_seconds: how long ago that was.
         open_actions: number of actions that have started and not ended.
@@ -47,6 +50,8 @@ class OutboxInfo:
     version: int
     current_version: int
     waiting: int
+    sinks: dict[str, int]
+    kept: int
     oldest_at: str | None
     oldest_seconds: float | None
     open_actions: int
@@ -102,12 +107,15 @@ def describe(path: Path) -> OutboxInfo:
         version = check_version(database, path)
         waiting, open_actions, dead_letters, oldest = database.execute(_COUNTS).fetchone()
         names = database.execute("select camera_id from sequences").fetchall()
+        sinks, kept = _backlogs(database) if has_sinks(database) else ({}, waiting)
     log = path.with_name(path.name + "-wal")
     sizes = [file.stat().st_size for file in (path, log) if exists(file)]
     return OutboxInfo(
         version=version,
         current_version=len(MIGRATIONS),
         waiting=waiting,
+        sinks=sinks,
+        kept=kept,
         oldest_at=None if oldest is None else rfc3339(oldest),
         oldest_seconds=None if oldest is None else round(max(0.0, time.time() - oldest), 1),
         open_actions=open_actions,
@@ -116,6 +124,17 @@ def describe(path: Path) -> OutboxInfo:
         size_bytes=sum(sizes),
         is_used=is_used(path),
     )
+
+
+def _backlogs(database: sqlite3.Connection) -> tuple[dict[str, int], int]:
+    """Return how many events wait for each sink, and how many are kept for none."""
+    bits = dict(database.execute("select name, bit from sinks order by bit").fetchall())
+    found = {}
+    for bit in {FIRST_BIT, *bits.values()}:
+        query = f"select count(*) from events where {waits(bit)}"
+        found[bit] = int(database.execute(query).fetchone()[0])
+    kept = 0 if FIRST_BIT in bits.values() else found[FIRST_BIT]
+    return {name: found[bit] for name, bit in bits.items()}, kept
 
 
 def _copy(path: Path, file: Path) -> int:

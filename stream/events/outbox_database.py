@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import sqlite3
 import threading
@@ -16,8 +15,9 @@ from configs.private_files import create_private, make_private_folder
 from stream.events.migrations import migrate, open_for_reading
 from stream.events.outbox_lock import lock_outbox
 from stream.events.recovery import finish_recovery, recover
+from stream.events.sink_rows import FIRST_BIT, Transaction, names_of_indices, waits
 
-__all__ = ["BUSY_SECONDS", "START_SECONDS", "OutboxDatabase", "Transaction"]
+__all__ = ["BUSY_SECONDS", "START_SECONDS", "OutboxDatabase"]
 
 _log = logging.getLogger(__name__)
 # SQLite's error codes for a file with a damaged page or header.
@@ -29,22 +29,16 @@ START_SECONDS = 10.0
 _MAX_LOG_BYTES = 16_777_216
 
 
-@dataclasses.dataclass
-class Transaction:
-    """An open transaction, with the number of events it adds (negative if it removes)."""
-
-    connection: sqlite3.Connection
-    added: int = 0
-
-
 class OutboxDatabase:
     """The open database of one pipeline's outbox. Any thread may call its methods.
 
     Damage is detected when the database is used. That call fails; the next call replaces the
     database with a new one that contains all readable events. `count` is the number of events,
-    `last_id` the highest event id, and `sequences` the last sequence number of each camera, or of
-    each camera in an epoch (`camera@epoch`).
-    `last_id` and `sequences` never decrease, even after a damaged database is replaced.
+    `waiting` the number of those that wait for a sink, by its bit; `bits` and `filters` are the bit
+    of each known sink and the JSON of its filter. `last_id` is the highest event id, and
+    `sequences` the last sequence number of each camera, or of each camera in an epoch
+    (`camera@epoch`). `last_id` and `sequences` never decrease, even after a damaged database is
+    replaced.
 
     Args:
         path: the database file.
@@ -64,6 +58,9 @@ class OutboxDatabase:
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.count = 0
+        self.waiting: dict[int, int] = {FIRST_BIT: 0}
+        self.bits: dict[str, int] = {}
+        self.filters: dict[str, str] = {}
         self.last_id = 0
         self.sequences: dict[str, int] = {}
         self.is_recovering = False
@@ -112,7 +109,7 @@ class OutboxDatabase:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Run a transaction and update `count`; on any error, roll back.
+        """Run a transaction and update `count` and `waiting`; on any error, roll back.
 
         Raises:
             OutboxError: the database cannot be written.
@@ -128,6 +125,8 @@ class OutboxDatabase:
                     connection.execute("rollback")
                 raise
             self.count += change.added
+            for bit, number in change.waiting.items():
+                self.waiting[bit] = self.waiting.get(bit, 0) + number
 
     @contextlib.contextmanager
     def patience(self) -> Iterator[None]:
@@ -209,6 +208,13 @@ class OutboxDatabase:
     def _load_numbers(self) -> None:
         execute = self._connection.execute
         self.count = int(execute("select count(*) from events").fetchone()[0])
+        self.bits |= names_of_indices(self._connection)  # the table may have been damaged
+        for name, bit, text in execute("select name, bit, filter from sinks").fetchall():
+            self.bits[name], self.filters[name] = bit, text
+        self.waiting = {
+            bit: int(execute(f"select count(*) from events where {waits(bit)}").fetchone()[0])
+            for bit in {FIRST_BIT, *self.bits.values()}
+        }
         last = execute("select seq from sqlite_sequence where name = 'events'").fetchone()
         self.last_id = max(self.last_id, int(last[0]) if last else 0)
         for camera_id, sequence in execute("select camera_id, last from sequences"):
@@ -221,7 +227,8 @@ class OutboxDatabase:
         """Move the damaged database away and open a new one that contains its readable events."""
         self.is_recovering = True
         try:
-            moved_to = recover(self._path, self.sequences, self.last_id)
+            known = {name: (bit, self.filters.get(name, "")) for name, bit in self.bits.items()}
+            moved_to = recover(self._path, self.sequences, self.last_id, known)
         finally:
             self.is_recovering = False
         self._open()

@@ -5,19 +5,33 @@ from __future__ import annotations
 import logging
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from configs import DataError, OutboxError, UnknownKindError, is_file
 from stream.events.event import ActionEvent, StoredEvent
-from stream.events.migrations import open_for_reading
+from stream.events.migrations import has_sinks, open_for_reading
 from stream.events.skipped_kinds import SkippedKinds
 
-__all__ = ["read_dead_letters", "read_events", "refuse_unreadable"]
+__all__ = ["DeadLetter", "read_dead_letters", "read_events", "refuse_unreadable"]
 
 _log = logging.getLogger(__name__)
 _LOCK_SECONDS = 10.0  # maximum time to wait for another program's lock
 _EVENTS = "select id, cast(payload as blob) from events where id > ? order by id limit ?"
-_DEAD_LETTERS = "select cast(payload as blob), error from rejected order by id"
+_DEAD_LETTERS = "select cast(payload as blob), error, {sink} from rejected order by rowid"
+
+
+class DeadLetter(NamedTuple):
+    """An event that was refused, or that cannot be read.
+
+    Attributes:
+        payload: the JSON of the event.
+        error: what made it a dead letter.
+        sink: the sink that refused it; None if a release before 0.3.0 noted the event.
+    """
+
+    payload: str
+    error: str
+    sink: str | None
 
 
 def read_events(
@@ -48,24 +62,25 @@ def read_events(
     return stored
 
 
-def read_dead_letters(path: Path) -> list[tuple[str, str]]:
+def read_dead_letters(path: Path) -> list[DeadLetter]:
     """Return the dead letters (events that were refused or unreadable), oldest first.
-
-    Returns:
-        The JSON of each event, and the error that made it a dead letter.
 
     Raises:
         OutboxError: the file is missing, is not an outbox, or a newer release wrote it.
     """
     rows = _read(path, _DEAD_LETTERS)
-    return [(bytes(payload).decode(errors="replace"), error) for payload, error in rows]
+    return [
+        DeadLetter(bytes(payload).decode(errors="replace"), error, sink)
+        for payload, error, sink in rows
+    ]
 
 
 def _read(path: Path, query: str, *values: int) -> list[tuple[Any, ...]]:
     refuse_unreadable(path)
     try:
         with open_for_reading(path, _LOCK_SECONDS) as database:
-            return database.execute(query, values).fetchall()
+            sink = "sink" if has_sinks(database) else "null"
+            return database.execute(query.format(sink=sink), values).fetchall()
     except sqlite3.Error as error:
         raise OutboxError(f"{path} is not a readable outbox: {error}") from None
 

@@ -19,10 +19,11 @@ from typing import Any
 
 from stream.events.config import KafkaConfig
 from stream.events.event import SCHEMA, StoredEvent
-from stream.events.event_store import EventStore
+from stream.events.event_store import EventStore, OnAcknowledged, tell_acknowledged
 from stream.events.kafka import REFUSALS, abandon_producer, connect_producer, kafka, silence_log
 from stream.events.producer_watch import ProducerWatch, PublisherTimings
 from stream.events.topic import TopicProblem, find_topic
+from stream.sinks.config import KAFKA
 from stream.stage import Stage
 
 __all__ = ["BrokerCalls", "Publisher"]
@@ -47,6 +48,7 @@ class Publisher(Stage):
         on_published: called with the number of events that the broker acknowledged.
         on_failure: called with a one-word name of each failure.
         on_dead_letter: called for each event that the broker refuses.
+        on_acknowledged: called with the name of the sink and with events that the broker has.
         timings: times after which the broker counts as away or the producer as broken.
         calls: functions that connect to Kafka.
     """
@@ -59,6 +61,7 @@ class Publisher(Stage):
         on_failure: Callable[[str], None] = lambda error: None,
         on_dead_letter: Callable[[], None] = lambda: None,
         *,
+        on_acknowledged: OnAcknowledged | None = None,
         timings: PublisherTimings | None = None,
         calls: BrokerCalls | None = None,
     ) -> None:
@@ -69,14 +72,16 @@ class Publisher(Stage):
         self._on_published = on_published
         self._on_failure = on_failure
         self._on_dead_letter = on_dead_letter
+        self._on_acknowledged = on_acknowledged
         self._timings = timings or PublisherTimings()
         self._calls = calls or BrokerCalls()
         self._watch = ProducerWatch(self._timings)
         self._is_open = False
-        self._is_reachable = True
+        self.problem: str | None = None  # why the broker gets no events; None if it does
         self._has_topic = False
         self._producer: Any = None  # None while a new one is needed
         self._pending: dict[int, Any] = {}  # the future of each unacknowledged event, by its id
+        self._sent: dict[int, StoredEvent] = {}  # those events, if a hook is to be told
         self._last_sent = 0
         # Events up to this id are sent one by one, to find the event that the broker refuses.
         self._alone_until = 0
@@ -160,6 +165,8 @@ class Publisher(Stage):
         """Pass an event to the producer; return whether the next event can be sent."""
         event = stored.event
         headers = [("schema", SCHEMA.encode()), ("event_id", event.event_id.encode())]
+        if event.traceparent is not None:
+            headers.append(("traceparent", event.traceparent.encode()))
         try:
             future = self._producer.send(
                 self._config.topic,
@@ -176,6 +183,8 @@ class Publisher(Stage):
             if not self._pending:
                 self._watch.note_progress()  # the timeouts start with the first pending event
             self._pending[stored.id] = future
+            if self._on_acknowledged is not None:
+                self._sent[stored.id] = stored
         self._last_sent = stored.id
         return True
 
@@ -199,7 +208,7 @@ class Publisher(Stage):
         failed = [stored_id for stored_id, future in done.items() if future.failed()]
         if acknowledged:
             self._note_acknowledged(acknowledged)
-        elif self._pending and not done and self._is_reachable and self._watch.is_silent:
+        elif self._pending and not done and self.problem is None and self._watch.is_silent:
             reason = f"no acknowledgement for {self._timings.away_seconds:g} s"
             self._note_away("no_answer", reason)
         if failed:
@@ -207,14 +216,15 @@ class Publisher(Stage):
         return len(acknowledged)
 
     def _note_acknowledged(self, ids: Sequence[int]) -> None:
-        if not self._is_reachable:
-            _log.warning("Kafka at %s answers again; publishing continues", self._address)
-        self._is_reachable = True
+        self._note_back()
         self._outbox.remove(ids)  # if this fails, the next call collects the same ids again
         for stored_id in ids:
             del self._pending[stored_id]
         self._watch.note_progress()
         self._on_published(len(ids))
+        if self._sent:
+            taken = [self._sent.pop(each) for each in ids if each in self._sent]
+            tell_acknowledged(self._on_acknowledged, KAFKA, taken)
 
     def _handle_failure(self, stored_id: int, error: BaseException) -> None:
         """Replace the producer after a record failed, because its other records failed as well.
@@ -239,16 +249,23 @@ class Publisher(Stage):
 
     def _note_away(self, failure: str, reason: str) -> None:
         self._on_failure(failure)
-        if self._is_reachable:
-            shown = self._config.redact(reason)
+        shown = self._config.redact(reason)
+        if self.problem is None:
             _log.warning("Kafka at %s: %s; events wait in the outbox", self._address, shown)
-        self._is_reachable = False
+        self.problem = shown
+
+    def _note_back(self) -> None:
+        if self.problem is not None:
+            _log.warning("Kafka at %s answers again; publishing continues", self._address)
+        self.problem = None
 
     def _find_topic(self) -> bool:
         problem = self._calls.find_topic(self._config)
         if problem is not None:
             self._note_away(problem.failure, problem.reason)
             return False
+        if not (self._pending or self._watch.is_blocked):
+            self._note_back()  # there may be nothing to send for a long time
         self._has_topic = True
         return True
 
@@ -261,6 +278,7 @@ class Publisher(Stage):
         self._calls.abandon(self._producer)
         self._producer = None
         self._pending.clear()
+        self._sent.clear()
         self._last_sent = 0
         self._has_topic = False
         self.stopping.wait(self._timings.retry_seconds)

@@ -40,7 +40,9 @@ class EventWriter(Stage):
 
     Args:
         on_result: called for every clip with its latency in seconds: from the arrival of its newest
-            frame until its events were stored, or until its result was known if it has no events.
+            frame until its events were stored, or until its result was known if it has no events;
+            and with the id of its trace, if it has one.
+        on_stored: called with events that were stored.
         max_unsaved: maximum number of events in memory; beyond it, the oldest are dropped.
         retry_seconds: pause after a failure.
         flush_seconds: maximum time for further attempts to store the events after `close`.
@@ -50,7 +52,8 @@ class EventWriter(Stage):
         self,
         outbox: EventSink,
         metrics: Metrics,
-        on_result: Callable[[float], None] = lambda seconds: None,
+        on_result: Callable[[float, str | None], None] = lambda seconds, trace_id: None,
+        on_stored: Callable[[Sequence[ActionEvent]], None] = lambda events: None,
         *,
         max_unsaved: int = 100_000,
         retry_seconds: float = 1.0,
@@ -63,25 +66,39 @@ class EventWriter(Stage):
         self._outbox = outbox
         self._metrics = metrics
         self._on_result = on_result
+        self._on_stored = on_stored
         self._condition = threading.Condition()
         self._waiting: collections.deque[ActionEvent] = collections.deque()
         self._storing: list[ActionEvent] = []
-        self._arrivals_storing: list[float] = []
-        self._arrivals: collections.deque[float] = collections.deque(maxlen=max_unsaved)
+        # Arrival time and trace of each clip.
+        self._arrivals_storing: list[tuple[float, str | None]] = []
+        self._arrivals: collections.deque[tuple[float, str | None]] = collections.deque(
+            maxlen=max_unsaved
+        )
         self._retry_at = 0.0
         self._closing = False
         self._dropped = 0
         self.problem: str | None = None
 
-    def put(self, events: Sequence[ActionEvent], arrivals: Sequence[float] = ()) -> None:
-        """Queue events, with the arrival times of their batch of clips; return at once."""
+    def put(
+        self,
+        events: Sequence[ActionEvent],
+        arrivals: Sequence[float] = (),
+        trace_ids: Sequence[str | None] = (),
+    ) -> None:
+        """Queue events, with the arrival times of their batch of clips; return at once.
+
+        Args:
+            trace_ids: trace of each clip; empty without tracing.
+        """
         if not events:
             for arrived in arrivals:
-                self._on_result(time.monotonic() - arrived)
+                self._on_result(time.monotonic() - arrived, None)
             return
         with self._condition:
             self._waiting.extend(events)
-            self._arrivals.extend(arrivals)
+            traces = trace_ids or (None,) * len(arrivals)
+            self._arrivals.extend(zip(arrivals, traces, strict=True))
             if len(self._waiting) > self._max_unsaved:
                 self._drop_oldest()
             self._condition.notify()
@@ -143,11 +160,12 @@ class EventWriter(Stage):
                 _log.warning("The outbox can be written again")
                 self.problem = None
             with self._condition:
-                arrivals = self._arrivals_storing
+                stored, arrivals = self._storing, self._arrivals_storing
                 self._storing = []
                 self._arrivals_storing = []
-            for arrived in arrivals:
-                self._on_result(time.monotonic() - arrived)
+            self._on_stored(stored)
+            for arrived, trace_id in arrivals:
+                self._on_result(time.monotonic() - arrived, trace_id)
 
     def _take(self) -> bool:
         with self._condition:

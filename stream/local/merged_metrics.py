@@ -7,13 +7,15 @@ from collections.abc import Mapping
 __all__ = ["merge_metrics"]
 
 # What Prometheus's text format appends to the name of a family in the names of its samples.
+_END = "# EOF"  # the last line of OpenMetrics
 _ENDINGS = ("_total", "_created", "_bucket", "_sum", "_count")
 
 
-def merge_metrics(texts: Mapping[str, str]) -> str:
-    """Merge expositions in Prometheus's text format; each family has one heading.
+def merge_metrics(texts: Mapping[str, str], *, openmetrics: bool = False) -> str:
+    """Merge expositions of one format; each family has one heading. Exemplars stay.
 
     Args:
+        openmetrics: whether the format is OpenMetrics; if not, it is Prometheus's text format.
         texts: the exposition of each worker, by its name; under the empty name samples that have
             the label already.
     """
@@ -22,6 +24,8 @@ def merge_metrics(texts: Mapping[str, str]) -> str:
     for worker, text in texts.items():
         family = ""
         for line in text.splitlines():
+            if line == _END:
+                break
             if line.startswith("#"):
                 _, kind, family = line.split(" ", 3)[:3]
                 known = headings.setdefault(family, [])
@@ -33,6 +37,8 @@ def merge_metrics(texts: Mapping[str, str]) -> str:
     for family in headings | samples:
         lines += headings.get(family, [])
         lines += samples.get(family, [])
+    if openmetrics:
+        lines.append(_END)
     return "".join(f"{line}\n" for line in lines)
 
 

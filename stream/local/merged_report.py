@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stream.local.running_worker import RunningWorker
@@ -43,8 +43,10 @@ def merged_report(
         name: [each for answer in answers for each in answer[name]]
         for name in ("problems", "not_taken")
     }
+    sinks = _merged_sinks(answers)
     is_failing = any(problem is not None for problem in checks.values())
     is_degraded = any(found.values()) or any(problems.values())
+    is_degraded = is_degraded or any(sink["problem"] is not None for sink in sinks)
     return {
         "status": "failing" if is_failing else "degraded" if is_degraded else "ok",
         "checks": dict(checks),
@@ -52,5 +54,17 @@ def merged_report(
         "load": None if busiest is None else busiest["load"],
         "load_parts": {} if busiest is None else busiest["load_parts"],
         "workers": dict(problems),
+        "sinks": sinks,
         **found,
     }
+
+
+def _merged_sinks(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Merge what the workers say of each sink: one problem, and what waits in all outboxes."""
+    merged: dict[str, dict[str, Any]] = {}
+    for answer in answers:
+        for sink in answer["sinks"]:
+            known = merged.setdefault(sink["sink"], {**sink, "problem": None, "waiting": 0})
+            known["problem"] = known["problem"] or sink["problem"]
+            known["waiting"] += sink["waiting"]
+    return list(merged.values())

@@ -18,6 +18,7 @@ from configs.private_files import PRIVATE_FILE
 from stream.events.config import OutboxConfig
 from stream.events.outbox import Outbox
 from stream.local.dealing import Worker, owner_of, path_of_worker
+from stream.sinks.config import KAFKA
 
 __all__ = ["move_state"]
 
@@ -59,21 +60,33 @@ def _move_sequences(workers: Sequence[Worker], path: Path) -> None:
             for camera, sequence in box.sequences().items():
                 numbers = wanted.setdefault(owners[camera], {})
                 numbers[camera] = max(sequence, numbers.get(camera, 0))
-            if index >= len(workers) and len(box):
-                file = path_of_worker(path, index)
-                _log.warning(
-                    "outbox %s of a worker that no longer runs has %d events; send them with:"
-                    " cidc-stream outbox drain %s --config FILE",
-                    file,
-                    len(box),
-                    file,
-                )
+            if index >= len(workers):
+                _report_left(box, path_of_worker(path, index))
         for index, numbers in wanted.items():
             known = boxes[index].sequences() if index in boxes else {}
             later = {each: n for each, n in numbers.items() if n > known.get(each, 0)}
             if later:
                 box = boxes.get(index) or opened(path_of_worker(path, index))
                 box.continue_sequences(later)
+
+
+def _report_left(box: Outbox, file: Path) -> None:
+    """Say which events of a worker that no longer runs were not sent."""
+    if count := box.waiting(KAFKA):
+        _log.warning(
+            "outbox %s of a worker that no longer runs has %d events; send them with:"
+            " cidc-stream outbox drain %s --config FILE",
+            file,
+            count,
+            file,
+        )
+    if count := len(box) - box.waiting(KAFKA):
+        _log.warning(
+            "outbox %s of a worker that no longer runs has %d events that wait for other sinks;"
+            " run with as many devices as before to deliver them",
+            file,
+            count,
+        )
 
 
 def _move_changes(workers: Sequence[Worker], outbox: Path, changes: Path | None) -> None:

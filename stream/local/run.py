@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from configs import ConfigError
 from stream.config import StreamConfig
@@ -23,6 +24,7 @@ from stream.local.running_worker import COMMAND, RunningWorker
 from stream.local.worker_cameras import WorkerCameras
 from stream.metrics import Metrics
 from stream.serve.server import HttpServer
+from stream.sinks.config import longest_drain
 from stream.stage import close_quietly
 
 __all__ = ["LocalWorkers"]
@@ -142,7 +144,7 @@ class LocalWorkers:
         self.draining.set()
         for running in self.workers:
             running.stop()
-        deadline = time.monotonic() + self._config.kafka.drain_seconds + _STOP_SECONDS
+        deadline = time.monotonic() + longest_drain(self._config) + _STOP_SECONDS
         statuses = {
             running.worker.name: running.wait(max(0.0, deadline - time.monotonic()))
             for running in self.workers
@@ -187,23 +189,25 @@ class LocalWorkers:
         return HttpServer(
             config.http,
             metrics=self._exposition,
+            openmetrics=lambda: self._exposition(openmetrics=True),
             cameras=lambda: None if self._not_started() else cameras,
             report=report,
             checks=self.checks,
             snapshots=folders if config.snapshots.enabled else (),
         )
 
-    def _exposition(self) -> bytes:
+    def _exposition(self, *, openmetrics: bool = False) -> bytes:
         with concurrent.futures.ThreadPoolExecutor(len(self.workers)) as pool:
             asked = {
-                each.worker.name: pool.submit(client.metrics)
+                each.worker.name: pool.submit(client.metrics, openmetrics=openmetrics)
                 for each in self.workers
                 if (client := each.client) is not None
             }
             texts = {name: future.result() for name, future in asked.items()}
         registry = self._metrics.registry.restricted_registry(_OWN_METRICS)
-        own = generate_latest(registry).decode()
-        return merge_metrics({"": own, **texts}).encode()
+        generate = openmetrics_text if openmetrics else generate_latest
+        texts = {"": generate(registry).decode(), **texts}
+        return merge_metrics(texts, openmetrics=openmetrics).encode()
 
     def _not_started(self) -> str | None:
         waiting = [each.title for each in self.workers if not each.was_up]

@@ -31,10 +31,16 @@ class WorkerClient:
         self._host = urllib.parse.urlsplit(address).netloc
         self._token = token
 
-    def metrics(self) -> str:
-        """Return the text of `/metrics`; empty if the worker does not answer."""
+    def metrics(self, *, openmetrics: bool = False) -> str:
+        """Return the text of `/metrics`; empty if the worker does not answer.
+
+        Args:
+            openmetrics: whether to ask for the format OpenMetrics.
+        """
+        accept = {"Accept": "application/openmetrics-text"} if openmetrics else {}
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return self._request("GET", "/metrics", seconds=_LOOK_SECONDS)[1].decode()
+            answer = self._request("GET", "/metrics", seconds=_LOOK_SECONDS, headers=accept)
+            return answer[1].decode()
         return ""
 
     def health(self) -> dict[str, Any] | None:
@@ -71,14 +77,15 @@ class WorkerClient:
         fields: Mapping[str, Any] | None = None,
         *,
         seconds: float,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._host, timeout=seconds)
         with contextlib.closing(connection):
-            headers = {"Authorization": f"Bearer {self._token}"}
+            sent = {"Authorization": f"Bearer {self._token}", **(headers or {})}
             body = None
             if fields is not None:
-                headers["Content-Type"] = "application/json"
+                sent["Content-Type"] = "application/json"
                 body = json.dumps(fields)
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, sent)
             answer = connection.getresponse()
             return answer.status, answer.read()

@@ -44,11 +44,12 @@ def _run(message_pipe: int, stop: threading.Event) -> int:
     from stream.console.logs import set_up_logs
     from stream.console.printer import Printer
     from stream.pipeline import Pipeline
+    from stream.sinks.config import longest_drain
 
     _name_log_lines(name, is_text=config.log.format == "text")
     set_up_logs(config.log)
     keep_freed_memory()
-    limit = config.kafka.drain_seconds + _STOP_SECONDS
+    limit = longest_drain(config) + _STOP_SECONDS
     threading.Thread(target=_follow_parent, args=(stop, limit), daemon=True).start()
     messages = _Messages(message_pipe)
     printer = Printer()

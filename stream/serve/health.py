@@ -13,8 +13,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
+from stream.serve.exposition import OPENMETRICS_CONTENT, exposition
 from stream.serve.hosts import HostRule
 from stream.serve.schemas import HealthReport, errors
 from stream.types import CameraSnapshot
@@ -41,6 +41,7 @@ def health_router(
     report: Callable[[], Mapping[str, Any]],
     *,
     hosts: HostRule,
+    openmetrics: Callable[[], bytes] | None = None,
 ) -> APIRouter:
     """Create the routes for metrics, health and probes.
 
@@ -49,16 +50,18 @@ def health_router(
         checks: health check of each probe, by its name: `startup`, `ready`, `live`.
         report: function that returns the answer of `/health`; see `health_report`.
         hosts: rule that decides which requests may see names of cameras.
+        openmetrics: function that returns `/metrics` in the format OpenMetrics; None: requests
+            cannot ask for it.
     """
     router = APIRouter()
     router.add_api_route(
         "/metrics",
-        _exposition(metrics),
+        exposition(metrics, openmetrics),
         name="metrics",
         summary="Metrics in the text format of Prometheus",
         response_class=PlainTextResponse,
-        response_description="metrics",
-        responses=errors(403, 421, 503),
+        response_description="metrics; a request that accepts OpenMetrics gets that format",
+        responses={200: {"content": OPENMETRICS_CONTENT}, **errors(403, 421, 503)},
         dependencies=[Depends(hosts)],
     )
     router.add_api_route(
@@ -87,13 +90,6 @@ def health_router(
     return router
 
 
-def _exposition(metrics: Callable[[], bytes]) -> Callable[[], Response]:
-    def answer() -> Response:
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
-
-    return answer
-
-
 def _health(report: Callable[[], Mapping[str, Any]]) -> Callable[[], Awaitable[Response]]:
     async def answer() -> Response:
         found = dict(report())
@@ -109,6 +105,7 @@ def health_report(
     load: Mapping[str, float],
     not_taken: Sequence[Any] = (),
     worker: Mapping[str, Any] | None = None,
+    sinks: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the answer of `/health`; the schema `HealthReport` describes it.
 
@@ -119,12 +116,14 @@ def health_report(
         not_taken: cameras that cannot be taken: dataclasses with camera, reason and detail.
         worker: this worker's share in the cameras of a topic, with its `problem`; None if cameras
             do not come from one.
+        sinks: describes each sink, with its `problem`.
     """
     found = {name: check() for name, check in checks.items()}
     problems = [problem for camera in cameras if (problem := _problem(camera)) is not None]
     is_failing = any(problem is not None for problem in found.values())
     has_problem = bool(problems) or bool(not_taken)
-    has_problem = has_problem or (worker is not None and worker["problem"] is not None)
+    parts = sinks if worker is None else (*sinks, worker)
+    has_problem = has_problem or any(part["problem"] is not None for part in parts)
     report = {
         "status": "failing" if is_failing else "degraded" if has_problem else "ok",
         "checks": found,
@@ -134,6 +133,7 @@ def health_report(
         "load_parts": dict(load),
         "not_taken": [dataclasses.asdict(camera) for camera in not_taken],
         "workers": {},
+        "sinks": [dict(sink) for sink in sinks],
     }
     return report if worker is None else report | {"worker": dict(worker)}
 

@@ -151,13 +151,24 @@ class NotTakenCamera(BaseModel):
     detail: str = Field(description="what happens, and what to do about it")
 
 
+class SinkReport(BaseModel):
+    """A sink: Kafka, a webhook or another receiver of events."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sink: str = Field(description="name of the sink; kafka is that of section kafka")
+    address: str = Field(description="address of the receiver, without user name and password")
+    problem: str | None = Field(description="why it takes no events; null if it takes them")
+    waiting: int = Field(description="number of events that wait for it in the outbox")
+
+
 class HealthReport(BaseModel):
     """The health of the pipeline and of its cameras."""
 
     model_config = ConfigDict(extra="forbid")
 
     status: Literal["ok", "degraded", "failing"] = Field(
-        description="failing: a check fails; degraded: a camera has a problem"
+        description="failing: a check fails; degraded: a camera or a sink has a problem"
     )
     checks: dict[str, str | None] = Field(
         description="the problem of each probe, by its name; null if it passes"
@@ -175,6 +186,9 @@ class HealthReport(BaseModel):
     workers: dict[str, str | None] = Field(
         description="the problem of each worker process, by its name; null if it runs; empty if the"
         " pipeline has no workers"
+    )
+    sinks: list[SinkReport] = Field(
+        description="the sinks that get events; with several workers, what waits in all outboxes"
     )
     worker: WorkerReport | None = Field(
         None, description="where workers share the cameras of a topic: this worker's share"

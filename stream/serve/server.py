@@ -52,6 +52,8 @@ class HttpServer:
     Args:
         config: settings of the section `http`.
         metrics: function that returns the text of `/metrics`.
+        openmetrics: function that returns it in the format OpenMetrics; None: requests cannot ask
+            for it.
         checks: health check of each probe, by its name: `live`, `ready`, `startup`.
         cameras: function called at each request; it returns None while the pipeline is loading.
         report: function that returns the answer of `/health`; None for a report of the checks.
@@ -68,6 +70,7 @@ class HttpServer:
         config: HttpConfig,
         *,
         metrics: Callable[[], bytes],
+        openmetrics: Callable[[], bytes] | None = None,
         checks: Mapping[str, Check],
         cameras: Callable[[], CameraControl | None],
         report: Callable[[], Mapping[str, Any]] | None = None,
@@ -81,7 +84,9 @@ class HttpServer:
         def only_checks() -> Mapping[str, Any]:
             return health_report(checks, (), load={})
 
-        health = health_router(metrics, checks, report or only_checks, hosts=hosts)
+        health = health_router(
+            metrics, checks, report or only_checks, hosts=hosts, openmetrics=openmetrics
+        )
         self._listeners: list[_Listener] = []
         with contextlib.ExitStack() as opened:
             main = opened.enter_context(_listen(config.host, config.port, "http.port"))

@@ -274,6 +274,11 @@ def test_the_network_policy_covers_every_pod_and_names_each_way_out() -> None:
     assert cameras["to"] == [{"ipBlock": {"cidr": "10.0.0.0/16"}}]
     assert {port["port"] for port in cameras["ports"]} == {554, 8554, 80, 443}
     assert brokers["ports"] == [{"protocol": "TCP", "port": 9093}]
+    peer = {"ipBlock": {"cidr": "203.0.113.0/24"}}
+    given = {"networkPolicy": {"egress": {"sinks": {"to": [peer]}}}}
+    *_, sinks = only(render(given, example="cpu-fleet"), "NetworkPolicy")["spec"]["egress"]
+    assert sinks["to"] == [peer]
+    assert [port["port"] for port in sinks["ports"]] == [443, 8883]
     open_policy = only(render(), "NetworkPolicy")["spec"]
     assert open_policy["policyTypes"] == ["Ingress"]
 

@@ -138,6 +138,13 @@ def test_the_schema_refuses(values: dict[str, Any], message: str) -> None:
             },
             "brokers.ports: the port of b:9092 is missing",
         ),
+        (
+            {
+                "config": {"mqtt": [{"name": "home", "url": "mqtts://h"}]},
+                "networkPolicy": {"egress": EGRESS},
+            },
+            "networkPolicy.egress.sinks.to, or they cannot be reached",
+        ),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(values: Any, message: str) -> None:

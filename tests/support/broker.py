@@ -54,7 +54,7 @@ def running_broker(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        _wait_until_listening(port, process)
+        wait_until_listening(port, process)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -65,7 +65,7 @@ def running_broker(
             process.wait()
 
 
-def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
     def is_listening() -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
             return True

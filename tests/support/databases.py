@@ -62,7 +62,7 @@ def damage_index(path: Path) -> None:
         database.execute(
             "update sqlite_master set rootpage ="
             " (select rootpage from sqlite_master where name = 'sequences')"
-            " where type = 'index' and name = 'updated'"
+            " where type = 'index' and name = 'updated_0'"
         )
         database.execute(f"pragma schema_version = {version + 1}")
 

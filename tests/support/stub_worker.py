@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CAMERA = {"id": "a", "state": "running"}
+SINK = {"sink": "hook", "address": "https://a.example", "problem": None, "waiting": 3}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -24,12 +25,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        if self.path == "/metrics":
+        if self.path == "/metrics" and "openmetrics" in self.headers.get("Accept", ""):
+            exemplar = f'# {{trace_id="{os.getpid()}"}} 0.5'
+            lines = ("# TYPE h histogram", f'h_bucket{{le="+Inf"}} 1.0 {exemplar}', "# EOF", "")
+            self.answer(200, "\n".join(lines))
+        elif self.path == "/metrics":
             self.answer(200, "# HELP n Number\n# TYPE n gauge\nn 1.0\n")
         elif self.path == "/health":
             checks = {"startup": None, "ready": None, "live": None}
             report = {"checks": checks, "cameras": {"running": 1}, "problems": [], "not_taken": []}
-            self.answer(200, json.dumps(report | {"load": 0.5, "load_parts": {"network": 0.5}}))
+            report |= {"load": 0.5, "load_parts": {"network": 0.5}, "sinks": [SINK]}
+            self.answer(200, json.dumps(report))
         elif self.path == "/cameras":
             self.answer(200, json.dumps([CAMERA | {"pid": os.getpid()}]))
         else:

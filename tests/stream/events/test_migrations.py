@@ -23,20 +23,20 @@ from tests.support.databases import (
 def test_new_and_old_files_get_the_current_version_and_keep_their_events(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     fill_outbox(path, 3)
-    assert version_of(path) == 1
+    assert version_of(path) == 2
     set_version(path, 0)
     assert len(read_events(path)) == 3
     assert read_dead_letters(path) == []
     assert version_of(path) == 0  # reading changes nothing
     Outbox(OutboxConfig(path=path)).close()
-    assert version_of(path) == 1
+    assert version_of(path) == 2
     assert [stored.event.sequence for stored in read_events(path)] == [1, 2, 3]
 
 
 def test_a_file_of_a_newer_release_is_refused_and_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     fill_outbox(path, 3)
-    set_version(path, 2)
+    set_version(path, 3)
     before = path.read_bytes()
     names = {each.name for each in tmp_path.iterdir()}
     for use in (
@@ -45,7 +45,7 @@ def test_a_file_of_a_newer_release_is_refused_and_not_touched(tmp_path: Path) ->
         lambda: read_dead_letters(path),
     ):
         with pytest.raises(
-            OutboxError, match=r"o\.db: the file has version 2, .* use the newer release"
+            OutboxError, match=r"o\.db: the file has version 3, .* use the newer release"
         ):
             use()
     assert path.read_bytes() == before
@@ -76,4 +76,4 @@ def test_a_migration_that_stops_half_way_leaves_the_file_as_it_was(
     outbox = Outbox(OutboxConfig(path=path))
     assert len(outbox) == 3
     outbox.close()
-    assert version_of(path) == 1
+    assert version_of(path) == 2

@@ -259,7 +259,8 @@ def test_a_refused_event_becomes_a_dead_letter_with_its_error(tmp_path: Path) ->
     outbox.close()
     dead_letters = read_dead_letters(tmp_path / "o.db")
     assert dead_letters[0][0] == "{}"
-    assert dead_letters[1] == (make_event(2).to_json(), "MessageSizeTooLargeError: too long")
+    says = "MessageSizeTooLargeError: too long"
+    assert dead_letters[1] == (make_event(2).to_json(), says, "kafka")
 
 
 def test_an_unreadable_open_event_does_not_prevent_a_start(tmp_path: Path) -> None:

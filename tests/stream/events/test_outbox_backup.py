@@ -215,7 +215,7 @@ def test_an_outbox_says_what_is_in_it(tmp_path: Path) -> None:
     outbox.move_to_dead_letters(2, "too large")
     info = describe(path)
     assert (info.waiting, info.open_actions, info.dead_letters, info.cameras) == (2, 0, 1, 2)
-    assert (info.version, info.current_version) == (1, 1)
+    assert (info.version, info.current_version) == (2, 2)
     assert info.is_used
     assert info.size_bytes == path.stat().st_size + (tmp_path / "o.db-wal").stat().st_size
     assert info.oldest_seconds is not None
@@ -236,7 +236,7 @@ def test_the_commands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = dict(line.split("  ", 1) for line in done.stdout.splitlines()[2:])
     assert {name: value.strip() for name, value in lines.items()}.items() >= {
-        "version": "0 (this release writes 1)",
+        "version": "0 (this release writes 2)",
         "waiting events": "3",
         "in use": "no",
     }.items()
@@ -254,7 +254,7 @@ def test_a_file_of_a_newer_release_is_refused_in_one_sentence(tmp_path: Path) ->
     """After a downgrade: no command changes the file, and each says what to do."""
     path = tmp_path / "o.db"
     fill_outbox(path, 3)
-    set_version(path, 2)
+    set_version(path, 3)
     before = path.read_bytes()
     kafka = KafkaConfig(bootstrap=(f"127.0.0.1:{free_port()}",))
     for use in (
@@ -264,7 +264,7 @@ def test_a_file_of_a_newer_release_is_refused_in_one_sentence(tmp_path: Path) ->
     ):
         with pytest.raises(OutboxError, match="use the newer release that wrote it"):
             use()
-    says = "the file has version 2, this release reads versions 0 to 1; use the newer release"
+    says = "the file has version 3, this release reads versions 0 to 2; use the newer release"
     assert_one_error(stream("outbox", "info", path), says)
     assert path.read_bytes() == before
     assert not list(tmp_path.glob("copy*"))

@@ -144,7 +144,7 @@ def test_only_the_refused_record_becomes_a_dead_letter(tmp_path: Path) -> None:
     outbox.close()
     assert counts == {"rejected": 1}
     dead_letters = read_dead_letters(tmp_path / "o.db")
-    assert [json.loads(payload)["sequence"] for payload, _ in dead_letters] == [7]
+    assert [json.loads(payload)["sequence"] for payload, _, _ in dead_letters] == [7]
     others = [number for number in range(1, 21) if number != 7]
     assert list(dict.fromkeys(Refusing.stored)) == others  # in order, repetitions aside
 

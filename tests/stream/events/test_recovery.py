@@ -65,7 +65,7 @@ def test_a_recovery_that_fails_half_way_loses_nothing(
 ) -> None:
     path = tmp_path / "o.db"
     fill_outbox(path, 200)
-    damage(path, slice(10, 11))
+    damage(path, slice(20, 21))
     connect = sqlite3.connect
     failed = []
 
@@ -148,7 +148,7 @@ def test_sequences_continue_when_their_table_is_lost(tmp_path: Path) -> None:
 def test_a_damaged_file_of_a_newer_release_is_refused_and_not_recovered(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     fill_outbox(path, 500)
-    set_version(path, 2)
+    set_version(path, 3)
     damage(path, slice(1, None))
     with pytest.raises(OutboxError, match="use the newer release"):
         Outbox(OutboxConfig(path=path))
@@ -162,7 +162,7 @@ def test_what_is_recovered_has_the_current_version(tmp_path: Path) -> None:
     set_version(path, 0)
     damage(path, slice(0, 1))
     Outbox(OutboxConfig(path=path)).close()
-    assert version_of(path) == 1
+    assert version_of(path) == 2
     assert len(list(tmp_path.glob("o.db.damaged-*"))) >= 1
 
 

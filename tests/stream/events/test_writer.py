@@ -102,7 +102,7 @@ def test_a_slow_disk_is_not_reported_as_a_standstill() -> None:
             time.sleep(0.03)
             super().append(events)
 
-    writer = EventWriter(Slow(), Metrics(), seconds.append)
+    writer = EventWriter(Slow(), Metrics(), lambda latency, _: seconds.append(latency))
     with running(writer):
         for number in range(1, 101):
             writer.put([make_event(number)], [time.monotonic()])
@@ -138,7 +138,9 @@ def test_waiting_events_are_bounded_and_updates_are_dropped_first(
 def test_latency_is_measured_until_the_event_is_stored() -> None:
     seconds: list[float] = []
     disk = Disk()
-    writer = EventWriter(disk, Metrics(), seconds.append, retry_seconds=0.05)
+    writer = EventWriter(
+        disk, Metrics(), lambda latency, _: seconds.append(latency), retry_seconds=0.05
+    )
     with running(writer):
         disk.is_full = True
         writer.put([make_event(1)], [time.monotonic(), time.monotonic() - 10])
@@ -151,6 +153,30 @@ def test_latency_is_measured_until_the_event_is_stored() -> None:
         assert until(lambda: len(seconds) == 3, 5)
     assert 0.5 < seconds[1] < 5
     assert 10.5 < seconds[2] < 15
+
+
+def test_a_latency_has_the_trace_of_its_clip_and_the_traces_learn_of_the_storing() -> None:
+    found: list[str | None] = []
+    told: list[list[int]] = []
+    disk = Disk()
+    writer = EventWriter(
+        disk,
+        Metrics(),
+        lambda _, trace_id: found.append(trace_id),
+        lambda events: told.append([event.sequence for event in events]),
+        retry_seconds=0.05,
+    )
+    with running(writer):
+        disk.is_full = True
+        writer.put([make_event(1), make_event(2)], [1.0, 2.0, 3.0], [None, "b", None])
+        assert until(lambda: writer.problem is not None, 5)
+        assert told == []
+        disk.is_full = False
+        assert until(lambda: len(found) == 3, 5)
+        writer.put([make_event(3)], [4.0])
+        assert until(lambda: len(found) == 4, 5)
+    assert found == [None, "b", None, None]
+    assert told == [[1, 2], [3]]
 
 
 def test_a_locked_database_blocks_only_the_writer(tmp_path: Path) -> None:

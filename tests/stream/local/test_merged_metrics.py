@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import prometheus_client.openmetrics.parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream.local.merged_metrics import merge_metrics
@@ -51,3 +52,40 @@ def test_samples_with_a_worker_of_their_own_stay_as_they_are() -> None:
     own = '# HELP up Runs\n# TYPE up gauge\nup{worker="0"} 1.0\n'
     merged = merge_metrics({"": own, "0": "# HELP up Runs\n# TYPE up gauge\nviews 2.0\n"})
     assert merged == '# HELP up Runs\n# TYPE up gauge\nup{worker="0"} 1.0\nviews{worker="0"} 2.0\n'
+
+
+def test_exemplars_survive_and_openmetrics_ends_once() -> None:
+    made = {"0": filled(3, "a"), "1": filled(5, "b")}
+    for worker, metrics in made.items():
+        metrics.observe_latency(0.03, f"{int(worker) + 1:032x}")
+    own = "# HELP up Runs\n# TYPE up gauge\nup 1.0\n# EOF\n"
+    texts = {"": own} | {name: metrics.openmetrics().decode() for name, metrics in made.items()}
+    merged = merge_metrics(texts, openmetrics=True)
+    assert merged.endswith("\n# EOF\n")
+    assert merged.count("# EOF") == 1
+    families = {
+        family.name: family for family in openmetrics.text_string_to_metric_families(merged)
+    }
+    assert {"up", "cidc_camera_to_event_seconds", "cidc_frames_decoded"} <= families.keys()
+    exemplars = {
+        sample.labels["worker"]: (
+            sample.labels["le"],
+            sample.exemplar.labels,
+            sample.exemplar.value,
+        )
+        for sample in families["cidc_camera_to_event_seconds"].samples
+        if sample.exemplar is not None
+    }
+    assert exemplars == {
+        "0": ("0.05", {"trace_id": f"{1:032x}"}, 0.03),
+        "1": ("0.05", {"trace_id": f"{2:032x}"}, 0.03),
+    }
+    counts = {
+        sample.labels["worker"]: sample.value
+        for sample in families["cidc_frames_decoded"].samples
+        if sample.name.endswith("_total")
+    }
+    assert counts == {"0": 3.0, "1": 5.0}
+    assert "trace_id" not in merge_metrics(
+        {name: metrics.exposition().decode() for name, metrics in made.items()}
+    )

@@ -56,9 +56,11 @@ class Running:
         except ConfigError as error:
             self.error = error
 
-    def ask(self, path: str, method: str = "GET", fields: object = None) -> tuple[int, str]:
+    def ask(
+        self, path: str, method: str = "GET", fields: object = None, accept: str = "*/*"
+    ) -> tuple[int, str]:
         body = None if fields is None else json.dumps(fields).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept": accept}
         request = urllib.request.Request(
             f"{self.workers.address}{path}", body, headers, method=method
         )
@@ -92,9 +94,16 @@ def test_one_address_serves_all_workers(running: Running) -> None:
     for number in range(2):
         assert f'n{{worker="{number}"}} 1.0' in text
         assert f'cidc_worker_up{{worker="{number}"}} 1.0' in text
+    exemplars = running.ask("/metrics", accept="application/openmetrics-text")[1]
+    for number, each in enumerate(running.workers.workers):
+        sample = f'h_bucket{{worker="{number}",le="+Inf"}} 1.0'
+        assert f'{sample} # {{trace_id="{each.pid}"}} 0.5\n' in exemplars
+    assert exemplars.endswith("\n# EOF\n")
     report = json.loads(running.ask("/health")[1])
     assert (report["status"], report["cameras"]) == ("ok", {"running": 2})
     assert (report["workers"], report["load"]) == ({"0": None, "1": None}, 0.5)
+    hook = {"sink": "hook", "address": "https://a.example", "problem": None, "waiting": 6}
+    assert report["sinks"] == [hook]
     assert {each["pid"] for each in json.loads(running.ask("/cameras")[1])} == pids
     for name in ("a", "front-door"):
         status, text = running.ask("/cameras", "POST", {"id": name, "url": "push:"})

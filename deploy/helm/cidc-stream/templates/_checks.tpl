@@ -64,6 +64,9 @@
 {{- fail (printf "networkPolicy.egress.brokers.ports: the port of %s is missing, so it could not be reached" .) }}
 {{- end }}
 {{- end }}
+{{- if and (or $.Values.config.webhooks $.Values.config.mqtt) (not .egress.sinks.to) }}
+{{- fail "networkPolicy.egress.enabled: name the receivers of config.webhooks and config.mqtt in networkPolicy.egress.sinks.to, or they cannot be reached" }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -53,7 +53,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.configFrom.drainSeconds }}
 {{- else }}
 {{- $kafka := default dict .Values.config.kafka }}
-{{- hasKey $kafka "drain_seconds" | ternary $kafka.drain_seconds 60 }}
+{{- $drain := hasKey $kafka "drain_seconds" | ternary $kafka.drain_seconds 60 }}
+{{- range concat (default list .Values.config.webhooks) (default list .Values.config.mqtt) }}
+{{- $own := hasKey . "drain_seconds" | ternary .drain_seconds 10 }}
+{{- if gt (float64 $own) (float64 $drain) }}{{ $drain = $own }}{{ end }}
+{{- end }}
+{{- $drain }}
 {{- end }}
 {{- end }}
 

@@ -1,0 +1,3 @@
+"""Traces of events: from a camera's packet to the acknowledgement of each sink."""
+
+__all__: list[str] = []
