@@ -87,7 +87,7 @@ FILE = SourceRules(f"{_STREAMED},{_CONTAINERS},{_IMAGES},{_SOUND}", "file", _VID
 RTSP = SourceRules("rtsp", "rtp,udp,tcp,tls", "an RTSP stream")
 RTMP = SourceRules("flv,live_flv", "rtmp,rtmps,tls,tcp", "an RTMP stream")
 # A program of its own reads SRT, and hands MPEG-TS on.
-SRT = SourceRules("mpegts", "none", "MPEG-TS over SRT")
+SRT = SourceRules("mpegts", "pipe", "MPEG-TS over SRT")
 TCP = SourceRules(_STREAMED, "tcp", "a video stream, such as MPEG-TS")
 UDP = SourceRules(_STREAMED, "udp", "a video stream, such as MPEG-TS")
 V4L2 = SourceRules("video4linux2,v4l2", "file", "a V4L2 device")

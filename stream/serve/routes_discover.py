@@ -60,6 +60,8 @@ def discover_cameras(
         wanted = check_tree(settings, DiscoveryRequest, name="discovery", strict=True)
     except ConfigError as error:
         raise CameraError(str(error), "invalid") from None
+    if topic is None and wanted.add is not None and wanted.add.secret is not None:
+        raise CameraError("add.secret: secrets need cameras that live in a topic", "invalid")
     report, camera = runner.run(wanted)
     added: Any = None
     if camera is not None:

@@ -27,6 +27,8 @@ _MAX_HOST = 40
 def make_deliveries(config: StreamConfig) -> list[tuple[SinkConfig, Delivery]]:
     """Make the delivery of each sink beside Kafka, in the order of the configuration.
 
+    Nothing is connected yet: `cidc-stream check` makes and closes them, too.
+
     Raises:
         ConfigError: the settings of a sink cannot be used.
     """

@@ -55,7 +55,7 @@ def test_names_of_files_are_not_read_as_addresses(
 
 def test_every_format_and_protocol_of_the_rules_exists() -> None:
     rules = [each for each in vars(source_rules).values() if isinstance(each, SourceRules)]
-    assert len(rules) == 9
+    assert len(rules) == 11
     # A protocol that does not exist would never be missed; a wrong name of a format neither.
     formats = {name for each in rules for name in each.formats.split(",")}
     assert formats - {"v4l2", "video4linux2"} <= av.formats_available
@@ -64,6 +64,8 @@ def test_every_format_and_protocol_of_the_rules_exists() -> None:
         "rtp,udp,tcp,tls",
         "tcp",
         "udp",
+        "rtmp,rtmps,tls,tcp",
+        "pipe",
         "http,https,tls,tcp,httpproxy",
     }
     for each in ("concat", "sdp", "tty", "image2", "lavfi", "data", "rtp"):

@@ -58,6 +58,7 @@ class FakeOnvif:
         answers: replaces the answer to a request, by the request's name: a text, or a call.
         matches: makes the answers to a probe from its message id and the device's address.
         clock_ahead: seconds by which its clock is ahead.
+        multicast: it listens to the group instead of a port of its own.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FakeOnvif:
         matches: Callable[[str, str], list[bytes]] | None = None,
         host: str = "127.0.0.1",
         clock_ahead: float = 0.0,
+        multicast: bool = False,
     ) -> None:
         self._stream = stream
         self._login = login
@@ -77,8 +79,19 @@ class FakeOnvif:
         self._matches = matches or self._own_match
         self.requests: list[tuple[str, str]] = []  # name and the whole text
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind((host, 0))
+        if multicast:
+            self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            group = socket.inet_aton("239.255.255.250") + socket.inet_aton(host)
+            self._udp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+            self._udp.bind(("239.255.255.250", 3702))
+        else:
+            self._udp.bind((host, 0))
         self._http = http.server.ThreadingHTTPServer((host, 0), self._handler())
+        # From the address of the device, also where it listens to the group.
+        self._replies = self._udp
+        if multicast:
+            self._replies = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._replies.bind((host, 0))
         self.port: int = self._udp.getsockname()[1]
         self.probe_address = f"{host}:{self.port}"
         self.address = f"http://{host}:{self._http.server_port}/onvif/device_service"
@@ -92,6 +105,7 @@ class FakeOnvif:
         self._http.shutdown()
         self._http.server_close()
         self._udp.close()
+        self._replies.close()
 
     def _own_match(self, relates_to: str, address: str) -> list[bytes]:
         scopes = "onvif://www.onvif.org/name/Front%20door onvif://www.onvif.org/hardware/F1"
@@ -104,7 +118,7 @@ class FakeOnvif:
                 found = re.search(r"MessageID>([^<]+)<", data.decode())
                 assert found is not None
                 for packet in self._matches(found[1], self.address):
-                    self._udp.sendto(packet, sender)
+                    self._replies.sendto(packet, sender)
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         device = self

@@ -168,6 +168,11 @@ def test_one_discovery_at_a_time_and_its_time_is_limited(
             {"password": "\n"},
         ):
             assert rig.ask("POST", "/discover", wrong)[0] == 422
+        status, answer = rig.ask("POST", "/discover", {"username": "a", "add": {"secret": "b"}})
+        assert (status, "secrets need cameras that live in a topic" in answer["error"]) == (
+            422,
+            True,
+        )
     finally:
         rig.close()
 
