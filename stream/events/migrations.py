@@ -52,13 +52,14 @@ _REJECTED = """create table rejected (
 def _to_version_2(database: sqlite3.Connection) -> None:
     """Note for each event which sinks have still to take it, and for each dead letter its sink.
 
-    Stored events keep the bit that Kafka has, and that events have which are kept for it.
+    Stored events keep the bit that Kafka has, and that events have which are kept for it. So do
+    actions that are open: `given` has the bits of the sinks that have been given events of them.
     """
     if not _has_column(database, "events", "waiting"):
         database.execute("alter table events add column waiting integer not null default 1")
         database.execute("alter table events add column traceparent text")
     if not _has_column(database, "open_events", "given"):
-        database.execute("alter table open_events add column given integer not null default 0")
+        database.execute("alter table open_events add column given integer not null default 1")
     database.execute(_SINKS)
     database.execute("drop index if exists updated")
     create_indices(database, FIRST_BIT)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from configs import DataError
 from stream.events.event import ActionEvent, ended_by_crash, latest_moment
 from stream.events.sink_rows import FIRST_BIT, waits
-from stream.sinks.config import EventFilter
 
 __all__ = ["end_open_actions"]
 
 _log = logging.getLogger(__name__)
-_OPEN = "select event_id, cast(payload as blob) from open_events order by rowid"
+_OPEN = "select event_id, cast(payload as blob), given from open_events order by rowid"
 _STARTED = f"select event_id from events where kind = 'started' and {waits(FIRST_BIT)}"
 
 
 def end_open_actions(
-    connection: sqlite3.Connection, sequences: Mapping[str, int], kafka: Sequence[EventFilter]
+    connection: sqlite3.Connection, sequences: Mapping[str, int]
 ) -> tuple[list[ActionEvent], list[str]]:
     """Return the `ended` events of open actions, and the ids of those that are left alone.
 
@@ -29,20 +28,19 @@ def end_open_actions(
     Args:
         connection: to the outbox.
         sequences: last sequence number of each camera, or of each camera in an epoch.
-        kafka: the filter of the sink Kafka; empty if events do not go there.
     """
     stored = {event_id for (event_id,) in connection.execute(_STARTED)}
     closing, forgotten = [], []
     last = dict(sequences)
-    for event_id, payload in connection.execute(_OPEN).fetchall():
+    for event_id, payload, given in connection.execute(_OPEN).fetchall():
         try:
             event = ActionEvent.from_json(payload)
         except DataError as error:
             forgotten.append(event_id)
             _log.error("open event %s cannot be read; it will not be ended: %s", event_id, error)
             continue
-        has_reached = event_id not in stored and any(each.takes(event) for each in kafka)
-        if event.epoch is not None and has_reached:
+        has_reached_kafka = given >> FIRST_BIT & 1 and event_id not in stored
+        if event.epoch is not None and has_reached_kafka:
             forgotten.append(event_id)
             continue
         last[event.numbering] = last.get(event.numbering, event.sequence) + 1

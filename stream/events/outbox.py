@@ -125,9 +125,8 @@ class Outbox:
             return self._close_open_events()
 
     def _close_open_events(self) -> list[ActionEvent]:
-        kafka = [route.filter for route in self._routes if route.bit == FIRST_BIT]
         with self._database.reading() as connection:
-            closing, forgotten = end_open_actions(connection, self._database.sequences, kafka)
+            closing, forgotten = end_open_actions(connection, self._database.sequences)
         with self._database.transaction() as change:
             change.connection.executemany(_END_EVENT, [(each,) for each in forgotten])
         self.append(closing)

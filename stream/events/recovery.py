@@ -145,7 +145,7 @@ def _copy(
             )
             database.execute(_ADD_EVENT, values)
             note(event.numbering, event.sequence)
-        columns = f"cast(payload as blob), event_id, {'coalesce(given, 0)' if is_new else '0'}"
+        columns = f"cast(payload as blob), event_id, {'coalesce(given, 0)' if is_new else '1'}"
         for row, event in _events(damaged, "open_events", columns):
             given = row[2] & all_bits if isinstance(row[2], int) else 0
             values = (row[1], bytes(row[0]).decode(), given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+import time
 from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
@@ -16,7 +17,9 @@ from stream.sinks.config import KAFKA, EventFilter
 __all__ = ["OutboxSink", "Route", "free_events", "register", "routes_of"]
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 2_000  # events that one transaction frees; other threads use the database in between
+# Events that one transaction frees, and the pause in which other threads get the database.
+_AT_ONCE = 2_000
+_PAUSE_SECONDS = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +85,7 @@ def free_events(database: OutboxDatabase, bit: int) -> collections.Counter[str]:
         freed.update(kinds)
         if len(kinds) < _AT_ONCE:
             return freed
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _routes(

@@ -216,6 +216,8 @@ class SinkWorker(Stage):
                 self._alone_until = events[-1].id
         else:
             self._note_away(str(error))
+            if error.delivered:
+                self._failures = 0
             self._pause(error.retry_after_seconds)
 
     def _bury(self, stored: StoredEvent, error: Refused) -> None:

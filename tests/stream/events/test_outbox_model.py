@@ -134,9 +134,16 @@ class Run:
         """Close and open again, with other sinks or the same."""
         sinks = list(self.model.sinks.values())
         if self.dice.random() < 0.5:
-            sinks = [self._sink(name) for name in NAMES if self.dice.random() < 0.6]
+            likely = self.dice.choice((0, 0.6, 0.9))
+            sinks = [self._sink(name) for name in NAMES if self.dice.random() < likely]
             self.dice.shuffle(sinks)
+        # As a process that is killed leaves them: the database and its write-ahead log.
+        files = [self.path, self.path.with_name(self.path.name + "-wal")]
+        left = {file: file.read_bytes() for file in files if file.exists()}
         self.outbox.close()
+        if self.dice.random() < 0.5:
+            for file, content in left.items():
+                file.write_bytes(content)
         if damaged:
             recover(self.path, {}, 0)
         self.outbox = self.opened(sinks)

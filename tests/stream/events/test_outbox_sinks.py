@@ -288,8 +288,7 @@ def test_an_action_of_workers_that_share_cameras_ends_here_if_kafka_does_not_hav
     only_a = OutboxSink("kafka", EventFilter(cameras=("a",)))
     outbox = opened(path, only_a, HOOK)
     for camera in ("a", "b"):
-        event = dataclasses.replace(make_event(1, camera=camera), worker="w", epoch=3)
-        outbox.append([event])
+        outbox.append([dataclasses.replace(make_event(1, camera=camera), worker="w", epoch=3)])
     outbox.of("kafka").remove([1])  # it has the start at camera a
     outbox.close()
     outbox = opened(path, only_a, HOOK)
