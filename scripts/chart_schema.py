@@ -8,7 +8,8 @@ from typing import Any
 __all__ = ["OWNED", "with_config_schema"]
 
 # Settings that the chart sets itself, by settings class: folders and port of the container, files
-# of secrets, the name of a worker. A value for them is refused.
+# of secrets, the name of a worker; and secrets, which do not belong into a ConfigMap. A value for
+# them is refused.
 OWNED: Mapping[str, frozenset[str]] = {
     "CamerasFrom": frozenset({"worker", "secrets_dir"}),
     "HttpConfig": frozenset({"enabled", "port", "probe_port", "token", "token_file", "changes"}),
@@ -16,8 +17,10 @@ OWNED: Mapping[str, frozenset[str]] = {
     "KafkaConfig": frozenset(
         {"sasl_password", "sasl_password_file", "ssl_cafile", "ssl_certfile", "ssl_keyfile"}
     ),
+    "MqttConfig": frozenset({"password"}),
     "OutboxConfig": frozenset({"path"}),
     "SnapshotConfig": frozenset({"path"}),
+    "WebhookConfig": frozenset({"secret"}),
 }
 # Words of JSON Schema that say nothing about which values are allowed. Formats such as `path` are
 # pydantic's own.

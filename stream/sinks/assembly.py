@@ -61,7 +61,7 @@ def client_id_of(sink: str, outbox: Path) -> str:
 
 
 def check_sinks(config: StreamConfig) -> None:
-    """Check what can be checked of the sinks beside Kafka without a connection.
+    """Check the files of secrets of the sinks beside Kafka.
 
     Logs a warning for each way in which others could get a secret or the events.
 
@@ -72,8 +72,6 @@ def check_sinks(config: StreamConfig) -> None:
         _check_webhook(webhook)
     for server in config.mqtt:
         _check_mqtt(server)
-    for _, delivery in make_deliveries(config):
-        delivery.close()
 
 
 def _check_webhook(config: WebhookConfig) -> None:

@@ -33,7 +33,8 @@ __all__ = ["MqttConnection"]
 _log = logging.getLogger(__name__)
 _LOOP_SECONDS = 1.0
 _WAIT_SECONDS = 0.25
-_GOODBYE_SECONDS = 2.0
+_GOODBYE_SECONDS = 1.0
+_END_SECONDS = 1.0
 _MAX_INCOMING_BYTES = 65_536
 
 
@@ -57,17 +58,18 @@ class MqttConnection:
         stopping: threading.Event,
     ) -> None:
         self._config = config
+        self._patience_seconds = config.timeout_seconds
         self._changed = threading.Condition()
         self._answer: tuple[int, Any] | None = None  # code and properties of CONNACK
         self._codes: dict[int, int] = {}  # of acknowledgements that nobody asked for yet
         self._lost: Undelivered | None = None
         self._is_ending = False
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
         status = config.status_topic
         self._status_topic = None if status is None else filled_topic(status, client_id=client_id)
         self._client = self._make_client(client_id, tls)
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
         self._thread = threading.Thread(target=self._run, name=f"mqtt-{config.name}", daemon=True)
         try:
             self._open(stopping)
@@ -98,23 +100,6 @@ class MqttConnection:
         return client
 
     def _open(self, stopping: threading.Event) -> None:
-        config = self._config
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = _MAX_INCOMING_BYTES
-        try:
-            self._client.connect(
-                config.host,
-                config.port,
-                keepalive=config.keepalive_seconds,
-                clean_start=True,
-                properties=properties,
-            )
-        except TimeoutError:
-            raise Undelivered("timeout", "the server does not answer") from None
-        except ssl.SSLError as error:
-            raise Undelivered("tls", f"no trusted encryption: {readable(error)}") from None
-        except (OSError, UnicodeError, ValueError) as error:
-            raise Undelivered("connection", readable(error)) from None
         self._thread.start()
         self._await(lambda: self._answer is not None, stopping, "the server did not answer CONNECT")
         assert self._answer is not None
@@ -123,7 +108,7 @@ class MqttConnection:
             raise Undelivered(*described(code))
         if getattr(self._limits, "MaximumQoS", 1) == 0:
             raise undelivered(0x9B)
-        self._say(config.online, stopping)
+        self._say(self._config.online, stopping)
 
     def _say(self, status: str, stopping: threading.Event) -> None:
         """Publish the retained message about this client, and wait for its acknowledgement."""
@@ -175,26 +160,21 @@ class MqttConnection:
     def close(self) -> None:
         """Say that this program goes offline, and disconnect; a dead server delays it little."""
         if self.is_alive:
+            self._patience_seconds = min(self._patience_seconds, _GOODBYE_SECONDS)
             with contextlib.suppress(Undelivered):
-                patience = threading.Event()
-                timer = threading.Timer(_GOODBYE_SECONDS, patience.set)
-                timer.daemon = True
-                timer.start()
-                self._say(self._config.offline, patience)
+                self._say(self._config.offline, threading.Event())
                 self._client.disconnect()
-                self._await(lambda: False, patience, "")
+                self._await(lambda: False, threading.Event(), "")
         self.drop()
 
     def drop(self) -> None:
-        """End the connection at once, with everything that waits in it."""
+        """End the connection at once, with everything that waits in it.
+
+        A thread that still connects is left behind; it ends after `timeout_seconds`.
+        """
         self._is_ending = True
         self._wake()
-        if self._thread.ident is not None:
-            self._thread.join()
-        if (connected := self._client.socket()) is not None:
-            connected.close()
-        self._wake_reader.close()
-        self._wake_writer.close()
+        self._thread.join(_END_SECONDS)
 
     def _await(
         self, condition: Callable[[], bool], stopping: threading.Event, complaint: str
@@ -204,7 +184,7 @@ class MqttConnection:
         Raises:
             Undelivered: the connection is lost, `timeout_seconds` are over or it should stop.
         """
-        deadline = time.monotonic() + self._config.timeout_seconds
+        deadline = time.monotonic() + self._patience_seconds
         with self._changed:
             while not condition():
                 if self._lost is not None:
@@ -216,16 +196,47 @@ class MqttConnection:
                 self._changed.wait(min(left, _WAIT_SECONDS))
 
     def _run(self) -> None:
-        """Move bytes until the connection is lost or `drop` is called."""
+        """Connect, then move bytes until the connection is lost or `drop` is called."""
         try:
+            self._connect()
             result = MQTTErrorCode.MQTT_ERR_SUCCESS
             while not self._is_ending and self._client.socket() is not None:
                 result = self._step()
             if result == MQTTErrorCode.MQTT_ERR_PROTOCOL:
-                self._note_lost(Undelivered("protocol", "the server sent a malformed packet"))
+                raise Undelivered("protocol", "the server sent a malformed packet")
+            raise Undelivered("connection", "the connection was lost")
+        except Undelivered as error:
+            self._note_lost(error)
         except Exception as error:  # the library raises various errors for malformed packets
             self._note_lost(Undelivered("protocol", f"no valid answer: {readable(error)}"))
-        self._note_lost(Undelivered("connection", "the connection was lost"))
+        finally:
+            for each in (self._client.socket(), self._wake_reader, self._wake_writer):
+                if each is not None:
+                    each.close()
+
+    def _connect(self) -> None:
+        """Open the connection; the answer of the server comes later.
+
+        Raises:
+            Undelivered: there is no connection.
+        """
+        config = self._config
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = _MAX_INCOMING_BYTES
+        try:
+            self._client.connect(
+                config.host,
+                config.port,
+                keepalive=config.keepalive_seconds,
+                clean_start=True,
+                properties=properties,
+            )
+        except TimeoutError:
+            raise Undelivered("timeout", "the server does not answer") from None
+        except ssl.SSLError as error:
+            raise Undelivered("tls", f"no trusted encryption: {readable(error)}") from None
+        except (OSError, UnicodeError, ValueError) as error:
+            raise Undelivered("connection", readable(error)) from None
 
     def _step(self) -> MQTTErrorCode:
         connected: Any = self._client.socket()

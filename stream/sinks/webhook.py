@@ -149,6 +149,7 @@ class WebhookDelivery:
         }
         if len(events) == 1 and events[0].event.traceparent is not None:
             headers["traceparent"] = events[0].event.traceparent
+        self._client.cookies.clear()  # those of earlier answers are not sent back
         return self._client.build_request("POST", self._config.url, content=body, headers=headers)
 
     def _judge(self, response: httpx.Response) -> None:

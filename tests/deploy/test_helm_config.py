@@ -139,6 +139,10 @@ def test_the_schema_refuses(values: dict[str, Any], message: str) -> None:
             "brokers.ports: the port of b:9092 is missing",
         ),
         (
+            {"config": {"mqtt": [{"name": "home", "url": "mqtts://h", "password": "p"}]}},
+            "password",
+        ),
+        (
             {
                 "config": {"mqtt": [{"name": "home", "url": "mqtts://h"}]},
                 "networkPolicy": {"egress": EGRESS},
@@ -236,7 +240,7 @@ def test_every_setting_of_the_product_can_be_a_value(tmp_path: Path) -> None:
         if not isinstance(value, tuple)
     }
     for settings, owned in OWNED.items():
-        for name in owned:
+        for name in owned if settings in sections else ():  # not those of lists, such as mqtt
             del tree[sections[settings]][name]
     del tree["http"]["host"]
     config = checked(render({"config": tree}), tmp_path)

@@ -20,6 +20,7 @@ from stream.sinks.webhook import WebhookDelivery, retry_after_seconds
 from stream.sinks.webhook_config import WebhookConfig
 from tests.support.broker import certificate, free_port
 from tests.support.stored_events import stored_event, stored_events
+from tests.support.waiting import until
 from tests.support.webhook_receiver import Receiver, drip, raw, status, webhook_receiver
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
@@ -43,7 +44,7 @@ def delivery(port: int, **settings: Any) -> Iterator[WebhookDelivery]:
                 "name": "alarm",
                 "url": f"http://127.0.0.1:{port}/hooks/T0PSECRET?token=T0PSECRET",
                 "allow_private": True,
-                "timeout_seconds": 1.0,
+                "timeout_seconds": 10.0,
                 **secret,
                 **settings,
             }
@@ -84,13 +85,14 @@ def test_a_batch_is_a_list_of_events_with_their_traces(receiver: Receiver) -> No
 
 
 def test_the_connection_is_kept(receiver: Receiver) -> None:
-    receiver.answer(status(200, b"thanks"), status(500), status(204))
+    receiver.answer(status(200, b"thanks", Set_Cookie="a=b"), status(500), status(204))
     with delivery(receiver.port) as sent:
         sent.deliver(stored_events(1), NEVER)
         with pytest.raises(Undelivered):
             sent.deliver(stored_events(1, first=2), NEVER)
         sent.deliver(stored_events(1, first=2), NEVER)
     assert len({request.client for request in receiver.requests}) == 1
+    assert not any("cookie" in request.headers for request in receiver.requests)
 
 
 def test_all_secrets_of_a_file_sign_and_a_change_needs_no_restart(
@@ -208,7 +210,7 @@ def test_what_was_taken_before_a_failure_is_told(receiver: Receiver) -> None:
     [
         drip(b"HTTP/1.1 204 No Content\r\n\r\n", 0.3),
         drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, 0.05),
-        raw(b"", then=lambda: time.sleep(3)),
+        raw(b"", then=lambda: time.sleep(30)),
     ],
     ids=["slow status", "continue for ever", "silence"],
 )
@@ -218,22 +220,29 @@ def test_a_slow_answer_ends_at_the_deadline(receiver: Receiver, answer: Any) -> 
         started = time.monotonic()
         with pytest.raises(Undelivered) as raised:
             sent.deliver(stored_events(1), NEVER)
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5
         assert raised.value.reason == "timeout"
-        sent.deliver(stored_events(1), NEVER)
+
+        def is_delivered() -> bool:
+            with contextlib.suppress(Undelivered):  # half a second is short on a busy machine
+                sent.deliver(stored_events(1), NEVER)
+                return True
+            return False
+
+        assert until(is_delivered)
 
 
 def test_only_the_status_counts_not_the_body(receiver: Receiver) -> None:
     """A body that is huge, slow or broken is not read to its end, and does not undo a success."""
     endless = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 200_000
     broken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk\r\n"
-    slow = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", then=lambda: time.sleep(3))
+    slow = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", then=lambda: time.sleep(30))
     receiver.answer(raw(endless), raw(broken), slow)
-    with delivery(receiver.port, timeout_seconds=1.5) as sent:
+    with delivery(receiver.port, timeout_seconds=20) as sent:
         started = time.monotonic()
         for number in range(1, 5):
             sent.deliver(stored_events(1, first=number), NEVER)
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 10
     assert [event["sequence"] for event in receiver.events] == [1, 2, 3, 4]
 
 
@@ -253,11 +262,11 @@ def test_a_server_that_is_away_and_a_stop_are_told(receiver: Receiver) -> None:
     assert raised.value.reason == "connection"
     stopping = threading.Event()
     threading.Timer(0.3, stopping.set).start()
-    receiver.answer(raw(b"", then=lambda: time.sleep(5)))
+    receiver.answer(raw(b"", then=lambda: time.sleep(30)))
     started = time.monotonic()
     with delivery(receiver.port, timeout_seconds=30) as sent, pytest.raises(Undelivered):
         sent.deliver(stored_events(1), stopping)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_certificates_are_verified(tmp_path: Path) -> None:
