@@ -5,13 +5,15 @@
 The pipeline analyses a small file with a clip at every frame. The network is replaced by a function
 that starts or ends an action at every eighth clip, so the ratios are upper bounds: a real network
 adds to the cost of a clip, and real actions are rarer. The collector is a process of its own, whose
-time does not count. The ways run in turn; a ratio is that of two runs of one round.
+time does not count. The ways run in turn; a ratio is that of two runs of one round. The last line
+is the cost of a traced event alone: its spans are made and encoded, without pipeline or connection.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import multiprocessing
 import statistics
 import tempfile
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -30,16 +33,24 @@ from torch import Tensor
 from model.checkpoints.weights import read_spec
 from stream.analysis.config import InferConfig, weights_path
 from stream.analysis.recogniser import Recogniser
+from stream.batch_times import BatchTimes
 from stream.config import StreamConfig
 from stream.events.outbox import read_events
 from stream.pipeline import Pipeline
+from stream.tracing.config import TracingConfig
+from stream.tracing.event_traces import STAGES, EventTraces
+from stream.tracing.otlp import OtlpSender
+from stream.tracing.span import Span
+from stream.types import ClipRef, View
 from tests.support.coded_video import write_video
 from tests.support.collector import running_collector
+from tests.support.factory import make_event
 
 __all__ = ["main"]
 
 _CLIPS_PER_EVENT = 8
 _ACTION = 1
+_EVENTS_ALONE = 500
 _WAYS: dict[str, float | None] = {
     "off": None,
     "on, sample_ratio 0.01": 0.01,
@@ -102,6 +113,34 @@ def main() -> None:
         f"{events} events of {options.frames - 31} clips; {options.rounds} rounds; CPU, no network"
     )
     Console().print(table)
+    alone = [_event_alone() for _ in range(options.rounds + 1)][1:]
+    low, high = min(alone) * 1e3, max(alone) * 1e3
+    median = statistics.median(alone) * 1e3
+    print(f"a traced event alone: {median:.3f} ms of CPU ({low:.3f} to {high:.3f})")
+
+
+def _event_alone() -> float:
+    """Return CPU seconds to make and encode the spans of an event."""
+    spans: list[Span] = []
+    traces = EventTraces(spans.extend)
+    events = [make_event(number + 1) for number in range(_EVENTS_ALONE)]
+    started_at = time.process_time()
+    for event in events:
+        now = time.monotonic()
+        ref = ClipRef(View("cam"), 2.0, now - 0.6, 100.0, None, now - 0.5, now - 0.4)
+        times = BatchTimes(now - 0.3, now - 0.2, now - 0.1)
+        traceparent = traces.begin(event, ref, times)
+        traces.stored([dataclasses.replace(event, traceparent=traceparent)])
+    config = TracingConfig(endpoint="http://127.0.0.1:4318/v1/traces")
+    making = time.process_time() - started_at
+    sender = OtlpSender(config, worker=None)
+    started_at = time.process_time()
+    body = sender.encoded(spans)
+    seconds = making + time.process_time() - started_at
+    sender.close()
+    assert len(ExportTraceServiceRequest.FromString(body).resource_spans) == 1
+    assert len(spans) == (len(STAGES) + 1) * len(events)
+    return seconds / len(events)
 
 
 def _check(video: Path, endpoint: str, ask: Connection) -> int:

@@ -72,9 +72,8 @@ class OtlpSender:
         Raises:
             CollectorError: it has taken none.
         """
-        body = encode_spans([self._readable(span) for span in spans]).SerializeToString()
         try:
-            status, headers, answer = self._post(body)
+            status, headers, answer = self._post(self.encoded(spans))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise CollectorError(_reason(error), may_retry=True) from None
         if status != 200:
@@ -94,6 +93,11 @@ class OtlpSender:
         except DecodeError:
             raise CollectorError("its answer is not OTLP", may_retry=False) from None
         return min(max(0, int(answered.partial_success.rejected_spans)), len(spans))
+
+    def encoded(self, spans: Sequence[Span]) -> bytes:
+        """Return spans as the body of a request."""
+        request = encode_spans([self._readable(span) for span in spans])
+        return bytes(request.SerializeToString())
 
     def close(self) -> None:
         """Close the connection."""
