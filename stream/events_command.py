@@ -49,6 +49,9 @@ class EventSections(StrictModel):
     log: Any = None
     http: Any = None
     verify: Any = None
+    webhooks: Any = None
+    mqtt: Any = None
+    tracing: Any = None
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 __all__ = ["SinkCounts", "SinkMetrics"]
 
-_KINDS = ("started", "updated", "ended")
+_KINDS = ("started", "updated", "ended", "verified")
 
 
 class SinkMetrics:

@@ -28,6 +28,7 @@ MAY_IMPORT = {
 # Inside `stream`: what every room may know, beside its own files and the settings of others.
 VALUES = {
     "stream.batch_times",
+    "stream.http_logs",
     "stream.types",
     "stream.metrics",
     "stream.metric_registry",

@@ -22,12 +22,13 @@ import httpx
 
 from configs import ConfigError, readable
 from stream.events.event import StoredEvent
+from stream.http_logs import silence_http_client
 from stream.sinks.checked_network import CheckedNetwork, PrivateAddressError, Resolve
 from stream.sinks.delivery import Gone, Refused, Undelivered
 from stream.sinks.signature import sign
 from stream.sinks.tls import client_context
 from stream.sinks.webhook_config import WebhookConfig
-from stream.sinks.webhook_transport import WebhookTransport, silence_log
+from stream.sinks.webhook_transport import WebhookTransport
 
 __all__ = ["ENVELOPE_SCHEMA", "WebhookDelivery", "webhook_body"]
 
@@ -51,7 +52,7 @@ class WebhookDelivery:
     """
 
     def __init__(self, config: WebhookConfig, *, resolve: Resolve = socket.getaddrinfo) -> None:
-        silence_log()
+        silence_http_client()
         self.name = config.name
         self.address = config.address
         self.max_batch = config.max_batch_events

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import ssl
 from collections.abc import Iterable, Iterator
 
@@ -12,13 +11,7 @@ import httpx
 
 from stream.sinks.checked_network import CheckedNetwork
 
-__all__ = ["WebhookTransport", "silence_log"]
-
-
-def silence_log() -> None:
-    """Silence the logs of the libraries: they would show whole addresses and headers."""
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+__all__ = ["WebhookTransport"]
 
 
 class WebhookTransport(httpx.BaseTransport):

@@ -24,6 +24,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
 from configs import ConfigError
+from stream.http_logs import silence_http_client
 from stream.tracing.config import TracingConfig
 from stream.tracing.exporter import CollectorError
 from stream.tracing.span import Span
@@ -58,6 +59,7 @@ class OtlpSender:
         self._timeout_seconds = config.timeout_seconds
         self._resource = _resource(config.service_name, worker)
         self._scope = InstrumentationScope("cidc-stream", _version())
+        silence_http_client()
         self._client = httpx.Client(
             headers=config.headers() | {"Content-Type": "application/x-protobuf"},
             timeout=config.timeout_seconds,

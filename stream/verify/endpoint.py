@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from configs import ConfigError
+from stream.http_logs import silence_http_client
 from stream.verify.answer import RESPONSE_FORMAT, message_text
 from stream.verify.config import VerifyConfig
 from stream.verify_metrics import FailureReason
@@ -68,9 +69,7 @@ class Endpoint:
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
-        # These log each request, and httpcore its headers.
-        for name in ("httpx", "httpcore"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        silence_http_client()
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=config.timeout_seconds,
