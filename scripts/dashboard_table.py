@@ -109,7 +109,7 @@ def helps() -> dict[str, str]:
     """Map the name of each metric, as Prometheus shows it, to its text."""
     metrics = Metrics()
     found = {}
-    parts = (metrics, metrics.sinks, metrics.worker)
+    parts = (metrics, metrics.sinks, metrics.worker, metrics.verify)
     for metric in (each for part in parts for each in vars(part).values()):
         if isinstance(metric, (Counter, Gauge, Histogram)):
             endings = {Counter: ("_total",), Histogram: ("_bucket", "_sum", "_count")}
