@@ -22,7 +22,7 @@
 # make bench-surfaces  conversion of NVDEC's frames to RGB
 # make bench-tracing   what traces of events cost
 #
-# make kernels         compile every CUDA kernel; needs no GPU
+# make kernels         compile every CUDA kernel; needs no GPU (NVCC_FOR=sm_90: nvcc for one architecture only)
 # make gpu-check       check a machine with a GPU: HALF=network, HALF=cameras or ONLY=PART for less, WITHOUT=dali if DALI is missing
 # make gpu-wheels      download packages for a GPU machine without a network
 
@@ -61,7 +61,7 @@ docs: setup
 	@echo "wrote .work/site/index.html"
 
 kernels: setup
-	@.venv/bin/python scripts/compile_kernels.py
+	@.venv/bin/python scripts/compile_kernels.py $(if $(NVCC_FOR),--nvcc-for $(NVCC_FOR))
 
 bench: setup
 	@.venv/bin/python -m benchmarks.stages

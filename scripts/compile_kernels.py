@@ -66,6 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", default="", help="compile only kernels whose name contains this text"
     )
     parser.add_argument("--table", action="store_true", help="also print one line per kernel")
+    parser.add_argument(
+        "--nvcc-for",
+        nargs="+",
+        choices=ARCHITECTURES,
+        default=ARCHITECTURES,
+        help="architectures that nvcc compiles for; NVRTC, which runs use, compiles for all",
+    )
     given = parser.parse_args(arguments)
     names = [name for name in every_kernel() if given.only in name]
     compilers = {"NVRTC": with_nvrtc, "nvcc": with_nvcc}
@@ -79,11 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{compiler}: not run: {missing[compiler]}")
             continue
         started_at = time.monotonic()
+        wanted = given.nvcc_for if compiler == "nvcc" else ARCHITECTURES
         with ThreadPoolExecutor() as pool:
-            results = list(pool.map(lambda arch, run=compile_all: run(names, arch), ARCHITECTURES))
+            results = list(pool.map(lambda arch, run=compile_all: run(names, arch), wanted))
         resources = [item for result in results for item in result]
         print(
-            f"{compiler}: {len(names)} kernels for {', '.join(ARCHITECTURES)} in"
+            f"{compiler}: {len(names)} kernels for {', '.join(wanted)} in"
             f" {time.monotonic() - started_at:.0f} s"
         )
         found += resources
@@ -220,7 +228,8 @@ def _print(found: Sequence[Resources], *, table: bool) -> None:
             f" B spilled  {item.kernel}"
         )
     for compiler in dict.fromkeys(item.compiler for item in found):
-        for architecture in ARCHITECTURES:
+        own_architectures = (item.architecture for item in found if item.compiler == compiler)
+        for architecture in dict.fromkeys(own_architectures):
             own = [
                 item
                 for item in found
