@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import os
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from model import ModelSpec
 
 SHARED = ROOT.parent / "shared" / "data"
+
+# A busy machine generates inputs slowly, which is no fault. Tests of the kernels run without this
+# package, too.
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
 
 # A failed assertion in a helper shows its values, as one in a test does.
 pytest.register_assert_rewrite("tests.support")

@@ -7,12 +7,14 @@ started, whatever the search path and the environment say.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO, cast
 
 from configs import MediaError
 from stream.cameras.config import CameraConfig
@@ -84,10 +86,7 @@ def start_program(program: Path, arguments: Sequence[str], script: str) -> subpr
         cwd="/",
         bufsize=0,
     )
-    assert process.stdin is not None
-    try:
-        process.stdin.write(script.encode())  # shorter than a pipe: it does not wait
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # it has ended already, and its other pipes say why
+    # A program that has ended already takes no script; its other pipes say why.
+    with contextlib.suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as script_pipe:
+        script_pipe.write(script.encode())  # shorter than a pipe: it does not wait
     return process

@@ -84,8 +84,11 @@ def test_a_signal_drains_and_exits_cleanly(
         stderr=subprocess.PIPE,
         text=True,
     )
-    pattern = re.compile(r'^cidc_events_total\{.*kind="started".*\} [1-9]', re.MULTILINE)
-    until(lambda: pattern.search(exposition(port)) is not None, 60)
+    # The other camera's recording may have ended by then.
+    started_at_a = re.compile(
+        r'^cidc_events_total\{(?=.*camera="a")(?=.*kind="started").*\} [1-9]', re.MULTILINE
+    )
+    assert until(lambda: started_at_a.search(exposition(port)) is not None, 60)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

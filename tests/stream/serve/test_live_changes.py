@@ -114,7 +114,7 @@ def test_a_pipeline_does_not_end_while_a_camera_is_changed_and_takes_nothing_whe
     ended, stop = [], threading.Event()
 
     def watch() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.0005):  # without a pause it would take the lock from the changes
             ended.append(rig.manager.all_ended())
 
     thread = threading.Thread(target=watch)

@@ -24,7 +24,7 @@ from stream.sinks.mqtt import MqttDelivery
 from stream.sinks.mqtt_config import MqttConfig
 from stream.sinks.worker import SinkTimings, SinkWorker
 from tests.support.broker import Proxy, certificate, free_port
-from tests.support.mosquitto import Mosquitto, mosquitto, program, subscriber
+from tests.support.mosquitto import Mosquitto, Subscriber, mosquitto, program, subscriber
 from tests.support.stored_events import stored_event, stored_events
 from tests.support.waiting import until
 
@@ -159,6 +159,14 @@ def test_a_server_that_loses_acknowledgements_gets_the_events_again_in_order(
     assert len(numbers) > 210  # some came twice
 
 
+def wait_until_quiet(reader: Subscriber) -> None:
+    """Wait until the server has passed on what it acknowledged: it keeps nothing when it dies."""
+    before = -1
+    while len(reader.events()) != before:
+        before = len(reader.events())
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_a_killed_server_loses_nothing(server: Mosquitto) -> None:
     """Killed and started again while events are published, several times."""
@@ -173,6 +181,7 @@ def test_a_killed_server_loses_nothing(server: Mosquitto) -> None:
         for _ in range(2):
             time.sleep(0.15)
             proxy.cut()
+            wait_until_quiet(reader)
             server.kill()
             time.sleep(0.15)
             server.start()
