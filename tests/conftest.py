@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHARED = ROOT.parent / "shared" / "data"
 
-# A busy machine generates inputs slowly, which is no fault. Tests of the kernels run without this
+# A busy machine generates inputs slowly, which is not a fault. Tests of the kernels run without this
 # package, too.
 with contextlib.suppress(ImportError):
     from hypothesis import HealthCheck, settings
