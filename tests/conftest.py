@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SHARED = ROOT.parent / "shared" / "data"
 
-# A busy machine generates inputs slowly, which is not a fault. Tests of the kernels run without this
-# package, too.
+# A busy machine generates inputs slowly, which is not a fault. Tests of the kernels run without
+# this package, too.
 with contextlib.suppress(ImportError):
     from hypothesis import HealthCheck, settings
 
