@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from scripts.docs_asyncapi_mqtt import mqtt_channels, mqtt_messages, mqtt_operations
+from scripts.docs_asyncapi_mqtt import TRACE_CONTEXT, mqtt_channels, mqtt_messages, mqtt_operations
 from stream.events.config import KafkaConfig
 from stream.events.event import SCHEMA, ActionEvent, open_json
 from stream.fleet.config import DEFAULT_TOPIC, CamerasFrom
@@ -161,6 +161,7 @@ def _messages() -> dict[str, Any]:
             _CAMERA_ID,
             {"$ref": _EVENT_FILE},
             headers={"schema": {"const": SCHEMA}, "event_id": _UUID},
+            optional_headers={"traceparent": TRACE_CONTEXT},
             example={
                 "headers": {"schema": SCHEMA, "event_id": _EVENT.event_id},
                 "payload": event,
@@ -239,12 +240,18 @@ def _message(
     payload: dict[str, Any],
     *,
     headers: dict[str, Any] | None = None,
+    optional_headers: dict[str, Any] | None = None,
     example: dict[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"summary": summary, "payload": payload, **more}
     if headers is not None:
-        found["headers"] = {"type": "object", "required": list(headers), "properties": headers}
+        properties = headers | (optional_headers or {})
+        found["headers"] = {
+            "type": "object",
+            "required": list(headers),
+            "properties": properties,
+        }
     found["bindings"] = {"kafka": {"key": key, "bindingVersion": "0.5.0"}}
     if example is not None:
         found["examples"] = [example]

@@ -8,7 +8,7 @@ from typing import Any
 from stream.events.event import SCHEMA
 from stream.sinks.mqtt_config import MqttConfig
 
-__all__ = ["mqtt_channels", "mqtt_messages", "mqtt_operations"]
+__all__ = ["TRACE_CONTEXT", "mqtt_channels", "mqtt_messages", "mqtt_operations"]
 
 _EVENTS, _STATUS = "mqttEvents", "mqttStatus"
 _FIELDS = MqttConfig.model_fields
@@ -18,10 +18,10 @@ _MEANINGS = {
     "kind": "started, updated or ended",
     "client_id": "name of the pipeline's client",
 }
-_TRACE = {
+TRACE_CONTEXT = {
     "type": "string",
     "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-    "description": "W3C trace context; only if the pipeline traces and the trace was sampled",
+    "description": "W3C trace context, if the pipeline traces; 00 at its end: not recorded",
 }
 
 
@@ -97,7 +97,7 @@ def mqtt_messages(
                 "properties": {
                     "schema": {"const": SCHEMA},
                     "event_id": event_id,
-                    "traceparent": _TRACE,
+                    "traceparent": TRACE_CONTEXT,
                 },
             },
             "bindings": {"mqtt": {"payloadFormatIndicator": 1, "bindingVersion": "0.2.0"}},

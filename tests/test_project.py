@@ -27,8 +27,9 @@ MAY_IMPORT = {
 }
 # Inside `stream`: what every room may know, beside its own files and the settings of others.
 VALUES = {
+    "stream.backoff",
     "stream.batch_times",
-    "stream.http_logs",
+    "stream.http_client",
     "stream.types",
     "stream.metrics",
     "stream.metric_registry",

@@ -19,8 +19,8 @@ from av.error import ExitError, FFmpegError, InvalidDataError
 
 from configs import MediaError
 from model.media.container import explain, video_stream
+from stream.backoff import Backoff
 from stream.cameras.config import CameraConfig
-from stream.ingest.backoff import Backoff
 from stream.ingest.config import SourceConfig
 from stream.ingest.connection import (
     SourceFacts,
@@ -88,7 +88,7 @@ class Source:
         self._on_end = on_end
         self._on_reconnect = on_reconnect
         self._on_rest = on_rest
-        self._backoff = Backoff(config)
+        self._backoff = Backoff(config.backoff_initial_seconds, config.backoff_max_seconds)
         self._received = 0  # packets of this connection
         self._given_up: str | None = None
         self.facts = SourceFacts(camera.is_file, config.read_timeout_seconds)

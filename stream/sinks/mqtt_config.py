@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from configs import StrictModel, has_controls, is_file, no_controls
+from configs.secret_files import read_secret_file
 from stream.sinks.config import SinkConfig
-from stream.sinks.secret_files import read_secret_file
 
 __all__ = ["EVENT_PLACEHOLDERS", "MqttConfig", "filled_topic"]
 

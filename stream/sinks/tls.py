@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from configs import ConfigError
+from stream.http_client import trusting
 
 __all__ = ["client_context"]
 
@@ -32,12 +33,7 @@ def client_context(
     if ca_file is None:
         context = httpx.create_ssl_context(trust_env=False)
     else:
-        try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{setting}.ca_file {ca_file} is not a PEM file of certificates: {_reason(error)}"
-            ) from None
+        context = trusting(f"{setting}.ca_file", ca_file)
     if cert_file is not None:
         try:
             # An empty password: otherwise OpenSSL would ask for it on the terminal.

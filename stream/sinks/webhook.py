@@ -6,11 +6,9 @@ failed is sent again as it was, even if more events wait by then.
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import json
 import logging
-import re
 import socket
 import ssl
 import threading
@@ -22,7 +20,7 @@ import httpx
 
 from configs import ConfigError, readable
 from stream.events.event import StoredEvent
-from stream.http_logs import silence_http_client
+from stream.http_client import retry_after_seconds, silence_http_client
 from stream.sinks.checked_network import CheckedNetwork, PrivateAddressError, Resolve
 from stream.sinks.delivery import Gone, Refused, Undelivered
 from stream.sinks.signature import sign
@@ -163,7 +161,7 @@ class WebhookDelivery:
         if status in _REFUSALS:
             reason = "too_large" if status == _TOO_LARGE else "refused"
             raise Refused(reason, f"status {status}, {_REFUSALS[status]}")
-        wait = retry_after_seconds(response.headers.get("retry-after"))
+        wait = retry_after_seconds(response.headers.get("retry-after"), _MAX_RETRY_AFTER_SECONDS)
         raise Undelivered(*_describe(status), retry_after_seconds=wait)
 
     def _private(self, address: str) -> str:
@@ -196,21 +194,6 @@ def webhook_body(events: Sequence[StoredEvent], *, is_list: bool) -> bytes:
                 f'{texts[index][:-1]},"traceparent":{json.dumps(stored.event.traceparent)}}}'
             )
     return f'{{"schema":"{ENVELOPE_SCHEMA}","events":[{",".join(texts)}]}}'.encode()
-
-
-def retry_after_seconds(header: str | None) -> float | None:
-    """Return the seconds that a header `Retry-After` asks for, at most an hour; None: nothing."""
-    if header is None:
-        return None
-    header = header.strip()
-    if re.fullmatch(r"\d{1,10}", header, re.ASCII):
-        seconds = float(header)
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
-    return min(max(0.0, seconds), _MAX_RETRY_AFTER_SECONDS)
 
 
 def _describe(status: int) -> tuple[str, str]:

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from configs import ConfigError, StrictModel, has_controls, is_file
+from configs.secret_files import read_secret_file, read_token
+from stream.http_client import parse_headers
 from stream.sinks.config import SinkConfig
 from stream.sinks.public_addresses import is_private_host
-from stream.sinks.secret_files import read_secret_file
 from stream.sinks.signature import parse_secret, parse_secrets
 
-__all__ = ["WebhookConfig", "origin_of", "parse_headers"]
+__all__ = ["WebhookConfig", "origin_of"]
 
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
 # What the request itself defines.
 _OWN_HEADERS = re.compile(
     "host|content-.*|transfer-encoding|connection|upgrade|te|trailer|expect|traceparent|webhook-.*",
@@ -133,16 +133,12 @@ class WebhookConfig(SinkConfig, StrictModel):
         if self.headers_file is not None:
             setting = f"webhooks.{self.name}.headers_file"
             try:
-                headers = parse_headers(read_secret_file(setting, self.headers_file))
+                headers = parse_headers(read_secret_file(setting, self.headers_file), _OWN_HEADERS)
             except ValueError as error:
                 raise ConfigError(f"{setting} {self.headers_file}: {error}") from None
         if self.token_file is not None:
             setting = f"webhooks.{self.name}.token_file"
-            token = read_secret_file(setting, self.token_file)
-            if not re.fullmatch(r"[\x21-\x7e]+", token):
-                raise ConfigError(
-                    f"{setting} {self.token_file} must hold one token of plain ASCII characters"
-                )
+            token = read_token(setting, self.token_file)
             if any(name.lower() == "authorization" for name in headers):
                 raise ConfigError(
                     f"{setting}: headers_file has Authorization, too; remove one of them"
@@ -187,23 +183,3 @@ def origin_of(url: str) -> str:
     """Return scheme, host and port of an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def parse_headers(text: str) -> dict[str, str]:
-    """Return the headers of a text with one `Name: value` on each line.
-
-    Raises:
-        ValueError: a line is something else, or names a header that the request itself has; the
-            message shows no value.
-    """
-    headers: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        match = _HEADER.fullmatch(line.strip())
-        if match is None:
-            raise ValueError(f"line {number} is not `Name: value` in plain ASCII")
-        if _OWN_HEADERS.fullmatch(match[1]):
-            raise ValueError(f"line {number}: the request itself has {match[1]}; remove the line")
-        headers[match[1]] = match[2]
-    return headers

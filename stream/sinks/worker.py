@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import random
 import threading
 import time
 from collections.abc import Sequence
 
 from configs import OutboxError
+from stream.backoff import Backoff
 from stream.events.event import StoredEvent
 from stream.events.event_store import OnAcknowledged, SinkStore, tell_acknowledged
 from stream.sink_metrics import SinkCounts
@@ -74,7 +74,9 @@ class SinkWorker(Stage):
         self._counts = counts
         self._on_acknowledged = on_acknowledged
         self._timings = timings or SinkTimings()
-        self._failures = 0
+        self._backoff = Backoff(
+            self._timings.backoff_initial_seconds, self._timings.backoff_max_seconds
+        )
         self._problem: str | None = None
         self._delivering_since: float | None = None
         self._taken: list[StoredEvent] = []  # taken by the receiver, not yet noted in the outbox
@@ -217,7 +219,7 @@ class SinkWorker(Stage):
         else:
             self._note_away(str(error))
             if error.delivered:
-                self._failures = 0
+                self._backoff.reset()
             self._pause(error.retry_after_seconds)
 
     def _bury(self, stored: StoredEvent, error: Refused) -> None:
@@ -234,7 +236,7 @@ class SinkWorker(Stage):
         if self._problem is not None:
             _log.warning("sink %s at %s takes events again", self.config.name, self.address)
         self._problem = None
-        self._failures = 0
+        self._backoff.reset()
 
     def _note_away(self, reason: str) -> None:
         if self._problem is None:
@@ -259,10 +261,7 @@ class SinkWorker(Stage):
         The end of the run cuts the pause short, and the pauses after it.
         """
         times = self._timings
-        doubled = times.backoff_initial_seconds * 2 ** min(self._failures, 20)
-        longest = min(doubled, times.backoff_max_seconds)
-        self._failures += 1
-        pause = random.uniform(longest / 2, longest)
+        pause = self._backoff.next_seconds()
         if retry_after_seconds is not None:
             asked = min(retry_after_seconds, times.max_retry_after_seconds)
             pause = max(asked, times.backoff_initial_seconds / 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import urllib.parse
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +11,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from configs import ConfigError, StrictModel, is_file, no_controls
 from configs.private_files import warn_of_exposed_file
+from configs.secret_files import read_secret_file
+from stream.http_client import parse_headers
 
 __all__ = ["TracingConfig"]
 
-_HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*:\s*(?P<value>[\x20-\x7e]*)")
-_MAX_HEADERS_BYTES = 65_536
 _PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.common")
 
 
@@ -114,25 +113,12 @@ class TracingConfig(StrictModel):
         """
         if self.headers_file is None:
             return {}
-        setting = f"tracing.headers_file {self.headers_file}"
+        setting = "tracing.headers_file"
+        text = read_secret_file(setting, self.headers_file, may_be_empty=True)
         try:
-            with self.headers_file.open(encoding="utf-8") as file:
-                text = file.read(_MAX_HEADERS_BYTES + 1)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{setting} cannot be read: {error}") from None
-        if len(text) > _MAX_HEADERS_BYTES:
-            raise ConfigError(f"{setting} is larger than {_MAX_HEADERS_BYTES} bytes")
-        found: dict[str, str] = {}
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            if (match := _HEADER.fullmatch(line.strip())) is None:
-                raise ConfigError(
-                    f"{setting}, line {number}: a line is a header in the form `Name: value`, in"
-                    " ASCII"
-                )
-            found[match["name"]] = match["value"]
-        return found
+            return parse_headers(text)
+        except ValueError as error:
+            raise ConfigError(f"{setting} {self.headers_file}: {error}") from None
 
 
 def _is_installed(package: str) -> bool:

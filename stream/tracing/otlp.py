@@ -23,8 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
-from configs import ConfigError
-from stream.http_logs import silence_http_client
+from stream.http_client import retry_after_seconds, silence_http_client, trusting
 from stream.tracing.config import TracingConfig
 from stream.tracing.exporter import CollectorError
 from stream.tracing.span import Span
@@ -79,16 +78,12 @@ class OtlpSender:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise CollectorError(_reason(error), may_retry=True) from None
         if status != 200:
-            retry_after = headers.get("retry-after", "")
-            seconds = (
-                min(float(retry_after), _MAX_RETRY_AFTER_SECONDS)
-                if _is_number(retry_after)
-                else None
-            )
             raise CollectorError(
                 f"it answers {status}",
                 may_retry=status in _RETRYABLE,
-                retry_after_seconds=seconds,
+                retry_after_seconds=retry_after_seconds(
+                    headers.get("retry-after"), _MAX_RETRY_AFTER_SECONDS
+                ),
             )
         try:
             answered = ExportTraceServiceResponse.FromString(answer)
@@ -162,17 +157,7 @@ def _version() -> str:
 def _tls(config: TracingConfig) -> ssl.SSLContext | bool:
     if config.tls_ca_file is None:
         return True
-    try:
-        return ssl.create_default_context(cafile=config.tls_ca_file)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"tracing.tls_ca_file {config.tls_ca_file} cannot be used: {error}; name a PEM file of"
-            " certificates"
-        ) from None
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 10
+    return trusting("tracing.tls_ca_file", config.tls_ca_file)
 
 
 def _reason(error: Any) -> str:

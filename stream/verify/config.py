@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from configs import ConfigError, StrictModel, has_controls, is_file
+from configs.secret_files import read_token
 
 __all__ = ["VerifyConfig"]
 
@@ -155,15 +156,4 @@ class VerifyConfig(StrictModel):
         """
         if self.api_key_file is None:
             return None
-        try:
-            key = self.api_key_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"verify.api_key_file {self.api_key_file} cannot be read: {error}; name a text file"
-                " that holds the key"
-            ) from None
-        if not key or not key.isascii() or not key.isprintable():
-            raise ConfigError(
-                f"verify.api_key_file {self.api_key_file} must hold a key of plain ASCII characters"
-            )
-        return key
+        return read_token("verify.api_key_file", self.api_key_file)

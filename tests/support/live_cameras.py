@@ -57,6 +57,11 @@ class Seen:
         )
         self.supervisor.start("a")
 
+    @property
+    def story(self) -> str:
+        """The states so far, with their details."""
+        return "; ".join(f"{state} {detail}" for state, detail in self.states)
+
     def _run(self, threads: WorkerThreads) -> None:
         CameraWorker(
             threads,

@@ -12,22 +12,9 @@ import numpy as np
 import pytest
 
 from tests.support.broker import Proxy, certificate, free_port
-from tests.support.coded_video import write_video
-from tests.support.ffmpeg_servers import missing_ffmpeg, rtmp_server
-from tests.support.live_cameras import QUICK, Seen, seen
+from tests.support.ffmpeg_servers import rtmp_server
+from tests.support.live_cameras import QUICK, seen
 from tests.support.waiting import until
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven seconds in which no two frames are alike."""
-    if problem := missing_ffmpeg():
-        pytest.skip(problem)
-    return write_video(tmp_path_factory.mktemp("rtmp") / "a.mp4", "libx264", range(100), bf="0")
-
-
-def states(watched: Seen) -> str:
-    return "; ".join(f"{state} {detail}" for state, detail in watched.states)
 
 
 @contextlib.contextmanager
@@ -51,28 +38,28 @@ def accepting(*, answers: bool) -> Iterator[int]:
 @pytest.mark.rtsp
 @pytest.mark.slow
 def test_the_frames_are_those_of_the_file_and_a_server_that_returns_is_read_again(
-    video: Path, caplog: pytest.LogCaptureFixture
+    streamed_video: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with seen(str(video), pace="fast") as of_file:
+    with seen(str(streamed_video), pace="fast") as of_file:
         assert until(lambda: of_file.status.state == "ended")
     port = free_port()
     with seen(f"rtmp://127.0.0.1:{port}/live/k3yOfStream", QUICK) as watched:
-        assert until(lambda: f"nothing listens on port {port}" in states(watched))
-        with rtmp_server(video, port, "k3yOfStream"):
-            assert until(lambda: len(watched.frames) >= 30), states(watched)
+        assert until(lambda: f"nothing listens on port {port}" in watched.story)
+        with rtmp_server(streamed_video, port, "k3yOfStream"):
+            assert until(lambda: len(watched.frames) >= 30), watched.story
         frames = list(watched.frames)
-        assert until(lambda: watched.status.state != "running"), states(watched)
-        with rtmp_server(video, port, "k3yOfStream"):
-            assert until(lambda: len(watched.frames) > len(frames) + 5), states(watched)
+        assert until(lambda: watched.status.state != "running"), watched.story
+        with rtmp_server(streamed_video, port, "k3yOfStream"):
+            assert until(lambda: len(watched.frames) > len(frames) + 5), watched.story
     for got, wanted in zip(frames[:30], of_file.frames[:30], strict=True):
         assert np.array_equal(got.frame_HWC, wanted.frame_HWC)
         assert got.pts_seconds == pytest.approx(wanted.pts_seconds, abs=0.002)
-    assert "k3yOfStream" not in states(watched) + caplog.text
+    assert "k3yOfStream" not in watched.story + caplog.text
 
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_rtmps_checks_the_certificate_when_asked_to(video: Path, tmp_path: Path) -> None:
+def test_rtmps_checks_the_certificate_when_asked_to(streamed_video: Path, tmp_path: Path) -> None:
     made = certificate(tmp_path)
     if made is None:
         pytest.skip("no openssl: apt-get install openssl")
@@ -81,10 +68,10 @@ def test_rtmps_checks_the_certificate_when_asked_to(video: Path, tmp_path: Path)
     refused = QUICK.model_copy(update={"tls_verify": True})
     trusted = refused.model_copy(update={"tls_ca_file": str(authority)})
     for config, says in ((refused, "the TLS connection failed"), (trusted, "running")):
-        with rtmp_server(video, port, "a"):
+        with rtmp_server(streamed_video, port, "a"):
             proxy = Proxy(port, free_port(), tls=context)
             with seen(f"rtmps://localhost:{proxy.port}/live/a", config) as watched:
-                assert until(lambda w=watched, s=says: s in states(w)), states(watched)
+                assert until(lambda w=watched, s=says: s in w.story), watched.story
             proxy.cut()
 
 
@@ -98,4 +85,4 @@ def test_a_server_that_is_silent_or_hangs_up_is_explained(answers: bool, says: s
         accepting(answers=answers) as port,
         seen(f"rtmp://127.0.0.1:{port}/live/a", quick) as watched,
     ):
-        assert until(lambda: says in states(watched)), states(watched)
+        assert until(lambda: says in watched.story), watched.story

@@ -19,9 +19,8 @@ from stream.ingest.ffmpeg_program import find_program, program_problems
 from stream.ingest.srt import explain_output, open_srt
 from tests import ROOT
 from tests.support.broker import free_port
-from tests.support.coded_video import write_video
 from tests.support.ffmpeg_servers import missing_ffmpeg, silent_srt_server, srt_server
-from tests.support.live_cameras import Seen, seen
+from tests.support.live_cameras import seen
 from tests.support.waiting import until
 
 PASSPHRASE = "correct horse's"
@@ -43,18 +42,6 @@ open_srt(sys.argv[1], SourceConfig(open_timeout_seconds=60), 60)
 """
 
 
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven seconds in which no two frames are alike."""
-    if problem := missing_ffmpeg():
-        pytest.skip(problem)
-    return write_video(tmp_path_factory.mktemp("srt") / "a.mp4", "libx264", range(100), bf="0")
-
-
-def states(watched: Seen) -> str:
-    return "; ".join(f"{state} {detail}" for state, detail in watched.states)
-
-
 def readers_of(pid: int) -> list[int]:
     """The programs that read SRT for a process; servers of these tests are its children, too."""
     found = []
@@ -69,25 +56,25 @@ def readers_of(pid: int) -> list[int]:
 @pytest.mark.rtsp
 @pytest.mark.slow
 def test_the_frames_are_those_of_the_file_and_nobody_sees_the_passphrase(
-    video: Path, caplog: pytest.LogCaptureFixture
+    streamed_video: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with seen(str(video), pace="fast") as of_file:
+    with seen(str(streamed_video), pace="fast") as of_file:
         assert until(lambda: of_file.status.state == "ended")
     port = free_port()
-    with srt_server(video, port, passphrase=PASSPHRASE):
+    with srt_server(streamed_video, port, passphrase=PASSPHRASE):
         for option, says in (
             ("?passphrase=wrong-horse", "wrong passphrase"),
             ("", "the sender wants a passphrase"),
         ):
             with seen(f"srt://127.0.0.1:{port}{option}", CONFIG) as watched:
-                assert until(lambda w=watched, s=says: s in states(w)), states(watched)
+                assert until(lambda w=watched, s=says: s in w.story), watched.story
                 assert not watched.frames
         url = f"srt://127.0.0.1:{port}?passphrase={quote(PASSPHRASE)}&latency=60&streamid=a%27b"
         with seen(url, CONFIG) as watched:
-            assert until(lambda: len(watched.frames) >= 40), states(watched)
+            assert until(lambda: len(watched.frames) >= 40), watched.story
             [reader] = readers_of(os.getpid())
             shown = [Path(f"/proc/{reader}/{name}").read_bytes() for name in ("cmdline", "environ")]
-            shown += [caplog.text.encode(), states(watched).encode()]
+            shown += [caplog.text.encode(), watched.story.encode()]
             assert not any(b"horse" in text for text in shown)
     assert not Path(f"/proc/{reader}").exists()
     for got, wanted in zip(watched.frames[:40], of_file.frames[:40], strict=True):
@@ -97,32 +84,32 @@ def test_the_frames_are_those_of_the_file_and_nobody_sees_the_passphrase(
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_a_sender_that_goes_away_and_returns_is_read_again(video: Path) -> None:
+def test_a_sender_that_goes_away_and_returns_is_read_again(streamed_video: Path) -> None:
     port = free_port()
     with contextlib.ExitStack() as opened:
-        with srt_server(video, port):
+        with srt_server(streamed_video, port):
             watched = opened.enter_context(seen(f"srt://127.0.0.1:{port}", CONFIG))
-            assert until(lambda: len(watched.frames) > 5), states(watched)
-        assert until(lambda: watched.status.state in ("stalled", "offline")), states(watched)
+            assert until(lambda: len(watched.frames) > 5), watched.story
+        assert until(lambda: watched.status.state in ("stalled", "offline")), watched.story
         before = len(watched.frames)
-        with srt_server(video, port):
-            assert until(lambda: len(watched.frames) > before + 5), states(watched)
+        with srt_server(streamed_video, port):
+            assert until(lambda: len(watched.frames) > before + 5), watched.story
     # It was killed, and so could not say goodbye.
-    assert "stalled silent for 1 s" in states(watched)
+    assert "stalled silent for 1 s" in watched.story
     assert watched.breaks[0] == "stalled"
     assert not readers_of(os.getpid())
 
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_time_stamps_that_wrap_do_not_interrupt_a_stream(video: Path) -> None:
+def test_time_stamps_that_wrap_do_not_interrupt_a_stream(streamed_video: Path) -> None:
     port = free_port()
     # MPEG-TS counts 33 bits of 1/90000 s, which is 95443.7 s.
     with (
-        srt_server(video, port, outputs=("-output_ts_offset", "95443.1")),
+        srt_server(streamed_video, port, outputs=("-output_ts_offset", "95443.1")),
         seen(f"srt://127.0.0.1:{port}", CONFIG) as watched,
     ):
-        assert until(lambda: len(watched.frames) >= 25), states(watched)
+        assert until(lambda: len(watched.frames) >= 25), watched.story
     times = np.array([frame.pts_seconds for frame in watched.frames[:25]])
     assert np.diff(times) == pytest.approx(np.full(24, 1 / 15), abs=0.002)
     assert not [each for each in watched.breaks if each != "ended"]
@@ -130,17 +117,17 @@ def test_time_stamps_that_wrap_do_not_interrupt_a_stream(video: Path) -> None:
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_a_sender_that_says_nothing_costs_the_time_to_open(video: Path) -> None:
+def test_a_sender_that_says_nothing_costs_the_time_to_open(streamed_video: Path) -> None:
     port = free_port()
     quick = CONFIG.model_copy(update={"open_timeout_seconds": 1.0})
     with silent_srt_server(port), seen(f"srt://127.0.0.1:{port}", quick) as watched:
-        assert until(lambda: "no answer within 1 s" in states(watched)), states(watched)
+        assert until(lambda: "no answer within 1 s" in watched.story), watched.story
     assert not readers_of(os.getpid())
 
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_the_program_ends_with_its_reader_however_that_ends(video: Path) -> None:
+def test_the_program_ends_with_its_reader_however_that_ends(streamed_video: Path) -> None:
     port = free_port()
     with silent_srt_server(port):
         holder = subprocess.Popen(

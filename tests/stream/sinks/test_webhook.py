@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from stream.http_client import retry_after_seconds
 from stream.sinks.delivery import Gone, Refused, Undelivered
-from stream.sinks.webhook import WebhookDelivery, retry_after_seconds
+from stream.sinks.webhook import WebhookDelivery
 from stream.sinks.webhook_config import WebhookConfig
 from tests.support.broker import certificate, free_port
 from tests.support.stored_events import stored_event, stored_events
@@ -174,7 +175,7 @@ def test_the_receiver_says_when_to_try_again(receiver: Receiver) -> None:
     [("0", 0.0), ("99999999", 3600.0), ("-5", None), ("soon", None), ("1e3", None), ("", None)],
 )
 def test_waits_are_bounded(header: str, seconds: float | None) -> None:
-    assert retry_after_seconds(header) == seconds
+    assert retry_after_seconds(header, 3600.0) == seconds
 
 
 def test_410_ends_the_sink_and_400_and_422_refuse(receiver: Receiver) -> None:
