@@ -15,7 +15,7 @@ _FIELDS = MqttConfig.model_fields
 _MEANINGS = {
     "camera": "id of the camera",
     "action": "name of the action",
-    "kind": "started, updated or ended",
+    "kind": "started, updated, ended or verified",
     "client_id": "name of the pipeline's client",
 }
 TRACE_CONTEXT = {
