@@ -44,8 +44,8 @@ PARALLEL := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --maxprocess
 
 # First what can run side by side, then what needs the machine for itself; the second runs also if the first fails.
 test: setup
-	@$(PARALLEL) -m "not broker and not rtsp and not gpu"; first=$$?; \
-		.venv/bin/python -m pytest -m "broker or rtsp or gpu" && exit $$first
+	@$(PARALLEL) -m "not broker and not rtsp and not gpu and not alone"; first=$$?; \
+		.venv/bin/python -m pytest -m "broker or rtsp or gpu or alone" && exit $$first
 
 test-fast: setup
 	@$(PARALLEL) -m "not slow and not broker and not rtsp"

@@ -30,7 +30,7 @@ from tests.support.fleet import FLAPS, MINUTES, check_stories, config_for, runni
 from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 # Threads and connections of a camera that was cut off end a moment later.
 SETTLING_SECONDS = 2.0

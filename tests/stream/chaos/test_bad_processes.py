@@ -31,7 +31,7 @@ from tests.support.fleet import (
 from tests.support.rtsp import RtspServer, missing_rtsp
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.mark.broker

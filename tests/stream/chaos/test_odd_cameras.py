@@ -23,7 +23,7 @@ from tests.support.odd_rtsp import OddCamera, Oddity, coded_units
 from tests.support.pipelines import recogniser_that
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.rtsp]
+pytestmark = [pytest.mark.slow, pytest.mark.rtsp, pytest.mark.alone]
 
 FPS = 25
 SECONDS = 30
